@@ -1,0 +1,33 @@
+# make setup   virtual environment .venv with everything that training, testing and checking need
+# make demo    train a small network on a corpus that makes itself, test it, print the tables
+# make test    lint, then the tests
+# make lint    formatting and lint alone
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO_RUN := runs/demo_SI-SNR
+
+.PHONY: setup demo test lint
+
+setup: .venv/.done
+
+.venv/.done: requirements.txt requirements-dev.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: Python 3.10 or newer is needed")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+demo: $(DEMO_RUN)/test/tables.md
+	@cat $<
+	@echo "The tables are in $<, samples to listen to in samples/$(notdir $(DEMO_RUN))."
+
+$(DEMO_RUN)/test/tables.md: .venv/.done
+	$(BIN)/python train.py --preset demo
+	$(BIN)/python test.py --preset demo
+
+lint: .venv/.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+test: lint
+	$(BIN)/python -m pytest
