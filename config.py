@@ -1,0 +1,205 @@
+"""One experiment: every setting with its default, unit, meaning and allowed values.
+
+The defaults are the paper's full network and its training. Change them here, or override any of them on the
+command line of train.py and test.py: `python train.py --loss SI-SNR+LMS --batch_size 8`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import string
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+DEMO_DATA = "data/demo"
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message names it, what was found and what was expected."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All settings of one experiment. Construction checks them and raises ConfigError."""
+
+    # -- The run --
+    name: str = "{model}_{loss}"
+    """Name of the run, for runs/<name> and samples/<name>; {field} stands for that setting's value."""
+    seed: int = 0
+    """Seed of the first weights and of the order of the training items; 0 or more."""
+    device: str = "auto"
+    """Where to compute: auto (CUDA when there is one, else CPU), cpu, cuda or cuda:<number>."""
+
+    # -- The data --
+    data: str = DEMO_DATA
+    """Folder of the packed data set: train.npy, valid.npy, test.npy, dataset.json. The demo makes itself."""
+    sample_rate: Literal[16000] = 16000
+    """In Hz; the network's frames, PMSQE and wide-band PESQ are defined at 16000 only."""
+    workers: int = -1
+    """Processes that load data; 0 loads in the main process, -1 means 4 on a GPU and 0 on a CPU."""
+
+    # -- The network --
+    model: Literal["DCCRN"] = "DCCRN"
+    """The network."""
+    mask: Literal["E", "C", "R", "none"] = "E"
+    """E: magnitude through tanh, phases add; C: complex product; R: real and imaginary part apart; none: no
+    mask, the network estimates the spectrum itself (direct mapping)."""
+    kernel_num: tuple[int, ...] = (32, 64, 128, 256, 256, 256)
+    """Channels of each encoder layer, real and imaginary together; 1 to 8 even numbers."""
+    rnn_units: int = 256
+    """Units of an LSTM layer, real and imaginary together; even, 2 or more."""
+    rnn_layers: int = 2
+    """LSTM layers; 1 or more."""
+    lstm: Literal["complex", "real"] = "complex"
+    """complex: the complex product of two LSTMs a layer; real: one LSTM over all channels."""
+    norm: Literal["batch", "complex"] = "batch"
+    """batch: batch norm of every channel; complex: 2 x 2 whitening of real and imaginary part."""
+    skip: bool = True
+    """Join every decoder layer's input with the output of the encoder layer opposite."""
+
+    # -- The loss --
+    loss: str = "SI-SNR"
+    """A base loss (MSE, SDR, SI-SNR, SI-SDR), alone or with a perceptual one (LMS, PMSQE): SI-SNR+LMS."""
+    coupling: Literal["paper"] | tuple[float, ...] = "paper"
+    """Weights of the loss's terms, divided by their sum: paper (published constants, in losses/coupling.py)
+    or one positive number a term."""
+
+    # -- The training --
+    epochs: int = 100
+    """Passes over the training items; 1 or more."""
+    batch_size: int = 15
+    """Utterances a step; 1 or more."""
+    learning_rate: float = 5e-4
+    """Step size of Adam; above 0."""
+    valid_scores: int = 100
+    """Validation utterances scored with PESQ and STOI after each epoch, 0 for none; the loss is over all."""
+
+    # -- The test --
+    samples: int = 3
+    """Utterances of each noise type and dB that test.py saves as WAV files; 0 for none."""
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            _check_type(field.name, getattr(self, field.name), hints[field.name])
+        for name, (low, what) in _LOWEST.items():
+            _expect(getattr(self, name) >= low, name, getattr(self, name), what)
+        _expect(
+            1 <= len(self.kernel_num) <= 8 and all(n >= 2 and n % 2 == 0 for n in self.kernel_num),
+            "kernel_num",
+            self.kernel_num,
+            "1 to 8 even numbers of 2 or more",
+        )
+        _expect(self.rnn_units % 2 == 0, "rnn_units", self.rnn_units, "an even number")
+        _expect(0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate, "a number above 0")
+        _expect(
+            self.coupling == "paper" or (self.coupling and all(0 < w < float("inf") for w in self.coupling)),
+            "coupling",
+            self.coupling,
+            "paper, or one positive number for each term of the loss",
+        )
+        _expect(_is_device(self.device), "device", self.device, "auto, cpu, cuda or cuda:<number>")
+        _expect(self.data.strip() != "", "data", self.data, "a folder")
+        _expect(
+            _is_file_name(self.run_name),
+            "name",
+            self.run_name,
+            "a folder name without / or \\, not starting with a dot",
+        )
+
+    @property
+    def run_name(self) -> str:
+        """The name with every {field} replaced by that setting's value."""
+        try:
+            return self.name.format_map({f: getattr(self, f) for f in _template_fields(self.name) if f != "name"})
+        except (KeyError, ValueError, AttributeError, IndexError) as error:
+            raise ConfigError(
+                f"name: found {self.name!r}, expected a setting in every {{...}}, such as {{loss}}"
+            ) from error
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder that train.py and test.py write: runs/<name>."""
+        return Path("runs") / self.run_name
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings as plain values, as they stand in config.json and in a checkpoint."""
+        plain = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> Config:
+        """The settings read back; unnamed ones keep their defaults, an unknown one is a ConfigError."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(settings) - known)
+        if unknown:
+            raise ConfigError(f"{unknown[0]}: no such setting; the settings are {', '.join(sorted(known))}")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+
+
+# Named sets of overrides, chosen with `--preset`; what the command line names besides wins.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "demo": {
+        "name": "demo_{loss}",
+        "data": DEMO_DATA,
+        "kernel_num": (8, 16, 32, 64, 64, 64),
+        "rnn_units": 64,
+        "epochs": 6,
+        "batch_size": 8,
+        "learning_rate": 2e-3,
+    },
+}
+
+_LOWEST = {
+    "seed": (0, "0 or more"),
+    "workers": (-1, "-1 or more"),
+    "rnn_units": (2, "2 or more"),
+    "rnn_layers": (1, "1 or more"),
+    "epochs": (1, "1 or more"),
+    "batch_size": (1, "1 or more"),
+    "valid_scores": (0, "0 or more"),
+    "samples": (0, "0 or more"),
+}
+
+
+def _expect(fine: object, name: str, found: object, expected: str) -> None:
+    if not fine:
+        raise ConfigError(f"{name}: found {found!r}, expected {expected}")
+
+
+def _check_type(name: str, value: object, hint: Any) -> None:
+    """Python does not check annotations; a config read from a file or written by hand needs it."""
+    if hint is float:
+        _expect(isinstance(value, (int, float)) and not isinstance(value, bool), name, value, "a number")
+    elif hint in (int, str, bool):
+        _expect(
+            type(value) is hint,
+            name,
+            value,
+            {int: "a whole number", str: "text", bool: "True or False"}[hint],
+        )
+    elif typing.get_origin(hint) is Literal:
+        allowed = typing.get_args(hint)
+        _expect(value in allowed, name, value, "one of " + ", ".join(map(str, allowed)))
+    elif typing.get_origin(hint) is tuple:
+        _expect(isinstance(value, tuple), name, value, "a list of numbers")
+        for item in value:
+            _check_type(name, item, typing.get_args(hint)[0])
+    else:  # a union of a name and numbers
+        _check_type(name, value, typing.get_args(hint)[0 if isinstance(value, str) else 1])
+
+
+def _template_fields(name: str) -> list[str]:
+    return [field for _, field, _, _ in string.Formatter().parse(name) if field is not None]
+
+
+def _is_file_name(name: str) -> bool:
+    return name != "" and not name.startswith(".") and not set(name) & set('/\\:*?"<>|\0')
+
+
+def _is_device(name: str) -> bool:
+    kind, _, number = name.partition(":")
+    return name in ("auto", "cpu", "cuda") or (kind == "cuda" and number.isdecimal())
