@@ -1,0 +1,46 @@
+"""Networks: noisy waveform in, estimated clean waveform out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from config import Config, ConfigError
+
+from .checkpoint import ModelError, read_checkpoint
+from .dccrn import DCCRN
+from .upstream import from_upstream
+
+__all__ = ["DCCRN", "ModelError", "build_model", "from_upstream", "load_model", "read_checkpoint"]
+
+
+def build_model(config: Config) -> DCCRN:
+    """A fresh network with the config's settings; its weights follow torch's random state."""
+    return DCCRN(
+        kernel_num=config.kernel_num,
+        rnn_units=config.rnn_units,
+        rnn_layers=config.rnn_layers,
+        mask=config.mask,
+        lstm=config.lstm,
+        norm=config.norm,
+        skip=config.skip,
+    )
+
+
+def load_model(path: str | Path, device: str | torch.device = "cpu") -> DCCRN:
+    """The network of a checkpoint, rebuilt from the file alone, in evaluation mode.
+
+    Raises ModelError where the file cannot be read or does not fit the settings that it carries.
+    """
+    content = read_checkpoint(path)
+    try:
+        model = build_model(Config.from_dict(content["config"]))
+        model.load_state_dict(content["model"])
+    except ConfigError as error:
+        raise ModelError(f"{path}: its settings are not this version's: {error}") from None
+    except RuntimeError as error:
+        raise ModelError(
+            f"{path}: weights do not fit its settings: {str(error).splitlines()[-1].strip()}"
+        ) from None
+    return model.to(device).eval()

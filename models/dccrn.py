@@ -1,0 +1,151 @@
+"""DCCRN: a complex convolutional encoder and decoder around a complex LSTM that estimate a complex ratio mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from .complex_layers import ComplexBatchNorm2d, ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM
+from .stft import STFT
+
+MASKS = ("E", "C", "R", "none")
+# What the last layer's bias must be for a network that passes its input through: (real, imaginary) of the mask.
+# Mask E has tanh on its magnitude: 1.5 gives 0.905, a place where the gradient still flows.
+PASS_THROUGH = {"E": (1.5, 0.0), "C": (1.0, 0.0), "R": (1.0, 1.0), "none": (0.0, 0.0)}
+FIRST_MASK_STD = 0.005  # of the last layer's weights: the first mask is its bias and little else
+
+
+class DCCRN(nn.Module):
+    """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
+
+    kernel_num: channels of each encoder layer, real and imaginary together; the decoder mirrors them.
+    rnn_units: units of an LSTM layer, real and imaginary together; rnn_layers: how many.
+    mask: E (magnitude through tanh, phases add), C (complex product), R (real and imaginary part apart) or none:
+        the network then estimates the spectrum itself, as what has to be added to the noisy one.
+    lstm: "complex" or "real"; norm: "batch" or "complex"; skip: whether decoder layers see encoder outputs.
+
+    Algorithmic latency: the window plus one hop for each decoder layer, 62.5 ms for the full network.
+    Source: Hu et al., arXiv 2008.00264; computed as in the authors' code, see README for the departures.
+    """
+
+    def __init__(
+        self,
+        kernel_num: Sequence[int] = (32, 64, 128, 256, 256, 256),
+        rnn_units: int = 256,
+        rnn_layers: int = 2,
+        mask: str = "E",
+        lstm: str = "complex",
+        norm: str = "batch",
+        skip: bool = True,
+    ) -> None:
+        super().__init__()
+        if mask not in MASKS:
+            raise ValueError(f"mask: found {mask!r}, expected one of {', '.join(MASKS)}")
+        self.mask, self.skip = mask, skip
+        self.stft = STFT()
+        channels = [2, *kernel_num]
+        frequencies = (self.stft.bins - 1) >> len(kernel_num)  # left after the encoder has halved them
+        features = channels[-1] * frequencies
+        self.encoder = nn.ModuleList(_Layer(ComplexConv2d(i, o), o, norm) for i, o in pairwise(channels))
+        recurrence = {"complex": _ComplexRecurrence, "real": _RealRecurrence}[lstm]
+        self.recurrence = recurrence(features, rnn_units, rnn_layers)
+        joined = 2 if skip else 1
+        upward = list(pairwise(reversed(channels)))
+        self.decoder = nn.ModuleList(
+            [_Layer(ComplexConvTranspose2d(i * joined, o), o, norm) for i, o in upward[:-1]]
+            + [ComplexConvTranspose2d(upward[-1][0] * joined, 2)]
+        )
+        self._start_at_pass_through()
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        spectrum, output = self.estimate_mask(noisy)
+        estimate = self.stft.inverse(self._filter(output, spectrum), noisy.shape[-1])
+        return estimate.clamp(-1, 1)
+
+    def estimate_mask(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
+        """The noisy spectrum and the network's output for it, complex [B, bins, frames] each."""
+        with torch.autocast(noisy.device.type, enabled=False):
+            spectrum = self.stft(noisy.to(self.stft.hann.dtype))  # [B, 257, T]
+        x = torch.stack([spectrum.real, spectrum.imag], 1)[:, :, 1:]  # without DC, [B, 2, 256, T]
+        skips = []
+        for layer in self.encoder:
+            x = layer(x)  # [B, C, F, T]
+            skips.append(x)
+        x = self.recurrence(x)
+        for layer in self.decoder:
+            x = layer(_join(x, skips.pop()) if self.skip else x)
+        x = nn.functional.pad(x.to(spectrum.real.dtype), (0, 0, 1, 0))  # DC comes back as zero, [B, 2, 257, T]
+        return spectrum, torch.complex(x[:, 0], x[:, 1])
+
+    def _filter(self, output: Tensor, spectrum: Tensor) -> Tensor:
+        if self.mask == "E":
+            # tanh(|M|) M/|M|: the phase of M without computing it; the tiny term keeps the gradient finite at 0.
+            magnitude = (output.real.square() + output.imag.square() + 1e-12).sqrt()
+            return output * (magnitude.tanh() / magnitude) * spectrum
+        if self.mask == "C":
+            return output * spectrum
+        if self.mask == "R":
+            return torch.complex(output.real * spectrum.real, output.imag * spectrum.imag)
+        return output + spectrum
+
+    def _start_at_pass_through(self) -> None:
+        """SI-SNR cannot see the sign, so a network that starts anywhere may learn the inverted speech."""
+        last = self.decoder[-1]
+        real, imag = PASS_THROUGH[self.mask]
+        nn.init.normal_(last.weight_real, std=FIRST_MASK_STD)
+        nn.init.normal_(last.weight_imag, std=FIRST_MASK_STD)
+        nn.init.constant_(last.bias_real, (real + imag) / 2)  # bias_real - bias_imag = real,
+        nn.init.constant_(last.bias_imag, (imag - real) / 2)  # bias_real + bias_imag = imag
+
+
+class _Layer(nn.Module):
+    """Convolution, norm and PReLU with one slope."""
+
+    def __init__(self, conv: nn.Module, channels: int, norm: str) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = {"batch": nn.BatchNorm2d, "complex": ComplexBatchNorm2d}[norm](channels)
+        self.activation = nn.PReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.norm(self.conv(x)))
+
+
+class _ComplexRecurrence(nn.Module):
+    """Complex LSTM layers over time, [B, C, F, T] to the same shape."""
+
+    def __init__(self, features: int, units: int, layers: int) -> None:
+        super().__init__()
+        sizes = [features // 2] + [units // 2] * layers
+        self.layers = nn.ModuleList(
+            ComplexLSTM(sizes[n], sizes[n + 1], features // 2 if n == layers - 1 else None) for n in range(layers)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = x.permute(3, 0, 1, 2).chunk(2, 2)  # each [T, B, C/2, F]
+        real, imag = (part.flatten(2) for part in parts)  # each [T, B, C/2 * F]
+        for layer in self.layers:
+            real, imag = layer(real, imag)
+        joined = torch.cat([real, imag], 2)  # [T, B, C * F]
+        return joined.unflatten(2, x.shape[1:3]).permute(1, 2, 3, 0)
+
+
+class _RealRecurrence(nn.Module):
+    """One real LSTM over all channels and a linear layer back, [B, C, F, T] to the same shape."""
+
+    def __init__(self, features: int, units: int, layers: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(features, units, layers)
+        self.linear = nn.Linear(units, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.linear(self.lstm(x.permute(3, 0, 1, 2).flatten(2))[0])  # [T, B, C * F]
+        return y.unflatten(2, x.shape[1:3]).permute(1, 2, 3, 0)
+
+
+def _join(x: Tensor, skip: Tensor) -> Tensor:
+    """Channels joined part by part: both real halves, then both imaginary halves."""
+    return torch.cat([x.unflatten(1, (2, -1)), skip.unflatten(1, (2, -1))], 2).flatten(1, 2)
