@@ -1,0 +1,46 @@
+"""LMS: distance of log-mel spectra at three resolutions."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchaudio.functional import melscale_fbanks
+
+from .registry import LossTerm, register
+
+WINDOW, HOP, FFT = 400, 100, 512  # samples
+BANDS = (16, 32, 64)
+FLOOR = 1e-7
+
+
+@register("LMS", perceptual=True)
+class LMS(LossTerm):
+    """Log-mel spectral distance, 16 kHz.
+
+    Magnitude spectra (Hann window of 400 samples, hop 100, 512-point FFT, divided by 512) pass HTK mel banks of
+    16, 32 and 64 bands up to 8 kHz. The root mean square over a frame's bands of the difference in natural
+    logarithm is averaged over the frames, and then over the three banks.
+
+    Source: Hwang, Byun & Park, J. Acoust. Soc. Korea 40(2), 2021; after Kim et al., "Multi-channel speech
+    enhancement with log-mel loss". See README for what their code computes instead.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("window", F.pad(torch.hann_window(WINDOW), (0, FFT - WINDOW)), persistent=False)
+        banks = [melscale_fbanks(FFT // 2 + 1, 0.0, 8000.0, bands, 16000, mel_scale="htk") for bands in BANDS]
+        self.register_buffer("banks", torch.cat(banks, 1), persistent=False)  # [257, 16 + 32 + 64]
+
+    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
+        difference = self._log_mel(estimate) - self._log_mel(clean)  # [B, frames, 112]
+        distances = [(part.square().mean(-1) + FLOOR).sqrt().mean(-1) for part in difference.split(BANDS, -1)]
+        return torch.stack(distances).mean(0)
+
+    def _log_mel(self, waveform: Tensor) -> Tensor:
+        # Zeros at both ends: every sample counts in as many frames as any other, and any length has a frame.
+        padded = F.pad(waveform, (WINDOW - HOP, FFT - HOP))
+        window = self.window.to(waveform.dtype)
+        spectrum = torch.stft(padded, FFT, HOP, window=window, center=False, return_complex=True)
+        mel = spectrum.abs().transpose(1, 2) / FFT @ self.banks.to(waveform.dtype)
+        return (mel + FLOOR).log()

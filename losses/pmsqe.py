@@ -1,0 +1,44 @@
+"""PMSQE: a differentiable stand-in for PESQ."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .registry import LossTerm, register
+
+FRAME, HOP = 512, 256  # samples
+POWER_FLOOR = 1e-12  # a silent signal counts as flat noise 120 dB below the power of one
+
+
+@register("PMSQE", perceptual=True)
+class PMSQE(LossTerm):
+    """Perceptual metric for speech quality evaluation, 16 kHz: symmetric and asymmetric loudness disturbances.
+
+    Computed by `asteroid.losses.SingleSrcPMSQE` on power spectra (square-root Hann window of 512 samples, hop
+    256), with its level, frequency and gain equalisation: the level of the estimate does not matter.
+
+    Source: Martin-Donas et al., "A deep learning loss function based on the perceptual evaluation of the speech
+    quality", IEEE Signal Processing Letters 25(11), 2018.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        from asteroid.losses import SingleSrcPMSQE  # takes seconds to import, and only this term needs it
+
+        self.distance = SingleSrcPMSQE(window_name="sqrt_hann", sample_rate=16000)
+        self.register_buffer("window", torch.hann_window(FRAME).sqrt(), persistent=False)
+
+    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
+        return self.distance(self._power(estimate), self._power(clean))
+
+    def _power(self, waveform: Tensor) -> Tensor:
+        """[B, samples] to [B, frames, 257]; the last frame is filled up with zeros."""
+        waveform = waveform.to(self.window.dtype)  # asteroid's tables have this precision
+        short = FRAME - waveform.shape[-1]
+        fill = short if short > 0 else short % HOP
+        spectrum = torch.stft(
+            F.pad(waveform, (0, fill)), FRAME, HOP, window=self.window, center=False, return_complex=True
+        )
+        return (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2) + POWER_FLOOR
