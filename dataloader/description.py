@@ -1,0 +1,78 @@
+"""dataset.json: what the items of a packed data set are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# The grid of the paper, taken where a set with its shape has no dataset.json.
+PAPER_NOISE_TYPES = ("seen", "unseen")
+PAPER_SNR_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
+
+
+@dataclass(frozen=True)
+class Description:
+    """Names of the axes of the test grid; both empty for training and validation."""
+
+    noise_types: tuple[str, ...] = ()
+    snr_db: tuple[float, ...] = ()
+
+    @classmethod
+    def read(cls, folder: str | Path, sample_rate: int, grid: Sequence[int] | None) -> Description:
+        """The description beside the data, checked against the sample rate in Hz and the test grid's shape.
+
+        grid: [noise types, dB values, utterances], or None for training and validation. Raises ValueError where
+        dataset.json is damaged, contradicts them, or is missing and the grid is not the paper's.
+        """
+        path = Path(folder) / "dataset.json"
+        content = _read_object(path) if path.is_file() else {}
+        found = content.get("sample_rate", sample_rate)
+        if found != sample_rate:
+            raise ValueError(f"{path}: found sample_rate {found!r}, expected {sample_rate}, that of the config")
+        if grid is None:
+            return cls()
+        noise_types = content.get("noise_types", PAPER_NOISE_TYPES)
+        snr_db = content.get("snr_db", PAPER_SNR_DB)
+        if not _are_folder_names(noise_types):
+            raise ValueError(
+                f"{path}: found noise_types {noise_types!r}, expected different names without / or \\"
+            )
+        if not _are_numbers(snr_db):
+            raise ValueError(f"{path}: found snr_db {snr_db!r}, expected different numbers")
+        if (len(noise_types), len(snr_db)) != tuple(grid[:2]):
+            source = path if content else f"{path} is missing, so the paper's grid is assumed, which"
+            raise ValueError(
+                f"{source}: names {len(noise_types)} noise types and {len(snr_db)} dB values, but test.npy has "
+                f"{grid[0]} and {grid[1]}"
+            )
+        return cls(tuple(noise_types), tuple(float(value) for value in snr_db))
+
+
+def _read_object(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable as JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path}: found a {type(content).__name__}, expected an object with sample_rate and so on"
+        )
+    return content
+
+
+def _are_folder_names(values: object) -> bool:
+    return (
+        isinstance(values, (list, tuple))
+        and all(isinstance(v, str) and v.strip(". ") and not set(v) & set("/\\\0") for v in values)
+        and len(set(values)) == len(values)
+    )
+
+
+def _are_numbers(values: object) -> bool:
+    return (
+        isinstance(values, (list, tuple))
+        and all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e3 for v in values)
+        and len(set(values)) == len(values)
+    )

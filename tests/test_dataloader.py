@@ -1,0 +1,164 @@
+"""dataloader/: what is in the files arrives, and files that are wrong are named."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from config import Config
+from dataloader import DataError, PackedDataset, build_loader, shuffle_for_epoch
+
+
+def write(folder, split, array, **description):
+    folder.mkdir(exist_ok=True)
+    np.save(folder / f"{split}.npy", array)
+    if description:
+        (folder / "dataset.json").write_text(json.dumps(description))
+    return folder
+
+
+def counted(*shape, dtype=np.float32):
+    """Every value its own, so that a mix-up of axes shows."""
+    return (np.arange(np.prod(shape)) % 30000).reshape(shape).astype(dtype)
+
+
+def test_noisy_and_clean_are_not_swapped(tmp_path):
+    array = counted(3, 2, 5)
+    noisy, clean, number = PackedDataset(write(tmp_path / "set", "train", array), "train", 16000)[1]
+    np.testing.assert_array_equal(noisy, array[1, 0])
+    np.testing.assert_array_equal(clean, array[1, 1])
+    assert (number, noisy.dtype) == (1, torch.float32)
+
+
+def test_int16_is_full_scale(tmp_path):
+    array = np.array([[[-32768, 16384], [0, 32767]]], np.int16)
+    noisy, clean, _ = PackedDataset(write(tmp_path / "set", "valid", array), "valid", 16000)[0]
+    assert noisy.tolist() == [-1, 0.5]
+    assert clean.tolist() == [0, 32767 / 32768]
+
+
+def test_the_test_grid_keeps_its_noise_types_and_snrs(tmp_path):
+    array = counted(2, 3, 4, 2, 5)
+    write(tmp_path / "set", "test", array, sample_rate=16000, noise_types=["rain", "train"], snr_db=[0, 5, 10])
+    grid = PackedDataset(tmp_path / "set", "test", 16000)
+    assert len(grid) == 24
+    for number in range(24):
+        noise, snr, utterance = grid.place(number)
+        place = ["rain", "train"].index(noise), [0, 5, 10].index(snr), utterance
+        np.testing.assert_array_equal(grid[number][0], array[place][0])
+
+
+def test_the_papers_grid_needs_no_description(tmp_path):
+    grid = PackedDataset(write(tmp_path / "set", "test", counted(2, 7, 1, 2, 5)), "test", 16000)
+    assert grid.place(0) == ("seen", -10, 0)
+    assert grid.place(13) == ("unseen", 20, 0)
+
+
+def test_the_order_follows_seed_and_epoch_alone(tmp_path):
+    folder = write(tmp_path / "set", "train", counted(50, 2, 4))
+
+    def order(seed, epoch):
+        loader = build_loader(Config(data=str(folder), batch_size=7), "train")
+        shuffle_for_epoch(loader, seed, epoch)
+        return torch.cat([numbers for _, _, numbers in loader]).tolist()
+
+    assert order(0, 1) == order(0, 1)
+    assert sorted(order(0, 1)) == list(range(50))
+    assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
+
+
+def test_workers_deliver_the_same_batches(tmp_path):
+    folder = write(tmp_path / "set", "valid", counted(20, 2, 4))
+    batches = [list(build_loader(Config(data=str(folder), workers=w, batch_size=8), "valid")) for w in (0, 2)]
+    for one, other in zip(*batches, strict=True):
+        for a, b in zip(one, other, strict=True):
+            assert torch.equal(a, b)
+
+
+def test_a_worker_gets_the_path_and_not_the_data(tmp_path):
+    data = PackedDataset(write(tmp_path / "set", "train", counted(1000, 2, 100)), "train", 16000)
+    sent = pickle.dumps(data)
+    assert len(sent) < 2000
+    assert torch.equal(pickle.loads(sent)[999][1], data[999][1])
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (counted(3, 5), r"train.npy: found shape \[3, 5\], expected \[N, 2, samples\]"),
+        (counted(3, 3, 5), r"found shape \[3, 3, 5\]"),
+        (counted(0, 2, 5), r"found shape \[0, 2, 5\], an empty set"),
+        (counted(3, 2, 0), "an empty set"),
+        (counted(3, 2, 5, dtype=np.float64), "found float64 values, expected float32 or int16"),
+        (np.array([[{"a": 1}]]), "not a .npy file of numbers"),
+    ],
+)
+def test_an_array_that_does_not_fit_is_named(tmp_path, array, message):
+    with pytest.raises(DataError, match=message) as caught:
+        PackedDataset(write(tmp_path / "set", "train", array), "train", 16000)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x93NUMPY\x01\x00"])
+def test_a_file_that_is_no_array_is_named(tmp_path, content):
+    (tmp_path / "train.npy").write_bytes(content)
+    with pytest.raises(DataError, match=r"train.npy: not a .npy file of numbers"):
+        PackedDataset(tmp_path, "train", 16000)
+
+
+def test_a_truncated_file_is_named(tmp_path):
+    folder = write(tmp_path / "set", "train", counted(100, 2, 100))
+    whole = (folder / "train.npy").read_bytes()
+    (folder / "train.npy").write_bytes(whole[:-500])
+    with pytest.raises(DataError, match=r"train.npy: not a .npy file of numbers"):
+        PackedDataset(folder, "train", 16000)
+
+
+def test_a_missing_file_is_named_with_the_way_to_make_it(tmp_path):
+    with pytest.raises(DataError, match=r"valid.npy: no such file.*README"):
+        PackedDataset(tmp_path / "nowhere", "valid", 16000)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_nan_in_the_data_is_found_with_its_item(tmp_path, bad, workers):
+    array = counted(2, 7, 3, 2, 5)
+    array[1, 6, 2, 1, 4] = bad
+    folder = write(tmp_path / "set", "test", array)
+    loader = build_loader(Config(data=str(folder), workers=workers), "test")
+    with pytest.raises(DataError, match=r"test.npy: item \[1, 6, 2\] holds NaN or infinity"):
+        list(loader)
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ({"sample_rate": 8000}, "dataset.json: found sample_rate 8000, expected 16000"),
+        ({"noise_types": ["a"]}, "names 1 noise types and 7 dB values, but test.npy has 2 and 7"),
+        ({"noise_types": ["a", "../b"]}, "found noise_types"),
+        ({"noise_types": ["a", "a"]}, "found noise_types"),
+        ({"snr_db": ["loud"]}, "found snr_db"),
+        ({"snr_db": 5}, "found snr_db"),
+    ],
+)
+def test_a_description_that_contradicts_the_data_is_named(tmp_path, description, message):
+    write(tmp_path / "set", "test", counted(2, 7, 1, 2, 5), **description)
+    with pytest.raises(DataError, match=message):
+        PackedDataset(tmp_path / "set", "test", 16000)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\ufeff"])
+def test_a_damaged_description_is_named(tmp_path, text):
+    folder = write(tmp_path / "set", "train", counted(2, 2, 5))
+    (folder / "dataset.json").write_text(text)
+    with pytest.raises(DataError, match=r"dataset\.json"):
+        PackedDataset(folder, "train", 16000)
+
+
+def test_a_grid_of_another_shape_needs_a_description(tmp_path):
+    with pytest.raises(DataError, match=r"dataset\.json is missing"):
+        PackedDataset(write(tmp_path / "set", "test", counted(3, 7, 1, 2, 5)), "test", 16000)
