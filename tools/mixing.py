@@ -1,0 +1,103 @@
+"""Mixtures of speech and noise at an exact SNR, in numbers that add up on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+PEAK = 0.99
+# Steps from 0 to 1. Multiples of 2^-24 below 1 are exact in float32, and so are their sums: noisy = clean + noise
+# holds to the last bit for both types.
+FULL_SCALE = {np.dtype(np.int16): 2**15, np.dtype(np.float32): 2**24}
+EVERYWHERE = slice(None)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """`scale * (clean + gain * noise)` and `scale * clean`, with the two factors."""
+
+    noisy: np.ndarray  # [samples], int16 full scale or float32
+    clean: np.ndarray  # [samples], as noisy
+    gain: float
+    scale: float
+
+
+def mix(
+    clean: np.ndarray,
+    noise: np.ndarray,
+    snr_db: float,
+    *,
+    active: slice = EVERYWHERE,
+    dtype: type | np.dtype = np.int16,
+) -> Mixture:
+    """Adds noise to clean speech at an SNR, then scales both down together where anything would clip.
+
+    Args:
+        clean: `[samples]`, full scale 1.
+        noise: `[samples]`, at any level.
+        snr_db: 10 log10 of clean over noise energy, in dB, over the span `active`.
+        active: The samples that count for the SNR; leave padding out of it.
+        dtype: int16 or float32, the type of the result.
+
+    Raises ValueError, one line, if either signal is silent over the span, not finite, or of another length.
+    """
+    gain = noise_gain(clean, noise, snr_db, active)
+    scale = headroom(clean, gain * noise)
+    noisy, clean = quantise(scale * clean, scale * gain * noise, dtype)
+    return Mixture(noisy, clean, gain, scale)
+
+
+def noise_gain(clean: np.ndarray, noise: np.ndarray, snr_db: float, active: slice = EVERYWHERE) -> float:
+    """The factor that brings the noise to the SNR over the active span; arguments and errors as in `mix`."""
+    if clean.shape != noise.shape:
+        raise ValueError(f"clean and noise differ in shape: {clean.shape} and {noise.shape}")
+    return float(rms(clean[active], "clean") / rms(noise[active], "noise") / 10 ** (snr_db / 20))
+
+
+def headroom(clean: np.ndarray, noise: np.ndarray, peak: float = PEAK) -> float:
+    """The largest factor up to 1 that keeps clean, noise and their sum within ±peak.
+
+    The noise counts although only the sum is stored: whoever subtracts clean from noisy finds it unclipped.
+    """
+    return min(1.0, peak / max(float(np.max(np.abs(signal))) for signal in (clean, noise, clean + noise)))
+
+
+def at_level(signal: np.ndarray, level_db: float) -> np.ndarray:
+    """The signal with an RMS of `level_db` dBFS (0 dBFS: an RMS of 1). Raises ValueError if it is silent."""
+    return signal * (10 ** (level_db / 20) / rms(signal, "signal"))
+
+
+def rms(signal: np.ndarray, name: str) -> float:
+    """Root of the mean square. Raises ValueError with the signal's name if it is silent or not finite."""
+    value = float(np.sqrt(np.mean(np.square(signal, dtype=np.float64)))) if signal.size else 0.0
+    if not np.isfinite(value):
+        raise ValueError(f"{name} holds NaN or infinity")
+    if value == 0.0:
+        raise ValueError(f"{name} is silent: no SNR can be set")
+    return value
+
+
+def quantise(
+    clean: np.ndarray, noise: np.ndarray, dtype: type | np.dtype = np.int16
+) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy and clean in the type's own steps, where `noisy - clean` is the rounded noise to the last bit.
+
+    Raises ValueError for another type than int16 and float32, for a sum that clips, and for a signal so weak
+    that rounding leaves nothing of it.
+    """
+    dtype = np.dtype(dtype)
+    if dtype not in FULL_SCALE:
+        raise ValueError(f"mixtures are int16 or float32, not {dtype}")
+    steps = FULL_SCALE[dtype]
+    clean_steps = np.rint(clean * steps).astype(np.int64)
+    noise_steps = np.rint(noise * steps).astype(np.int64)
+    noisy_steps = clean_steps + noise_steps
+    for name, signal in (("clean", clean_steps), ("noise", noise_steps)):
+        if not np.any(signal):
+            raise ValueError(f"{name} is too weak for {dtype}: all its samples round to zero")
+    if max(np.max(np.abs(noisy_steps)), np.max(np.abs(clean_steps))) >= steps:
+        raise ValueError("the mixture clips: scale both signals down first")
+    if dtype == np.int16:
+        return noisy_steps.astype(dtype), clean_steps.astype(dtype)
+    return (noisy_steps / steps).astype(dtype), (clean_steps / steps).astype(dtype)

@@ -1,0 +1,190 @@
+"""Noises from a random generator: four that networks of the demo are trained with, three that they are not.
+
+All are 16 kHz, float64 `[samples]`, with an RMS of 1. What makes two clips of one kind differ (rpm, gusts,
+dishes, talkers) is drawn anew for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+from scipy.signal import butter, fftconvolve, iirpeak, lfilter, sosfilt, welch
+
+SAMPLE_RATE = 16_000
+SEEN = ("white", "pink", "speech_shaped", "babble")
+UNSEEN = ("engine", "wind", "clatter")
+
+
+def make_noise(kind: str, rng: np.random.Generator, samples: int, speech: np.ndarray) -> np.ndarray:
+    """A noise of one of the kinds in SEEN and UNSEEN.
+
+    Args:
+        kind: Its name.
+        rng: Where all its random choices come from.
+        samples: Its length.
+        speech: Clips of different talkers, `[talkers, at least samples]`: babble is made of them, and
+            speech-shaped noise has their long-term spectrum.
+    """
+    noise = _KINDS[kind](rng, samples, speech) if kind in _OF_SPEECH else _KINDS[kind](rng, samples)
+    return noise / np.sqrt(np.mean(noise**2))
+
+
+def white(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """Equal power at all frequencies."""
+    return rng.standard_normal(samples)
+
+
+def pink(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """Power falls with 1/f from 20 Hz on."""
+
+    def magnitude(frequency: np.ndarray) -> np.ndarray:
+        return np.where(frequency >= 20, 1 / np.sqrt(np.maximum(frequency, 20)), 0.0)
+
+    return _shaped(rng, samples, magnitude)
+
+
+def speech_shaped(rng: np.random.Generator, samples: int, speech: np.ndarray) -> np.ndarray:
+    """Stationary noise with the long-term spectrum of the speech."""
+    frequencies, power = welch(speech, SAMPLE_RATE, nperseg=512, noverlap=0)
+    long_term = np.sqrt(power.mean(axis=0))
+    return _shaped(rng, samples, lambda frequency: np.interp(frequency, frequencies, long_term))
+
+
+def babble(rng: np.random.Generator, samples: int, speech: np.ndarray) -> np.ndarray:
+    """Four to eight talkers at once, some nearer than others."""
+    talkers = rng.permutation(len(speech))[: rng.integers(4, 9)]
+    mixture = np.zeros(samples)
+    for clip in speech[talkers]:
+        clip = np.roll(clip, rng.integers(clip.size))[:samples]
+        mixture += clip / np.sqrt(np.mean(clip**2)) * 10 ** (rng.uniform(-6, 0) / 20)
+    return mixture
+
+
+def engine(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """A four-stroke engine under changing load: combustion pulses make exhaust and block resonate.
+
+    Every cylinder fires once in two turns, a little stronger or weaker than its neighbours: harmonics of half
+    the rotation, strongest at the firing rate. Behind them gas noise, gated by the combustions.
+    """
+    cylinders = int(rng.choice([3, 4, 6]))
+    rpm = rng.uniform(900, 3000) * 2 ** (0.35 * _wander(rng, samples, rate=0.8))
+    load = 1 / (1 + np.exp(-1.5 * _wander(rng, samples, rate=1.0)))
+    firing_rate = rpm / 120 * cylinders
+    firings = np.cumsum(firing_rate) / SAMPLE_RATE
+
+    fired = np.flatnonzero(np.diff(np.floor(firings))) + 1
+    cylinder = np.floor(firings[fired]).astype(int) % cylinders
+    strength = rng.uniform(0.75, 1.25, cylinders)[cylinder] * np.exp(0.08 * rng.standard_normal(fired.size))
+    strength *= 0.3 + 0.7 * load[fired]
+    early = (firings[fired] % 1) * SAMPLE_RATE / firing_rate[fired]  # samples before the one that shows it
+    pulses = np.zeros(samples)
+    pulses[fired] = strength * (1 - early)
+    pulses[fired - 1] += strength * early
+
+    pressure = sosfilt(butter(2, rng.uniform(250, 500), fs=SAMPLE_RATE, output="sos"), pulses)
+    tone = pressure.copy()
+    for low, high in ((50, 110), (160, 320), (400, 800), (1000, 1800)):
+        tone += _resonance(pressure, rng.uniform(low, high), quality=rng.uniform(1.5, 4))
+    gate = lfilter([1.0], [1.0, -np.exp(-1 / (0.004 * SAMPLE_RATE))], pulses)
+    band = butter(1, [200, 2500], "bandpass", fs=SAMPLE_RATE, output="sos")
+    gas = sosfilt(band, rng.standard_normal(samples)) * (gate + 0.5 * gate.mean())
+    return tone / tone.std() + 10 ** (rng.uniform(-12, -6) / 20) * gas / gas.std()
+
+
+def wind(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """Gusts over a microphone: the stronger the gust, the louder and the brighter; at times it howls."""
+    gust = np.exp(0.7 * _wander(rng, samples, rate=0.8) + 0.3 * _wander(rng, samples, rate=5))
+    rumble = _lowpassed(rng, samples, cutoff=rng.uniform(60, 120))
+    rush = _lowpassed(rng, samples, cutoff=rng.uniform(300, 600))
+    hiss = _lowpassed(rng, samples, cutoff=rng.uniform(1500, 2500))
+    howl_frequency = rng.uniform(350, 700) * 2 ** (0.25 * _wander(rng, samples, rate=1.5))
+    howl_phase = 2 * np.pi * np.cumsum(howl_frequency) / SAMPLE_RATE
+    howl = np.cos(howl_phase + 2 * np.pi * _wander(rng, samples, rate=12)) * np.abs(_wander(rng, samples, rate=3))
+    return gust * rumble + gust**2 * (0.8 * rush + 0.15 * hiss + rng.uniform(0.02, 0.15) * howl)
+
+
+def clatter(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """Dishes and cutlery in a kitchen: impacts, some with a bounce, that ring in the modes of their objects."""
+    objects = [_modes(rng) for _ in range(6)]
+    impacts = np.zeros(samples)
+    time = 0.0
+    while time * SAMPLE_RATE < samples:
+        modes = objects[rng.integers(len(objects))]
+        loudness = 10 ** (4 * rng.standard_normal() / 20)
+        delay = 0.0
+        for bounce in range(1 + rng.binomial(2, 0.3)):
+            _add_at(impacts, int((time + delay) * SAMPLE_RATE), loudness * 0.5**bounce * _impact(rng, *modes))
+            delay += rng.uniform(0.03, 0.09) * 0.6**bounce
+        time += rng.exponential(0.14)
+
+    decay = np.arange(SAMPLE_RATE // 2) / (0.06 * SAMPLE_RATE)
+    room = rng.standard_normal(decay.size) * np.exp(-decay)
+    room *= 0.3 / np.sqrt(np.sum(room**2))
+    sound = impacts + fftconvolve(impacts, room)[:samples]
+    hum = pink(rng, samples)
+    return sound / sound.std() + 10 ** (-30 / 20) * hum / hum.std()
+
+
+_KINDS: dict[str, Callable[..., np.ndarray]] = {
+    "white": white,
+    "pink": pink,
+    "speech_shaped": speech_shaped,
+    "babble": babble,
+    "engine": engine,
+    "wind": wind,
+    "clatter": clatter,
+}
+_OF_SPEECH = ("speech_shaped", "babble")
+
+
+def _shaped(rng: np.random.Generator, samples: int, magnitude: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """White noise times a magnitude over frequency in Hz."""
+    spectrum = np.fft.rfft(rng.standard_normal(samples))
+    return np.fft.irfft(spectrum * magnitude(np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)), samples)
+
+
+def _lowpassed(rng: np.random.Generator, samples: int, cutoff: float) -> np.ndarray:
+    """White noise falling with 12 dB an octave above the cutoff in Hz, RMS 1."""
+    low = sosfilt(butter(2, cutoff, fs=SAMPLE_RATE, output="sos"), rng.standard_normal(samples))
+    return low / low.std()
+
+
+def _wander(rng: np.random.Generator, samples: int, rate: float) -> np.ndarray:
+    """A smooth random curve around 0, about 1 in size, that turns `rate` times a second."""
+    knots = int(np.ceil(samples / SAMPLE_RATE * rate)) + 3
+    curve = CubicSpline(np.arange(knots), rng.standard_normal(knots))
+    return curve(rng.uniform() + np.arange(samples) * rate / SAMPLE_RATE)
+
+
+def _resonance(signal: np.ndarray, frequency: float, quality: float) -> np.ndarray:
+    numerator, denominator = iirpeak(frequency, quality, fs=SAMPLE_RATE)
+    return lfilter(numerator, denominator, signal)
+
+
+def _modes(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frequencies in Hz, decay times in s and strengths of an object's modes; high modes die away first."""
+    lowest = rng.uniform(400, 2500)
+    frequency = lowest * (7500 / lowest) ** rng.uniform(0, 1, rng.integers(6, 13))
+    decay = rng.uniform(0.02, 0.1) * (lowest / frequency) ** 0.7
+    return frequency, decay, np.exp(0.5 * rng.standard_normal(frequency.size))
+
+
+def _impact(
+    rng: np.random.Generator, frequency: np.ndarray, decay: np.ndarray, strength: np.ndarray
+) -> np.ndarray:
+    """One hit: it excites the modes in other proportions each time, under a click of 2 ms."""
+    time = np.arange(int(6 * decay.max() * SAMPLE_RATE))[:, None] / SAMPLE_RATE
+    strength = strength * rng.uniform(0.3, 1, strength.size)
+    ringing = np.sin(2 * np.pi * frequency * time + rng.uniform(0, 2 * np.pi, strength.size)) * np.exp(
+        -time / decay
+    )
+    click = rng.standard_normal(len(time)) * np.exp(-time[:, 0] / 0.002)
+    return ringing @ strength + click
+
+
+def _add_at(mixture: np.ndarray, start: int, piece: np.ndarray) -> None:
+    """Adds the part of the piece that falls into the mixture."""
+    room = max(mixture.size - start, 0)
+    mixture[start : start + piece.size] += piece[:room]
