@@ -1,0 +1,133 @@
+"""config.py and the command line: what a user asks for is what runs, and a slip is one clear line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from config import PRESETS, Config, ConfigError
+from tools.cli import UserError, parse_config, run_command
+
+
+def test_the_defaults_are_the_papers_network_and_training():
+    config = Config()
+    assert config.kernel_num == (32, 64, 128, 256, 256, 256)
+    assert (config.rnn_units, config.mask, config.lstm, config.norm) == (256, "E", "complex", "batch")
+    assert (config.epochs, config.batch_size, config.learning_rate) == (100, 15, 5e-4)
+
+
+def test_the_name_follows_the_settings():
+    assert Config(loss="MSE+LMS").run_dir == Path("runs/DCCRN_MSE+LMS")
+    assert Config(name="{loss}-s{seed}", seed=3).run_name == "SI-SNR-s3"
+
+
+def test_settings_survive_a_round_trip_through_json():
+    config = Config(loss="MSE+LMS", coupling=(10, 1), kernel_num=(8, 16))
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs: found 0, expected 1 or more"),
+        ({"epochs": "3"}, "epochs: found '3', expected a whole number"),
+        ({"batch_size": 2.5}, "batch_size: found 2.5, expected a whole number"),
+        ({"skip": 1}, "skip: found 1, expected True or False"),
+        ({"mask": "Q"}, "mask: found 'Q', expected one of E, C, R, none"),
+        ({"sample_rate": 8000}, "sample_rate: found 8000, expected one of 16000"),
+        ({"kernel_num": (8, 7)}, r"kernel_num: found \(8, 7\), expected 1 to 8 even numbers"),
+        ({"kernel_num": ()}, "kernel_num"),
+        ({"kernel_num": (2,) * 9}, "kernel_num"),
+        ({"kernel_num": 8}, "kernel_num: found 8, expected a list of numbers"),
+        ({"rnn_units": 7}, "rnn_units: found 7, expected an even number"),
+        ({"coupling": "fair"}, "coupling: found 'fair', expected one of paper"),
+        ({"coupling": (1, 0)}, "coupling: .* expected paper, or one positive number"),
+        ({"coupling": ()}, "coupling"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"device": "gpu"}, "device: found 'gpu', expected auto, cpu, cuda or cuda:<number>"),
+        ({"name": "a/b"}, "name: found 'a/b', expected a folder name"),
+        ({"name": ".."}, "name: found '..'"),
+        ({"name": "{colour}"}, "name: found '{colour}', expected a setting"),
+        ({"name": "{loss"}, "name"),
+        ({"name": "{}"}, "name"),
+        ({"data": " "}, "data"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named_in_one_line(settings, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        Config(**settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_setting_is_refused():
+    with pytest.raises(ConfigError, match="colour: no such setting"):
+        Config.from_dict({"colour": "red"})
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_a_valid_config(preset):
+    assert parse_config("", ["--preset", preset]) == Config(**PRESETS[preset])
+
+
+def test_the_command_line_overrides_presets_and_saved_settings():
+    config = parse_config(
+        "", ["--loss", "MSE+LMS", "--preset", "demo", "--kernel_num", "4", "8", "--skip", "False"]
+    )
+    assert (config.loss, config.kernel_num, config.skip) == ("MSE+LMS", (4, 8), False)
+    assert config.batch_size == PRESETS["demo"]["batch_size"]
+    saved = Config(loss="MSE", epochs=7)
+    assert parse_config("", ["--epochs", "9"], saved=saved) == dataclasses.replace(saved, epochs=9)
+    assert parse_config("", ["--coupling", "3", "1"]).coupling == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--epochs", "0"], "epochs: found 0, expected 1 or more"),
+        (["--epochs", "x"], "--epochs"),
+        (["--epoch", "3"], r"--epoch, 3 \(did you mean --epochs"),
+        (["--mask", "Q"], "'Q' for argument '--mask'"),
+        (["--preset", "huge"], "'huge' for argument '--preset'"),
+        (["--preset"], "--preset"),
+        (["stray"], "stray"),
+        (["--coupling", "a"], "coupling"),
+    ],
+)
+def test_a_slip_on_the_command_line_is_one_line(args, message):
+    with pytest.raises(UserError, match=message) as caught:
+        parse_config("", args)
+    assert "\n" not in str(caught.value)
+
+
+def test_help_explains_every_setting_and_names_the_losses(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parse_config("Train.", ["--help"])
+    text = capsys.readouterr().out
+    for field in dataclasses.fields(Config):
+        assert f"--{field.name} " in text
+    assert "SI-SNR+PMSQE" in text
+    assert "--preset" in text
+
+
+@pytest.mark.parametrize("error", [UserError("data: found x"), ConfigError("data: found x")])
+def test_a_mistake_ends_with_one_line_and_exit_code_2(capsys, error):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit, match="2"):
+        run_command(main)
+    assert capsys.readouterr().err == "error: data: found x\n"
+
+
+def test_a_file_system_error_ends_with_one_line_and_exit_code_2(capsys, tmp_path):
+    with pytest.raises(SystemExit, match="2"):
+        run_command(lambda: (tmp_path / "missing" / "file").write_text("x"))
+    assert capsys.readouterr().err == f"error: {tmp_path}/missing/file: No such file or directory\n"
+
+
+def test_an_error_of_the_program_itself_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_command(lambda: 1 / 0)

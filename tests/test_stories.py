@@ -1,0 +1,237 @@
+"""train.py and test.py, run whole: what a user types, and what then lies on the disk."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import wavfile
+
+import test
+import train
+from config import Config
+from losses import known_losses
+from models import load_model
+from tools.cli import run_command
+from tools.make_demo_corpus import make_demo_corpus
+
+TINY = ["--kernel_num", "4", "8", "16", "--rnn_units", "8", "--batch_size", "4", "--device", "cpu"]
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus") / "demo"
+    make_demo_corpus(folder, n_train=12, n_valid=4, n_test=1, seconds=1.0)
+    return folder
+
+
+@pytest.fixture
+def workplace(corpus, tmp_path, monkeypatch):
+    """An empty working directory with the demo corpus in its place."""
+    shutil.copytree(corpus, tmp_path / "data" / "demo")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(program, *args):
+    """What a user runs as `python <program>.py <args>`; gives its exit code."""
+    arguments, sys.argv = sys.argv, [f"{program.__name__}.py", *args]
+    try:
+        run_command(program.main)
+    except SystemExit as stop:
+        return stop.code
+    finally:
+        sys.argv = arguments
+    return 0
+
+
+def history_of(run_dir):
+    with (run_dir / "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("loss", known_losses())
+def test_every_loss_trains_two_epochs_and_falls(workplace, loss):
+    assert (
+        run(train, *TINY, "--loss", loss, "--epochs", "2", "--learning_rate", "3e-3", "--valid_scores", "0") == 0
+    )
+    history = history_of(workplace / "runs" / f"DCCRN_{loss}")
+    assert float(history[1]["train_loss"]) < float(history[0]["train_loss"])
+    assert all(f"train_{part}" in history[0] and f"valid_{part}" in history[0] for part in loss.split("+"))
+    model = load_model(workplace / "runs" / f"DCCRN_{loss}" / "best.pt")
+    assert all(torch.isfinite(weight).all() for weight in model.state_dict().values())
+
+
+def test_train_then_test_gives_tables_scores_and_samples(workplace, capsys):
+    assert run(train, *TINY, "--name", "a", "--loss", "SI-SNR+LMS", "--epochs", "2") == 0
+    printed = capsys.readouterr().out
+    assert "epoch 2/2: train_loss" in printed
+    assert "valid_pesq" in printed
+    run_dir = workplace / "runs" / "a"
+    assert {path.name for path in run_dir.iterdir()} == {
+        "config.json",
+        "history.csv",
+        "last.pt",
+        "best.pt",
+        "tensorboard",
+    }
+    assert json.loads((run_dir / "config.json").read_text())["loss"] == "SI-SNR+LMS"
+
+    assert run(test, "--name", "a", "--samples", "1") == 0
+    report = (run_dir / "test" / "tables.md").read_text()
+    assert report in capsys.readouterr().out
+    for title in ("PESQ (wide-band)", "STOI", "ESTOI", "SI-SDR (dB)"):
+        assert (
+            f"### {title}\n\n| seen | -10 dB | -5 dB | 0 dB | 5 dB | 10 dB | 15 dB | 20 dB | average |" in report
+        )
+    with (run_dir / "test" / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 7 * 1 * 2
+    noisy = [row for row in rows if row["signal"] == "noisy"]
+    for row in noisy:  # noisy scores know the SNR: rows and items are not mixed up
+        assert float(row["si_sdr"]) == pytest.approx(float(row["snr_db"]), abs=1)
+
+    folder = workplace / "samples" / "a" / "unseen" / "-5dB"
+    assert {path.name for path in folder.iterdir()} == {"000_noisy.wav", "000_enhanced.wav", "000_clean.wav"}
+    rate, clean = wavfile.read(folder / "000_clean.wav")
+    _, enhanced = wavfile.read(folder / "000_enhanced.wav")
+    assert (rate, clean.size, enhanced.size) == (16000, 16000, 16000)
+    assert np.corrcoef(clean, enhanced)[0, 1] > 0.3  # not the inverted solution
+    np.testing.assert_array_equal(clean, np.load(workplace / "data/demo/test.npy")[1, 1, 0, 1])
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(workplace, capsys):
+    options = [*TINY, "--loss", "MSE+LMS", "--valid_scores", "0"]
+    assert run(train, *options, "--name", "whole", "--epochs", "3") == 0
+    assert run(train, *options, "--name", "parts", "--epochs", "1") == 0
+    assert run(train, *options, "--name", "parts", "--epochs", "3") == 0
+    whole, parts = (torch.load(f"runs/{name}/last.pt", weights_only=True) for name in ("whole", "parts"))
+    for name, weight in whole["model"].items():
+        assert torch.equal(weight, parts["model"][name]), name
+    for one, other in zip(history_of(Path("runs/whole")), history_of(Path("runs/parts")), strict=True):
+        assert {**one, "seconds": ""} == {**other, "seconds": ""}
+    capsys.readouterr()
+    assert run(train, *options, "--name", "parts", "--epochs", "3") == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_best_is_the_epoch_with_the_lowest_validation_loss(workplace):
+    assert run(train, *TINY, "--name", "a", "--epochs", "4", "--learning_rate", "0.05", "--valid_scores", "0") == 0
+    losses = [float(row["valid_loss"]) for row in history_of(Path("runs/a"))]
+    assert torch.load("runs/a/best.pt", weights_only=True)["epoch"] == 1 + losses.index(min(losses))
+
+
+def test_a_silent_reference_is_counted_and_named_in_the_report(workplace):
+    grid = np.load("data/demo/test.npy")
+    grid[0, 3, 0, 1] = 0
+    np.save("data/demo/test.npy", grid)
+    assert run(train, *TINY, "--name", "a", "--epochs", "1", "--valid_scores", "0") == 0
+    assert run(test, "--name", "a") == 0
+    report = Path("runs/a/test/tables.md").read_text()
+    assert "### Without a score: 2 of 28 signals" in report
+    assert "- seen, 5 dB, utterance 0, enhanced: pesq: silent reference" in report
+    assert "1 of 14 utterances have no PESQ" in report
+
+
+def damage(path, change):
+    array = np.load(path)
+    np.save(path, change(array))
+
+
+def with_nan(array):
+    array = array.astype(np.float32) / 32768
+    array[2, 1, 7] = np.nan
+    return array
+
+
+def other_rate():
+    Path("data/demo/dataset.json").write_text('{"sample_rate": 8000}')
+
+
+BAD_TRAINING = {
+    "missing set": (lambda: None, ["--data", "data/none"], "data/none/train.npy: no such file"),
+    "missing file": (lambda: Path("data/demo/valid.npy").unlink(), [], "data/demo/valid.npy: no such file"),
+    "shape": (lambda: damage("data/demo/train.npy", lambda a: a[:, 0]), [], "train.npy: found shape [12, 16000]"),
+    "type": (lambda: damage("data/demo/train.npy", lambda a: a.astype(float)), [], "train.npy: found float64"),
+    "empty": (lambda: damage("data/demo/train.npy", lambda a: a[:0]), [], "an empty set"),
+    "nan": (lambda: damage("data/demo/train.npy", with_nan), [], "item [2] holds NaN or infinity"),
+    "nan, loaded by a worker": (
+        lambda: damage("data/demo/train.npy", with_nan),
+        ["--workers", "1"],
+        "item [2] holds NaN or infinity",
+    ),
+    "rate": (other_rate, [], "found sample_rate 8000, expected 16000"),
+    "loss": (lambda: None, ["--loss", "SISNR"], "there is no 'SISNR'"),
+    "coupling": (lambda: None, ["--coupling", "1", "2"], "found 2 numbers for SI-SNR"),
+    "device": (lambda: None, ["--device", "cuda:99"], "device: found cuda:99"),
+    "divergence": (lambda: None, ["--learning_rate", "1e30"], "epoch 1: the loss is"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TRAINING)
+def test_bad_input_to_train_is_one_line_and_leaves_no_checkpoint(workplace, capsys, case):
+    spoil, args, message = BAD_TRAINING[case]
+    spoil()
+    assert run(train, *TINY, "--name", "a", "--epochs", "1", *args) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert error[0].startswith("error: ")
+    assert message in error[0]
+    assert not list(workplace.glob("runs/**/*.pt"))
+
+
+BAD_TEST = {
+    "no such run": (lambda: None, ["--name", "b"], "runs/b/config.json: no such run"),
+    "no checkpoint": (lambda: Path("runs/a/best.pt").unlink(), [], "runs/a/best.pt: no such checkpoint"),
+    "damaged": (lambda: Path("runs/a/best.pt").write_bytes(b"x"), [], "runs/a/best.pt: not a readable checkpoint"),
+    "other network": (lambda: None, ["--mask", "C"], "mask: found C, but runs/a was trained with E"),
+    "no test file": (lambda: Path("data/demo/test.npy").unlink(), [], "data/demo/test.npy: no such file"),
+}
+
+
+def test_bad_input_to_test_is_one_line_and_leaves_no_tables(workplace, capsys):
+    assert run(train, *TINY, "--name", "a", "--epochs", "1", "--valid_scores", "0") == 0
+    shutil.copytree(workplace, workplace.parent / "spare")
+    for case, (spoil, args, message) in BAD_TEST.items():
+        spoil()
+        capsys.readouterr()
+        assert run(test, "--name", "a", *args) == 2, case
+        error = capsys.readouterr().err.strip().splitlines()
+        assert len(error) == 1, case
+        assert message in error[0], case
+        assert not Path("runs/a/test").exists(), case
+        shutil.copytree(workplace.parent / "spare", workplace, dirs_exist_ok=True)
+
+
+def test_the_demo_corpus_makes_itself_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    calls = []
+
+    def small(folder):
+        calls.append(folder)
+        make_demo_corpus(folder, n_train=4, n_valid=1, n_test=1, seconds=0.5)
+
+    monkeypatch.setattr(train, "make_demo_corpus", small)
+    for epochs in ("1", "2"):
+        assert run(train, *TINY, "--name", "a", "--epochs", epochs, "--valid_scores", "0") == 0
+    assert calls == [Path("data/demo")]
+
+
+def test_the_programs_run_from_the_shell(workplace):
+    def shell(*args):
+        return subprocess.run([sys.executable, *args], capture_output=True, text=True, timeout=120)
+
+    trained = shell(str(REPOSITORY / "train.py"), *TINY, "--name", "a", "--epochs", "1")
+    assert (trained.returncode, trained.stderr) == (0, "")
+    wrong = shell(str(REPOSITORY / "test.py"), "--name", "b")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("error: runs/b/config.json: no such run")
+    assert Config.from_dict(json.loads(Path("runs/a/config.json").read_text())).run_name == "a"

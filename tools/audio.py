@@ -1,0 +1,17 @@
+"""WAV files to listen to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from scipy.io import wavfile
+
+from tools.files import replacing
+
+
+def write_wav(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
+    """Float waveform [samples] in [-1, 1] as 16-bit PCM; what is beyond is clipped."""
+    pcm = np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16)
+    with replacing(path) as temporary:
+        wavfile.write(temporary, sample_rate, pcm)

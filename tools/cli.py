@@ -1,0 +1,98 @@
+"""The command line: settings from arguments, and mistakes of the user as one line with exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import tyro
+
+from config import PRESETS, Config, ConfigError
+from dataloader import DataError
+from losses import LossError, known_losses
+from models import ModelError
+
+
+class UserError(ValueError):
+    """A mistake the user can mend: the message says where, what was found, what was expected, what to do."""
+
+
+USER_ERRORS = (UserError, ConfigError, DataError, LossError, ModelError)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Arguments:
+    config: tyro.conf.OmitArgPrefixes[Config]
+    preset: Literal[tuple(PRESETS)] = "paper"  # type: ignore[valid-type]
+    """Named set of settings to start from; what the command line names besides wins."""
+
+
+def parse_config(description: str, args: Sequence[str] | None = None, saved: Config | None = None) -> Config:
+    """The config that the command line asks for.
+
+    What the arguments do not name comes from `saved` if given (the config of an earlier run), else from
+    `--preset`. Raises UserError for arguments that cannot be used.
+    """
+    args = sys.argv[1:] if args is None else args
+    start = saved or Config(**PRESETS[_find_preset(args)])
+    description = f"{description}\n\nLosses: {', '.join(known_losses())}."
+    messages = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(messages):
+            arguments = tyro.cli(
+                _Arguments,
+                description=description,
+                args=args,
+                default=_Arguments(start),
+                use_underscores=True,
+                config=(tyro.conf.FlagConversionOff,),
+            )
+    except SystemExit as stop:
+        if stop.code == 0:  # --help
+            raise
+        raise UserError(_one_line(messages.getvalue())) from None
+    return arguments.config
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Runs a program; a mistake of the user ends it with one line on stderr and exit code 2."""
+    try:
+        main()
+    except USER_ERRORS as error:
+        # An error raised in a data loading process arrives with that process's traceback before its message.
+        print(f"error: {_last_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"error: {error.filename or 'operating system'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _find_preset(args: Sequence[str]) -> str:
+    """The preset must be known before the other arguments are read, because it makes their defaults."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--preset", default="paper")
+    try:
+        preset = parser.parse_known_args(args)[0].preset
+    except argparse.ArgumentError:
+        preset = "paper"  # tyro reports the missing value
+    return preset if preset in PRESETS else "paper"
+
+
+def _one_line(box: str) -> str:
+    """Tyro's boxed message as one line: its text, the arguments that it suggests, the way to the help."""
+    rows = [row.strip("│ \n") for row in box.splitlines() if row.startswith("│")]
+    rules = [number for number, row in enumerate(rows) if row.startswith("─")] or [len(rows)]
+    message = " ".join(rows[: rules[0]]) or box.strip()
+    likely = re.findall(r"--\w+", " ".join(row.split(" ")[0] for row in rows[rules[0] :]))
+    hint = f" (did you mean {' or '.join(dict.fromkeys(likely))}?)" if likely and "nrecognized" in message else ""
+    return f"{message}{hint}; --help explains every setting"
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1].removeprefix(f"{type(error).__module__}.{type(error).__name__}: ")
