@@ -5,7 +5,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-DEMO_RUN := runs/demo_SI-SNR
+DEMO_RUN := runs/demo_SI-SNR+LMS
 
 .PHONY: setup demo test lint
 

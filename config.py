@@ -147,6 +147,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data": DEMO_DATA,
         "kernel_num": (8, 16, 32, 64, 64, 64),
         "rnn_units": 64,
+        "loss": "SI-SNR+LMS",
         "epochs": 6,
         "batch_size": 8,
         "learning_rate": 2e-3,

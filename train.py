@@ -50,12 +50,11 @@ def train(config: Config) -> None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
     first = len(history) + 1
+    if first > config.epochs:
+        print(f"{config.run_dir}: all {config.epochs} epochs are done, nothing to do")
+        return
     weights = sum(p.numel() for p in model.parameters())
-    print(
-        f"{config.run_dir}: {config.model}, {weights:,} weights, loss {config.loss}, {device}, epochs {first}",
-        end="",
-    )
-    print(f" to {config.epochs}" if first <= config.epochs else f": all {config.epochs} are done, nothing to do")
+    print(f"{config.run_dir}: {config.model} with {weights:,} weights, loss {config.loss}, on {device}")
 
     board = SummaryWriter(str(config.run_dir / "tensorboard"), purge_step=first)
     with ScorePool() as pool:
@@ -114,10 +113,9 @@ def run_epoch(
             # Sums stay on the device: reading one would make the CPU wait for the GPU.
             totals = totals + torch.stack([loss.detach(), *parts.values()]) * len(noisy)
             count += len(noisy)
-            for waveforms in zip(noisy, clean, estimate, strict=True):
-                if len(kept) < keep:
-                    arrays = (waveform.detach().cpu().numpy() for waveform in waveforms)
-                    kept.append(dict(zip(("noisy", "clean", "estimate"), arrays, strict=True)))
+            for n in range(min(keep - len(kept), len(noisy))):
+                waveforms = {"noisy": noisy[n], "clean": clean[n], "estimate": estimate[n].detach()}
+                kept.append({name: waveform.cpu().numpy() for name, waveform in waveforms.items()})
             if time.monotonic() - shown > 1:
                 shown = time.monotonic()
                 bar.set_postfix(loss=f"{loss.item():.4g}")

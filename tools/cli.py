@@ -61,13 +61,16 @@ def parse_config(description: str, args: Sequence[str] | None = None, saved: Con
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Runs a program; a mistake of the user ends it with one line on stderr and exit code 2."""
+    """Runs a program; a mistake of the user ends it with one line on stderr and exit code 2, Ctrl-C with 130."""
     try:
         main()
     except USER_ERRORS as error:
         # An error raised in a data loading process arrives with that process's traceback before its message.
         print(f"error: {_last_line(error)}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; what was finished before is kept", file=sys.stderr)
+        sys.exit(130)  # as a shell reports SIGINT
     except OSError as error:
         print(f"error: {error.filename or 'operating system'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
