@@ -18,7 +18,6 @@ setup: .venv/.done
 	touch $@
 
 demo: $(DEMO_RUN)/test/tables.md
-	@cat $<
 	@echo "The tables are in $<, samples to listen to in samples/$(notdir $(DEMO_RUN))."
 
 $(DEMO_RUN)/test/tables.md: .venv/.done
