@@ -91,7 +91,7 @@ def _one_line(box: str) -> str:
     """Tyro's boxed message as one line: its text, the arguments that it suggests, the way to the help."""
     rows = [row.strip("│ \n") for row in box.splitlines() if row.startswith("│")]
     rules = [number for number, row in enumerate(rows) if row.startswith("─")] or [len(rows)]
-    message = " ".join(rows[: rules[0]]) or box.strip()
+    message = " ".join(rows[: rules[0]]).removeprefix("Error parsing config: ") or box.strip()
     likely = re.findall(r"--\w+", " ".join(row.split(" ")[0] for row in rows[rules[0] :]))
     hint = f" (did you mean {' or '.join(dict.fromkeys(likely))}?)" if likely and "nrecognized" in message else ""
     return f"{message}{hint}; --help explains every setting"
