@@ -116,6 +116,13 @@ def rms(signal: np.ndarray, name: str) -> float:
     return value
 
 
+def quantise_alone(signal: np.ndarray, dtype: type | np.dtype = np.int16) -> np.ndarray:
+    """A signal in the type's own steps, int16 full scale or float32; what is beyond full scale is clipped."""
+    steps = FULL_SCALE[np.dtype(dtype)]
+    values = np.clip(np.rint(signal * steps), -steps, steps - 1)
+    return (values if np.dtype(dtype) == np.int16 else values / steps).astype(dtype)
+
+
 def quantise(
     clean: np.ndarray, noise: np.ndarray, dtype: type | np.dtype = np.int16
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -22,8 +22,8 @@ class PackedDataset(Dataset):
     """Items of `<folder>/<split>.npy`: (noisy [samples], clean [samples], number of the item).
 
     The split may also lie in shards, `<folder>/<split>/*.npy`. Files are opened memory-mapped and never with
-    pickle; an item is read when it is asked for. The axes before [2, samples] are run through in order, the last one
-    fastest. Stored as float32 or int16 full scale; given as float32 in [-1, 1].
+    pickle; an item is read when it is asked for. The axes before [2, samples] are run through in order, the last
+    one fastest. Stored as float32 or int16 full scale; given as float32 in [-1, 1].
     """
 
     def __init__(self, folder: str | Path, split: str, sample_rate: int) -> None:
