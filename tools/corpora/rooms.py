@@ -52,18 +52,18 @@ class SimulatedRooms:
 
     def __init__(self) -> None:
         try:
-            import pyroomacoustics
+            import pyroomacoustics  # noqa: F401
         except ImportError:
             raise UserError(
                 "reverb: found no pyroomacoustics, which simulates rooms; pip install pyroomacoustics, or give a "
                 "folder of impulse responses"
             ) from None
-        pyroomacoustics.constants.set("num_threads", 1)
 
     def draw(self, rng: np.random.Generator, split: str) -> tuple[np.ndarray, dict[str, Any]]:
         """See Rooms."""
         import pyroomacoustics
 
+        pyroomacoustics.constants.set("num_threads", 1)  # sums in one order, whatever the machine
         size = np.array([rng.uniform(*span) for span in SIZE_M])
         rt60 = rng.uniform(*RT60_S)
         microphone = rng.uniform(FROM_WALL_M, size - FROM_WALL_M)
@@ -76,7 +76,7 @@ class SimulatedRooms:
         rt60 = round(max(rt60, 0.161 * volume / (0.9 * surface)), 3)
         absorption, order = pyroomacoustics.inverse_sabine(rt60, size)
         room = pyroomacoustics.ShoeBox(
-            size, SAMPLE_RATE, pyroomacoustics.Material(absorption), max_order=min(order, 30)
+            size, fs=SAMPLE_RATE, materials=pyroomacoustics.Material(absorption), max_order=min(order, 30)
         )
         room.add_source(talker)
         room.add_microphone(microphone)
