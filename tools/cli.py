@@ -95,10 +95,14 @@ def _find_preset(args: Sequence[str]) -> str:
 
 
 def _one_line(box: str) -> str:
-    """Tyro's boxed message as one line: its text, the arguments that it suggests, the way to the help."""
-    rows = [row.strip("│ \n") for row in box.splitlines() if row.startswith("│")]
-    rules = [number for number, row in enumerate(rows) if row.startswith("─")] or [len(rows)]
-    message = " ".join(rows[: rules[0]]) or box.strip()
+    """Tyro's boxed message as one line: its text, the arguments that it suggests, the way to the help.
+
+    Where the terminal has no UTF-8, the box is drawn with hyphens and has a rule under its title.
+    """
+    rows = [row for line in box.splitlines() if (row := line.strip("│ "))]
+    del rows[: 2 if len(rows) > 1 and not set(rows[1]) - set("-") else 1]
+    rules = [number for number, row in enumerate(rows) if not set(row) - set("─-")] or [len(rows)]
+    message = re.sub(r"^Error parsing \w+: ", "", " ".join(rows[: rules[0]])) or box.strip()
     likely = re.findall(r"--\w+", " ".join(row.split(" ")[0] for row in rows[rules[0] :]))
     hint = f" (did you mean {' or '.join(dict.fromkeys(likely))}?)" if likely and "nrecognized" in message else ""
     return f"{message}{hint}; --help explains every setting"

@@ -21,33 +21,41 @@ class ProcessPool:
     """Use as a context manager.
 
     Args:
-        processes: How many; None for one on each core that the program may use.
+        processes: How many; None for one on each core that the program may use, 1 to compute in this process.
         shared: What the functions need besides their inputs; it is sent once to each process.
     """
 
     def __init__(self, processes: int | None = None, shared: Any = None) -> None:
         self.processes = processes or cores()
+        self._shared = shared
+        self._executor = self._start() if self.processes > 1 else None
+
+    def _start(self) -> ProcessPoolExecutor:
         # Forking a process that runs threads of torch or CUDA can hang; a fork server is started before any.
         if "forkserver" in multiprocessing.get_all_start_methods():
             context = multiprocessing.get_context("forkserver")
             context.set_forkserver_preload(["tools.processes"])  # with torch, which takes seconds
         else:
             context = multiprocessing.get_context("spawn")
-        self._executor = ProcessPoolExecutor(
-            self.processes, mp_context=context, initializer=_prepare, initargs=(shared,)
+        return ProcessPoolExecutor(
+            self.processes, mp_context=context, initializer=_prepare, initargs=(self._shared,)
         )
 
     def __enter__(self) -> ProcessPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._executor.shutdown(cancel_futures=True)
+        if self._executor:
+            self._executor.shutdown(cancel_futures=True)
 
     def starmap(self, function: Callable[..., Result], inputs: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
         """`function(shared, *input)` of each input, in order; inputs are read only a little ahead.
 
         An error in the function is raised here; UserError if the system killed a process.
         """
+        if not self._executor:
+            yield from (function(self._shared, *arguments) for arguments in inputs)
+            return
         waiting = collections.deque()
         try:
             for arguments in inputs:

@@ -16,7 +16,8 @@ SUFFIXES = frozenset(
     f".{name}"
     for name in ["wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "au", "caf", "sph", "w64", "rf64"]
 )
-LOSSY = ("MP3",)  # formats whose header may promise a little more than there is
+LOSSY = ("MP3",)  # a frame depends on those before it, and the header may promise a little too much
+BLOCK = 1 << 20  # samples
 
 
 class AudioError(ValueError):
@@ -58,7 +59,7 @@ def read(path: Path, start: int = 0, samples: int | None = None) -> np.ndarray:
         first = start * rate // SAMPLE_RATE
         end = file.frames if samples is None else min((start + samples) * rate // SAMPLE_RATE, file.frames)
         try:
-            file.seek(first)
+            _go_to(file, first)
             channels = file.read(end - first, dtype="float64", always_2d=True)  # [frames, channels]
         except (soundfile.SoundFileError, RuntimeError) as error:
             raise AudioError(f"not readable at {first / rate:.1f} s ({_reason(error)})") from None
@@ -75,6 +76,15 @@ def read(path: Path, start: int = 0, samples: int | None = None) -> np.ndarray:
         return mono
     wanted = min(samples, AudioFormat(rate, 1, file.frames).samples - start)
     return _fit(mono, max(wanted, 0))
+
+
+def _go_to(file: soundfile.SoundFile, frame: int) -> None:
+    """Moves to a frame. In MP3 by decoding up to it: after a seek, libsndfile gives silence for some 0.2 s."""
+    if file.format not in LOSSY:
+        file.seek(frame)
+        return
+    for start in range(0, frame, BLOCK):
+        file.read(min(BLOCK, frame - start))
 
 
 def _fit(signal: np.ndarray, samples: int) -> np.ndarray:

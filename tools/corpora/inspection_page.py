@@ -32,7 +32,7 @@ def describe(report: Report) -> Iterator[str]:
             yield f"  noise: {', '.join(sorted(found.noise_types))}"
         levels = [level for _, level, _ in found.measures if np.isfinite(level)]
         low, middle, high = np.percentile(levels or [-np.inf], (5, 50, 95))
-        yield f"  speech at {middle:.1f} dBFS (90% of items: {low:.1f} to {high:.1f}), peaks up to {found.peak:.3f}"
+        yield f"  speech at {middle:.1f} dBFS (90%: {low:.1f} to {high:.1f}), peaks up to {found.peak:.3f}"
         yield from _histogram(found)
     yield ""
     for fault in report.wrong[:LISTED]:

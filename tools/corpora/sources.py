@@ -9,7 +9,7 @@ from pathlib import Path
 from dataloader.drawing import MixtureDraw
 from tools.cli import UserError
 from tools.corpora.mixtures import MixtureSource, Recipe
-from tools.corpora.noise_sources import BABBLE, NoiseSource
+from tools.corpora.noise_sources import NoiseSource
 from tools.corpora.pairs import Pair, PairSource, find_pairs
 from tools.corpora.recordings import MIN_SAMPLES, Problem, Recording, Selection, drop_copies, find_recordings
 from tools.corpora.rooms import SIMULATED, RecordedRooms, Rooms, SimulatedRooms
@@ -22,7 +22,6 @@ from tools.corpora.splits import (
     whole,
 )
 from tools.processes import ProcessPool
-from tools.seeding import generator
 
 SPLITS = ("train", "valid", "test")
 Source = MixtureSource | PairSource
@@ -164,14 +163,7 @@ class _Finder:
         """Training talkers' recordings for the babble of each split: no recording is in the babble of two."""
         if not self.settings.babble:
             return {split: [] for split in splits}
-        order = generator(self.settings.seed, BABBLE).permutation(len(speech))
-        ends = {"train": 0.8, "valid": 0.9, "test": 1.0}
-        parts, start = {}, 0
-        for split in splits:
-            end = round(ends[split] * len(order))
-            parts[split] = [speech[place] for place in sorted(order[start:end])]
-            start = end
-        return parts
+        return {split: speech[number :: len(splits)] for number, split in enumerate(splits)}
 
     def _rooms(self, splits: Sequence[str]) -> Rooms | None:
         settings = self.settings
