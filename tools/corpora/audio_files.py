@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,6 @@ SUFFIXES = frozenset(
     for name in ["wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "au", "caf", "sph", "w64", "rf64"]
 )
 LOSSY = ("MP3",)  # a frame depends on those before it, and the header may promise a little too much
-BLOCK = 1 << 20  # samples
 
 
 class AudioError(ValueError):
@@ -59,8 +59,7 @@ def read(path: Path, start: int = 0, samples: int | None = None) -> np.ndarray:
         first = start * rate // SAMPLE_RATE
         end = file.frames if samples is None else min((start + samples) * rate // SAMPLE_RATE, file.frames)
         try:
-            _go_to(file, first)
-            channels = file.read(end - first, dtype="float64", always_2d=True)  # [frames, channels]
+            channels = _read_frames(file, first, end)
         except (soundfile.SoundFileError, RuntimeError) as error:
             raise AudioError(f"not readable at {first / rate:.1f} s ({_reason(error)})") from None
         if len(channels) < end - first and file.format not in LOSSY:
@@ -78,13 +77,29 @@ def read(path: Path, start: int = 0, samples: int | None = None) -> np.ndarray:
     return _fit(mono, max(wanted, 0))
 
 
-def _go_to(file: soundfile.SoundFile, frame: int) -> None:
-    """Moves to a frame. In MP3 by decoding up to it: after a seek, libsndfile gives silence for some 0.2 s."""
+def _read_frames(file: soundfile.SoundFile, first: int, end: int) -> np.ndarray:
+    """float64 `[frames, channels]`."""
     if file.format not in LOSSY:
-        file.seek(frame)
-        return
-    for start in range(0, frame, BLOCK):
-        file.read(min(BLOCK, frame - start))
+        file.seek(first)
+        return file.read(end - first, dtype="float64", always_2d=True)
+    # After a seek in an MP3, libsndfile gives silence for some 0.2 s, and its decoder complains on stderr.
+    lead = min(first, file.samplerate)
+    with _quiet():
+        file.seek(first - lead)
+        return file.read(lead + end - first, dtype="float64", always_2d=True)[lead:]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What libraries write to stderr by themselves is not shown."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _fit(signal: np.ndarray, samples: int) -> np.ndarray:
