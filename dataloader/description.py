@@ -7,17 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .drawing import MixtureDraw
+
 # The grid of the paper, taken where a set with its shape has no dataset.json.
 PAPER_NOISE_TYPES = ("seen", "unseen")
+ITEMS = ' "items": {'  # the line from which on the file tells what each item is made of
 PAPER_SNR_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 
 
 @dataclass(frozen=True)
 class Description:
-    """Names of the axes of the test grid; both empty for training and validation."""
+    """Names of the axes of the test grid, both empty for training and validation, and how to mix on the fly."""
 
     noise_types: tuple[str, ...] = ()
     snr_db: tuple[float, ...] = ()
+    on_the_fly: MixtureDraw | None = None
 
     @classmethod
     def read(cls, folder: str | Path, sample_rate: int, grid: Sequence[int] | None) -> Description:
@@ -27,12 +31,12 @@ class Description:
         dataset.json is damaged, contradicts them, or is missing and the grid is not the paper's.
         """
         path = Path(folder) / "dataset.json"
-        content = _read_object(path) if path.is_file() else {}
+        content = read_head(path) if path.is_file() else {}
         found = content.get("sample_rate", sample_rate)
         if found != sample_rate:
             raise ValueError(f"{path}: found sample_rate {found!r}, expected {sample_rate}, that of the config")
         if grid is None:
-            return cls()
+            return cls(on_the_fly=_read_draw(path, content.get("on_the_fly")))
         noise_types = content.get("noise_types", PAPER_NOISE_TYPES)
         snr_db = content.get("snr_db", PAPER_SNR_DB)
         if not _are_folder_names(noise_types):
@@ -50,9 +54,42 @@ class Description:
         return cls(tuple(noise_types), tuple(float(value) for value in snr_db))
 
 
-def _read_object(path: Path) -> dict:
+def read_head(path: Path) -> dict:
+    """dataset.json without `items`, where they come last as the project writes them, else all of it.
+
+    The items of a large set are hundreds of megabytes of text, and no training needs them. Raises ValueError.
+    """
+    lines = []
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                if line.rstrip("\n") == ITEMS:
+                    head = _parse(path, "".join(lines).rstrip().rstrip(",") + "}")
+                    if {"sample_rate", "noise_types", "snr_db"} <= head.keys():
+                        return head
+                lines.append(line)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not readable as JSON ({error})") from None
+    return _parse(path, "".join(lines))
+
+
+def _read_draw(path: Path, found: object) -> MixtureDraw | None:
+    if found is None:
+        return None
+    try:
+        draw = MixtureDraw(tuple(found["snr_db"]), found["is_range"], tuple(found["level_db"]))
+        fine = _are_numbers(draw.snr_db) and _are_numbers(draw.level_db) and len(draw.level_db) == 2
+        fine = fine and len(draw.snr_db) >= 1 + bool(draw.is_range)
+    except (TypeError, KeyError):
+        fine = False
+    if not fine:
+        raise ValueError(f"{path}: found on_the_fly {found!r}, expected snr_db, is_range and level_db")
+    return draw
+
+
+def _parse(path: Path, text: str) -> dict:
+    try:
+        content = json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(content, dict):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,3 +164,183 @@ def test_a_damaged_description_is_named(tmp_path, text):
 def test_a_grid_of_another_shape_needs_a_description(tmp_path):
     with pytest.raises(DataError, match=r"dataset\.json is missing"):
         PackedDataset(write(tmp_path / "set", "test", counted(3, 7, 1, 2, 5)), "test", 16000)
+
+
+# -- Shards and large sets --
+
+
+def test_shards_are_read_as_one(tmp_path):
+    array = counted(10, 2, 5, dtype=np.int16)
+    for name, part in (("a", array[:3]), ("b", array[3:4]), ("c", array[4:])):
+        (tmp_path / "train").mkdir(exist_ok=True)
+        np.save(tmp_path / "train" / f"{name}.npy", part)
+    data = PackedDataset(tmp_path, "train", 16000)
+    assert len(data) == 10
+    for number in range(10):
+        np.testing.assert_array_equal(data[number][1] * 32768, array[number, 1])
+
+
+@pytest.mark.parametrize(
+    ("shards", "message"),
+    [
+        ({}, "found no .npy file"),
+        (
+            {"a": counted(2, 2, 5), "b": counted(2, 2, 6)},
+            r"b.npy: found float32 items of shape \[2, 6\], expected",
+        ),
+        ({"a": counted(2, 2, 5), "b": counted(2, 2, 5, dtype=np.int16)}, "b.npy: found int16 items"),
+        ({"a": counted(2, 5)}, r"train: found shape \[2, 5\]"),
+    ],
+)
+def test_shards_that_do_not_fit_are_named(tmp_path, shards, message):
+    (tmp_path / "train").mkdir()
+    for name, array in shards.items():
+        np.save(tmp_path / "train" / f"{name}.npy", array)
+    with pytest.raises(DataError, match=message):
+        PackedDataset(tmp_path, "train", 16000)
+
+
+def test_shards_beside_a_file_of_their_name_are_refused(tmp_path):
+    write(tmp_path, "train", counted(2, 2, 5))
+    (tmp_path / "train").mkdir()
+    with pytest.raises(DataError, match=r"found shards beside train\.npy"):
+        PackedDataset(tmp_path, "train", 16000)
+
+
+def test_an_array_in_fortran_order_is_refused_and_not_misread(tmp_path):
+    write(tmp_path, "train", np.asfortranarray(counted(3, 2, 5)))
+    with pytest.raises(DataError, match="Fortran order"):
+        PackedDataset(tmp_path, "train", 16000)
+
+
+def test_reading_all_of_a_large_set_leaves_nothing_of_it_in_memory(tmp_path):
+    file = np.lib.format.open_memmap(tmp_path / "train.npy", "w+", np.int16, (1500, 2, 48000))  # 288 MB, sparse
+    del file
+    data = PackedDataset(tmp_path, "train", 16000)
+    data[0]
+    before = resident_mb()
+    for number in range(len(data)):
+        data[number]
+    assert resident_mb() - before < 30
+
+
+def resident_mb():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def test_the_items_in_dataset_json_are_not_read_for_training(tmp_path):
+    head = {"sample_rate": 16000, "noise_types": ["a"], "snr_db": [0]}
+    text = json.dumps(head, indent=1).removesuffix("\n}")
+    write(tmp_path, "test", counted(1, 1, 2, 2, 5))
+    (tmp_path / "dataset.json").write_text(text + ',\n "items": {\n damaged')
+    assert PackedDataset(tmp_path, "test", 16000).place(0) == ("a", 0, 0)
+    (tmp_path / "dataset.json").write_text('{\n "items": {\n },\n "noise_types": ["b"], "snr_db": [5]}')
+    assert PackedDataset(tmp_path, "test", 16000).place(0) == ("b", 5, 0)
+
+
+# -- Mixing on the fly --
+
+
+def write_on_the_fly(folder, items=12, samples=4000, seed=0, snr=(-5, 15), is_range=True):
+    """Speech of 12 items, the second half of each padding; three noises, one of them shorter than an item."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(exist_ok=True)
+    clips = rng.uniform(-0.5, 0.5, (items, samples)).astype(np.float32)
+    clips[:, samples // 2 :] = 0
+    lengths = (10_000, 4000, 1500)
+    rows = [-(-length // samples) for length in lengths]
+    starts = np.cumsum([0, *rows])
+    noise = np.zeros((starts[-1], samples), np.float32)
+    for number, (start, length) in enumerate(zip(starts, lengths, strict=False)):
+        noise.reshape(-1)[start * samples :][:length] = rng.standard_normal(length) * 0.1 + number
+    np.save(folder / "train_speech.npy", clips)
+    np.save(folder / "train_active.npy", np.tile([0, samples // 2], (items, 1)))
+    np.save(folder / "train_noise.npy", noise)
+    np.save(folder / "train_noise_index.npy", np.stack([starts[:-1], lengths, [0, 1, 1]], axis=1))
+    settings = {"snr_db": snr, "is_range": is_range, "level_db": [-33, -20]}
+    (folder / "dataset.json").write_text(json.dumps({"on_the_fly": settings}))
+    return folder
+
+
+def mixtures(folder, seed, epoch, workers=0):
+    loader = build_loader(Config(data=str(folder), batch_size=5, workers=workers), "train")
+    shuffle_for_epoch(loader, seed, epoch)
+    noisy, clean, numbers = (torch.cat(parts) for parts in zip(*loader, strict=True))
+    order = numbers.argsort()
+    return numbers.tolist(), noisy[order], clean[order]
+
+
+def test_mixtures_on_the_fly_depend_on_seed_and_epoch_alone(tmp_path):
+    folder = write_on_the_fly(tmp_path / "set")
+    order, noisy, _ = mixtures(folder, 0, 1)
+    again, same, _ = mixtures(folder, 0, 1, workers=2)
+    assert order == again
+    assert torch.equal(noisy, same)
+    for seed, epoch in ((0, 2), (1, 1)):
+        other = mixtures(folder, seed, epoch)[1]
+        assert not any(torch.equal(a, b) for a, b in zip(noisy, other, strict=True))
+
+
+def test_workers_that_live_on_see_the_next_epoch(tmp_path):
+    folder = write_on_the_fly(tmp_path / "set")
+    loader = build_loader(Config(data=str(folder), batch_size=12, workers=1), "train")
+    seen = []
+    for epoch in (1, 2):
+        shuffle_for_epoch(loader, 0, epoch)
+        ((noisy, _, numbers),) = loader
+        seen.append(noisy[numbers.argsort()])
+        assert torch.equal(seen[-1], mixtures(folder, 0, epoch)[1])
+    assert not torch.equal(*seen)
+
+
+@pytest.mark.parametrize(("snr", "is_range"), [((-5, 15), True), ((0, 10), False)])
+def test_mixtures_on_the_fly_have_snr_and_level_as_asked_where_there_is_speech(tmp_path, snr, is_range):
+    _, noisy, clean = mixtures(write_on_the_fly(tmp_path / "set", items=40, snr=snr, is_range=is_range), 0, 1)
+    noise = (noisy - clean).double()
+    assert torch.equal((noisy - clean) + clean, noisy)
+    ratio = 10 * torch.log10(clean[:, :2000].double().square().sum(1) / noise[:, :2000].square().sum(1))
+    assert ((ratio > snr[0] - 0.01) & (ratio < snr[1] + 0.01)).all()
+    if is_range:
+        assert ratio.std() > 3
+    else:
+        assert {round(value) for value in ratio.tolist()} == {0, 10}
+    level = 10 * torch.log10(clean[:, :2000].double().square().mean(1))
+    assert ((level > -33.01) & (level < -19.99)).all()
+    assert level.std() > 2
+    assert not clean[:, 2000:].any()
+    assert noise[:, 2000:].abs().sum(1).min() > 0
+
+
+def test_every_noise_is_heard_and_segments_start_anywhere(tmp_path):
+    folder = write_on_the_fly(tmp_path / "set", items=200)
+    _, noisy, clean = mixtures(folder, 0, 1)
+    noise = (noisy - clean).double()
+    offset = noise.mean(1) / noise.std(1)  # recordings 0, 1 and 2 have offsets of 0, 10 and 20 deviations
+    heard = [((offset > low) & (offset < low + 10)).sum().item() for low in (-5, 5, 15)]
+    assert 70 < heard[0] < 130  # types are as likely, whatever they have of recordings
+    assert min(heard[1:]) > 0
+    assert len({tuple((row / row.std())[:5].round(decimals=4).tolist()) for row in noise[offset < 5]}) > 60
+
+
+SPOILT = {
+    "no settings": (lambda f: (f / "dataset.json").unlink(), "found no on_the_fly"),
+    "settings": (lambda f: (f / "dataset.json").write_text('{"on_the_fly": {"snr_db": 5}}'), "expected snr_db"),
+    "no noise": (lambda f: (f / "train_noise.npy").unlink(), "train_noise.npy: no such file"),
+    "spans": (lambda f: np.save(f / "train_active.npy", np.zeros((3, 2), int)), r"expected integers \[12, 2\]"),
+    "clip length": (lambda f: np.save(f / "train_noise.npy", counted(5, 7)), "found clips of 7 samples"),
+    "pairs": (lambda f: np.save(f / "train_speech.npy", counted(12, 2, 7)), r"expected \[N, samples\]"),
+    "silent noise": (lambda f: np.save(f / "train_noise.npy", np.zeros((6, 4000), np.float32)), "are silent"),
+    "silent speech": (
+        lambda f: np.save(f / "train_speech.npy", np.zeros((12, 4000), np.float32)),
+        r"train_speech.npy: item \[\d+\]: clean is silent",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_a_damaged_set_for_mixing_on_the_fly_is_named(tmp_path, case):
+    spoil, message = SPOILT[case]
+    spoil(write_on_the_fly(tmp_path / "set"))
+    with pytest.raises(DataError, match=message) as caught:
+        mixtures(tmp_path / "set", 0, 1)
+    assert "\n" not in str(caught.value)

@@ -7,7 +7,6 @@ The same seed gives the same files, byte for byte.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -17,12 +16,13 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from dataloader.mixing import at_level, headroom, mix, noise_gain, quantise
 from tools.cli import UserError, run_command
 from tools.espeak import SAMPLE_RATE, synthesise
-from tools.mixing import at_level, headroom, mix, noise_gain, quantise
 from tools.noises import SEEN, UNSEEN, make_noise
 from tools.packing import PackedSetWriter
 from tools.recording import draw_room, record
+from tools.seeding import generator
 from tools.sentences import draw_sentence
 from tools.talkers import Talker, draw_talkers
 
@@ -76,21 +76,18 @@ def make_demo_corpus(
         PackedSetWriter(out, samples, np.int16, overwrite) as writer,
         tqdm(total=n_train + n_valid + n_test, desc=f"making {out}", unit="utterance", disable=None) as bar,
     ):
-        items = {}
         for split, count in (("train", n_train), ("valid", n_valid)):
             array = writer.create(split, count)
-            items[split] = []
             for index in range(count):
                 array[index], item = corpus.training_item(split, index)
-                items[split].append(item)
+                writer.record(split, item)
                 bar.update()
 
         array = writer.create("test", len(NOISE_TYPES), len(TEST_SNR_DB), n_test)
-        items["test"] = []
         for utterance in range(n_test):
             for position, mixture, item in corpus.test_items(utterance):
                 array[(*position, utterance)] = mixture
-                items["test"].append(item)
+                writer.record("test", item)
             bar.update()
 
         writer.describe(
@@ -108,7 +105,6 @@ def make_demo_corpus(
                     f"python -m tools.make_demo_corpus --seed {seed} --n_train {n_train} --n_valid {n_valid} "
                     f"--n_test {n_test} --seconds {seconds}"
                 ),
-                "items": items,
             }
         )
 
@@ -186,7 +182,7 @@ class _Corpus:
         return self._bank[[other != talker for other in self.talkers["train"][:BABBLE_TALKERS]]]
 
     def _rng(self, *key: str | int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, *(zlib.crc32(str(part).encode()) for part in key)])
+        return generator(self.seed, *key)
 
 
 def _describe_mixture(noise: str, snr_db: int, gain: float, scale: float) -> dict[str, Any]:

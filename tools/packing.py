@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from dataloader.description import ITEMS
 from tools.cli import UserError
 
 DESCRIPTION = "dataset.json"
@@ -29,6 +32,7 @@ class PackedSetWriter:
         with PackedSetWriter(Path("data/demo"), samples=48_000) as writer:
             train = writer.create("train", 400)  # [400, 2, samples], on disk
             train[0] = noisy, clean
+            writer.record("train", {"talker": ...})
             writer.describe({...})
 
     Args:
@@ -36,6 +40,7 @@ class PackedSetWriter:
         samples: Length of every item.
         dtype: int16 or float32.
         overwrite: Replace an existing set, once the new one is complete.
+        shard_bytes: Split arrays of one leading axis into files of about this size; None for one file each.
 
     Raises UserError if the target exists and may not be replaced, OSError with the path if the disk refuses.
     """
@@ -46,6 +51,7 @@ class PackedSetWriter:
         samples: int,
         dtype: type | np.dtype = np.int16,
         overwrite: bool = False,
+        shard_bytes: float | None = None,
     ) -> None:
         self.target = Path(target)
         self.samples = samples
@@ -53,7 +59,9 @@ class PackedSetWriter:
         self.overwrite = overwrite
         self._folder = self.target.resolve()  # where a link points to, so that renames stay on one disk
         self._partial = self._sibling("partial")
-        self._arrays: list[np.memmap] = []
+        self.shard_bytes = shard_bytes
+        self._open_files = contextlib.ExitStack()
+        self._records: dict[str, IO[str]] = {}
 
     def __enter__(self) -> PackedSetWriter:
         self._check_target()
@@ -61,20 +69,58 @@ class PackedSetWriter:
         self._partial.mkdir()
         return self
 
-    def create(self, name: str, *grid: int) -> np.memmap:
-        """A new `<name>.npy`, zeros `[*grid, 2, samples]`; on axis -2, 0 is noisy and 1 is clean."""
-        path = self._partial / f"{name}.npy"
-        with self._naming(path):
-            array = np.lib.format.open_memmap(path, "w+", self.dtype, (*grid, 2, self.samples))
-            _reserve(path)
-        self._arrays.append(array)
-        return array
+    def create(
+        self,
+        name: str,
+        *leading: int,
+        item: Sequence[int] | None = None,
+        dtype: type | np.dtype | None = None,
+    ) -> NewArray | NewShards:
+        """A new array on disk, zeros `[*leading, *item]`; `array[leading index] = values` writes an item.
+
+        An item is `[2, samples]`, where 0 is noisy and 1 is clean, of the set's type, unless said otherwise.
+        """
+        item, dtype = tuple(item or (2, self.samples)), np.dtype(dtype or self.dtype)
+        count = leading[0]
+        item_bytes = math.prod(item) * dtype.itemsize
+        a_shard = max(1, int(self.shard_bytes // item_bytes)) if self.shard_bytes and len(leading) == 1 else count
+        if count <= a_shard:
+            return self._new_array(self._partial / f"{name}.npy", leading, item, dtype)
+        (self._partial / name).mkdir()
+        shards = [
+            self._new_array(self._partial / name / f"{n:05d}.npy", (min(a_shard, count - first),), item, dtype)
+            for n, first in enumerate(range(0, count, a_shard))
+        ]
+        return NewShards(shards, a_shard)
+
+    def record(self, split: str, item: dict[str, Any]) -> None:
+        """Says what the next item of a split is made of; it goes to `dataset.json` and not into memory."""
+        if split not in self._records:
+            file = (self._partial / f".items-{split}").open("w+", encoding="utf-8")
+            self._records[split] = self._open_files.enter_context(file)
+        with self._naming(self._partial / DESCRIPTION):
+            self._records[split].write(json.dumps(item, ensure_ascii=False) + "\n")
 
     def describe(self, description: dict[str, Any]) -> None:
-        """Writes `dataset.json`."""
+        """Writes `dataset.json`: the description, and last the items that were recorded, one a line."""
         path = self._partial / DESCRIPTION
+        with self._naming(path), path.open("w", encoding="utf-8") as file:
+            head = json.dumps(description, indent=1, ensure_ascii=False)
+            file.write(head.removesuffix("}").rstrip() + ("," if description else "") + f"\n{ITEMS}")
+            for number, (split, records) in enumerate(self._records.items()):
+                file.write(("," if number else "") + f"\n  {json.dumps(split)}: [")
+                records.seek(0)
+                for line, record in enumerate(records):
+                    file.write(("," if line else "") + "\n   " + record.rstrip("\n"))
+                file.write("\n  ]")
+            file.write("\n }\n}\n")
+
+    def _new_array(self, path: Path, leading: Sequence[int], item: Sequence[int], dtype: np.dtype) -> NewArray:
         with self._naming(path):
-            path.write_text(json.dumps(description, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            array = NewArray(path, leading, item, dtype, self.target / path.relative_to(self._partial))
+            self._open_files.callback(array.close)
+            array.reserve()
+        return array
 
     def __exit__(
         self,
@@ -83,14 +129,19 @@ class PackedSetWriter:
         traceback: TracebackType | None,
     ) -> None:
         try:
+            with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
+                self._close_files()
             if kind is None:
                 self._finish()
         finally:
             shutil.rmtree(self._partial, ignore_errors=True)
 
+    def _close_files(self) -> None:
+        self._open_files.close()
+        for split in self._records:
+            (self._partial / f".items-{split}").unlink()
+
     def _finish(self) -> None:
-        for array in self._arrays:
-            array.flush()
         self._check_target()
         if not self._folder.exists():
             self._partial.rename(self._folder)
@@ -121,19 +172,71 @@ class PackedSetWriter:
         try:
             yield
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.target / path.name)) from error
+            name = self.target / path.relative_to(self._partial)
+            raise OSError(error.errno, error.strerror, str(name)) from error
 
     def _sibling(self, role: str) -> Path:
         return self._folder.parent / f".{self._folder.name}.{role}-{os.getpid()}"
 
 
-def _reserve(path: Path) -> None:
-    """Takes the file's disk space at once: a memory map that meets a full disk later kills the process."""
-    if not hasattr(os, "posix_fallocate"):
-        return
-    with path.open("r+b") as file:
+class NewArray:
+    """A .npy file that is being written, item by item: a memory map would keep all that was written in memory.
+
+    Args:
+        path: Where it is written.
+        leading: The axes that an item is found by.
+        item: The shape of an item.
+        dtype: Of the values.
+        name: What the file will be called, for messages.
+    """
+
+    def __init__(
+        self, path: Path, leading: Sequence[int], item: Sequence[int], dtype: np.dtype, name: Path
+    ) -> None:
+        self.leading, self.item, self.dtype, self.name = tuple(leading), tuple(item), dtype, name
+        self._file = path.open("w+b")
+        shape = (*self.leading, *self.item)
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._file, header)
+        self._start = self._file.tell()
+        self._size = self._start + math.prod(shape) * dtype.itemsize
+        self._file.truncate(self._size)
+
+    def reserve(self) -> None:
+        """Takes the file's disk space at once, so that a disk too small is known before the work."""
+        if not hasattr(os, "posix_fallocate"):
+            return
         try:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            os.posix_fallocate(self._file.fileno(), 0, self._size)
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # some file systems cannot reserve
                 raise
+
+    def __setitem__(self, place: int | tuple[int, ...], values: ArrayLike) -> None:
+        values = np.ascontiguousarray(values, self.dtype)
+        if values.shape != self.item:
+            raise ValueError(f"{self.name}: found an item of shape {values.shape}, expected {self.item}")
+        number = int(np.ravel_multi_index(place if isinstance(place, tuple) else (place,), self.leading))
+        try:
+            self._file.seek(self._start + number * values.nbytes)
+            self._file.write(values.data)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.name)) from error
+
+    def close(self) -> None:
+        """Writes what is still buffered."""
+        try:
+            self._file.close()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.name)) from error
+
+
+class NewShards:
+    """Arrays of one leading axis that are filled as if they were one."""
+
+    def __init__(self, shards: Sequence[NewArray], items_a_shard: int) -> None:
+        self._shards, self._items_a_shard = shards, items_a_shard
+
+    def __setitem__(self, number: int, values: ArrayLike) -> None:
+        shard, place = divmod(number, self._items_a_shard)
+        self._shards[shard][place] = values

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import collections
-import multiprocessing
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 from pesq import PesqError, pesq
 from pystoi import stoi
+
+from tools.processes import ProcessPool
 
 SAMPLE_RATE = 16000  # Hz
 
@@ -82,30 +80,15 @@ def score(clean: np.ndarray, signal: np.ndarray, names: tuple[str, ...] = tuple(
     return Scores(values, failed)
 
 
-class ScorePool:
+class ScorePool(ProcessPool):
     """Processes that score; use as a context manager."""
-
-    def __init__(self, processes: int | None = None) -> None:
-        self.processes = processes or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [0])
-        # Forking a process that runs threads of torch or CUDA can hang; a fork server is started before any.
-        methods = multiprocessing.get_all_start_methods()
-        context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-        self._executor = ProcessPoolExecutor(self.processes, mp_context=context)
-
-    def __enter__(self) -> ScorePool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._executor.shutdown(cancel_futures=True)
 
     def map(
         self, pairs: Iterable[tuple[np.ndarray, np.ndarray]], names: tuple[str, ...] = tuple(SCORES)
     ) -> Iterator[Scores]:
         """Scores of each (clean, signal), in order; `pairs` is read only a little ahead, so memory stays flat."""
-        waiting = collections.deque()
-        for clean, signal in pairs:
-            waiting.append(self._executor.submit(score, clean, signal, names))
-            if len(waiting) > 4 * self.processes:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        return self.starmap(_score, ((clean, signal, names) for clean, signal in pairs))
+
+
+def _score(_: None, clean: np.ndarray, signal: np.ndarray, names: tuple[str, ...]) -> Scores:
+    return score(clean, signal, names)

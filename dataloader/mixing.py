@@ -11,6 +11,9 @@ PEAK = 0.99
 # holds to the last bit for both types.
 FULL_SCALE = {np.dtype(np.int16): 2**15, np.dtype(np.float32): 2**24}
 EVERYWHERE = slice(None)
+SILENCE = 1e-4  # RMS below which a signal counts as silent, -80 dBFS
+FRAME = 320  # samples of the frames in which speech is looked for, 20 ms at 16 kHz
+SPEECH_RANGE = 1e-4  # energy against the loudest frame's, -40 dB, from which on a frame is speech
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,41 @@ def mix(
     return Mixture(noisy, clean, gain, scale)
 
 
+def mix_at_level(
+    clean: np.ndarray,
+    noise: np.ndarray,
+    snr_db: float,
+    level_db: float,
+    *,
+    active: slice = EVERYWHERE,
+    dtype: type | np.dtype = np.int16,
+) -> tuple[Mixture, float]:
+    """As `mix`, with the clean speech first brought to an RMS of `level_db` dBFS over the active span.
+
+    Returns the mixture and the factor by which the speech was brought to that level. Raises ValueError as `mix`.
+    """
+    gain = 10 ** (level_db / 20) / rms(clean[active], "clean")
+    return mix(gain * clean, noise, snr_db, active=active, dtype=dtype), gain
+
+
+def active_span(speech: np.ndarray) -> slice:
+    """From the first to the last frame of 20 ms within 40 dB of the loudest; leaves out padding and silent ends.
+
+    Pauses between words are in it, as in most corpora's SNRs. Raises ValueError if there is no sound at all.
+    """
+    frames = np.pad(np.square(speech, dtype=np.float64), (0, -speech.size % FRAME)).reshape(-1, FRAME)
+    energy = frames.sum(axis=1)
+    loud = np.flatnonzero(energy > SPEECH_RANGE * energy.max(initial=0.0))
+    if not loud.size:
+        raise ValueError("clean is silent: no SNR can be set")
+    return slice(int(loud[0]) * FRAME, min((int(loud[-1]) + 1) * FRAME, speech.size))
+
+
+def is_silent(signal: np.ndarray) -> bool:
+    """Whether there is nothing to be heard in the signal, full scale 1."""
+    return signal.size == 0 or float(np.mean(np.square(signal, dtype=np.float64))) < SILENCE**2
+
+
 def noise_gain(clean: np.ndarray, noise: np.ndarray, snr_db: float, active: slice = EVERYWHERE) -> float:
     """The factor that brings the noise to the SNR over the active span; arguments and errors as in `mix`."""
     if clean.shape != noise.shape:
@@ -76,6 +114,13 @@ def rms(signal: np.ndarray, name: str) -> float:
     if value == 0.0:
         raise ValueError(f"{name} is silent: no SNR can be set")
     return value
+
+
+def quantise_alone(signal: np.ndarray, dtype: type | np.dtype = np.int16) -> np.ndarray:
+    """A signal in the type's own steps, int16 full scale or float32; what is beyond full scale is clipped."""
+    steps = FULL_SCALE[np.dtype(dtype)]
+    values = np.clip(np.rint(signal * steps), -steps, steps - 1)
+    return (values if np.dtype(dtype) == np.int16 else values / steps).astype(dtype)
 
 
 def quantise(

@@ -1,0 +1,56 @@
+"""What is drawn at random for a mixture: its SNR, its level, and the segment of noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class MixtureDraw:
+    """Distributions of SNR and level.
+
+    Attributes:
+        snr_db: The values to choose from, or (lowest, highest) if `is_range`.
+        is_range: Whether every SNR between the two is as likely.
+        level_db: Lowest and highest RMS of the active speech in dBFS, before the mixture is kept from clipping.
+    """
+
+    snr_db: tuple[float, ...]
+    is_range: bool
+    level_db: tuple[float, float]
+
+    def draw(self, rng: np.random.Generator) -> tuple[float, float]:
+        """SNR in dB and level in dBFS, to a hundredth."""
+        level_db = round(rng.uniform(*self.level_db), 2)
+        snr_db = round(rng.uniform(*self.snr_db), 2) if self.is_range else float(rng.choice(self.snr_db))
+        return snr_db, level_db
+
+
+class SegmentDraw:
+    """Draws noise segments: every type is as likely, and in it every position.
+
+    Args:
+        types: Type number of each recording.
+        lengths: Its length in samples.
+        samples: Length of a segment; a shorter recording has one position, its start.
+    """
+
+    def __init__(self, types: Sequence[int], lengths: Sequence[int], samples: int) -> None:
+        self._recordings = {}  # type: numbers of its recordings, and the number of positions up to each
+        types = np.asarray(types)
+        positions = np.maximum(np.asarray(lengths, np.int64) - samples, 0) + 1
+        for kind in np.unique(types):
+            numbers = np.flatnonzero(types == kind)
+            self._recordings[int(kind)] = numbers, np.cumsum(positions[numbers])
+
+    def draw(self, rng: np.random.Generator, kind: int | None = None) -> tuple[int, int]:
+        """Number of the recording and first sample of the segment, of the type or, if None, of any."""
+        if kind is None:
+            kind = list(self._recordings)[rng.integers(len(self._recordings))]
+        numbers, ends = self._recordings[kind]
+        position = int(rng.integers(ends[-1]))
+        place = int(np.searchsorted(ends, position, side="right"))
+        return int(numbers[place]), position - int(ends[place - 1] if place else 0)

@@ -1,0 +1,110 @@
+"""Training items mixed anew in every epoch, from speech and noise that are packed apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .array_file import ArrayFile, DataError
+from .description import Description
+from .drawing import SegmentDraw
+from .mixing import is_silent, mix_at_level
+from .packed import as_float, check_values
+from .shards import Shards, exists
+
+SPEECH, ACTIVE, NOISE, NOISE_INDEX = "train_speech", "train_active", "train_noise", "train_noise_index"
+ATTEMPTS = 20  # at a segment that is not silent
+
+
+class OnTheFlyDataset(Dataset):
+    """Items (noisy [samples], clean [samples], number): each clip of speech in a mixture of its own.
+
+    The level, SNR and noise that are drawn depend on seed, epoch and number of the item alone (see
+    `start_epoch`), not on worker or order. Files, all float32 or int16 full scale where they hold waveforms:
+
+    - `train_speech` `[N, samples]`, or shards of it;
+    - `train_active.npy` `[N, 2]`: first and last + 1 sample of speech, the span that counts for the SNR;
+    - `train_noise.npy` `[rows, samples]`: recordings of noise one after the other, each from a row's start;
+    - `train_noise_index.npy` `[recordings, 3]`: its first row, its length in samples, the number of its type;
+    - `dataset.json`: `on_the_fly` with SNRs and levels.
+
+    Raises DataError.
+    """
+
+    def __init__(self, folder: str | Path, sample_rate: int) -> None:
+        folder = Path(folder)
+        self.path = folder
+        self._speech = Shards(folder, SPEECH)
+        self._noise = Shards(folder, NOISE)
+        self._active = ArrayFile.open(folder / f"{ACTIVE}.npy")
+        index = ArrayFile.open(folder / f"{NOISE_INDEX}.npy")
+        for array in (self._speech, self._noise):
+            if len(array.shape) != 2:
+                raise DataError(f"{array.path}: found shape {list(array.shape)}, expected [N, samples]")
+            check_values(array)
+        self.samples = self._speech.shape[1]
+        for array, shape in ((self._active, (len(self), 2)), (index, (*index.shape[:1], 3))):
+            if array.shape != shape or array.dtype.kind != "i" or 0 in shape:
+                raise DataError(
+                    f"{array.path}: found {array.dtype} {list(array.shape)}, expected integers {list(shape)}"
+                )
+        if self._noise.shape[1] != self.samples:
+            raise DataError(
+                f"{self._noise.path}: found clips of {self._noise.shape[1]} samples, expected {self.samples}"
+            )
+        self._index = index.read(0, *index.shape)
+        self._segments = SegmentDraw(self._index[:, 2], self._index[:, 1], self.samples)
+        try:
+            self._draw = Description.read(folder, sample_rate, None).on_the_fly
+        except ValueError as error:
+            raise DataError(str(error)) from None
+        if self._draw is None:
+            raise DataError(
+                f"{folder / 'dataset.json'}: found no on_the_fly, expected SNRs and levels for {SPEECH}"
+            )
+        # In shared memory, because worker processes live longer than an epoch.
+        self._seed_and_epoch = torch.zeros(2, dtype=torch.int64).share_memory_()
+
+    def start_epoch(self, seed: int, epoch: int) -> None:
+        """Makes all that is drawn from now on that of this seed and epoch, in worker processes too."""
+        self._seed_and_epoch[:] = torch.tensor([seed, epoch])
+
+    def __len__(self) -> int:
+        return self._speech.shape[0]
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, int]:
+        rng = np.random.default_rng([*self._seed_and_epoch.tolist(), number])
+        speech = as_float(self._speech.read([number]))
+        active = slice(*self._active.read_row(number).tolist())
+        snr_db, level_db = self._draw.draw(rng)
+        noise = self._draw_noise(rng, active)
+        try:
+            mixture, _ = mix_at_level(speech, noise, snr_db, level_db, active=active, dtype=np.float32)
+        except ValueError as error:
+            raise DataError(f"{self._speech.path}: item [{number}]: {error}") from None
+        return torch.from_numpy(mixture.noisy), torch.from_numpy(mixture.clean), number
+
+    def _draw_noise(self, rng: np.random.Generator, active: slice) -> np.ndarray:
+        for _ in range(ATTEMPTS):
+            recording, start = self._segments.draw(rng)
+            row, length, _ = self._index[recording].tolist()
+            rows = self._read_rows(row, start, min(self.samples, length))
+            segment = np.resize(rows, self.samples)  # a shorter recording is repeated
+            if not is_silent(segment[active]):
+                return segment
+        raise DataError(f"{self._noise.path}: {ATTEMPTS} segments in a row are silent, expected noise")
+
+    def _read_rows(self, row: int, start: int, count: int) -> np.ndarray:
+        """`count` samples of the recording that begins with `row`, from its start-th on; they may cross a row."""
+        first, skip = divmod(start, self.samples)
+        rows = [self._noise.read([row + first + n]) for n in range(-(-(skip + count) // self.samples))]
+        return as_float(np.concatenate(rows)[skip : skip + count])
+
+
+def is_on_the_fly(folder: str | Path) -> bool:
+    """Whether the training items of a set are to be mixed anew in every epoch."""
+    return exists(folder, SPEECH)

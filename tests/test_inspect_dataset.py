@@ -1,0 +1,147 @@
+"""tools.inspect_dataset: a sound set is called sound, and what is wrong with another is found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from recordings import write_noise, write_speech
+
+from tools import inspect_dataset, make_dataset
+from tools.cli import run_command
+from tools.make_demo_corpus import make_demo_corpus
+
+
+def run(program, *args):
+    arguments, sys.argv = sys.argv, [program.__name__, *map(str, args)]
+    try:
+        run_command(program.main)
+    except SystemExit as stop:
+        return stop.code
+    finally:
+        sys.argv = arguments
+    return 0
+
+
+def inspect(folder, *args):
+    return run(inspect_dataset, folder, "--workers", 1, *args)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inspect")
+    write_speech(folder / "speech")
+    write_noise(folder / "noise")
+    for mix in ("once", "on-the-fly"):
+        sources = ("--speech", folder / "speech", "--noise", folder / "noise", "--mix", mix, "--licence", "my own")
+        small = ("--seconds", 1, "--test_snr_db", 0, 10, "--workers", 1)
+        assert run(make_dataset, "--out", folder / mix, *sources, *small) == 0
+    return folder
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    return shutil.copytree(made / "once", tmp_path / "set")
+
+
+def test_a_sound_set_is_described_and_drawn(copy, capsys):
+    assert inspect(copy, "--items", 2) == 0
+    printed = capsys.readouterr().out
+    for part in (
+        "licence: my own",
+        "train: [16, 2, 16000], 0.00 h, 8 talkers",
+        "rain, street",
+        "test: [1, 2, 2, 2",
+    ):
+        assert part in printed
+    assert "label 10 dB: measured   10.00 to   10.00 dB" in printed
+    assert "nothing wrong found" in printed
+    assert (copy / "inspection.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_set_for_mixing_on_the_fly_is_measured_as_training_hears_it(made, tmp_path, capsys):
+    assert inspect(made / "on-the-fly", "--items", 1, "--png", tmp_path / "page.png") == 0
+    printed = capsys.readouterr().out
+    assert "train: [16, 2, 16000], 0.00 h, 8 talkers" in printed
+    assert "noise: rain, street" in printed
+    assert (tmp_path / "page.png").is_file()
+
+
+def test_the_demo_corpus_and_sets_without_a_description_are_measured_too(tmp_path, capsys):
+    make_demo_corpus(tmp_path / "demo", n_train=3, n_valid=1, n_test=1, seconds=1.0)
+    assert inspect(tmp_path / "demo", "--items", 0) == 0
+    assert "noise: babble" in capsys.readouterr().out
+    (tmp_path / "demo" / "dataset.json").unlink()
+    assert inspect(tmp_path / "demo", "--items", 0) == 0
+    assert "about 0 dB" in capsys.readouterr().out
+
+
+def change(folder, split, place, value):
+    array = np.load(folder / f"{split}.npy")
+    array[place] = value
+    np.save(folder / f"{split}.npy", array)
+
+
+def relabel(folder, split, number, **values):
+    description = json.loads((folder / "dataset.json").read_text())
+    description["items"][split][number].update(values)
+    (folder / "dataset.json").write_text(json.dumps(description))
+
+
+def drop_item(folder):
+    description = json.loads((folder / "dataset.json").read_text())
+    del description["items"]["train"][3]
+    (folder / "dataset.json").write_text(json.dumps(description, indent=1))
+
+
+def share_noise(folder):
+    item = json.loads((folder / "dataset.json").read_text())["items"]["train"][5]
+    relabel(folder, "valid", 0, noise=item["noise"], noise_start=item["noise_start"] + 100)
+
+
+WRONG = {
+    "label": (lambda f: relabel(f, "train", 4, snr_db=7.0), "train item 4: SNR is"),
+    "louder noise": (lambda f: change(f, "valid", (0, 0), 1000), "valid item 0: SNR is"),
+    "clipped": (lambda f: change(f, "train", (2, 0, 50), 32767), "train item 2: clipped, its peak is 1.0000"),
+    "silent": (lambda f: change(f, "test", (0, 1, 1, 1), 0), "test item 3: clean is silent"),
+    "no noise": (lambda f: change(f, "train", 1, np.arange(16000) % 900), "train item 1: noisy is clean"),
+    "a talker twice": (
+        lambda f: relabel(f, "train", 0, talker="t99") or relabel(f, "test", 0, talker="t99"),
+        "'t99'",
+    ),
+    "noise twice": (share_noise, "is in train and in valid"),
+    "an item too few": (drop_item, "train: dataset.json tells of 15 items, 16 are there"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_found_and_the_exit_code_is_1(copy, capsys, case):
+    spoil, message = WRONG[case]
+    spoil(copy)
+    assert inspect(copy, "--items", 0) == 1
+    wrong = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong: ")]
+    assert any(message in line for line in wrong)
+
+
+UNREADABLE = {
+    "missing": (lambda f: (f / "valid.npy").unlink(), "valid.npy: no such file"),
+    "nan": (
+        lambda f: np.save(f / "train.npy", np.full((2, 2, 9), np.nan, np.float32)),
+        "train.npy: item [0] holds NaN",
+    ),
+    "description": (lambda f: (f / "dataset.json").write_text("{"), "dataset.json: not readable as JSON"),
+    "items": (lambda f: relabel(f, "train", 0, talker=[]), "dataset.json: item 0 of train is not as expected"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_what_cannot_be_measured_is_one_line_and_exit_code_2(copy, capsys, case):
+    spoil, message = UNREADABLE[case]
+    spoil(copy)
+    assert inspect(copy, "--items", 0) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert message in error[0]

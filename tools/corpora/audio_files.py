@@ -1,0 +1,132 @@
+"""Audio files of any format, rate, channels and bit depth, as mono at the project's sample rate."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+SAMPLE_RATE = 16_000  # Hz
+SUFFIXES = frozenset(
+    f".{name}"
+    for name in ["wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "au", "caf", "sph", "w64", "rf64"]
+)
+LOSSY = ("MP3",)  # a frame depends on those before it, and the header may promise a little too much
+
+
+class AudioError(ValueError):
+    """A file that cannot be used; the message says why in one line, without the file's name."""
+
+
+@dataclass(frozen=True)
+class AudioFormat:
+    """What a file's header says."""
+
+    rate: int  # Hz
+    channels: int
+    frames: int  # samples of each channel
+
+    @property
+    def samples(self) -> int:
+        """Length at the project's sample rate."""
+        return self.frames * SAMPLE_RATE // self.rate
+
+
+def read_format(path: Path) -> AudioFormat:
+    """The header of an audio file. Raises AudioError."""
+    with _open(path) as file:
+        return AudioFormat(file.samplerate, file.channels, file.frames)
+
+
+def read(path: Path, start: int = 0, samples: int | None = None) -> np.ndarray:
+    """Part of a recording, float64 `[samples]`, the mean of its channels, full scale 1.
+
+    Args:
+        path: The file.
+        start: First sample, counted at the project's sample rate.
+        samples: How many; None for all that follow. Two parts that do not overlap share no sample of the file.
+
+    Raises AudioError if the file is unreadable, holds less than its header says, NaN or infinity.
+    """
+    with _open(path) as file:
+        rate = file.samplerate
+        first = start * rate // SAMPLE_RATE
+        end = file.frames if samples is None else min((start + samples) * rate // SAMPLE_RATE, file.frames)
+        try:
+            channels = _read_frames(file, first, end)
+        except (soundfile.SoundFileError, RuntimeError) as error:
+            raise AudioError(f"not readable at {first / rate:.1f} s ({_reason(error)})") from None
+        if len(channels) < end - first and file.format not in LOSSY:
+            raise AudioError(
+                f"cut short: its header says {file.frames} samples, {first + len(channels)} are there"
+            )
+    if not np.isfinite(channels).all():
+        raise AudioError("holds NaN or infinity")
+    mono = channels.mean(axis=1)
+    if rate != SAMPLE_RATE:
+        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
+    if samples is None:
+        return mono
+    wanted = min(samples, AudioFormat(rate, 1, file.frames).samples - start)
+    return _fit(mono, max(wanted, 0))
+
+
+def _read_frames(file: soundfile.SoundFile, first: int, end: int) -> np.ndarray:
+    """float64 `[frames, channels]`."""
+    if file.format not in LOSSY:
+        file.seek(first)
+        return file.read(end - first, dtype="float64", always_2d=True)
+    # After a seek in an MP3, libsndfile gives silence for some 0.2 s, and its decoder complains on stderr.
+    lead = min(first, file.samplerate)
+    with _quiet():
+        file.seek(first - lead)
+        return file.read(lead + end - first, dtype="float64", always_2d=True)[lead:]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What libraries write to stderr by themselves is not shown."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _fit(signal: np.ndarray, samples: int) -> np.ndarray:
+    """Resampling leaves a sample more or less than wanted."""
+    return np.pad(signal[:samples], (0, max(samples - signal.size, 0)))
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[soundfile.SoundFile]:
+    try:
+        file = soundfile.SoundFile(path)
+    except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
+        # libsndfile says "System error" for whatever the system refuses; the system says it better.
+        with contextlib.suppress(OSError), path.open("rb") as content:
+            if not content.read(1):
+                raise AudioError("an empty file") from None
+        try:
+            path.open("rb").close()
+        except OSError as refusal:
+            raise AudioError(f"cannot be opened ({refusal.strerror})") from None
+        raise AudioError(f"not readable as audio ({_reason(error)})") from None
+    with file:
+        if file.frames <= 0:
+            raise AudioError("holds no samples")
+        yield file
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "error_string", None) or str(error)
+    return text.strip().rstrip(".").replace("\n", " ")

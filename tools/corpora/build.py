@@ -1,0 +1,174 @@
+"""Writing the set: every item made by a pool of processes, packed in order, described."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from dataloader.on_the_fly import ACTIVE, NOISE, NOISE_INDEX, SPEECH
+from tools.cli import UserError
+from tools.corpora.audio_files import SAMPLE_RATE
+from tools.corpora.layouts import with_layout
+from tools.corpora.mixtures import MixtureSource
+from tools.corpora.settings import DatasetSettings
+from tools.corpora.sources import Findings, Source, find_sources
+from tools.packing import PackedSetWriter
+from tools.processes import ProcessPool
+
+LISTED = 20  # problems that are printed; all are in dataset.json
+BABBLE_ROWS = 200  # clips of babble that are packed for mixing on the fly: ten minutes of 3 s
+
+
+def build(asked: DatasetSettings) -> None:
+    """Makes the set that the settings ask for. Raises UserError, and then leaves nothing behind."""
+    settings = with_layout(asked)
+    findings = Findings()
+    workers = settings.workers or None
+    with PackedSetWriter(
+        settings.out, settings.samples, settings.dtype, settings.overwrite, settings.shard_gb * 1e9
+    ) as writer:
+        try:
+            with ProcessPool(workers) as pool:
+                sources = find_sources(settings, pool, findings)
+        finally:
+            report(findings, everything=settings.strict or sys.exc_info()[0] is not None)
+        if settings.strict and findings.problems:
+            raise UserError(
+                f"{len(findings.problems)} files cannot be used and --strict is given; mend or remove them, or "
+                "leave out --strict to make the set without them"
+            )
+        with ProcessPool(workers, shared=sources) as pool:
+            packer = _Packer(writer, pool, sources, settings)
+            head = packer.pack()
+        writer.describe(
+            {
+                "format": 1,
+                "sample_rate": SAMPLE_RATE,
+                "dtype": settings.dtype,
+                "samples": settings.samples,
+                "seed": settings.seed,
+                **head,
+                "licence": settings.licence,
+                "command": asked.command,
+                "notes": findings.notes,
+                "left_out": [str(problem) for problem in findings.problems],
+            }
+        )
+
+
+def report(findings: Findings, everything: bool) -> None:
+    """Prints what was noticed, one line each; of many files the first ones unless `everything` is wanted."""
+    problems = findings.problems
+    shown = problems if everything else problems[:LISTED]
+    for problem in shown:
+        print(f"left out: {problem}", file=sys.stderr)
+    if len(problems) > len(shown):
+        print(f"left out: {len(problems) - len(shown)} more, listed in dataset.json", file=sys.stderr)
+    for note in findings.notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+class _Packer:
+    def __init__(
+        self, writer: PackedSetWriter, pool: ProcessPool, sources: Mapping[str, Source], settings: DatasetSettings
+    ) -> None:
+        self.writer, self.pool, self.sources, self.settings = writer, pool, sources, settings
+
+    def pack(self) -> dict[str, Any]:
+        """Writes all splits; returns what dataset.json says about the set as a whole."""
+        head: dict[str, Any] = {}
+        if self.settings.mix == "on-the-fly":
+            draw = self.sources["train"].recipe.draw
+            head["on_the_fly"] = {"snr_db": draw.snr_db, "is_range": draw.is_range, "level_db": draw.level_db}
+            self._pack_train_speech()
+            head["train_noise_types"] = self._pack_train_noise()
+        else:
+            self._pack_items("train")
+        self._pack_items("valid")
+        return self._pack_test() | head
+
+    def _pack_items(self, split: str) -> None:
+        count = self.sources[split].count(split)
+        array = self.writer.create(split, count)
+        for index, (pair, made_of) in self._made(split, make_item, split, count):
+            array[index] = pair
+            self.writer.record(split, made_of)
+
+    def _pack_test(self) -> dict[str, Any]:
+        source = self.sources["test"]
+        count = source.count("test")
+        snrs = getattr(source, "snr_db", (0.0,))
+        array = self.writer.create("test", len(source.noise_types), len(snrs), count)
+        measured = []
+        for utterance, (grid, items) in self._made("test", make_test, "test", count):
+            for row, column in np.ndindex(grid.shape[:2]):
+                array[row, column, utterance] = grid[row, column]
+            for made_of in items:
+                self.writer.record("test", made_of)
+                measured.append(made_of["snr_db"])
+        described = {"noise_types": list(source.noise_types), "snr_db": list(snrs)}
+        if not isinstance(source, MixtureSource):
+            described["snr_db"] = [round(float(np.mean(measured)), 1)]
+            described["snr_db_is"] = "mean of the pairs; each item has its own, measured"
+        return described
+
+    def _pack_train_speech(self) -> None:
+        count, samples = self.sources["train"].count("train"), self.settings.samples
+        speech = self.writer.create(SPEECH, count, item=(samples,))
+        active = self.writer.create(ACTIVE, count, item=(2,), dtype=np.int64)
+        for index, (clip, span, made_of) in self._made("train speech", make_speech, "train", count):
+            speech[index] = clip
+            active[index] = span
+            self.writer.record("train", made_of | {"active": list(span)})
+
+    def _pack_train_noise(self) -> list[str]:
+        source, samples = self.sources["train"].training_noise(), self.settings.samples
+        lengths = [part.samples for part in source.parts] + [samples] * BABBLE_ROWS * bool(source.babble)
+        rows = [-(-length // samples) for length in lengths]
+        starts = np.cumsum([0, *rows])
+        index = self.writer.create(NOISE_INDEX, len(lengths), item=(3,), dtype=np.int64)
+        for number, length in enumerate(lengths):
+            part = source.parts[number] if number < len(source.parts) else None
+            kind = part.recording.group if part else source.types[-1]
+            index[number] = starts[number], length, source.types.index(kind)
+            made_of = {"noise": str(part.recording.path), "noise_start": part.start} if part else {}
+            self.writer.record("train_noise", {"noise_type": kind, **made_of, "noise_samples": length})
+        array = self.writer.create(NOISE, int(starts[-1]), item=(samples,))
+        tasks = ((number, row) for number, count in enumerate(rows) for row in range(count))
+        results = self.pool.starmap(make_noise_row, tasks)
+        for place, row in enumerate(self._bar(results, "train noise", int(starts[-1]))):
+            array[place] = row
+        return list(source.types)
+
+    def _made(self, title: str, make: Callable[..., Any], split: str, count: int) -> Iterator[tuple[int, Any]]:
+        results = self.pool.starmap(make, ((split, index) for index in range(count)))
+        yield from enumerate(self._bar(results, title, count))
+
+    def _bar(self, results: Iterator[Any], title: str, count: int) -> tqdm:
+        return tqdm(results, f"packing {title}", count, unit="item", leave=False, disable=None)
+
+
+def make_item(sources: Mapping[str, Source], split: str, index: int) -> tuple[np.ndarray, dict[str, Any]]:
+    """An item of train or valid, made in a worker process."""
+    return sources[split].item(split, index)
+
+
+def make_test(sources: Mapping[str, Source], split: str, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """An utterance in all cells of the test grid, made in a worker process."""
+    return sources[split].test_utterance(index)
+
+
+def make_speech(
+    sources: Mapping[str, Source], split: str, index: int
+) -> tuple[np.ndarray, tuple[int, int], dict[str, Any]]:
+    """A clip of speech to be mixed later, made in a worker process."""
+    return sources[split].packed_speech(index)
+
+
+def make_noise_row(sources: Mapping[str, Source], number: int, row: int) -> np.ndarray:
+    """A row of the training's noise to be mixed later, made in a worker process."""
+    return sources["train"].packed_noise(number, row)

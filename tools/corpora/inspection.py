@@ -1,0 +1,181 @@
+"""Measuring a packed set: what its items are, against what dataset.json says they are."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from config import Config
+from dataloader import OnTheFlyDataset, PackedDataset
+from dataloader.description import read_head
+from dataloader.mixing import active_span, is_silent
+from dataloader.on_the_fly import is_on_the_fly
+from tools.corpora.audio_files import SAMPLE_RATE
+from tools.corpora.item_records import read_items
+from tools.corpora.sources import SPLITS
+from tools.processes import ProcessPool
+
+TOLERANCE_DB = 0.01
+BATCH = 32  # items that a process measures at a time
+Dataset = PackedDataset | OnTheFlyDataset
+Label = tuple[float | None, Sequence[int] | None]  # SNR in dB and active span, where they are known
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is in one item."""
+
+    number: int
+    snr_db: float  # over the active span; NaN where there is none
+    label_db: float | None
+    level_dbfs: float  # of the clean speech over the active span
+    peak: float
+    faults: tuple[str, ...]  # clipped, silent …
+
+
+@dataclass
+class SplitReport:
+    """What is in a split."""
+
+    shape: tuple[int, ...]
+    seconds: float
+    talkers: set[str] = field(default_factory=set)
+    noise_types: set[str] = field(default_factory=set)
+    noise: dict[str, set[tuple[int, int]]] = field(default_factory=lambda: defaultdict(set))  # file: its stretches
+    measures: list[tuple[float, float, float | None]] = field(default_factory=list)  # SNR, level, label
+    peak: float = 0.0
+
+
+@dataclass
+class Report:
+    """What is in a set, and what is wrong with it."""
+
+    head: dict[str, Any]
+    splits: dict[str, SplitReport] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+
+def inspect(folder: Path, pool: ProcessPool) -> Report:
+    """Measures every item of a set. Raises DataError where it cannot be read, ValueError for its dataset.json."""
+    path = folder / "dataset.json"
+    report = Report(read_head(path) if path.is_file() else {})
+    labels: dict[str, list[Label]] = {split: [] for split in SPLITS}
+    for split in SPLITS:
+        dataset = open_split(folder, split)
+        axes = dataset.grid if isinstance(dataset, PackedDataset) else (len(dataset),)
+        hours = len(dataset) * dataset.samples / SAMPLE_RATE
+        report.splits[split] = SplitReport((*axes, 2, dataset.samples), hours)
+        labels[split] = [(None, None)] * len(dataset)
+    counts: dict[str, int] = defaultdict(int)
+    for split, item in read_items(path) if path.is_file() else ():
+        try:
+            _note(report.splits[split.removesuffix("_noise")], item)
+            if split in labels and (place := _place(item, counts[split], report, split)) is not None:
+                labels[split][place] = item.get("snr_db"), item.get("active")
+        except (KeyError, TypeError, AttributeError) as error:
+            number = counts[split]
+            raise ValueError(f"{path}: item {number} of {split} is not as expected ({error!r})") from None
+        counts[split] += 1
+    for split in SPLITS:
+        if counts and counts[split] != len(labels[split]):
+            report.wrong.append(
+                f"{split}: dataset.json tells of {counts[split]} items, {len(labels[split])} are there"
+            )
+        _measure_all(folder, split, labels[split], pool, report)
+    report.wrong += list(_heard_twice(report.splits))
+    return report
+
+
+def open_split(folder: Path, split: str) -> Dataset:
+    """The items of a split as training sees them; those mixed on the fly as in the first epoch with seed 0."""
+    if split == "train" and is_on_the_fly(folder):
+        dataset = OnTheFlyDataset(folder, Config.sample_rate)
+        dataset.start_epoch(0, 1)
+        return dataset
+    return PackedDataset(folder, split, Config.sample_rate)
+
+
+def measure(dataset: Dataset, number: int, label: Label) -> Measure:
+    """Measures an item, over the active span of its label or, without a label, where there is speech."""
+    noisy, clean, _ = dataset[number]
+    noisy, clean = noisy.double().numpy(), clean.double().numpy()
+    label_db, span = label
+    faults = []
+    peak = float(max(np.max(np.abs(noisy)), np.max(np.abs(clean))))
+    if peak >= 1 - 2**-15:
+        faults.append(f"clipped, its peak is {peak:.4f}")
+    if is_silent(clean):
+        return Measure(number, np.nan, label_db, -np.inf, peak, (*faults, "clean is silent"))
+    active = slice(*span) if span else slice(None) if label_db is not None else active_span(clean)
+    speech, noise = np.sum(clean[active] ** 2), np.sum((noisy[active] - clean[active]) ** 2)
+    level = 10 * np.log10(speech / clean[active].size) if speech else -np.inf
+    snr_db = 10 * np.log10(speech / noise) if speech and noise else np.nan
+    if not noise:
+        faults.append("noisy is clean: there is no noise")
+    elif label_db is not None and not abs(snr_db - label_db) <= TOLERANCE_DB:
+        faults.append(f"SNR is {snr_db:.2f} dB, its label says {label_db:g}")
+    return Measure(number, float(snr_db), label_db, float(level), peak, tuple(faults))
+
+
+def measure_batch(_: None, folder: Path, split: str, first: int, labels: Sequence[Label]) -> list[Measure]:
+    """Measures items from the first-th on, in a worker process."""
+    dataset = open_split(folder, split)
+    return [measure(dataset, first + number, label) for number, label in enumerate(labels)]
+
+
+def _measure_all(folder: Path, split: str, labels: Sequence[Label], pool: ProcessPool, report: Report) -> None:
+    tasks = ((folder, split, first, labels[first : first + BATCH]) for first in range(0, len(labels), BATCH))
+    found = report.splits[split]
+    with tqdm(total=len(labels), desc=f"measuring {split}", unit="item", leave=False, disable=None) as bar:
+        for batch in pool.starmap(measure_batch, tasks):
+            for item in batch:
+                found.measures.append((item.snr_db, item.level_dbfs, item.label_db))
+                found.peak = max(found.peak, item.peak)
+                report.wrong += [f"{split} item {item.number}: {fault}" for fault in item.faults]
+            bar.update(len(batch))
+
+
+def _note(split: SplitReport, item: dict[str, Any]) -> None:
+    if "talker" in item:
+        split.talkers.add(item["talker"])
+    kind = item["noise"] if isinstance(item.get("noise"), str) and "noise_start" not in item else None
+    if kind := kind or item.get("noise_type"):
+        split.noise_types.add(kind)
+    if "noise_start" in item:
+        start = item["noise_start"]
+        split.noise[item["noise"]].add((start, start + item["noise_samples"]))
+
+
+def _place(item: dict[str, Any], count: int, report: Report, split: str) -> int | None:
+    """Number of the item that a record tells of; None if there is no such item."""
+    shape = report.splits[split].shape[:-2]
+    if split != "test":
+        return count if count < shape[0] else None
+    try:
+        row = report.head["noise_types"].index(item.get("row", item["noise_type"]))
+        column = item["column"] if "column" in item else report.head["snr_db"].index(item["snr_db"])
+        return int(np.ravel_multi_index((row, column, item["utterance"]), shape))
+    except (ValueError, KeyError):
+        return None
+
+
+def _heard_twice(splits: dict[str, SplitReport]) -> Iterator[str]:
+    """Talkers and stretches of noise that are in two splits."""
+    for one, other in itertools.combinations(splits, 2):
+        for talker in sorted(splits[one].talkers & splits[other].talkers):
+            yield f"talker {talker!r} is in {one} and in {other}"
+        for file, stretches in splits[one].noise.items():
+            both = [(*s, one) for s in stretches] + [(*s, other) for s in splits[other].noise.get(file, ())]
+            reach = {one: 0, other: 0}  # up to where each split has heard the file
+            for start, stop, split in sorted(both):
+                if start < reach[other if split == one else one]:
+                    yield f"noise {file} from {start / SAMPLE_RATE:.2f} s on is in {one} and in {other}"
+                    break
+                reach[split] = max(reach[split], stop)

@@ -1,0 +1,104 @@
+"""The findings of an inspection as text, and a page of spectrograms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tools.corpora.audio_files import SAMPLE_RATE
+from tools.corpora.inspection import SPLITS, Dataset, Report, SplitReport, open_split
+from tools.files import replacing
+
+BAR = 40  # characters of the longest bar
+BIN_DB = 5  # of the histogram, where there are too many labels for a line each
+MANY_LABELS = 20
+LISTED = 20  # faults that are printed
+WINDOW, HOP = 400, 100
+RANGE_DB = 80  # of the spectrograms' colours
+
+
+def describe(report: Report) -> Iterator[str]:
+    """The report, line by line."""
+    for key in ("dtype", "seed", "licence", "command"):
+        if report.head.get(key) not in (None, ""):
+            yield f"{key}: {report.head[key]}"
+    for split, found in report.splits.items():
+        yield ""
+        yield f"{split}: {list(found.shape)}, {found.seconds / 3600:.2f} h, {len(found.talkers)} talkers"
+        if found.noise_types:
+            yield f"  noise: {', '.join(sorted(found.noise_types))}"
+        levels = [level for _, level, _ in found.measures if np.isfinite(level)]
+        low, middle, high = np.percentile(levels or [-np.inf], (5, 50, 95))
+        yield f"  speech at {middle:.1f} dBFS (90%: {low:.1f} to {high:.1f}), peaks up to {found.peak:.3f}"
+        yield from _histogram(found)
+    yield ""
+    for fault in report.wrong[:LISTED]:
+        yield f"wrong: {fault}"
+    if len(report.wrong) > LISTED:
+        yield f"wrong: {len(report.wrong) - LISTED} more"
+    if not report.wrong:
+        yield "nothing wrong found: no item clipped or silent, none in two splits, no SNR off its label"
+
+
+def draw_page(folder: Path, report: Report, path: Path, items: int) -> None:
+    """A PNG with spectrograms of noisy and clean of some items of each split."""
+    chosen = [(split, number) for split in SPLITS for number in _spread(open_split(folder, split), items)]
+    figure = Figure(figsize=(11, 1.7 * len(chosen)), layout="constrained")
+    axes = figure.subplots(len(chosen), 2, squeeze=False, sharex=True, sharey=True)
+    for row, (split, number) in zip(axes, chosen, strict=True):
+        noisy, clean, _ = open_split(folder, split)[number]
+        snr, level, _ = report.splits[split].measures[number]
+        top = None
+        for axis, name, waveform in zip(row, ("noisy", "clean"), (noisy, clean), strict=True):
+            spectrum = _spectrogram(waveform.numpy())
+            top = spectrum.max() if top is None else top
+            axis.imshow(
+                spectrum,
+                origin="lower",
+                aspect="auto",
+                extent=(0, waveform.numel() / SAMPLE_RATE, 0, SAMPLE_RATE / 2000),
+                vmin=top - RANGE_DB,
+                vmax=top,
+                cmap="magma",
+            )
+            axis.set_title(f"{split} {number}, {name}, {snr:.1f} dB SNR, {level:.0f} dBFS", fontsize=8)
+        row[0].set_ylabel("kHz")
+    for axis in axes[-1]:
+        axis.set_xlabel("s")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
+def _histogram(found: SplitReport) -> Iterator[str]:
+    """Items and measured SNR of each label, or of each 5 dB where there are no or very many labels."""
+    labels = [label for _, _, label in found.measures]
+    each = None not in labels and len(set(labels)) <= MANY_LABELS
+    bins: dict[float, list[float]] = {}
+    for snr, _, label in found.measures:
+        if np.isfinite(snr):
+            wanted = label if each else BIN_DB * round((snr if label is None else label) / BIN_DB)
+            bins.setdefault(wanted, []).append(snr)
+    most = max(map(len, bins.values()), default=1)
+    for wanted, values in sorted(bins.items()):
+        bar = "█" * max(1, round(BAR * len(values) / most))
+        title = f"label {wanted:g} dB" if each else f"about {wanted:g} dB"
+        yield f"  {title:>14}: measured {_tidy(min(values))} to {_tidy(max(values))} dB, {len(values):6d} {bar}"
+
+
+def _tidy(decibel: float) -> str:
+    return f"{round(decibel, 2) + 0.0:7.2f}"  # no minus before zero
+
+
+def _spread(dataset: Dataset, items: int) -> list[int]:
+    """Numbers of items from all over a split."""
+    return sorted({int(place) for place in np.linspace(0, len(dataset) - 1, items)})
+
+
+def _spectrogram(waveform: np.ndarray) -> np.ndarray:
+    """Magnitudes in dB, `[frequency, frames]`."""
+    padded = np.pad(waveform, (0, max(WINDOW - waveform.size, 0)))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
+    return 20 * np.log10(np.abs(np.fft.rfft(frames * np.hanning(WINDOW), axis=1)).T + 1e-7)

@@ -1,0 +1,196 @@
+"""Items of a set that are mixed from speech and noise, each from a random generator of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dataloader.drawing import MixtureDraw
+from dataloader.mixing import (
+    Mixture,
+    active_span,
+    headroom,
+    mix_at_level,
+    noise_gain,
+    quantise,
+    quantise_alone,
+    rms,
+)
+from tools.cli import UserError
+from tools.corpora.audio_files import AudioError, read
+from tools.corpora.noise_sources import NoiseSource
+from tools.corpora.recordings import Recording
+from tools.corpora.rooms import Rooms, reverberate
+from tools.seeding import generator
+
+PACKED_PEAK = 0.9  # of speech and noise that are packed apart; leaves room for what resampling adds
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Clean speech of an item, and what it is made of."""
+
+    samples: np.ndarray  # float64 [samples], padded with zeros
+    active: slice  # where there is speech
+    made_of: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What all mixtures of a set have in common."""
+
+    samples: int
+    draw: MixtureDraw
+    test_snr_db: tuple[float, ...]
+    dtype: str
+    seed: int
+
+
+class MixtureSource:
+    """Makes items of the splits; none depends on how many there are, or on which process makes it.
+
+    Args:
+        recipe: What they have in common.
+        speech: Recordings of each split.
+        noise: Segments for train and valid.
+        test_rows: Segments for each row of the test grid, by its name, and whether it has one type of noise.
+        counts: Items of each split; 0 for one a clip.
+        rooms: Impulse responses for the speech; None to leave it as it is.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        speech: Mapping[str, Sequence[Recording]],
+        noise: Mapping[str, NoiseSource],
+        test_rows: Mapping[str, tuple[NoiseSource, tuple[str, ...]]],
+        counts: Mapping[str, int],
+        rooms: Rooms | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.noise_types = tuple(test_rows)
+        self.snr_db = recipe.test_snr_db
+        self._speech = speech
+        self._noise = noise
+        self._test_rows = test_rows
+        self._rooms = rooms
+        self._clips = {split: self._order(split) for split in speech}
+        self._counts = {split: counts[split] or len(self._clips[split]) for split in speech}
+
+    def __len__(self) -> int:
+        return sum(self._counts.values())
+
+    def count(self, split: str) -> int:
+        """Items of a split; for the test, utterances of a cell of its grid."""
+        return self._counts[split]
+
+    def item(self, split: str, index: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """An item of train or valid, `[2, samples]`, and what it is made of."""
+        rng = generator(self.recipe.seed, split, index)
+        clip = self.clip(split, index, rng)
+        snr_db, level_db = self.recipe.draw.draw(rng)
+        noise, made_of = self._noise[split].draw(rng, clip.active, clip.made_of["talker"])
+        mixture, speech_gain = self._mix(clip, noise, snr_db, level_db)
+        description = _describe(clip, level_db, speech_gain, made_of, snr_db, mixture.gain, mixture.scale)
+        return np.stack([mixture.noisy, mixture.clean]), description
+
+    def test_utterance(self, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        """An utterance of the test in all cells, `[noise type, dB, 2, samples]`, and what each is made of.
+
+        Clean is the same in all cells, and so is the noise in all cells of a row but for its gain.
+        """
+        rng = generator(self.recipe.seed, "test", index)
+        clip = self.clip("test", index, rng)
+        _, level_db = self.recipe.draw.draw(rng)
+        speech_gain = 10 ** (level_db / 20) / rms(clip.samples[clip.active], "clean")
+        clean = speech_gain * clip.samples
+        drawn = []
+        for source, types in self._test_rows.values():
+            drawn.append(source.draw(rng, clip.active, clip.made_of["talker"], types[index % len(types)]))
+        gains = [[noise_gain(clean, noise, snr, clip.active) for snr in self.snr_db] for noise, _ in drawn]
+        scale = min(headroom(clean, max(row) * noise) for row, (noise, _) in zip(gains, drawn, strict=True))
+        grid = np.zeros((len(drawn), len(self.snr_db), 2, self.recipe.samples), self.recipe.dtype)
+        items = []
+        for row, (name, (noise, made_of)) in enumerate(zip(self._test_rows, drawn, strict=True)):
+            for column, (snr_db, gain) in enumerate(zip(self.snr_db, gains[row], strict=True)):
+                grid[row, column] = quantise(scale * clean, scale * gain * noise, self.recipe.dtype)
+                cell = {"row": name, "column": column, "utterance": index}
+                items.append(cell | _describe(clip, level_db, speech_gain, made_of, snr_db, gain, scale))
+        return grid, items
+
+    def clip(self, split: str, index: int, rng: np.random.Generator) -> Clip:
+        """The clean speech of an item, in its room if there are rooms, at the level of the recording."""
+        number, start = self._clips[split][index % len(self._clips[split])]
+        recording = self._speech[split][number]
+        made_of = {"speech": str(recording.path), "talker": recording.group, "start": int(start)}
+        try:
+            speech = read(recording.path, int(start), self.recipe.samples)
+            made_of["samples"] = speech.size
+            speech = np.pad(speech, (0, self.recipe.samples - speech.size))
+            if self._rooms:
+                impulse_response, room = self._rooms.draw(rng, split)
+                speech = reverberate(speech, impulse_response)
+                made_of |= room
+            return Clip(speech, active_span(speech), made_of)
+        except (AudioError, ValueError) as error:
+            raise UserError(f"{recording.path}: {error}") from None
+
+    def packed_speech(self, index: int) -> tuple[np.ndarray, tuple[int, int], dict[str, Any]]:
+        """Speech of a training item `[samples]` to be mixed later, its active span, and what it is made of."""
+        clip = self.clip("train", index, generator(self.recipe.seed, "train", index))
+        gain = PACKED_PEAK / float(np.max(np.abs(clip.samples)))
+        active = clip.active.start, clip.active.stop
+        return quantise_alone(gain * clip.samples, self.recipe.dtype), active, clip.made_of | {"gain": gain}
+
+    def packed_noise(self, number: int, row: int) -> np.ndarray:
+        """A row `[samples]` of a part of the training's noise; numbers beyond the parts are babble."""
+        source = self._noise["train"]
+        if number >= len(source.parts):
+            segment, _ = source.babble.draw(generator(self.recipe.seed, "babble", number))
+            return quantise_alone(segment * (PACKED_PEAK / np.max(np.abs(segment))), self.recipe.dtype)
+        part = source.parts[number]
+        start = row * self.recipe.samples
+        count = min(self.recipe.samples, part.samples - start)
+        segment = read(part.recording.path, part.start + start, count) * (PACKED_PEAK / part.recording.peak)
+        return quantise_alone(np.pad(segment, (0, self.recipe.samples - count)), self.recipe.dtype)
+
+    def training_noise(self) -> NoiseSource:
+        """Where the noise of the training comes from."""
+        return self._noise["train"]
+
+    def _mix(self, clip: Clip, noise: np.ndarray, snr_db: float, level_db: float) -> tuple[Mixture, float]:
+        try:
+            return mix_at_level(clip.samples, noise, snr_db, level_db, active=clip.active, dtype=self.recipe.dtype)
+        except ValueError as error:
+            raise UserError(f"{clip.made_of['speech']}: {error}") from None
+
+    def _order(self, split: str) -> np.ndarray:
+        """[recording, start] of the clips of a split, shuffled."""
+        recordings = self._speech[split]
+        clips = [(number, start) for number, recording in enumerate(recordings) for start in recording.starts]
+        return generator(self.recipe.seed, split, "order").permutation(np.array(clips, np.int64), axis=0)
+
+
+def _describe(
+    clip: Clip,
+    level_db: float,
+    speech_gain: float,
+    noise: dict[str, Any],
+    snr_db: float,
+    gain: float,
+    scale: float,
+) -> dict[str, Any]:
+    """On disk, clean is `scale * speech_gain` times the file's samples, noise `scale * gain` times its file's."""
+    return {
+        **clip.made_of,
+        "active": [clip.active.start, clip.active.stop],
+        "level_dbfs": level_db,
+        "speech_gain": speech_gain,
+        **noise,
+        "snr_db": snr_db,
+        "gain": gain,
+        "scale": scale,
+    }

@@ -1,0 +1,95 @@
+"""Noise segments: cut from recordings, or babble mixed from talkers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dataloader.drawing import SegmentDraw
+from dataloader.mixing import is_silent, rms
+from tools.cli import UserError
+from tools.corpora.audio_files import read
+from tools.corpora.recordings import Recording
+from tools.corpora.splits import NoisePart, by_group
+
+BABBLE = "babble"
+BABBLE_TALKERS = (4, 8)
+BABBLE_SPREAD_DB = 6  # how far the levels of the talkers lie apart at most
+ATTEMPTS = 20  # at a segment that is not silent
+
+
+class NoiseSource:
+    """Segments of some types of noise.
+
+    Args:
+        parts: Stretches of recordings.
+        samples: Length of a segment.
+        babble_speech: Speech for babble as one more type; none for no babble.
+    """
+
+    def __init__(self, parts: Sequence[NoisePart], samples: int, babble_speech: Sequence[Recording] = ()) -> None:
+        self.parts = parts
+        self.samples = samples
+        self.babble = Babble(babble_speech, samples) if babble_speech else None
+        recorded = sorted({part.recording.group for part in parts})
+        self.types = tuple(recorded) + ((BABBLE,) if babble_speech else ())
+        self._draw = SegmentDraw(
+            [recorded.index(part.recording.group) for part in parts], [part.samples for part in parts], samples
+        )
+
+    def draw(
+        self, rng: np.random.Generator, active: slice, talker: str, kind: str | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """A segment, float64 `[samples]`, with what it is made of.
+
+        Args:
+            rng: Where all random choices come from.
+            active: The span in which the segment must not be silent.
+            talker: Whose speech it will be mixed with; babble is of others.
+            kind: Its type; None for any, each as likely.
+        """
+        kind = kind or self.types[rng.integers(len(self.types))]
+        if kind == BABBLE and self.babble:
+            return self.babble.draw(rng, talker)
+        for _ in range(ATTEMPTS):
+            number, start = self._draw.draw(rng, self.types.index(kind))
+            part = self.parts[number]
+            count = min(self.samples, part.samples - start)
+            segment = np.resize(read(part.recording.path, part.start + start, count), self.samples)
+            if not is_silent(segment[active]):
+                made_of = {"noise": str(part.recording.path), "noise_start": part.start + start}
+                return segment, {"noise_type": kind, **made_of, "noise_samples": count}
+        raise UserError(
+            f"noise type {kind}: {ATTEMPTS} segments in a row were silent where there is speech, expected noise; "
+            f"leave out files such as {part.recording.path}"
+        )
+
+
+class Babble:
+    """Several talkers at once. Raises UserError if there are too few."""
+
+    def __init__(self, speech: Sequence[Recording], samples: int) -> None:
+        self.samples = samples
+        self._talkers = by_group(speech)
+        if len(self._talkers) <= BABBLE_TALKERS[0]:
+            raise UserError(
+                f"babble: found {len(self._talkers)} training talkers for it in one of the splits, expected more "
+                f"than {BABBLE_TALKERS[0]}; leave out --babble, or give more speech"
+            )
+
+    def draw(self, rng: np.random.Generator, talker: str = "") -> tuple[np.ndarray, dict[str, Any]]:
+        """A segment without the talker's voice, and what it is made of; gains are of the files' samples."""
+        others = [name for name in self._talkers if name != talker]
+        count = min(int(rng.integers(BABBLE_TALKERS[0], BABBLE_TALKERS[1] + 1)), len(others))
+        mixture, voices = np.zeros(self.samples), []
+        for number in rng.permutation(len(others))[:count]:
+            recordings = self._talkers[others[number]]
+            recording = recordings[rng.integers(len(recordings))]
+            start = recording.starts[rng.integers(len(recording.starts))]
+            voice = np.resize(read(recording.path, start, self.samples), self.samples)
+            gain = 10 ** (-rng.uniform(0, BABBLE_SPREAD_DB) / 20) / rms(voice, str(recording.path))
+            mixture += gain * voice
+            voices.append({"file": str(recording.path), "start": start, "gain": gain})
+        return mixture, {"noise_type": BABBLE, "noise": voices}

@@ -1,0 +1,157 @@
+"""Corpora that come mixed: pairs of a noisy and a clean file, matched by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from dataloader.mixing import active_span, headroom, is_silent, quantise
+from tools.cli import UserError
+from tools.corpora.audio_files import SAMPLE_RATE, AudioError, read, read_format
+from tools.corpora.recordings import Problem, Recording, Selection, check_recording, find_files
+from tools.processes import ProcessPool
+from tools.seeding import generator
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A noisy file and the clean recording in it."""
+
+    noisy: Path
+    clean: Recording
+
+    @property
+    def group(self) -> str:
+        return self.clean.group
+
+
+def find_pairs(
+    folders: tuple[Path, Path], key: str, selection: Selection, pool: ProcessPool, problems: list[Problem]
+) -> list[Pair]:
+    """The usable pairs below a noisy and a clean folder; every mismatch is added to `problems`.
+
+    key: regular expression whose first group is what the names of a pair share; if empty, paths must be equal but
+    for the suffix. Raises UserError if a folder is missing.
+    """
+    noisy, clean = (_by_key(folder, key, selection.files, problems) for folder in folders)
+    for names, others, folder, other in ((noisy, clean, *folders), (clean, noisy, *folders[::-1])):
+        for name in names.keys() - others.keys():
+            problems.append(Problem(str(folder / names[name]), f"no file of that name in {other}"))
+    common = sorted(noisy.keys() & clean.keys())
+    problems.sort(key=lambda problem: problem.file)
+    results = pool.starmap(check_pair, ((*folders, noisy[name], clean[name], selection) for name in common))
+    pairs = []
+    for result in tqdm(results, f"reading {folders[0]}", len(common), unit="pair", leave=False, disable=None):
+        (pairs if isinstance(result, Pair) else problems).append(result)
+    return pairs
+
+
+def check_pair(
+    _: None, noisy_folder: Path, clean_folder: Path, noisy: str, clean: str, selection: Selection
+) -> Pair | Problem:
+    """Reads what will be used of both files, and says if they belong together."""
+    path = noisy_folder / noisy
+    recording = check_recording(None, clean_folder, clean, selection)
+    if isinstance(recording, Problem):
+        return recording
+    try:
+        found, expected = read_format(path), read_format(recording.path)
+        if found.rate != expected.rate:
+            raise AudioError(f"{found.rate} Hz, but {recording.path} {expected.rate} Hz")
+        if found.frames != expected.frames:
+            raise AudioError(f"{found.frames} samples, but {recording.path} {expected.frames}")
+        for start in recording.starts:
+            if is_silent(read(path, start, selection.samples)):
+                raise AudioError(f"silent from {start / SAMPLE_RATE:.1f} s on, but {recording.path} is not")
+    except AudioError as error:
+        return Problem(str(path), str(error))
+    return Pair(path, recording)
+
+
+class PairSource:
+    """Items of the splits from pairs of files.
+
+    Args:
+        pairs: Of each split.
+        counts: Items of each split; 0 for one from each clip.
+        samples: Length of an item.
+        dtype: int16 or float32.
+        seed: Of the order of the items.
+        row: What the test grid's one row is called.
+    """
+
+    def __init__(
+        self,
+        pairs: Mapping[str, Sequence[Pair]],
+        counts: Mapping[str, int],
+        samples: int,
+        dtype: str,
+        seed: int,
+        row: str,
+    ) -> None:
+        self.noise_types = (row,)
+        self._pairs, self._samples, self._dtype = pairs, samples, dtype
+        self._clips = {}
+        for split, those in pairs.items():
+            clips = [(number, start) for number, pair in enumerate(those) for start in pair.clean.starts]
+            order = generator(seed, split, "order").permutation(len(clips)) if counts[split] else range(len(clips))
+            self._clips[split] = [clips[place] for place in order][: counts[split] or None]
+
+    def count(self, split: str) -> int:
+        """Items of a split."""
+        return len(self._clips[split])
+
+    def item(self, split: str, index: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """An item of a split, `[2, samples]`, and what it is made of; both signals share one scale."""
+        number, start = self._clips[split][index]
+        pair = self._pairs[split][number]
+        try:
+            noisy, clean = (read(path, start, self._samples) for path in (pair.noisy, pair.clean.path))
+            length = clean.size
+            noisy, clean = (np.pad(signal, (0, self._samples - signal.size)) for signal in (noisy, clean))
+            active = active_span(clean)
+            scale = headroom(clean, noisy - clean)
+            if np.array_equal(noisy, clean):
+                raise ValueError("noisy and clean are the same: no SNR")
+            both = np.stack(quantise(scale * clean, scale * (noisy - clean), self._dtype))
+        except (AudioError, ValueError) as error:
+            raise UserError(f"{pair.noisy}: {error}") from None
+        speech, noise = clean[active], (noisy - clean)[active]
+        return both, {
+            "speech": str(pair.clean.path),
+            "talker": pair.group,
+            "start": start,
+            "samples": length,
+            "active": [active.start, active.stop],
+            "noisy": str(pair.noisy),
+            "snr_db": round(float(10 * np.log10(np.sum(speech**2) / np.sum(noise**2))), 2),
+            "scale": scale,
+        }
+
+    def test_utterance(self, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        """An item of the test as the one cell of a grid, `[1, 1, 2, samples]`, and what it is made of."""
+        both, item = self.item("test", index)
+        return both[None, None], [{"row": self.noise_types[0], "column": 0, "utterance": index} | item]
+
+
+def _by_key(folder: Path, key: str, files: str, problems: list[Problem]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for file in find_files(folder, files, problems):
+        match = re.search(key, file) if key else None
+        if key and not (match and match.group(1)):
+            problems.append(Problem(str(folder / file), f"its name does not match {key}"))
+            continue
+        name = match.group(1) if match else str(Path(file).with_suffix(""))
+        if name in found:
+            problems.append(
+                Problem(str(folder / file), f"as {found[name]} it is {name!r}, one of them is left out")
+            )
+            continue
+        found[name] = file
+    return found

@@ -1,0 +1,190 @@
+"""The usable recordings in a folder: found, read once, and listed with what is wrong where something is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from dataloader.mixing import is_silent
+from tools.cli import UserError
+from tools.corpora.audio_files import SAMPLE_RATE, SUFFIXES, AudioError, read, read_format
+from tools.processes import ProcessPool
+from tools.seeding import generator
+
+Cut = Literal["first", "random", "every"]
+MIN_SAMPLES = SAMPLE_RATE // 2  # what is shorter is no utterance, and nothing that a score could judge
+FIRST_FOLDER = "([^/]+)/"
+UP_TO_SEPARATOR = "([^/_.-]+)[^/]*$"
+WHOLE_STEM = r"([^/]+?)(?:\.[^/.]*)?$"
+TALKER = f"{FIRST_FOLDER}|{UP_TO_SEPARATOR}"
+NOISE_TYPE = f"{FIRST_FOLDER}|{WHOLE_STEM}"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A file that can be used: what it is of, how long it is, where clips of it start."""
+
+    folder: str
+    file: str  # path below the folder, with /
+    group: str  # talker, or type of noise
+    samples: int  # at the project's sample rate
+    starts: tuple[int, ...]
+    peak: float  # largest magnitude of the samples that were read
+    digest: str  # of the samples that were read; equal for the same audio
+
+    @property
+    def path(self) -> Path:
+        return Path(self.folder, self.file)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file that cannot be used, and why."""
+
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which files of a folder are taken, and how.
+
+    Attributes:
+        group: Regular expression on the path below the folder; its first group that matched is the talker or
+            type. If empty, all are of one, called like the folder.
+        files: Regular expression that a path must match somewhere.
+        samples: Length of a clip.
+        cut: Clips of a recording: the first, one at random, or every one from the first on; whole: all of it is
+            read, and starts are not those of clips.
+        seed: Of the random start.
+        shortest: Samples that a recording must have.
+    """
+
+    group: str
+    samples: int
+    files: str = ""
+    cut: Cut | Literal["whole"] = "first"
+    seed: int = 0
+    shortest: int = MIN_SAMPLES
+
+
+def find_recordings(
+    folder: Path, selection: Selection, pool: ProcessPool, problems: list[Problem]
+) -> list[Recording]:
+    """The usable recordings below a folder, sorted by path; what cannot be used is added to `problems`.
+
+    Raises UserError if the folder is missing or holds no audio at all.
+    """
+    files = list(find_files(folder, selection.files, problems))
+    if not files and not problems:
+        raise UserError(
+            f"{folder}: found no audio{' that matches ' + selection.files if selection.files else ''}, "
+            f"expected files that end in {', '.join(sorted(SUFFIXES))}"
+        )
+    results = pool.starmap(check_recording, ((folder, file, selection) for file in files))
+    bar = tqdm(results, f"reading {folder}", len(files), unit="file", leave=False, disable=None)
+    recordings = []
+    for result in bar:
+        (recordings if isinstance(result, Recording) else problems).append(result)
+    return recordings
+
+
+def find_files(folder: Path, pattern: str, problems: list[Problem]) -> Iterator[str]:
+    """Paths of the audio files below a folder, with /, sorted; links are followed, hidden files left out."""
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: {'a file' if folder.exists() else 'no such folder'}, expected a folder of audio"
+        )
+    visited = set()
+    found = []
+
+    def refuse(error: OSError) -> None:
+        problems.append(Problem(str(error.filename), f"cannot be opened ({error.strerror})"))
+
+    for parent, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        place = os.path.realpath(parent)
+        if place in visited:  # a link that leads back
+            folders.clear()
+            continue
+        visited.add(place)
+        for name in list(folders):
+            if name.startswith("."):
+                folders.remove(name)
+            elif Path(name).suffix.lower() in SUFFIXES:
+                problems.append(Problem(str(Path(parent, name)), "a folder, expected an audio file"))
+                folders.remove(name)
+        for name in files:
+            file = Path(parent, name).relative_to(folder).as_posix()
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".") and re.search(pattern, file):
+                found.append(file)
+    yield from sorted(found)
+
+
+def check_recording(_: None, folder: Path, file: str, selection: Selection) -> Recording | Problem:
+    """Reads what will be used of a file, and says if it can be."""
+    path = folder / file
+    try:
+        file.encode()
+    except UnicodeEncodeError:
+        return Problem(ascii(str(path)), "its name is not text; rename it")
+    group = _group(folder, file, selection.group)
+    if group is None:
+        return Problem(str(path), f"no talker or type in its name, expected one as in {selection.group}")
+    try:
+        samples = read_format(path).samples
+        if samples < selection.shortest:
+            raise AudioError(
+                f"too short: {samples / SAMPLE_RATE:.2f} s, expected {selection.shortest / SAMPLE_RATE} s or more"
+            )
+        starts, peak, digest = [], 0.0, hashlib.blake2b(digest_size=8)
+        for start in _clip_starts(file, samples, selection):
+            clip = read(path, start, selection.samples)
+            digest.update(clip.tobytes())
+            peak = max(peak, float(np.max(np.abs(clip))))
+            if not is_silent(clip):
+                starts.append(start)
+    except AudioError as error:
+        return Problem(str(path), str(error))
+    if not starts:
+        return Problem(str(path), "silent" + ("" if selection.cut in ("whole", "every") else " in the clip taken"))
+    return Recording(str(folder), file, group, samples, tuple(starts), peak, digest.hexdigest())
+
+
+def drop_copies(lists: Iterable[list[Recording]], problems: list[Problem]) -> None:
+    """Takes out of the lists what is the same audio as an earlier recording, under whatever name it goes."""
+    first: dict[str, Recording] = {}
+    for recordings in lists:
+        kept = [
+            recording for recording in recordings if first.setdefault(recording.digest, recording) is recording
+        ]
+        for copy in sorted(set(recordings) - set(kept), key=lambda recording: recording.file):
+            problems.append(Problem(str(copy.path), f"the same audio as {first[copy.digest].path}, used once"))
+        recordings[:] = kept
+
+
+def _group(folder: Path, file: str, pattern: str) -> str | None:
+    if not pattern:
+        return folder.name
+    match = re.search(pattern, file)
+    return next((found for found in match.groups() if found), None) if match else None
+
+
+def _clip_starts(file: str, samples: int, selection: Selection) -> list[int]:
+    spare = samples - selection.samples
+    if selection.cut == "random" and spare > 0:
+        return [int(generator(selection.seed, "cut", file).integers(spare + 1))]
+    if selection.cut in ("first", "random"):
+        return [0]
+    starts = range(0, samples, selection.samples)
+    return [start for start in starts if start == 0 or samples - start >= MIN_SAMPLES or selection.cut == "whole"]

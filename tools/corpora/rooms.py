@@ -1,0 +1,100 @@
+"""Rooms that speech is heard in: impulse responses from a folder, or simulated ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from scipy.signal import fftconvolve
+
+from tools.cli import UserError
+from tools.corpora.audio_files import SAMPLE_RATE, read
+from tools.corpora.recordings import Recording
+from tools.seeding import generator
+
+SIMULATED = "simulated"
+RT60_S = (0.15, 0.7)
+SIZE_M = ((3.0, 9.0), (3.0, 7.0), (2.4, 3.5))
+FROM_WALL_M = 0.4
+DISTANCE_M = (0.5, 2.5)
+
+
+class Rooms(Protocol):
+    """Where impulse responses come from."""
+
+    def draw(self, rng: np.random.Generator, split: str) -> tuple[np.ndarray, dict[str, Any]]:
+        """An impulse response, `[taps]` at 16 kHz, for an item of a split, with what it is."""
+
+
+class RecordedRooms:
+    """Impulse responses from files; where there are enough, a file serves one split alone."""
+
+    def __init__(self, recordings: Sequence[Recording], splits: Sequence[str], seed: int) -> None:
+        order = [recordings[n] for n in generator(seed, "rooms").permutation(len(recordings))]
+        share = max(1, len(order) // 10)
+        self._files: Mapping[str, Sequence[Recording]] = {
+            split: order[number * share : (number + 1) * share] if len(order) > len(splits) else order
+            for number, split in enumerate(splits[1:])
+        }
+        rest = order[len(self._files) * share :] if len(order) > len(splits) else order
+        self._files = {splits[0]: rest, **self._files}
+
+    def draw(self, rng: np.random.Generator, split: str) -> tuple[np.ndarray, dict[str, Any]]:
+        """See Rooms."""
+        files = self._files[split]
+        recording = files[rng.integers(len(files))]
+        return read(recording.path), {"impulse_response": str(recording.path)}
+
+
+class SimulatedRooms:
+    """Shoebox rooms by the image method (Allen & Berkley 1979) of pyroomacoustics. Raises UserError without it."""
+
+    def __init__(self) -> None:
+        try:
+            import pyroomacoustics  # noqa: F401
+        except ImportError:
+            raise UserError(
+                "reverb: found no pyroomacoustics, which simulates rooms; pip install pyroomacoustics, or give a "
+                "folder of impulse responses"
+            ) from None
+
+    def draw(self, rng: np.random.Generator, split: str) -> tuple[np.ndarray, dict[str, Any]]:
+        """See Rooms."""
+        import pyroomacoustics
+
+        pyroomacoustics.constants.set("num_threads", 1)  # sums in one order, whatever the machine
+        size = np.array([rng.uniform(*span) for span in SIZE_M])
+        rt60 = rng.uniform(*RT60_S)
+        microphone = rng.uniform(FROM_WALL_M, size - FROM_WALL_M)
+        while True:
+            talker = rng.uniform(FROM_WALL_M, size - FROM_WALL_M)
+            if DISTANCE_M[0] <= np.linalg.norm(talker - microphone) <= DISTANCE_M[1]:
+                break
+        # Large rooms cannot be as dry as the shortest time: Sabine's formula would ask for more than absorption.
+        volume, surface = size.prod(), 2 * (size[0] * size[1] + size[0] * size[2] + size[1] * size[2])
+        rt60 = round(max(rt60, 0.161 * volume / (0.9 * surface)), 3)
+        absorption, order = pyroomacoustics.inverse_sabine(rt60, size)
+        room = pyroomacoustics.ShoeBox(
+            size, fs=SAMPLE_RATE, materials=pyroomacoustics.Material(absorption), max_order=min(order, 30)
+        )
+        room.add_source(talker)
+        room.add_microphone(microphone)
+        room.compute_rir()
+        description = {
+            "room_m": size.round(2).tolist(),
+            "rt60_s": rt60,
+            "distance_m": round(float(np.linalg.norm(talker - microphone)), 2),
+        }
+        return np.asarray(room.rir[0][0]), description
+
+
+def reverberate(speech: np.ndarray, impulse_response: np.ndarray) -> np.ndarray:
+    """Speech as heard in the room, `[samples]` like it and in time with it: the direct sound is not delayed.
+
+    Raises ValueError if the impulse response is silent.
+    """
+    direct = int(np.argmax(np.abs(impulse_response)))
+    if impulse_response[direct] == 0:
+        raise ValueError("impulse response is silent")
+    return fftconvolve(speech, impulse_response[direct:] / impulse_response[direct])[: speech.size]

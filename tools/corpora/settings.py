@@ -1,0 +1,177 @@
+"""Everything that decides what a data set becomes: the arguments of tools.make_dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+from typing import Literal
+
+from tools.cli import UserError
+from tools.corpora.recordings import NOISE_TYPE, TALKER, Cut
+
+LayoutName = Literal["voicebank-demand", "timit-noisex92", "librispeech", "dns-challenge"]
+NOT_IN_COMMAND = ("out", "workers", "overwrite", "strict")  # what the bytes do not depend on
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetSettings:
+    """All arguments. Construction checks them and raises UserError."""
+
+    out: Path
+    """Folder to write, with the packed splits and dataset.json."""
+
+    # -- Where speech and noise come from --
+    layout: LayoutName | None = None
+    """A known corpus, unpacked in --root; it sets the folders, and what else is not given here."""
+    root: Path | None = None
+    """Folder of the corpus named by --layout."""
+    speech: Path | None = None
+    """Folder of clean speech, searched with all its subfolders."""
+    noise: Path | None = None
+    """Folder of noise."""
+    valid_speech: Path | None = None
+    """Speech for validation; without it, talkers of --speech are set aside."""
+    test_speech: Path | None = None
+    """Speech for the test; without it, talkers of --speech are set aside."""
+    test_noise: Path | None = None
+    """Other recordings of the same types of noise, for the test; without it, parts of --noise are set aside."""
+    unseen_noise: Path | None = None
+    """Types of noise that are in the test only."""
+    unseen_types: tuple[str, ...] = ()
+    """Types in --noise to keep for the test only."""
+    babble: bool = False
+    """One more type of noise: four to eight training talkers at once."""
+    reverb: str = ""
+    """Rooms for the speech: a folder of impulse responses, or simulated (needs pyroomacoustics)."""
+
+    # -- Ready-made pairs --
+    pairs: tuple[Path, Path] | None = None
+    """Folder of noisy and folder of clean files, matched by name, for training."""
+    valid_pairs: tuple[Path, Path] | None = None
+    """The same for validation; without it, talkers of --pairs are set aside."""
+    test_pairs: tuple[Path, Path] | None = None
+    """The same for the test; without it, talkers of --pairs are set aside."""
+    pair_key: str = ""
+    """Regular expression whose first group is what the two names of a pair have in common."""
+
+    # -- What is in a name --
+    talker: str = TALKER
+    """Regular expression for the talker in a path below the folder of speech; the first group that matched counts.
+    By default the first subfolder, or the file name up to the first _, - or dot."""
+    noise_type: str = NOISE_TYPE
+    """The same for the type of noise; by default the first subfolder, or the file name. Empty for one type."""
+    speech_files: str = ""
+    """Regular expression that a speech file's path must match somewhere to be used."""
+    valid_talkers: tuple[str, ...] = ()
+    """Talkers to set aside for validation, instead of drawn ones."""
+    test_talkers: tuple[str, ...] = ()
+    """Talkers to set aside for the test; with --test_speech, the only ones of it in the test, others validate."""
+
+    # -- What is made of it --
+    mix: Literal["once", "on-the-fly"] = "once"
+    """once: mixtures on disk; on-the-fly: speech and noise apart, mixed anew in every epoch of the training."""
+    seconds: float = 3.0
+    """Length of every item; longer speech is cut, shorter padded with zeros."""
+    cut: Cut = "first"
+    """Clips of an utterance: its first one, one from a random place, or every one."""
+    n_train: int = 0
+    """Training items; 0 for one from each clip of speech, more for several with other noises."""
+    n_valid: int = 0
+    """Validation items; 0 as for n_train."""
+    n_test: int = 0
+    """Utterances in each cell of the test grid; 0 for all clips of the test's speech."""
+    train_snr_db: tuple[float, ...] = (-5, 0, 5, 10, 15)
+    """SNRs of training and validation, each as likely."""
+    train_snr_range: tuple[float, float] | None = None
+    """Lowest and highest SNR of training and validation, instead of a list."""
+    test_snr_db: tuple[float, ...] = (-10, -5, 0, 5, 10, 15, 20)
+    """SNRs of the test grid."""
+    test_rows: Literal["seen-unseen", "types"] = "seen-unseen"
+    """First axis of the test grid: noise seen in training and unseen noise, or every type by itself."""
+    level_db: tuple[float, float] = (-33, -20)
+    """Lowest and highest RMS of the speech in dBFS, before a mixture is kept from clipping."""
+    dtype: Literal["int16", "float32"] = "int16"
+    """Type of the samples on disk."""
+    seed: int = 0
+    """Of everything random; 0 or more."""
+    shard_gb: float = 4.0
+    """Splits larger than this many GB are written as shards of that size."""
+    licence: str = ""
+    """A note on the licence of the recordings, kept in dataset.json."""
+
+    # -- How it is made --
+    workers: int = 0
+    """Processes; 0 for one a core. The result does not depend on it."""
+    strict: bool = False
+    """Make nothing if any file cannot be used, instead of leaving it out."""
+    overwrite: bool = False
+    """Replace an existing set, once the new one is complete."""
+
+    def __post_init__(self) -> None:
+        for field in ("seed", "workers", "n_train", "n_valid", "n_test"):
+            _expect(getattr(self, field) >= 0, field, getattr(self, field), "0 or more")
+        _expect(0.5 <= self.seconds <= 60, "seconds", self.seconds, "0.5 to 60")
+        _expect(0 < self.shard_gb < float("inf"), "shard_gb", self.shard_gb, "a number above 0")
+        for field in ("train_snr_db", "test_snr_db", "train_snr_range", "level_db"):
+            values = getattr(self, field)
+            fine = values is None or (values and all(abs(value) <= 100 for value in values))
+            _expect(fine, field, values, "decibels between -100 and 100")
+        for field in ("train_snr_range", "level_db"):
+            values = getattr(self, field)
+            _expect(values is None or values[0] <= values[1], field, values, "the lower value first")
+        _expect(self.level_db[1] <= 0, "level_db", self.level_db, "levels up to 0 dBFS")
+        for field in ("test_snr_db", "train_snr_db"):
+            values = getattr(self, field)
+            _expect(len(set(values)) == len(values), field, values, "different values")
+        for field in ("talker", "noise_type", "pair_key", "speech_files"):
+            self._check_pattern(field, groups=field != "speech_files")
+        if self.layout is None:
+            self._check_sources()
+
+    @property
+    def samples(self) -> int:
+        """Length of every item at 16 kHz."""
+        return round(self.seconds * 16_000)
+
+    @property
+    def snr_draw(self) -> tuple[tuple[float, ...], bool]:
+        """SNRs of the training, and whether they are a range."""
+        return (self.train_snr_range, True) if self.train_snr_range else (self.train_snr_db, False)
+
+    @property
+    def command(self) -> str:
+        """The command that makes this set again, anywhere that its folders are found under the same names."""
+        words = ["python", "-m", "tools.make_dataset"]
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in NOT_IN_COMMAND or value == field.default:
+                continue
+            words.append(f"--{field.name}")
+            if value is not True:
+                words += [str(v) for v in value] if isinstance(value, tuple) else [str(value)]
+        return shlex.join(words)
+
+    def _check_sources(self) -> None:
+        if self.pairs is None and self.speech is None:
+            raise UserError("found no source; expected --speech with --noise, --pairs, or --layout with --root")
+        if self.pairs is not None and self.speech is not None:
+            raise UserError("found --speech and --pairs; expected one of the two, a set for each")
+        if self.speech is not None and self.noise is None:
+            raise UserError("found --speech without --noise; expected a folder of noise")
+        if self.pairs is not None and (self.mix == "on-the-fly" or self.reverb or self.babble):
+            raise UserError("found --pairs with --mix on-the-fly, --reverb or --babble; expected speech and noise")
+
+    def _check_pattern(self, field: str, groups: bool) -> None:
+        pattern = getattr(self, field)
+        try:
+            compiled = re.compile(pattern)
+        except re.error as error:
+            raise UserError(f"{field}: found {pattern!r}, expected a regular expression ({error})") from None
+        _expect(compiled.groups or not groups or not pattern, field, pattern, "a group in parentheses")
+
+
+def _expect(fine: object, name: str, found: object, expected: str) -> None:
+    if not fine:
+        raise UserError(f"{name}: found {found!r}, expected {expected}")

@@ -1,0 +1,224 @@
+"""From settings to what makes the items: folders are read, split, and put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dataloader.drawing import MixtureDraw
+from tools.cli import UserError
+from tools.corpora.mixtures import MixtureSource, Recipe
+from tools.corpora.noise_sources import NoiseSource
+from tools.corpora.pairs import Pair, PairSource, find_pairs
+from tools.corpora.recordings import MIN_SAMPLES, Problem, Recording, Selection, drop_copies, find_recordings
+from tools.corpora.rooms import SIMULATED, RecordedRooms, Rooms, SimulatedRooms
+from tools.corpora.settings import DatasetSettings
+from tools.corpora.splits import (
+    NoisePart,
+    check_talkers_apart,
+    split_by_talker,
+    split_noise,
+    whole,
+)
+from tools.processes import ProcessPool
+
+SPLITS = ("train", "valid", "test")
+Source = MixtureSource | PairSource
+
+
+@dataclass
+class Findings:
+    """What was noticed while the folders were read."""
+
+    problems: list[Problem] = field(default_factory=list)  # files that are left out
+    notes: list[str] = field(default_factory=list)
+
+
+def find_sources(settings: DatasetSettings, pool: ProcessPool, findings: Findings) -> dict[str, Source]:
+    """What makes the items of each split. Raises UserError where nothing is left for one of them."""
+    return _Finder(settings, pool, findings).find()
+
+
+class _Finder:
+    def __init__(self, settings: DatasetSettings, pool: ProcessPool, findings: Findings) -> None:
+        self.settings = settings
+        self.pool = pool
+        self.findings = findings
+        self.counts = {split: getattr(settings, f"n_{split}") for split in SPLITS}
+
+    def find(self) -> dict[str, Source]:
+        settings = self.settings
+        if settings.pairs:
+            return dict.fromkeys(SPLITS, self._pair_source(self._pairs()))
+        mixed = SPLITS[:2] if settings.test_pairs else SPLITS
+        sources: dict[str, Source] = dict.fromkeys(mixed, self._mixture_source(mixed))
+        if settings.test_pairs:
+            sources["test"] = self._pair_source({"test": self._find_pairs(settings.test_pairs)})
+        return sources
+
+    # -- Speech and noise --
+
+    def _mixture_source(self, splits: Sequence[str]) -> MixtureSource:
+        settings = self.settings
+        speech = self._speech(splits)
+        noise, seen, unseen = self._noise(splits)
+        babble = self._babble_speech(speech["train"], splits)
+        draw = MixtureDraw(*settings.snr_draw, settings.level_db)
+        training = {split: NoiseSource(noise[split], settings.samples, babble[split]) for split in splits[:2]}
+        rows = {}
+        if "test" in splits:
+            if seen:
+                rows |= self._rows("seen", NoiseSource(seen, settings.samples, babble["test"]))
+            if unseen:
+                rows |= self._rows("unseen", NoiseSource(unseen, settings.samples))
+        for split in splits[:2]:
+            kinds = training[split].types
+            if not kinds:
+                raise UserError(
+                    f"{settings.noise}: found no noise for {split}, expected longer or more recordings"
+                )
+        return MixtureSource(
+            Recipe(settings.samples, draw, settings.test_snr_db, settings.dtype, settings.seed),
+            speech,
+            training,
+            rows,
+            self.counts,
+            self._rooms(splits),
+        )
+
+    def _speech(self, splits: Sequence[str]) -> dict[str, list[Recording]]:
+        settings = self.settings
+        given = {"test": settings.test_speech, "valid": settings.valid_speech, "train": settings.speech}
+        found = {
+            split: self._recordings(given[split], settings.talker, settings.cut, settings.speech_files)
+            for split in reversed(splits)
+            if given[split]
+        }
+        drop_copies(found.values(), self.findings.problems)
+        named = {"valid": settings.valid_talkers, "test": settings.test_talkers}
+        if "test" in found and settings.test_talkers:
+            wanted = {talker.lower() for talker in settings.test_talkers}
+            others = [recording for recording in found["test"] if recording.group.lower() not in wanted]
+            found["test"] = [recording for recording in found["test"] if recording.group.lower() in wanted]
+            found.setdefault("valid", others)
+        missing = [split for split in splits if split not in found]
+        if missing:
+            self._expect_some(found["train"], settings.speech, "training")
+            found |= split_by_talker(found["train"], ("train", *missing), settings.seed, named)
+        for split in splits:
+            self._expect_some(found[split], given[split] or settings.speech, split)
+        check_talkers_apart({split: found[split] for split in splits})
+        return {split: found[split] for split in splits}
+
+    def _noise(self, splits: Sequence[str]) -> tuple[dict[str, list[NoisePart]], list[NoisePart], list[NoisePart]]:
+        """Parts for training and validation, for the test's seen and for its unseen noise."""
+        settings = self.settings
+        folders = {"unseen": settings.unseen_noise, "seen": settings.test_noise, "noise": settings.noise}
+        if "test" not in splits:
+            folders = {"noise": settings.noise}
+        found = {
+            name: self._recordings(folder, settings.noise_type, "whole")
+            for name, folder in folders.items()
+            if folder
+        }
+        drop_copies(found.values(), self.findings.problems)
+        types = {recording.group for recording in found["noise"]}
+        for kind in settings.unseen_types:
+            if kind not in types:
+                raise UserError(f"unseen_types: found {kind!r}, expected some of {', '.join(sorted(types))}")
+        unseen = found.get("unseen", []) + [r for r in found["noise"] if r.group in settings.unseen_types]
+        noise = [r for r in found["noise"] if r.group not in settings.unseen_types]
+        self._expect_some(noise, settings.noise, "training")
+        cut = splits[:2] if "seen" in found else splits
+        parts, notes = split_noise(noise, cut, settings.samples, settings.seed)
+        self.findings.notes += notes
+        seen = [whole(recording) for recording in found["seen"]] if "seen" in found else parts.get("test", [])
+        training = {recording.group for recording in noise}
+        for part in seen:
+            if part.recording.group not in training:
+                raise UserError(
+                    f"{part.recording.path}: noise type {part.recording.group} is not in {settings.noise}, "
+                    "expected one of its types; give other types as --unseen_noise"
+                )
+        for recording in unseen:
+            if recording.group in training:
+                raise UserError(
+                    f"{recording.path}: noise type {recording.group} is in {settings.noise}, too, expected types "
+                    "that are not in training"
+                )
+        if "test" in splits and not seen and not unseen and not settings.babble:
+            raise UserError(
+                f"{settings.noise}: found no noise for the test, expected recordings long enough to be cut, "
+                "--test_noise or --unseen_noise"
+            )
+        return parts, seen, [whole(recording) for recording in unseen]
+
+    def _rows(self, name: str, source: NoiseSource) -> dict[str, tuple[NoiseSource, tuple[str, ...]]]:
+        if self.settings.test_rows == "types":
+            return {kind: (source, (kind,)) for kind in source.types}
+        return {name: (source, source.types)}
+
+    def _babble_speech(self, speech: Sequence[Recording], splits: Sequence[str]) -> dict[str, list[Recording]]:
+        """Training talkers' recordings for the babble of each split: no recording is in the babble of two."""
+        if not self.settings.babble:
+            return {split: [] for split in splits}
+        return {split: speech[number :: len(splits)] for number, split in enumerate(splits)}
+
+    def _rooms(self, splits: Sequence[str]) -> Rooms | None:
+        settings = self.settings
+        if not settings.reverb:
+            return None
+        if settings.reverb == SIMULATED:
+            return SimulatedRooms()
+        folder = Path(settings.reverb)
+        found = self._recordings(folder, "", "whole", shortest=1)
+        self._expect_some(found, folder, "reverb")
+        return RecordedRooms(found, splits, settings.seed)
+
+    def _recordings(
+        self, folder: Path, group: str, cut: str, files: str = "", shortest: int = MIN_SAMPLES
+    ) -> list[Recording]:
+        settings = self.settings
+        selection = Selection(group, settings.samples, files, cut, settings.seed, shortest)
+        return find_recordings(folder, selection, self.pool, self.findings.problems)
+
+    # -- Pairs --
+
+    def _pairs(self) -> dict[str, list[Pair]]:
+        settings = self.settings
+        given = {"train": settings.pairs, "valid": settings.valid_pairs, "test": settings.test_pairs}
+        found = {split: self._find_pairs(folders) for split, folders in given.items() if folders}
+        missing = [split for split in SPLITS if split not in found]
+        if missing:
+            clean = [pair.clean for pair in found["train"]]
+            self._expect_some(clean, settings.pairs[0], "training")
+            named = {"valid": settings.valid_talkers, "test": settings.test_talkers}
+            cut = split_by_talker(clean, ("train", *missing), settings.seed, named)
+            owner = {recording: split for split, recordings in cut.items() for recording in recordings}
+            pairs = found["train"]
+            found |= {split: [pair for pair in pairs if owner[pair.clean] == split] for split in cut}
+        for split in SPLITS:
+            self._expect_some(found[split], (given[split] or settings.pairs)[0], split)
+        check_talkers_apart({split: [pair.clean for pair in found[split]] for split in SPLITS})
+        return found
+
+    def _find_pairs(self, folders: tuple[Path, Path]) -> list[Pair]:
+        settings = self.settings
+        selection = Selection(
+            settings.talker, settings.samples, settings.speech_files, settings.cut, settings.seed
+        )
+        return find_pairs(folders, settings.pair_key, selection, self.pool, self.findings.problems)
+
+    def _pair_source(self, pairs: Mapping[str, Sequence[Pair]]) -> PairSource:
+        settings = self.settings
+        self._expect_some(pairs["test"], settings.test_pairs, "test")
+        return PairSource(pairs, self.counts, settings.samples, settings.dtype, settings.seed, "pairs")
+
+    def _expect_some(self, found: Sequence[object], folder: object, split: str) -> None:
+        """Raises UserError, with the first of the problems, if nothing usable was found."""
+        if found:
+            return
+        problems = self.findings.problems
+        first = f"; {len(problems)} files cannot be used, the first: {problems[0]}" if problems else ""
+        raise UserError(f"{folder}: found nothing to use for {split}{first}")

@@ -1,0 +1,122 @@
+"""Which speech and which noise go to training, validation and test, so that none is heard in two of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tools.cli import UserError
+from tools.corpora.recordings import Recording
+from tools.seeding import generator
+
+SHARE = 0.1  # of talkers, and of a type's recordings, for each of validation and test
+TIME_SHARE = 0.15  # of a recording that has to serve them
+
+
+@dataclass(frozen=True)
+class NoisePart:
+    """A stretch of a recording from which noise segments are taken, in samples."""
+
+    recording: Recording
+    start: int
+    stop: int
+
+    @property
+    def samples(self) -> int:
+        return self.stop - self.start
+
+
+def split_by_talker(
+    speech: Sequence[Recording], splits: Sequence[str], seed: int, named: Mapping[str, Collection[str]]
+) -> dict[str, list[Recording]]:
+    """Recordings of each split, every talker in one of them; the first split gets what the others leave.
+
+    `named` gives the talkers of a split by name; for the others they are drawn. Raises UserError where there are
+    too few, or a name is unknown.
+    """
+    talkers = sorted({recording.group for recording in speech})
+    owner = {}
+    for split, names in named.items():
+        for talker in names if split in splits else ():
+            if talker not in talkers:
+                raise UserError(f"{split} talker {talker!r}: found no recording of that talker")
+            owner[talker] = split
+    drawn = [split for split in splits[1:] if not named.get(split)]
+    free = [talker for talker in talkers if talker not in owner]
+    if len(free) <= len(drawn):
+        raise UserError(
+            f"{speech[0].folder}: found {len(talkers)} talker{'s' * (len(talkers) > 1)}, expected "
+            f"{len(drawn) + 1} or more to cut {' and '.join(splits)} from; give the other folders, or --talker, "
+            "the pattern of a talker's name in a path"
+        )
+    free = [free[place] for place in generator(seed, "talkers").permutation(len(free))]
+    count = max(1, round(SHARE * len(free)))
+    count = min(count, (len(free) - 1) // max(len(drawn), 1))
+    for number, split in enumerate(drawn):
+        owner |= dict.fromkeys(free[number * count : (number + 1) * count], split)
+    return {split: [r for r in speech if owner.get(r.group, splits[0]) == split] for split in splits}
+
+
+def check_talkers_apart(speech: Mapping[str, Sequence[Recording]]) -> None:
+    """Raises UserError if a talker's name is found in two splits."""
+    talkers = {split: {recording.group for recording in recordings} for split, recordings in speech.items()}
+    for one, other in itertools.combinations(talkers, 2):
+        common = sorted(talkers[one] & talkers[other])
+        if common:
+            raise UserError(
+                f"talker {common[0]!r}: found in {one} and in {other} ({len(common)} such talkers), expected in "
+                "one; choose other folders, or --talker, the pattern of a talker's name in a path"
+            )
+
+
+def split_noise(
+    noise: Sequence[Recording], splits: Sequence[str], clip: int, seed: int
+) -> tuple[dict[str, list[NoisePart]], list[str]]:
+    """Parts of each split and, in words, the types that are in training alone. No two parts overlap.
+
+    A type with enough recordings is cut by recording; else each of its recordings is cut in time, if every part
+    then has at least the `clip` samples of a segment. What cannot be cut goes to training, the first split.
+    """
+    parts: dict[str, list[NoisePart]] = {split: [] for split in splits}
+    notes = []
+    for kind, group in by_group(noise).items():
+        others = len(splits) - 1
+        if len(group) > others:
+            count = max(1, round(SHARE * len(group)))
+            count = min(count, (len(group) - 1) // max(others, 1))
+            order = [group[place] for place in generator(seed, "noise", kind).permutation(len(group))]
+            for number, recording in enumerate(order):
+                split = splits[1 + number // count] if number < others * count else splits[0]
+                parts[split].append(whole(recording))
+            continue
+        short = [recording for recording in group if recording.samples < len(splits) * clip]
+        for recording in short:
+            parts[splits[0]].append(whole(recording))
+        if len(short) == len(group):
+            notes.append(
+                f"{kind}: in {splits[0]} alone; {len(group)} recording of {group[0].samples / clip:.1f} clips "
+                f"cannot be cut into {' and '.join(splits)}"
+            )
+        for recording in group:
+            if recording not in short:
+                share = max(clip, int(TIME_SHARE * recording.samples))
+                ends = [recording.samples - (others - n) * share for n in range(len(splits))]
+                for split, start, stop in zip(splits, [0, *ends], ends, strict=False):
+                    parts[split].append(NoisePart(recording, start, stop))
+    for split in parts:
+        parts[split].sort(key=lambda part: part.recording.file)
+    return parts, notes
+
+
+def whole(recording: Recording) -> NoisePart:
+    """All of a recording."""
+    return NoisePart(recording, 0, recording.samples)
+
+
+def by_group(recordings: Iterable[Recording]) -> dict[str, list[Recording]]:
+    """The recordings of each talker or type, in the order of their names."""
+    groups: dict[str, list[Recording]] = {}
+    for recording in recordings:
+        groups.setdefault(recording.group, []).append(recording)
+    return dict(sorted(groups.items()))

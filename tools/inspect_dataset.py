@@ -1,0 +1,57 @@
+"""Measures a packed data set and says what is in it and what is wrong with it.
+
+    python -m tools.inspect_dataset data/mine
+
+Prints shapes, hours, talkers, noise types, levels and SNRs, and draws a page of spectrograms. The exit code is 1
+if anything is wrong: an SNR off its label, an item clipped or silent, a talker or a stretch of noise in two
+splits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import tyro
+
+from tools.cli import UserError, parse_arguments, run_command
+from tools.corpora.inspection import inspect
+from tools.corpora.inspection_page import describe, draw_page
+from tools.processes import ProcessPool
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    data: tyro.conf.Positional[Path]
+    """Folder of the packed data set."""
+    png: Path | None = None
+    """Where to draw the spectrograms; by default inspection.png in that folder."""
+    items: int = 3
+    """Items of each split to draw; 0 for no page."""
+    workers: int = 0
+    """Processes; 0 for one a core."""
+
+
+def main() -> None:
+    arguments = parse_arguments(Arguments, __doc__)
+    if min(arguments.items, arguments.workers) < 0:
+        raise UserError(f"items and workers: found {arguments.items} and {arguments.workers}, expected 0 or more")
+    with ProcessPool(arguments.workers or None) as pool:
+        try:
+            report = inspect(arguments.data, pool)
+        except ValueError as error:
+            raise UserError(str(error).splitlines()[-1]) from None
+    print(f"{arguments.data}")
+    for line in describe(report):
+        print(line)
+    if arguments.items:
+        page = arguments.png or arguments.data / "inspection.png"
+        draw_page(arguments.data, report, page, arguments.items)
+        print(f"spectrograms are in {page}")
+    if report.wrong:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run_command(main)

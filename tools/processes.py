@@ -1,0 +1,89 @@
+"""One function applied to many inputs in a pool of processes, in order and with flat memory."""
+
+from __future__ import annotations
+
+import collections
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from tools.cli import UserError
+
+Result = TypeVar("Result")
+AHEAD = 4  # inputs a process that are read before their results are asked for
+
+
+class ProcessPool:
+    """Use as a context manager.
+
+    Args:
+        processes: How many; None for one on each core that the program may use, 1 to compute in this process.
+        shared: What the functions need besides their inputs; it is sent once to each process.
+    """
+
+    def __init__(self, processes: int | None = None, shared: Any = None) -> None:
+        self.processes = processes or cores()
+        self._shared = shared
+        self._executor = self._start() if self.processes > 1 else None
+
+    def _start(self) -> ProcessPoolExecutor:
+        # Forking a process that runs threads of torch or CUDA can hang; a fork server is started before any.
+        if "forkserver" in multiprocessing.get_all_start_methods():
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload(["tools.processes"])  # with torch, which takes seconds
+        else:
+            context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(
+            self.processes, mp_context=context, initializer=_prepare, initargs=(self._shared,)
+        )
+
+    def __enter__(self) -> ProcessPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._executor:
+            self._executor.shutdown(cancel_futures=True)
+
+    def starmap(self, function: Callable[..., Result], inputs: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
+        """`function(shared, *input)` of each input, in order; inputs are read only a little ahead.
+
+        An error in the function is raised here; UserError if the system killed a process.
+        """
+        if not self._executor:
+            yield from (function(self._shared, *arguments) for arguments in inputs)
+            return
+        waiting = collections.deque()
+        try:
+            for arguments in inputs:
+                waiting.append(self._executor.submit(_call, function, arguments))
+                if len(waiting) > AHEAD * self.processes:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool:
+            raise UserError(
+                f"one of {self.processes} worker processes was killed by the system, as happens when memory runs "
+                "out; close other programs, or use fewer processes"
+            ) from None
+
+
+def cores() -> int:
+    """How many cores this program may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_shared: Any = None  # in a worker process: what its pool was given
+
+
+def _prepare(shared: Any) -> None:
+    global _shared
+    _shared = shared
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one decides
+
+
+def _call(function: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
+    return function(_shared, *arguments)

@@ -1,0 +1,12 @@
+"""Random generators that depend on a seed and a name, and on nothing drawn before."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+
+def generator(seed: int, *key: str | int) -> np.random.Generator:
+    """The generator of one thing, such as item 7 of the training: `generator(seed, "train", 7)`."""
+    return np.random.default_rng([seed, *(zlib.crc32(str(part).encode()) for part in key)])
