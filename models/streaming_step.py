@@ -1,0 +1,116 @@
+"""DCCRN hop by hop: some hops of waveform and a state in, as many hops of estimate and the next state out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .dccrn import DCCRN
+from .folded import FoldedConv, FoldedConvTranspose
+from .masks import apply_mask
+from .streaming_recurrence import StreamingRecurrence
+from .streaming_stft import StreamingSTFT
+
+State = dict[str, Tensor]
+
+
+class StreamingStep(nn.Module):
+    """The network of `model`, with its weights as they are now, as a function of a few hops and a state.
+
+        state = step.first_state(batch)
+        estimate, state = step(noisy, present, state)
+
+    noisy: [B, T * hop] samples, present: [T], 1 for hops of the waveform and 0 for those behind its end,
+    estimate: [B, T * hop]. Nothing of a state is changed in place, so a state may be kept and gone back to.
+
+    The estimate comes `delay` hops late. For a waveform of H hops, feed H + edge hops with present 1 (silence
+    beyond the end: the offline transform pads so) and then `look_ahead` hops with present 0; without its first
+    `delay` hops, the output is what the offline network gives for the whole waveform.
+    """
+
+    def __init__(self, model: DCCRN, for_export: bool = False) -> None:
+        super().__init__()
+        self.mask = model.mask
+        self.stft = StreamingSTFT(model.stft)
+        self.encoder = nn.ModuleList(FoldedConv(layer.conv, layer.norm, layer.activation) for layer in model.encoder)
+        self.recurrence = StreamingRecurrence(model.recurrence, for_export)
+        *layers, last = model.decoder
+        self.decoder = nn.ModuleList(
+            [FoldedConvTranspose(layer.conv, layer.norm, layer.activation) for layer in layers]
+            + [FoldedConvTranspose(last)]
+        )
+        self.skip = model.skip
+        self.hop = model.stft.hop
+        self.edge = model.stft.window // self.hop - 1
+        self.look_ahead = len(self.decoder)
+        self.delay = self.edge + self.look_ahead
+
+    @property
+    def latency(self) -> int:
+        """Samples between a sample's arrival and its estimate, at most."""
+        return (self.delay + 1) * self.hop
+
+    def first_state(self, batch: int = 1) -> State:
+        """The state before the first hop: silence, and nothing seen."""
+        weight = self.stft.analysis
+        state = {name: weight.new_zeros(shape) for name, shape in self._shapes(batch).items()}
+        for n, (hidden, cell) in enumerate(self.recurrence.first_memory(batch)):
+            state[f"hidden{n}"], state[f"cell{n}"] = hidden, cell
+        return state
+
+    def forward(self, noisy: Tensor, present: Tensor, state: State) -> tuple[Tensor, State]:
+        following: State = {}
+
+        def with_past(name: str, x: Tensor, dim: int) -> Tensor:
+            """x behind what the state remembers of it; as much of its end is remembered for the next step."""
+            x = torch.cat([state[name], x], dim)
+            past = state[name].shape[dim]
+            following[name] = x.narrow(dim, x.shape[dim] - past, past)
+            return x
+
+        hops = noisy.unflatten(1, (-1, self.hop))  # [B, T, hop]
+        frames = hops.shape[1]
+        spectrum = self.stft(with_past("hops", hops, 1))  # [2, B, T, bins]
+        x = spectrum[..., 1:, None]  # without DC, [2, B, T, 256, 1]
+        skips = []
+        for n, layer in enumerate(self.encoder):
+            x = layer(with_past(f"encoder{n}", x, 2))  # [2, B, T, F, C]
+            skips.append(x)
+        memory = [(state[f"hidden{n}"], state[f"cell{n}"]) for n in range(len(self.recurrence.lstms))]
+        x, memory = self.recurrence(x, memory)
+        for n, (hidden, cell) in enumerate(memory):
+            following[f"hidden{n}"], following[f"cell{n}"] = hidden, cell
+        present = with_past("present", present, 0)  # [look_ahead + T]
+        for n, layer in enumerate(self.decoder):  # each a frame later than the one before
+            if self.skip:
+                skip = skips.pop()
+                x = torch.cat([x, with_past(f"skip{n}", skip, 2)[:, :, :frames] if n else skip], -1)
+            # Behind the waveform's end the offline layers see zeros, not what the layers before make of silence.
+            gate = present[self.look_ahead - n : self.look_ahead - n + frames, None, None]
+            x = layer(with_past(f"decoder{n}", x * gate, 2))
+        output = F.pad(x[..., 0], (1, 0))  # DC comes back as zero, [2, B, T, bins]
+        spectrum = with_past("spectrum", spectrum, 2)[:, :, :frames]
+        estimate = torch.stack(apply_mask(self.mask, output.unbind(0), spectrum.unbind(0)))
+        pieces = with_past("pieces", self.stft.pieces(estimate), 1)
+        return self.stft.overlap_add(pieces).flatten(1).clamp(-1, 1), following
+
+    def _shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        """Of everything that the state remembers but the recurrence's memory."""
+        bins = self.stft.analysis.shape[1] // 2
+        shapes = {
+            "hops": (batch, self.edge, self.hop),
+            "present": (self.look_ahead,),
+            "spectrum": (2, batch, self.look_ahead, bins),
+            "pieces": (batch, self.edge, self.edge + 1, self.hop),
+        }
+        size = bins - 1
+        for n, layer in enumerate(self.encoder):
+            shapes[f"encoder{n}"] = (2, batch, 1, size, layer.inputs)
+            size //= 2
+        for n, layer in enumerate(self.decoder):
+            shapes[f"decoder{n}"] = (2, batch, 1, size, layer.inputs)
+            if n and self.skip:
+                shapes[f"skip{n}"] = (2, batch, n, size, layer.inputs // 2)
+            size *= 2
+        return shapes
