@@ -9,16 +9,17 @@ one shift a channel, computed in float64.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .complex_layers import KERNEL, STRIDE, ComplexConv2d, ComplexConvTranspose2d
+from .complex_layers import KERNEL, ComplexConv2d, ComplexConvTranspose2d
 
 
 class FoldedConv(nn.Module):
-    """Complex convolution, norm and PReLU: [2, B, T + 1, F, C] to [2, B, T, F/2, N]; the first frame is the past."""
+    """Complex convolution, norm and PReLU: frames [2, B, T, F, C] and the frame before each to [2, B, T, F/2, N]."""
 
     def __init__(self, conv: ComplexConv2d, norm: nn.Module, activation: nn.PReLU) -> None:
         super().__init__()
@@ -28,45 +29,51 @@ class FoldedConv(nn.Module):
         self.register_buffer("weight", torch.cat(kernels, 1))  # [5 * 2 * C, 2 * N]
         self.finish = _Finish(conv.bias(), norm, activation)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.pad(torch.cat([x[:, :, :-1], x[:, :, 1:]], -1), (0, 0, KERNEL[0] // 2, KERNEL[0] // 2))
-        last = x.shape[3] - KERNEL[0] + 1
-        columns = torch.cat([x[:, :, :, tap : last + tap : STRIDE[0]] for tap in range(KERNEL[0])], -1)
-        products = torch.matmul(columns, self.weight).unflatten(-1, (2, -1))
-        return self.finish(_complex_sum(products, dim=-2))
+    def forward(self, earlier: Tensor, x: Tensor) -> Tensor:
+        pairs = torch.cat([earlier, x], -1)
+        pairs = F.pad(pairs.reshape(*x.shape[:3], x.shape[3] // 2, -1), (0, 0, 1, 1))  # two frequencies a row
+        low, centre, high = pairs[:, :, :, :-2], pairs[:, :, :, 1:-1], pairs[:, :, :, 2:, : 2 * self.inputs]
+        columns = torch.cat([low, centre, high], -1)  # the 5 frequencies around each even one
+        return self.finish(torch.matmul(columns, self.weight))
 
 
 class FoldedConvTranspose(nn.Module):
-    """Complex transposed convolution, norm and PReLU: [2, B, T + 1, F, C] to [2, B, T, 2F, N].
+    """Complex transposed convolution, norm and PReLU: to [2, B, T, 2F, N].
 
-    Output frame t sees the frames t and t + 1 of the input.
+    Its inputs are one or two (with a skip connection) pairs of [2, B, T, F, C], a frame and the one after it each.
     """
 
     def __init__(
-        self, conv: ComplexConvTranspose2d, norm: nn.Module | None = None, activation: nn.PReLU | None = None
+        self,
+        conv: ComplexConvTranspose2d,
+        norm: nn.Module | None = None,
+        activation: nn.PReLU | None = None,
+        pairs: int = 1,
     ) -> None:
         super().__init__()
-        self.inputs = conv.weight_real.shape[0]
-        # Rows: time tap (of the earlier frame first), input; columns: kernel, frequency tap, output.
+        self.inputs = conv.weight_real.shape[0] // pairs
+        # Rows: pair, time tap (of the earlier frame first), input; columns: kernel, frequency tap, output.
         kernels = [
-            w.detach().permute(3, 0, 2, 1).flip(0).flatten(0, 1).flatten(1)
+            w.detach().unflatten(0, (pairs, -1)).permute(0, 4, 1, 3, 2).flip(1).flatten(0, 2).flatten(1)
             for w in (conv.weight_real, conv.weight_imag)
         ]
-        self.register_buffer("weight", torch.cat(kernels, 1))  # [2 * C, 2 * 5 * N]
+        self.register_buffer("weight", torch.cat(kernels, 1))  # [pairs * 2 * C, 2 * 5 * N]
         self.finish = _Finish(conv.bias(), norm, activation)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.cat([x[:, :, :-1], x[:, :, 1:]], -1)
-        products = torch.matmul(x, self.weight).unflatten(-1, (2, KERNEL[0], -1))
-        taps = _complex_sum(products, dim=-3)  # [2, B, T, F, 5, N]
-        # Input f reaches the outputs 2f - 2 ... 2f + 2; output pair (2f, 2f + 1) gathers them.
+    def forward(self, *frames: Tensor) -> Tensor:
+        return self.finish(torch.matmul(torch.cat(frames, -1), self.weight), self._gather)
+
+    @staticmethod
+    def _gather(taps: Tensor) -> Tensor:
+        """Input f reaches the outputs 2f - 2 ... 2f + 2: [2, B, T, F, 5 * N] to [2, B, T, 2F, N]."""
+        taps = taps.unflatten(-1, (KERNEL[0], -1))
         below = F.pad(taps[:, :, :, 1:, 0:2], (0, 0, 0, 0, 0, 1))
         above = F.pad(taps[:, :, :, :-1, 4:5], (0, 0, 0, 1, 1, 0))
-        return self.finish((taps[:, :, :, :, 2:4] + below + above).flatten(3, 4))
+        return (taps[:, :, :, :, 2:4] + below + above).flatten(3, 4)
 
 
 class _Finish(nn.Module):
-    """What follows the products of a layer: bias and norm as a 2 x 2 matrix and a shift a channel, then PReLU."""
+    """What follows the products of a layer: the complex sum, bias and norm in one, PReLU."""
 
     def __init__(self, bias: Tensor, norm: nn.Module | None, activation: nn.PReLU | None) -> None:
         super().__init__()
@@ -81,20 +88,18 @@ class _Finish(nn.Module):
         shift, from_real, from_imag = (p.view(2, 1, 1, 1, n) for p in points)
         own = torch.stack([from_real[0] - shift[0], from_imag[1] - shift[1]])
         other = torch.stack([from_imag[0] - shift[0], from_real[1] - shift[1]])
-        dtype = bias.dtype
-        self.register_buffer("shift", shift.to(dtype))
-        self.register_buffer("own", own.to(dtype))
-        self.register_buffer("other", other.to(dtype) if other.any() else None)
-        self.slope = None if activation is None else activation.weight.detach().clone()
+        self.register_buffer("sign", bias.new_tensor([-1.0, 1.0]).view(2, 1, 1, 1, 1))
+        self.register_buffer("shift", shift.to(bias.dtype))
+        self.register_buffer("own", own.to(bias.dtype))
+        self.register_buffer("other", other.to(bias.dtype) if other.any() else None)
+        self.slope = 1.0 if activation is None else activation.weight.item()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, products: Tensor, gather: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """R(x) and I(x) side by side, of both parts, to the layer's output; `gather` what lies between."""
+        by_r, by_i = products.chunk(2, -1)
+        x = torch.addcmul(by_r, by_i.flip(0), self.sign)  # R(re) - I(im), R(im) + I(re)
+        x = gather(x) if gather else x
         y = torch.addcmul(self.shift, x, self.own)
         if self.other is not None:
             y = torch.addcmul(y, x.flip(0), self.other)
-        return y if self.slope is None else F.prelu(y, self.slope)
-
-
-def _complex_sum(products: Tensor, dim: int) -> Tensor:
-    """Of R and I applied to both parts (I and R along `dim`): R(re) - I(im) and R(im) + I(re)."""
-    by_r, by_i = products.unbind(dim)
-    return torch.stack([by_r[0] - by_i[1], by_r[1] + by_i[0]])
+        return y if self.slope == 1 else F.leaky_relu(y, self.slope)

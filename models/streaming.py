@@ -86,9 +86,9 @@ class StreamingEnhancer:
         hops = samples.shape[1] // self.step.hop
         if hops == 0:
             return samples
-        flags = samples.new_full((hops,), float(present))
+        flags = None if present else samples.new_zeros(hops)
         with torch.inference_mode():
-            estimate, network = self.step(samples, flags, self.state.network)
+            estimate, network = self.step(samples, self.state.network, flags)
         early = min(max(self.step.delay - self.state.hops, 0), hops) * self.step.hop
         self.state = replace(self.state, network=network, hops=self.state.hops + hops)
         return estimate[:, early:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -26,10 +27,11 @@ class StreamingRecurrence(nn.Module):
         kind = _Operators if for_export else _Loop
         if self.complex:
             self.lstms = nn.ModuleList(kind([layer.real_lstm, layer.imag_lstm]) for layer in recurrence.layers)
-            self.linears = nn.ModuleList([recurrence.layers[-1].real_linear, recurrence.layers[-1].imag_linear])
+            linears = [recurrence.layers[-1].real_linear, recurrence.layers[-1].imag_linear]
         else:
             self.lstms = nn.ModuleList(kind([one]) for one in _layers(recurrence.lstm))
-            self.linears = nn.ModuleList([recurrence.linear])
+            linears = [recurrence.linear]
+        self.linears = nn.ModuleList(copy.deepcopy(linears)).requires_grad_(False)
 
     def first_memory(self, batch: int) -> list[Memory]:
         """The memory of every layer before the first frame."""
@@ -95,7 +97,7 @@ class _Operators(nn.Module):
     def __init__(self, lstms: Sequence[nn.LSTM]) -> None:
         super().__init__()
         self.units = [lstm.hidden_size for lstm in lstms]
-        self.lstms = nn.ModuleList(lstms)
+        self.lstms = nn.ModuleList(copy.deepcopy(list(lstms))).requires_grad_(False)
 
     def forward(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         results = [

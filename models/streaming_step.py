@@ -19,10 +19,10 @@ class StreamingStep(nn.Module):
     """The network of `model`, with its weights as they are now, as a function of a few hops and a state.
 
         state = step.first_state(batch)
-        estimate, state = step(noisy, present, state)
+        estimate, state = step(noisy, state, present)
 
-    noisy: [B, T * hop] samples, present: [T], 1 for hops of the waveform and 0 for those behind its end,
-    estimate: [B, T * hop]. Nothing of a state is changed in place, so a state may be kept and gone back to.
+    noisy: [B, T * hop] samples, estimate: [B, T * hop], present: [T], 1 for hops of the waveform and 0 for those
+    behind its end (left out: all 1). Nothing of a state is changed in place, so a state may be kept and gone back to.
 
     The estimate comes `delay` hops late. For a waveform of H hops, feed H + edge hops with present 1 (silence
     beyond the end: the offline transform pads so) and then `look_ahead` hops with present 0; without its first
@@ -35,12 +35,13 @@ class StreamingStep(nn.Module):
         self.stft = StreamingSTFT(model.stft)
         self.encoder = nn.ModuleList(FoldedConv(layer.conv, layer.norm, layer.activation) for layer in model.encoder)
         self.recurrence = StreamingRecurrence(model.recurrence, for_export)
+        self.skip = model.skip
+        pairs = 2 if self.skip else 1
         *layers, last = model.decoder
         self.decoder = nn.ModuleList(
-            [FoldedConvTranspose(layer.conv, layer.norm, layer.activation) for layer in layers]
-            + [FoldedConvTranspose(last)]
+            [FoldedConvTranspose(layer.conv, layer.norm, layer.activation, pairs) for layer in layers]
+            + [FoldedConvTranspose(last, pairs=pairs)]
         )
-        self.skip = model.skip
         self.hop = model.stft.hop
         self.edge = model.stft.window // self.hop - 1
         self.look_ahead = len(self.decoder)
@@ -57,9 +58,9 @@ class StreamingStep(nn.Module):
         state = {name: weight.new_zeros(shape) for name, shape in self._shapes(batch).items()}
         for n, (hidden, cell) in enumerate(self.recurrence.first_memory(batch)):
             state[f"hidden{n}"], state[f"cell{n}"] = hidden, cell
-        return state
+        return state | {"present": torch.ones_like(state["present"])}
 
-    def forward(self, noisy: Tensor, present: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(self, noisy: Tensor, state: State, present: Tensor | None = None) -> tuple[Tensor, State]:
         following: State = {}
 
         def with_past(name: str, x: Tensor, dim: int) -> Tensor:
@@ -69,26 +70,37 @@ class StreamingStep(nn.Module):
             following[name] = x.narrow(dim, x.shape[dim] - past, past)
             return x
 
+        def frame_before(name: str, x: Tensor) -> Tensor:
+            """The frame before each of x, [2, B, T, F, C]."""
+            following[name] = x[:, :, -1:]
+            return state[name] if x.shape[2] == 1 else torch.cat([state[name], x[:, :, :-1]], 2)
+
         hops = noisy.unflatten(1, (-1, self.hop))  # [B, T, hop]
         frames = hops.shape[1]
         spectrum = self.stft(with_past("hops", hops, 1))  # [2, B, T, bins]
         x = spectrum[..., 1:, None]  # without DC, [2, B, T, 256, 1]
         skips = []
         for n, layer in enumerate(self.encoder):
-            x = layer(with_past(f"encoder{n}", x, 2))  # [2, B, T, F, C]
+            x = layer(frame_before(f"encoder{n}", x), x)  # [2, B, T, F, C]
             skips.append(x)
         memory = [(state[f"hidden{n}"], state[f"cell{n}"]) for n in range(len(self.recurrence.lstms))]
         x, memory = self.recurrence(x, memory)
         for n, (hidden, cell) in enumerate(memory):
             following[f"hidden{n}"], following[f"cell{n}"] = hidden, cell
-        present = with_past("present", present, 0)  # [look_ahead + T]
+        gates = []
+        if present is None:
+            following["present"] = state["present"]
+        else:  # behind the end the offline layers see zeros, not what the layers before make of silence
+            line = with_past("present", present, 0)[:, None, None]  # [look_ahead + T, 1, 1]
+            gates = [line[self.look_ahead - n :][:frames] for n in range(self.look_ahead)]
         for n, layer in enumerate(self.decoder):  # each a frame later than the one before
+            x = x * gates[n] if gates else x
+            inputs = [frame_before(f"decoder{n}", x), x]
             if self.skip:
                 skip = skips.pop()
-                x = torch.cat([x, with_past(f"skip{n}", skip, 2)[:, :, :frames] if n else skip], -1)
-            # Behind the waveform's end the offline layers see zeros, not what the layers before make of silence.
-            gate = present[self.look_ahead - n : self.look_ahead - n + frames, None, None]
-            x = layer(with_past(f"decoder{n}", x * gate, 2))
+                line = with_past(f"skip{n}", skip * gates[0] if gates else skip, 2)
+                inputs += [line[:, :, :frames], line[:, :, 1 : frames + 1]]
+            x = layer(*inputs)
         output = F.pad(x[..., 0], (1, 0))  # DC comes back as zero, [2, B, T, bins]
         spectrum = with_past("spectrum", spectrum, 2)[:, :, :frames]
         estimate = torch.stack(apply_mask(self.mask, output.unbind(0), spectrum.unbind(0)))
@@ -110,7 +122,7 @@ class StreamingStep(nn.Module):
             size //= 2
         for n, layer in enumerate(self.decoder):
             shapes[f"decoder{n}"] = (2, batch, 1, size, layer.inputs)
-            if n and self.skip:
-                shapes[f"skip{n}"] = (2, batch, n, size, layer.inputs // 2)
+            if self.skip:
+                shapes[f"skip{n}"] = (2, batch, n + 1, size, layer.inputs)
             size *= 2
         return shapes

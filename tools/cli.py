@@ -9,7 +9,7 @@ import io
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import tyro
 
@@ -17,6 +17,8 @@ from config import PRESETS, Config, ConfigError
 from dataloader import DataError
 from losses import LossError, known_losses
 from models import ModelError
+
+T = TypeVar("T")
 
 
 class UserError(ValueError):
@@ -42,22 +44,23 @@ def parse_config(description: str, args: Sequence[str] | None = None, saved: Con
     args = sys.argv[1:] if args is None else args
     start = saved or Config(**PRESETS[_find_preset(args)])
     description = f"{description}\n\nLosses: {', '.join(known_losses())}."
+    markers = (tyro.conf.FlagConversionOff,)
+    return parse_arguments(_Arguments, description, args, default=_Arguments(start), config=markers).config
+
+
+def parse_arguments(kind: type[T], description: str, args: Sequence[str] | None = None, **options: Any) -> T:
+    """The dataclass `kind` filled from the command line; `options` go to tyro.
+
+    Raises UserError for arguments that cannot be used.
+    """
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):
-            arguments = tyro.cli(
-                _Arguments,
-                description=description,
-                args=args,
-                default=_Arguments(start),
-                use_underscores=True,
-                config=(tyro.conf.FlagConversionOff,),
-            )
+            return tyro.cli(kind, description=description, args=args, use_underscores=True, **options)
     except SystemExit as stop:
         if stop.code == 0:  # --help
             raise
         raise UserError(_one_line(messages.getvalue())) from None
-    return arguments.config
 
 
 def run_command(main: Callable[[], None]) -> None:
