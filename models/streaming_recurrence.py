@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .complex_layers import ComplexLSTM
-
 Memory = tuple[Tensor, Tensor]  # hidden and cell state, [LSTMs of the layer, rows, units] each
 
 
@@ -73,14 +71,18 @@ class _Loop(nn.Module):
         super().__init__()
         self.units = [lstm.hidden_size for lstm in lstms]
         weights = [[w.detach() for w in lstm.all_weights[0]] for lstm in lstms]
-        self.register_buffer("from_input", torch.cat([w[0].t() for w in weights], 1))  # [inputs, LSTMs * 4 * units]
+        self.register_buffer(
+            "from_input", torch.cat([w[0].t() for w in weights], 1)
+        )  # [inputs, LSTMs * 4 * units]
         self.register_buffer("from_hidden", torch.stack([w[1].t() for w in weights]).contiguous())
         self.register_buffer("bias", torch.cat([w[2] + w[3] for w in weights]))
 
     def forward(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         rows = x.shape[1]
         gates = torch.addmm(self.bias, x.flatten(0, 1), self.from_input)
-        gates = gates.view(-1, rows, len(self.units), 4 * self.units[0]).transpose(1, 2)  # [T, LSTMs, rows, 4 * units]
+        gates = gates.view(-1, rows, len(self.units), 4 * self.units[0]).transpose(
+            1, 2
+        )  # [T, LSTMs, rows, 4 * units]
         hidden, cell = memory
         outputs = []
         for frame in gates:
@@ -100,9 +102,7 @@ class _Operators(nn.Module):
         self.lstms = nn.ModuleList(copy.deepcopy(list(lstms))).requires_grad_(False)
 
     def forward(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        results = [
-            lstm(x, (memory[0][n : n + 1], memory[1][n : n + 1])) for n, lstm in enumerate(self.lstms)
-        ]
+        results = [lstm(x, (memory[0][n : n + 1], memory[1][n : n + 1])) for n, lstm in enumerate(self.lstms)]
         outputs, memories = zip(*results, strict=True)
         hidden, cell = (torch.cat(parts) for parts in zip(*memories, strict=True))
         return torch.stack(outputs), (hidden, cell)

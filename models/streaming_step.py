@@ -33,7 +33,9 @@ class StreamingStep(nn.Module):
         super().__init__()
         self.mask = model.mask
         self.stft = StreamingSTFT(model.stft)
-        self.encoder = nn.ModuleList(FoldedConv(layer.conv, layer.norm, layer.activation) for layer in model.encoder)
+        self.encoder = nn.ModuleList(
+            FoldedConv(layer.conv, layer.norm, layer.activation) for layer in model.encoder
+        )
         self.recurrence = StreamingRecurrence(model.recurrence, for_export)
         self.skip = model.skip
         pairs = 2 if self.skip else 1
@@ -42,7 +44,7 @@ class StreamingStep(nn.Module):
             [FoldedConvTranspose(layer.conv, layer.norm, layer.activation, pairs) for layer in layers]
             + [FoldedConvTranspose(last, pairs=pairs)]
         )
-        self.hop = model.stft.hop
+        self.bins, self.hop = model.stft.bins, model.stft.hop
         self.edge = model.stft.window // self.hop - 1
         self.look_ahead = len(self.decoder)
         self.delay = self.edge + self.look_ahead
@@ -66,8 +68,8 @@ class StreamingStep(nn.Module):
         def with_past(name: str, x: Tensor, dim: int) -> Tensor:
             """x behind what the state remembers of it; as much of its end is remembered for the next step."""
             x = torch.cat([state[name], x], dim)
-            past = state[name].shape[dim]
-            following[name] = x.narrow(dim, x.shape[dim] - past, past)
+            end = slice(-state[name].shape[dim], None)
+            following[name] = x[(slice(None),) * dim + (end,)]
             return x
 
         def frame_before(name: str, x: Tensor) -> Tensor:
@@ -76,7 +78,6 @@ class StreamingStep(nn.Module):
             return state[name] if x.shape[2] == 1 else torch.cat([state[name], x[:, :, :-1]], 2)
 
         hops = noisy.unflatten(1, (-1, self.hop))  # [B, T, hop]
-        frames = hops.shape[1]
         spectrum = self.stft(with_past("hops", hops, 1))  # [2, B, T, bins]
         x = spectrum[..., 1:, None]  # without DC, [2, B, T, 256, 1]
         skips = []
@@ -92,31 +93,30 @@ class StreamingStep(nn.Module):
             following["present"] = state["present"]
         else:  # behind the end the offline layers see zeros, not what the layers before make of silence
             line = with_past("present", present, 0)[:, None, None]  # [look_ahead + T, 1, 1]
-            gates = [line[self.look_ahead - n :][:frames] for n in range(self.look_ahead)]
+            gates = [line[self.look_ahead - n : -n or None] for n in range(self.look_ahead)]
         for n, layer in enumerate(self.decoder):  # each a frame later than the one before
             x = x * gates[n] if gates else x
             inputs = [frame_before(f"decoder{n}", x), x]
             if self.skip:
                 skip = skips.pop()
                 line = with_past(f"skip{n}", skip * gates[0] if gates else skip, 2)
-                inputs += [line[:, :, :frames], line[:, :, 1 : frames + 1]]
+                inputs += [line[:, :, : -n - 1], line[:, :, 1 : -n or None]]
             x = layer(*inputs)
         output = F.pad(x[..., 0], (1, 0))  # DC comes back as zero, [2, B, T, bins]
-        spectrum = with_past("spectrum", spectrum, 2)[:, :, :frames]
+        spectrum = with_past("spectrum", spectrum, 2)[:, :, : -self.look_ahead]
         estimate = torch.stack(apply_mask(self.mask, output.unbind(0), spectrum.unbind(0)))
         pieces = with_past("pieces", self.stft.pieces(estimate), 1)
         return self.stft.overlap_add(pieces).flatten(1).clamp(-1, 1), following
 
     def _shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
         """Of everything that the state remembers but the recurrence's memory."""
-        bins = self.stft.analysis.shape[1] // 2
         shapes = {
             "hops": (batch, self.edge, self.hop),
             "present": (self.look_ahead,),
-            "spectrum": (2, batch, self.look_ahead, bins),
+            "spectrum": (2, batch, self.look_ahead, self.bins),
             "pieces": (batch, self.edge, self.edge + 1, self.hop),
         }
-        size = bins - 1
+        size = self.bins - 1
         for n, layer in enumerate(self.encoder):
             shapes[f"encoder{n}"] = (2, batch, 1, size, layer.inputs)
             size //= 2

@@ -30,8 +30,7 @@ class StreamingSTFT(nn.Module):
 
     def forward(self, hops: Tensor) -> Tensor:
         """Hops [B, past + T, hop] to spectra [2, B, T, bins]."""
-        count = self.past + 1
-        frames = torch.cat([hops[:, k : hops.shape[1] - self.past + k] for k in range(count)], 2)
+        frames = torch.cat([hops[:, k : k - self.past or None] for k in range(self.past + 1)], 2)
         return torch.matmul(frames, self.analysis).unflatten(2, (2, -1)).movedim(2, 0)
 
     def pieces(self, spectra: Tensor) -> Tensor:
@@ -40,5 +39,4 @@ class StreamingSTFT(nn.Module):
 
     def overlap_add(self, pieces: Tensor) -> Tensor:
         """Pieces of past + T frames [B, past + T, window/hop, hop] to the T hops [B, T, hop] that are complete."""
-        last = pieces.shape[1]
-        return sum(pieces[:, self.past - k : last - k, k] for k in range(self.past + 1))
+        return sum(pieces[:, self.past - k : -k or None, k] for k in range(self.past + 1))

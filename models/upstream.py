@@ -88,7 +88,9 @@ def infer_settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
     Raises KeyError where a weight that tells a setting is missing.
     """
-    encoders = sorted(int(m[1]) for name in state if (m := re.fullmatch(r"encoder\.(\d+)\.0\.real_conv\.weight", name)))
+    encoders = sorted(
+        int(m[1]) for name in state if (m := re.fullmatch(r"encoder\.(\d+)\.0\.real_conv\.weight", name))
+    )
     kernel_num = tuple(2 * state[f"encoder.{n}.0.real_conv.weight"].shape[0] for n in encoders)
     if not kernel_num:
         raise KeyError("encoder.0.0.real_conv.weight")
@@ -114,7 +116,9 @@ def _upstream_name(name: str) -> str:
 
 def _rename(name: str, patterns: tuple[str, ...], templates: tuple[str, ...]) -> str | None:
     for pattern, template in zip(patterns, templates, strict=True):
-        expression = re.sub(r"\\{(\w+)\\}", lambda field: f"(?P<{field[1]}>{_FIELDS[field[1]]})", re.escape(pattern))
+        expression = re.sub(
+            r"\\{(\w+)\\}", lambda field: f"(?P<{field[1]}>{_FIELDS[field[1]]})", re.escape(pattern)
+        )
         if match := re.fullmatch(expression, name):
             return template.format(**match.groupdict())
     return None

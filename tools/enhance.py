@@ -81,11 +81,15 @@ def enhance_files(model: DCCRN, arguments: Arguments) -> int:
     for source, target in pairs:
         try:
             if target.exists() and not arguments.overwrite:
-                raise UserError(f"{target}: exists already; add --overwrite to replace it, or name another with -o")
+                raise UserError(
+                    f"{target}: exists already; add --overwrite to replace it, or name another with -o"
+                )
             if target.resolve() in targets:
                 raise UserError(f"{source}: another input is written to {target}; enhance it in a run of its own")
             recording = inspect(source)
-            with tqdm(total=recording.frames, desc=source.name, unit="frame", unit_scale=True, disable=None) as bar:
+            with tqdm(
+                total=recording.frames, desc=source.name, unit="frame", unit_scale=True, disable=None
+            ) as bar:
                 enhance_recording(model, recording, target, arguments.mix, block_seconds, bar.update)
             targets.add(target.resolve())
             seconds += recording.frames / recording.rate

@@ -48,7 +48,9 @@ def enhance_pipe(
         )
 
 
-def enhance_microphone(model: DCCRN, input_device: str | None, output_device: str | None, mix: float = 0.0) -> None:
+def enhance_microphone(
+    model: DCCRN, input_device: str | None, output_device: str | None, mix: float = 0.0
+) -> None:
     """Microphone to loudspeaker until Ctrl-C. Raises UserError where sounddevice or the devices are missing."""
     sounddevice = _import_sounddevice()
     chain = SignalChain(model, NETWORK_RATE, channels=1, mix=mix)
@@ -81,7 +83,7 @@ def _import_sounddevice() -> Any:
         import sounddevice
     except (ImportError, OSError) as error:  # OSError: the PortAudio library is missing
         raise UserError(
-            f"--live needs sounddevice ({error}); `pip install sounddevice`, on Linux also the package libportaudio2"
+            f"--live needs sounddevice ({error}); `pip install -r requirements-live.txt`, on Linux also the package libportaudio2"
         ) from None
     return sounddevice
 

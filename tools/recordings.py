@@ -103,6 +103,8 @@ class _naming:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, (soundfile.SoundFileError, TypeError, ValueError)) and not isinstance(error, UserError):
+        if isinstance(error, (soundfile.SoundFileError, TypeError, ValueError)) and not isinstance(
+            error, UserError
+        ):
             reason = getattr(error, "error_string", str(error))
             raise UserError(f"{self.path}: {reason.strip().rstrip('.')}; expected a sound file") from None
