@@ -47,4 +47,9 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> DCCRN:
         raise ModelError(
             f"{path}: weights do not fit its settings: {str(error).splitlines()[-1].strip()}"
         ) from None
+    broken = [name for name, weight in content["model"].items() if not torch.isfinite(weight).all()]
+    if broken:
+        raise ModelError(
+            f"{path}: NaN or infinity in {len(broken)} weights ({broken[0]}), expected finite numbers"
+        )
     return model.to(device).eval()

@@ -19,7 +19,7 @@ from .complex_layers import KERNEL, ComplexConv2d, ComplexConvTranspose2d
 
 
 class FoldedConv(nn.Module):
-    """Complex convolution, norm and PReLU: frames [2, B, T, F, C] and the frame before each to [2, B, T, F/2, N]."""
+    """Complex convolution, norm and PReLU: frames [2, B, T, F, C] and those before them to [2, B, T, F/2, N]."""
 
     def __init__(self, conv: ComplexConv2d, norm: nn.Module, activation: nn.PReLU) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ class ModelError(ValueError):
 def load_tensors(path: str | Path, expected: str) -> Any:
     """What torch.save put into the file, on the CPU, if that is tensors and plain values only.
 
-    Raises ModelError where the file is missing, damaged, would need code to load, or unpacks to more than it holds.
+    Raises ModelError where the file is missing, damaged, would need code to load, or claims more than it holds.
     `expected` says in the message what should have been there.
     """
     path = Path(path)
@@ -32,7 +32,7 @@ def load_tensors(path: str | Path, expected: str) -> Any:
     except Exception as error:  # a damaged file can trip the reader in any way
         if "weights_only" in str(error) or "WeightsUnpickler" in str(error):
             raise ModelError(
-                f"{path}: not a readable checkpoint, it holds more than tensors and plain values, and loading that "
+                f"{path}: not a readable checkpoint, it holds more than tensors and plain values, and loading it "
                 "would run code; where you trust it, run torch.save(torch.load(FILE, weights_only=False)"
                 ".state_dict(), NEW) once with the code that wrote it, and name NEW here"
             ) from None

@@ -57,10 +57,8 @@ class StreamingEnhancer:
         Raises ValueError for another shape.
         """
         expected = "[samples]" if self.channels is None else f"[{self.channels}, samples]"
-        if (
-            samples.ndim != (1 if self.channels is None else 2)
-            or (samples.numel()
-            and (self.channels not in (None, samples.shape[0])))
+        if samples.ndim != (1 if self.channels is None else 2) or (
+            samples.numel() and (self.channels not in (None, samples.shape[0]))
         ):
             raise ValueError(f"samples: found shape {list(samples.shape)}, expected {expected}")
         state = self.state

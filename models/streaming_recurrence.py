@@ -65,7 +65,7 @@ class StreamingRecurrence(nn.Module):
 
 
 class _Loop(nn.Module):
-    """LSTMs that all get the same input, [T, rows, inputs] to [LSTMs, T, rows, units]: their weights as one matrix."""
+    """LSTMs that all get the same input, their weights joined: [T, rows, inputs] to [LSTMs, T, rows, units]."""
 
     def __init__(self, lstms: Sequence[nn.LSTM]) -> None:
         super().__init__()

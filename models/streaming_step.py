@@ -21,8 +21,8 @@ class StreamingStep(nn.Module):
         state = step.first_state(batch)
         estimate, state = step(noisy, state, present)
 
-    noisy: [B, T * hop] samples, estimate: [B, T * hop], present: [T], 1 for hops of the waveform and 0 for those
-    behind its end (left out: all 1). Nothing of a state is changed in place, so a state may be kept and gone back to.
+    noisy, estimate: [B, T * hop] samples; present: [T], 1 for hops of the waveform and 0 for those behind its
+    end (left out: all 1). Nothing of a state is changed in place, so a state may be kept and gone back to.
 
     The estimate comes `delay` hops late. For a waveform of H hops, feed H + edge hops with present 1 (silence
     beyond the end: the offline transform pads so) and then `look_ahead` hops with present 0; without its first

@@ -36,8 +36,8 @@ _PASSED_OVER = ("stft.", "istft.")
 def from_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """State dict with upstream's parameter names to one that `DCCRN.load_state_dict` takes.
 
-    The transforms' fixed kernels (stft., istft.) are left out. Raises KeyError with the names that upstream's DCCRN
-    does not have, or with one that lacks its companions.
+    The transforms' fixed kernels (stft., istft.) are left out. Raises KeyError with the names that upstream's
+    DCCRN does not have, or with one that is missing.
     """
     state = {name: tensor for name, tensor in state.items() if not name.startswith(_PASSED_OVER)}
     names = {name: _rename(name, *zip(*_NAMES, strict=True)) for name in state}

@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import ALL_SETTINGS, trained_like
 
-from models import DCCRN
 from models.streaming import StreamingEnhancer
-
-SMALL = {"kernel_num": (4, 8, 8, 16, 16, 16), "rnn_units": 16}
-ALL_SETTINGS = [
-    {"mask": mask, "lstm": lstm, "norm": norm, "skip": skip}
-    for mask, lstm, norm, skip in itertools.product(
-        ("E", "C", "R", "none"), ("complex", "real"), ("batch", "complex"), (True, False)
-    )
-]
-
-
-def trained_like(**options) -> DCCRN:
-    """A network far from passing its input through, with norms that have seen signals."""
-    torch.manual_seed(0)
-    model = DCCRN(**SMALL, **options)
-    for weight in model.parameters():
-        if weight.ndim > 1:
-            torch.nn.init.normal_(weight, std=0.1)
-    with torch.no_grad():
-        model(torch.randn(4, 4000) * 0.1)
-    return model.eval()
-
 
 MODEL = trained_like()
 ENHANCER = StreamingEnhancer(MODEL)

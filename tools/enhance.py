@@ -80,6 +80,8 @@ def enhance_files(model: DCCRN, arguments: Arguments) -> int:
     block_seconds = LIVE_BLOCK_SECONDS if arguments.stream else FILE_BLOCK_SECONDS
     for source, target in pairs:
         try:
+            if target.resolve() == source.resolve():
+                raise UserError(f"{source}: would be replaced by its enhancement; name another file with -o")
             if target.exists() and not arguments.overwrite:
                 raise UserError(
                     f"{target}: exists already; add --overwrite to replace it, or name another with -o"

@@ -2,8 +2,8 @@
 
     python -m tools.import_checkpoint UPSTREAM.pt OUT.pt --mask E
 
-UPSTREAM.pt is a state dict, bare or under 'model'. Its settings are read off the shapes of its weights; the kind of
-mask has none and must be named. Nothing in the file is run.
+UPSTREAM.pt is a state dict, bare or under 'model'. Its settings are read off the shapes of its weights; the mask
+has none, so its kind must be named. Nothing in the file is run.
 """
 
 from __future__ import annotations

@@ -83,7 +83,8 @@ def _import_sounddevice() -> Any:
         import sounddevice
     except (ImportError, OSError) as error:  # OSError: the PortAudio library is missing
         raise UserError(
-            f"--live needs sounddevice ({error}); `pip install -r requirements-live.txt`, on Linux also the package libportaudio2"
+            f"--live needs sounddevice ({error}); `pip install -r requirements-live.txt`, "
+            "on Linux also the package libportaudio2"
         ) from None
     return sounddevice
 

@@ -24,7 +24,7 @@ TOLERANCE = 1e-4  # largest difference to PyTorch that a graph may have
 
 
 class OfflineGraph(nn.Module):
-    """The network on whole waveforms [B, samples], from the operations that ONNX has: no FFT, no complex numbers."""
+    """The network on whole waveforms [B, samples], without FFT and complex numbers, which ONNX lacks."""
 
     def __init__(self, model: DCCRN) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class StepGraph(nn.Module):
 
 
 def export_offline(model: DCCRN, path: Path, int8: bool = False) -> float:
-    """Writes the graph noisy [batch, samples] to estimate [batch, samples]; gives its largest difference to PyTorch.
+    """Writes the graph noisy [batch, samples] to estimate of that shape; gives its largest difference to PyTorch.
 
     Raises UserError if onnxruntime finds the graph wrong.
     """
@@ -75,8 +75,9 @@ def export_offline(model: DCCRN, path: Path, int8: bool = False) -> float:
 def export_step(model: DCCRN, path: Path, int8: bool = False) -> float:
     """Writes the graph of one streaming step; gives its largest difference to PyTorch over a whole signal.
 
-    Inputs: noisy [1, T * hop], present [T] and a state_* for every array of the state; outputs:
-    estimate [1, T * hop] and a next_* for every array. The graph's metadata holds hop, edge, look_ahead and sample_rate, as `StreamingStep` has them.
+    Inputs: noisy [1, T * hop], present [T] and a state_* for every array of the state; outputs: estimate
+    [1, T * hop] and a next_* for every array. The graph's metadata holds hop, edge and look_ahead, as
+    `StreamingStep` has them, and sample_rate.
     Raises UserError if onnxruntime finds the graph wrong.
     """
     graph = StepGraph(model).eval()

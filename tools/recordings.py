@@ -69,12 +69,12 @@ def enhance_recording(
     block = max(1, round(block_seconds * recording.rate))
     with _naming(recording.path), soundfile.SoundFile(recording.path) as source:
         encoding = _encoding(source, target)
-        with replacing(target) as temporary, _naming(target):
-            with soundfile.SoundFile(temporary, "w", recording.rate, recording.channels, **encoding) as file:
-                for noisy in source.blocks(block, dtype="float32", always_2d=True):
-                    file.write(chain.push(noisy))
-                    progress(len(noisy))
-                file.write(chain.finish())
+        form = {"samplerate": recording.rate, "channels": recording.channels, **encoding}
+        with replacing(target) as temp, _naming(target), soundfile.SoundFile(temp, "w", **form) as file:
+            for noisy in source.blocks(block, dtype="float32", always_2d=True):
+                file.write(chain.push(noisy))
+                progress(len(noisy))
+            file.write(chain.finish())
 
 
 def _encoding(source: soundfile.SoundFile, target: Path) -> dict[str, str]:
