@@ -70,7 +70,9 @@ class _Loop(nn.Module):
     def __init__(self, lstms: Sequence[nn.LSTM]) -> None:
         super().__init__()
         self.units = [lstm.hidden_size for lstm in lstms]
-        weights = [[w.detach() for w in lstm.all_weights[0]] for lstm in lstms]
+        # Gates in the order write, keep, show, new: those with a sigmoid side by side.
+        weights = [[_reorder(w.detach()) for w in lstm.all_weights[0]] for lstm in lstms]
+        self.splits = [3 * self.units[0], self.units[0]]
         self.register_buffer(
             "from_input", torch.cat([w[0].t() for w in weights], 1)
         )  # [inputs, LSTMs * 4 * units]
@@ -86,9 +88,10 @@ class _Loop(nn.Module):
         hidden, cell = memory
         outputs = []
         for frame in gates:
-            write, keep, new, show = torch.baddbmm(frame, hidden, self.from_hidden).chunk(4, 2)
-            cell = torch.addcmul(keep.sigmoid() * cell, write.sigmoid(), new.tanh())
-            hidden = show.sigmoid() * cell.tanh()
+            opening, new = torch.baddbmm(frame, hidden, self.from_hidden).split(self.splits, 2)
+            write, keep, show = opening.sigmoid().chunk(3, 2)
+            cell = torch.addcmul(keep * cell, write, new.tanh())
+            hidden = show * cell.tanh()
             outputs.append(hidden)
         return torch.stack(outputs, 1), (hidden, cell)
 
@@ -106,6 +109,12 @@ class _Operators(nn.Module):
         outputs, memories = zip(*results, strict=True)
         hidden, cell = (torch.cat(parts) for parts in zip(*memories, strict=True))
         return torch.stack(outputs), (hidden, cell)
+
+
+def _reorder(weight: Tensor) -> Tensor:
+    """torch's order of gates (write, keep, new, show) to write, keep, show, new."""
+    write, keep, new, show = weight.chunk(4)
+    return torch.cat([write, keep, show, new])
 
 
 def _layers(lstm: nn.LSTM) -> list[nn.LSTM]:

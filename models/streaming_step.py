@@ -74,8 +74,11 @@ class StreamingStep(nn.Module):
 
         def frame_before(name: str, x: Tensor) -> Tensor:
             """The frame before each of x, [2, B, T, F, C]."""
+            if x.shape[2] == 1:
+                following[name] = x
+                return state[name]
             following[name] = x[:, :, -1:]
-            return state[name] if x.shape[2] == 1 else torch.cat([state[name], x[:, :, :-1]], 2)
+            return torch.cat([state[name], x[:, :, :-1]], 2)
 
         hops = noisy.unflatten(1, (-1, self.hop))  # [B, T, hop]
         spectrum = self.stft(with_past("hops", hops, 1))  # [2, B, T, bins]
