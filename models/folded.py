@@ -30,8 +30,7 @@ class FoldedConv(nn.Module):
         self.finish = _Finish(conv.bias(), norm, activation)
 
     def forward(self, earlier: Tensor, x: Tensor) -> Tensor:
-        parts, batch, frames, bins, _ = x.shape
-        pairs = torch.cat([earlier, x], -1).view(parts, batch, frames, bins // 2, -1)  # two frequencies a row
+        pairs = torch.cat([earlier, x], -1).unflatten(3, (-1, 2)).flatten(4)  # two frequencies a row
         pairs = F.pad(pairs, (0, 0, 1, 1))
         low, centre, high = pairs[:, :, :, :-2], pairs[:, :, :, 1:-1], pairs[:, :, :, 2:, : 2 * self.inputs]
         columns = torch.cat([low, centre, high], -1)  # the 5 frequencies around each even one
