@@ -62,7 +62,7 @@ def export_offline(model: DCCRN, path: Path, int8: bool = False) -> float:
     axes = {"noisy": {0: "batch", 1: "samples"}, "estimate": {0: "batch", 1: "samples"}}
     with replacing(path) as temporary:
         _export(graph, (_noise(2, 1234),), temporary, ["noisy"], ["estimate"], axes, int8)
-        session = _session(temporary)
+        session = open_graph(temporary)
         differences = []
         for shape in ((1, 1), (3, 4000), (1, 16001)):
             noisy = _noise(*shape)
@@ -91,7 +91,7 @@ def export_step(model: DCCRN, path: Path, int8: bool = False) -> float:
         arguments = (_noise(1, 3 * step.hop), torch.ones(3), *state.values())
         inputs, outputs = ["noisy", "present", *before], ["estimate", *after]
         _export(graph, arguments, temporary, inputs, outputs, axes, int8, sizes)
-        session = _session(temporary)
+        session = open_graph(temporary)
         noisy = _noise(1, 37 * step.hop)
         padded = F.pad(noisy, (0, step.delay * step.hop)).numpy()
         present = np.repeat(np.float32([1, 0]), [37 + step.edge, step.look_ahead])
@@ -148,10 +148,13 @@ def import_onnx() -> Any:
     return onnx
 
 
-def _session(path: Path) -> Any:
+def open_graph(path: Path, threads: int = 0) -> Any:
+    """An onnxruntime session on the CPU; 0 threads are as many as there are cores."""
     import onnxruntime
 
-    return onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
 
 
 def _noise(*shape: int) -> Tensor:
