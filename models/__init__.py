@@ -8,8 +8,9 @@ import torch
 
 from config import Config, ConfigError
 
-from .checkpoint import ModelError, read_checkpoint
+from .checkpoint import read_checkpoint
 from .dccrn import DCCRN
+from .safe_load import ModelError
 from .upstream import from_upstream
 
 __all__ = ["DCCRN", "ModelError", "build_model", "from_upstream", "load_model", "read_checkpoint"]
@@ -35,7 +36,10 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> DCCRN:
     """
     content = read_checkpoint(path)
     try:
-        model = build_model(Config.from_dict(content["config"]))
+        config = Config.from_dict(content["config"])
+        with torch.device("meta"):  # settings that ask for more memory than there is fail before they take it
+            build_model(config).load_state_dict(content["model"], assign=True)
+        model = build_model(config)
         model.load_state_dict(content["model"])
     except ConfigError as error:
         raise ModelError(f"{path}: its settings are not this version's: {error}") from None
@@ -43,4 +47,9 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> DCCRN:
         raise ModelError(
             f"{path}: weights do not fit its settings: {str(error).splitlines()[-1].strip()}"
         ) from None
+    broken = [name for name, weight in content["model"].items() if not torch.isfinite(weight).all()]
+    if broken:
+        raise ModelError(
+            f"{path}: NaN or infinity in {len(broken)} weights ({broken[0]}), expected finite numbers"
+        )
     return model.to(device).eval()

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from .complex_layers import ComplexBatchNorm2d, ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM
+from .masks import MASKS, apply_mask
 from .stft import STFT
 
-MASKS = ("E", "C", "R", "none")
 # What the last layer's bias must be for a network that passes its input through: (real, imaginary) of the mask.
 # Mask E has tanh on its magnitude: 1.5 gives 0.905, a place where the gradient still flows.
 PASS_THROUGH = {"E": (1.5, 0.0), "C": (1.0, 0.0), "R": (1.0, 1.0), "none": (0.0, 0.0)}
@@ -62,7 +62,8 @@ class DCCRN(nn.Module):
 
     def forward(self, noisy: Tensor) -> Tensor:
         spectrum, output = self.estimate_mask(noisy)
-        estimate = self.stft.inverse(self._filter(output, spectrum), noisy.shape[-1])
+        parts = apply_mask(self.mask, (output.real, output.imag), (spectrum.real, spectrum.imag))
+        estimate = self.stft.inverse(torch.complex(*parts), noisy.shape[-1])
         return estimate.clamp(-1, 1)
 
     def estimate_mask(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,17 +80,6 @@ class DCCRN(nn.Module):
             x = layer(_join(x, skips.pop()) if self.skip else x)
         x = nn.functional.pad(x.to(spectrum.real.dtype), (0, 0, 1, 0))  # DC comes back as zero, [B, 2, 257, T]
         return spectrum, torch.complex(x[:, 0], x[:, 1])
-
-    def _filter(self, output: Tensor, spectrum: Tensor) -> Tensor:
-        if self.mask == "E":
-            # tanh(|M|) M/|M|: the phase of M without computing it; the tiny term keeps the gradient finite at 0.
-            magnitude = (output.real.square() + output.imag.square() + 1e-12).sqrt()
-            return output * (magnitude.tanh() / magnitude) * spectrum
-        if self.mask == "C":
-            return output * spectrum
-        if self.mask == "R":
-            return torch.complex(output.real * spectrum.real, output.imag * spectrum.imag)
-        return output + spectrum
 
     def _start_at_pass_through(self) -> None:
         """SI-SNR cannot see the sign, so a network that starts anywhere may learn the inverted speech."""

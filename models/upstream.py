@@ -1,25 +1,27 @@
-"""Parameter names of the published DCCRN code, translated to this project's."""
+"""Weights of the published DCCRN code: its parameter names, its fixed transforms, and what their shapes say."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 # (upstream's name, ours), tried in turn. Layers with batch norm and PReLU are numbered 0 conv, 1 norm, 2 PReLU.
-_RENAMES = [
-    (r"decoder\.(\d+)\.0\.(real|imag)_conv\.(weight|bias)", r"decoder.\1.conv.\3_\2"),
-    (r"encoder\.(\d+)\.0\.(real|imag)_conv\.(weight|bias)", r"encoder.\1.conv.\3_\2"),
-    (r"(encoder|decoder)\.(\d+)\.1\.(\w+)", r"\1.\2.norm.\3"),
-    (r"(encoder|decoder)\.(\d+)\.2\.weight", r"\1.\2.activation.weight"),
-    (r"enhance\.(\d+)\.(real|imag)_lstm\.(\w+)", r"recurrence.layers.\1.\2_lstm.\3"),
-    (r"enhance\.(\d+)\.r_trans\.(\w+)", r"recurrence.layers.\1.real_linear.\2"),
-    (r"enhance\.(\d+)\.i_trans\.(\w+)", r"recurrence.layers.\1.imag_linear.\2"),
-    (r"enhance\.((?:weight|bias)_\w+)", r"recurrence.lstm.\1"),
-    (r"tranform\.(\w+)", r"recurrence.linear.\1"),  # spelt so upstream
+_NAMES = [
+    ("{side}.{n}.0.{part}_conv.{kind}", "{side}.{n}.conv.{kind}_{part}"),
+    ("{side}.{n}.1.{item}", "{side}.{n}.norm.{item}"),
+    ("{side}.{n}.2.weight", "{side}.{n}.activation.weight"),
+    ("enhance.{n}.{part}_lstm.{item}", "recurrence.layers.{n}.{part}_lstm.{item}"),
+    ("enhance.{n}.r_trans.{kind}", "recurrence.layers.{n}.real_linear.{kind}"),
+    ("enhance.{n}.i_trans.{kind}", "recurrence.layers.{n}.imag_linear.{kind}"),
+    ("enhance.{item}", "recurrence.lstm.{item}"),
+    ("tranform.{kind}", "recurrence.linear.{kind}"),  # spelt so upstream
 ]
+_FIELDS = {"side": "encoder|decoder", "n": r"\d+", "part": "real|imag", "kind": "weight|bias", "item": r"\w+"}
 # Complex batch norm: vectors upstream, rows of one tensor here.
 _ROWS = {
     "weight": ("Wrr", "Wri", "Wii"),
@@ -27,19 +29,24 @@ _ROWS = {
     "running_mean": ("RMr", "RMi"),
     "running_cov": ("RVrr", "RVri", "RVii"),
 }
+_WINDOW, _FFT = 400, 512
+_PASSED_OVER = ("stft.", "istft.")
 
 
 def from_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """State dict with upstream's parameter names to one that `DCCRN.load_state_dict` takes.
 
-    The transforms' fixed kernels (stft., istft.) are left out. Raises KeyError for a name that upstream's DCCRN
-    does not have.
+    The transforms' fixed kernels (stft., istft.) are left out. Raises KeyError with the names that upstream's
+    DCCRN does not have, or with one that is missing.
     """
-    last = max(int(name.split(".")[1]) for name in state if name.startswith("decoder."))
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(_PASSED_OVER)}
+    names = {name: _rename(name, *zip(*_NAMES, strict=True)) for name in state}
+    unknown = [name for name, ours in names.items() if ours is None]
+    if unknown:
+        raise KeyError(f"{', '.join(unknown)}: no parameters of upstream's DCCRN")
+    last = max((int(name.split(".")[1]) for name in state if name.startswith("decoder.")), default=0)
     renamed = {
-        _rename(name).replace(f"decoder.{last}.conv.", f"decoder.{last}."): tensor
-        for name, tensor in state.items()
-        if not name.startswith(("stft.", "istft."))
+        names[name].replace(f"decoder.{last}.conv.", f"decoder.{last}."): tensor for name, tensor in state.items()
     }
     for prefix in {name.removesuffix("Wrr") for name in renamed if name.endswith(".Wrr")}:
         for ours, rows in _ROWS.items():
@@ -47,8 +54,71 @@ def from_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _rename(name: str) -> str:
-    for pattern, ours in _RENAMES:
-        if re.fullmatch(pattern, name):
-            return re.sub(pattern, ours, name)
-    raise KeyError(f"{name}: not a parameter of upstream's DCCRN")
+def to_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of a `DCCRN` with upstream's parameter names, and upstream's fixed transforms."""
+    result = upstream_transforms()
+    for name, tensor in state.items():
+        name = re.sub(r"^(decoder\.\d+)\.(weight|bias)_", r"\1.conv.\2_", name)  # the last layer is a bare one
+        prefix, _, item = name.rpartition(".")
+        rows = _ROWS.get(item, ()) if f"{prefix}.running_cov" in state else ()
+        if rows:
+            vectors = zip(rows, tensor, strict=True)
+            result |= {_upstream_name(f"{prefix}.{row}"): vector.clone() for row, vector in vectors}
+        else:
+            result[_upstream_name(name)] = tensor
+    return result
+
+
+def upstream_transforms() -> dict[str, Tensor]:
+    """The kernels that upstream's transforms are computed with, and store beside the weights."""
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_WINDOW) / _WINDOW)  # periodic Hann
+    basis = np.fft.rfft(np.eye(_FFT))[:_WINDOW]
+    kernel = np.concatenate([basis.real, basis.imag], 1)  # [window, 2 * bins]
+    arrays = {
+        "stft.weight": (kernel.T * window)[:, None],
+        "istft.weight": (np.linalg.pinv(kernel) * window)[:, None],
+        "istft.window": window[None, :, None],
+        "istft.enframe": np.eye(_WINDOW)[:, None],
+    }
+    return {name: torch.from_numpy(np.ascontiguousarray(a, np.float32)) for name, a in arrays.items()}
+
+
+def infer_settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The settings of `DCCRN` (without the mask, which has no weights) for weights with upstream's names.
+
+    Raises KeyError where a weight that tells a setting is missing.
+    """
+    encoders = sorted(
+        int(m[1]) for name in state if (m := re.fullmatch(r"encoder\.(\d+)\.0\.real_conv\.weight", name))
+    )
+    kernel_num = tuple(2 * state[f"encoder.{n}.0.real_conv.weight"].shape[0] for n in encoders)
+    if not kernel_num:
+        raise KeyError("encoder.0.0.real_conv.weight")
+    is_complex = "enhance.0.real_lstm.weight_hh_l0" in state
+    layers = r"enhance\.\d+\.real_lstm\.weight_hh_l0" if is_complex else r"enhance\.weight_hh_l\d+"
+    first = state["enhance.0.real_lstm.weight_hh_l0" if is_complex else "enhance.weight_hh_l0"]
+    return {
+        "kernel_num": kernel_num,
+        "rnn_units": first.shape[1] * (2 if is_complex else 1),
+        "rnn_layers": sum(re.fullmatch(layers, name) is not None for name in state),
+        "lstm": "complex" if is_complex else "real",
+        "norm": "complex" if "encoder.0.1.Wrr" in state else "batch",
+        "skip": state["decoder.0.0.real_conv.weight"].shape[0] == kernel_num[-1],
+    }
+
+
+def _upstream_name(name: str) -> str:
+    renamed = _rename(name, *zip(*((ours, theirs) for theirs, ours in _NAMES), strict=True))
+    if renamed is None:
+        raise KeyError(f"{name}: upstream's DCCRN has no such parameter")
+    return renamed
+
+
+def _rename(name: str, patterns: tuple[str, ...], templates: tuple[str, ...]) -> str | None:
+    for pattern, template in zip(patterns, templates, strict=True):
+        expression = re.sub(
+            r"\\{(\w+)\\}", lambda field: f"(?P<{field[1]}>{_FIELDS[field[1]]})", re.escape(pattern)
+        )
+        if match := re.fullmatch(expression, name):
+            return template.format(**match.groupdict())
+    return None

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import ALL_SETTINGS, REFERENCE, SMALL, VARIANTS, reference_weights
 from torch.utils.flop_counter import FlopCounterMode
 
 from config import Config
@@ -18,32 +16,10 @@ from models import DCCRN, ModelError, build_model, from_upstream, load_model
 from models.complex_layers import ComplexBatchNorm2d, ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM
 from models.stft import STFT
 
-REFERENCE = np.load(Path(__file__).with_name("reference_dccrn.npz"))
-SMALL = {"kernel_num": (4, 8, 8, 16, 16, 16), "rnn_units": 16}
-VARIANTS = {  # estimate in the reference: its weights, its settings
-    "E": ("batch_norm", {}),
-    "C": ("batch_norm", {"mask": "C"}),
-    "R": ("batch_norm", {"mask": "R"}),
-    "E_real_lstm": ("real_lstm", {"lstm": "real"}),
-    "E_complex_bn": ("complex_bn", {"norm": "complex"}),
-}
-ALL_SETTINGS = [
-    {"mask": mask, "lstm": lstm, "norm": norm, "skip": skip}
-    for mask, lstm, norm, skip in itertools.product(
-        ("E", "C", "R", "none"), ("complex", "real"), ("batch", "complex"), (True, False)
-    )
-]
-
 
 def reference_model(variant: str) -> DCCRN:
-    weights, options = VARIANTS[variant]
-    state = {
-        name.removeprefix(f"{weights}/"): torch.from_numpy(REFERENCE[name])
-        for name in REFERENCE.files
-        if name.startswith(f"{weights}/")
-    }
-    model = DCCRN(**SMALL, **options)
-    model.load_state_dict(from_upstream(state))
+    model = DCCRN(**SMALL, **VARIANTS[variant][1])
+    model.load_state_dict(from_upstream(reference_weights(variant)))
     return model.eval()
 
 

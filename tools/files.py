@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from tools.cli import UserError
+
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -19,3 +21,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def refuse_existing(path: str | Path, overwrite: bool) -> None:
+    """UserError if the file exists and may not be replaced."""
+    if Path(path).exists() and not overwrite:
+        raise UserError(f"{path}: exists already; add --overwrite to replace it, or name another file")

@@ -1,0 +1,105 @@
+"""A trained network's layers as matrix products, for inference a few frames at a time.
+
+Activations are [part, B, T, F, C]: real and imaginary part first, channels of one part last. With the parts as
+rows of one matrix, a complex layer is one product with its kernels R and I side by side. That reads each weight
+once, and reading weights is what bounds a network that gets few frames at a time. Norms become one factor and
+one shift a channel, computed in float64.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .complex_layers import KERNEL, ComplexConv2d, ComplexConvTranspose2d
+
+
+class FoldedConv(nn.Module):
+    """Complex convolution, norm and PReLU: frames [2, B, T, F, C] and those before them to [2, B, T, F/2, N]."""
+
+    def __init__(self, conv: ComplexConv2d, norm: nn.Module, activation: nn.PReLU) -> None:
+        super().__init__()
+        self.inputs = conv.weight_real.shape[1]
+        # Rows in the order of `forward`'s columns: frequency tap, time tap, input.
+        kernels = [w.detach().permute(2, 3, 1, 0).flatten(0, 2) for w in (conv.weight_real, conv.weight_imag)]
+        self.register_buffer("weight", torch.cat(kernels, 1))  # [5 * 2 * C, 2 * N]
+        self.finish = _Finish(conv.bias(), norm, activation)
+
+    def forward(self, earlier: Tensor, x: Tensor) -> Tensor:
+        pairs = torch.cat([earlier, x], -1).unflatten(3, (-1, 2)).flatten(4)  # two frequencies a row
+        pairs = F.pad(pairs, (0, 0, 1, 1))
+        low, centre, high = pairs[:, :, :, :-2], pairs[:, :, :, 1:-1], pairs[:, :, :, 2:, : 2 * self.inputs]
+        columns = torch.cat([low, centre, high], -1)  # the 5 frequencies around each even one
+        return self.finish(torch.matmul(columns, self.weight))
+
+
+class FoldedConvTranspose(nn.Module):
+    """Complex transposed convolution, norm and PReLU: to [2, B, T, 2F, N].
+
+    Its inputs are one or two (with a skip connection) pairs of [2, B, T, F, C], a frame and the one after it each.
+    """
+
+    def __init__(
+        self,
+        conv: ComplexConvTranspose2d,
+        norm: nn.Module | None = None,
+        activation: nn.PReLU | None = None,
+        pairs: int = 1,
+    ) -> None:
+        super().__init__()
+        self.inputs = conv.weight_real.shape[0] // pairs
+        # Rows: pair, time tap (of the earlier frame first), input; columns: kernel, frequency tap, output.
+        kernels = [
+            w.detach().unflatten(0, (pairs, -1)).permute(0, 4, 1, 3, 2).flip(1).flatten(0, 2).flatten(1)
+            for w in (conv.weight_real, conv.weight_imag)
+        ]
+        self.register_buffer("weight", torch.cat(kernels, 1))  # [pairs * 2 * C, 2 * 5 * N]
+        self.finish = _Finish(conv.bias(), norm, activation)
+
+    def forward(self, *frames: Tensor) -> Tensor:
+        return self.finish(torch.matmul(torch.cat(frames, -1), self.weight), self._gather)
+
+    @staticmethod
+    def _gather(taps: Tensor) -> Tensor:
+        """Input f reaches the outputs 2f - 2 ... 2f + 2: [2, B, T, F, 5 * N] to [2, B, T, 2F, N]."""
+        taps = taps.unflatten(-1, (KERNEL[0], -1))
+        below = F.pad(taps[:, :, :, 1:, 0:2], (0, 0, 0, 0, 0, 1))
+        above = F.pad(taps[:, :, :, :-1, 4:5], (0, 0, 0, 1, 1, 0))
+        return (taps[:, :, :, :, 2:4] + below + above).flatten(3, 4)
+
+
+class _Finish(nn.Module):
+    """What follows the products of a layer: the complex sum, bias and norm in one, PReLU."""
+
+    def __init__(self, bias: Tensor, norm: nn.Module | None, activation: nn.PReLU | None) -> None:
+        super().__init__()
+        n = bias.numel() // 2
+        # A norm in evaluation mode is affine in every complex channel: three points say all about it.
+        points = torch.zeros(3, 2, n, dtype=torch.float64, device=bias.device)
+        points[1, 0] = points[2, 1] = 1
+        points = (points + bias.detach().double().view(2, n)).view(3, 2 * n, 1, 1)
+        if norm is not None:
+            with torch.no_grad():
+                points = copy.deepcopy(norm).double().eval()(points)
+        shift, from_real, from_imag = (p.view(2, 1, 1, 1, n) for p in points)
+        own = torch.stack([from_real[0] - shift[0], from_imag[1] - shift[1]])
+        other = torch.stack([from_imag[0] - shift[0], from_real[1] - shift[1]])
+        self.register_buffer("sign", bias.new_tensor([-1.0, 1.0]).view(2, 1, 1, 1, 1))
+        self.register_buffer("shift", shift.to(bias.dtype))
+        self.register_buffer("own", own.to(bias.dtype))
+        self.register_buffer("other", other.to(bias.dtype) if other.any() else None)
+        self.slope = 1.0 if activation is None else activation.weight.item()
+
+    def forward(self, products: Tensor, gather: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """R(x) and I(x) side by side, of both parts, to the layer's output; `gather` what lies between."""
+        by_r, by_i = products.chunk(2, -1)
+        x = torch.addcmul(by_r, by_i.flip(0), self.sign)  # R(re) - I(im), R(im) + I(re)
+        x = gather(x) if gather else x
+        y = torch.addcmul(self.shift, x, self.own)
+        if self.other is not None:
+            y = torch.addcmul(y, x.flip(0), self.other)
+        return y if self.slope == 1 else F.leaky_relu(y, self.slope)

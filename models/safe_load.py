@@ -1,0 +1,69 @@
+"""Reading a file of tensors that anyone may have written, without running anything from it."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class ModelError(ValueError):
+    """A checkpoint that cannot be used; the message names the file, what was found and what was expected."""
+
+
+def load_tensors(path: str | Path, expected: str) -> Any:
+    """What torch.save put into the file, on the CPU, if that is tensors and plain values only.
+
+    Raises ModelError where the file is missing, damaged, would need code to load, or claims more than it holds.
+    `expected` says in the message what should have been there.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such checkpoint, expected {expected}")
+    try:
+        _refuse_bomb(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except ModelError:
+        raise
+    except Exception as error:  # a damaged file can trip the reader in any way
+        if "weights_only" in str(error) or "WeightsUnpickler" in str(error):
+            raise ModelError(
+                f"{path}: not a readable checkpoint, it holds more than tensors and plain values, and loading it "
+                "would run code; where you trust it, run torch.save(torch.load(FILE, weights_only=False)"
+                ".state_dict(), NEW) once with the code that wrote it, and name NEW here"
+            ) from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{path}: not a readable checkpoint, expected {expected} ({reason})") from None
+    held = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(content))
+    if held > path.stat().st_size:  # a tensor may repeat one stored number as often as it likes
+        raise ModelError(f"{path}: {path.stat().st_size} bytes, but its tensors claim {held}; expected {expected}")
+    return content
+
+
+def _refuse_bomb(path: Path) -> None:
+    """torch.save compresses nothing, so an archive that unpacks to more than its own size was not made by it."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+        compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+    if compressed or unpacked > path.stat().st_size:
+        raise ModelError(
+            f"{path}: not a readable checkpoint, {path.stat().st_size} bytes that unpack to {unpacked}; "
+            "expected a file that torch.save wrote, which compresses nothing"
+        )
+
+
+def _tensors(content: Any) -> Iterator[Tensor]:
+    if isinstance(content, Tensor):
+        yield content
+    elif isinstance(content, Mapping):
+        for value in content.values():
+            yield from _tensors(value)
+    elif isinstance(content, (list, tuple)):
+        for value in content:
+            yield from _tensors(value)

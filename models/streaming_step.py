@@ -1,0 +1,131 @@
+"""DCCRN hop by hop: some hops of waveform and a state in, as many hops of estimate and the next state out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .dccrn import DCCRN
+from .folded import FoldedConv, FoldedConvTranspose
+from .masks import apply_mask
+from .streaming_recurrence import StreamingRecurrence
+from .streaming_stft import StreamingSTFT
+
+State = dict[str, Tensor]
+
+
+class StreamingStep(nn.Module):
+    """The network of `model`, with its weights as they are now, as a function of a few hops and a state.
+
+        state = step.first_state(batch)
+        estimate, state = step(noisy, state, present)
+
+    noisy, estimate: [B, T * hop] samples; present: [T], 1 for hops of the waveform and 0 for those behind its
+    end (left out: all 1). Nothing of a state is changed in place, so a state may be kept and gone back to.
+
+    The estimate comes `delay` hops late. For a waveform of H hops, feed H + edge hops with present 1 (silence
+    beyond the end: the offline transform pads so) and then `look_ahead` hops with present 0; without its first
+    `delay` hops, the output is what the offline network gives for the whole waveform.
+    """
+
+    def __init__(self, model: DCCRN, for_export: bool = False) -> None:
+        super().__init__()
+        self.mask = model.mask
+        self.stft = StreamingSTFT(model.stft)
+        self.encoder = nn.ModuleList(
+            FoldedConv(layer.conv, layer.norm, layer.activation) for layer in model.encoder
+        )
+        self.recurrence = StreamingRecurrence(model.recurrence, for_export)
+        self.skip = model.skip
+        pairs = 2 if self.skip else 1
+        *layers, last = model.decoder
+        self.decoder = nn.ModuleList(
+            [FoldedConvTranspose(layer.conv, layer.norm, layer.activation, pairs) for layer in layers]
+            + [FoldedConvTranspose(last, pairs=pairs)]
+        )
+        self.bins, self.hop = model.stft.bins, model.stft.hop
+        self.edge = model.stft.window // self.hop - 1
+        self.look_ahead = len(self.decoder)
+        self.delay = self.edge + self.look_ahead
+
+    @property
+    def latency(self) -> int:
+        """Samples between a sample's arrival and its estimate, at most."""
+        return (self.delay + 1) * self.hop
+
+    def first_state(self, batch: int = 1) -> State:
+        """The state before the first hop: silence, and nothing seen."""
+        weight = self.stft.analysis
+        state = {name: weight.new_zeros(shape) for name, shape in self._shapes(batch).items()}
+        for n, (hidden, cell) in enumerate(self.recurrence.first_memory(batch)):
+            state[f"hidden{n}"], state[f"cell{n}"] = hidden, cell
+        return state | {"present": torch.ones_like(state["present"])}
+
+    def forward(self, noisy: Tensor, state: State, present: Tensor | None = None) -> tuple[Tensor, State]:
+        following: State = {}
+
+        def with_past(name: str, x: Tensor, dim: int) -> Tensor:
+            """x behind what the state remembers of it; as much of its end is remembered for the next step."""
+            x = torch.cat([state[name], x], dim)
+            end = slice(-state[name].shape[dim], None)
+            following[name] = x[(slice(None),) * dim + (end,)]
+            return x
+
+        def frame_before(name: str, x: Tensor) -> Tensor:
+            """The frame before each of x, [2, B, T, F, C]."""
+            if x.shape[2] == 1:
+                following[name] = x
+                return state[name]
+            following[name] = x[:, :, -1:]
+            return torch.cat([state[name], x[:, :, :-1]], 2)
+
+        hops = noisy.unflatten(1, (-1, self.hop))  # [B, T, hop]
+        spectrum = self.stft(with_past("hops", hops, 1))  # [2, B, T, bins]
+        x = spectrum[..., 1:, None]  # without DC, [2, B, T, 256, 1]
+        skips = []
+        for n, layer in enumerate(self.encoder):
+            x = layer(frame_before(f"encoder{n}", x), x)  # [2, B, T, F, C]
+            skips.append(x)
+        memory = [(state[f"hidden{n}"], state[f"cell{n}"]) for n in range(len(self.recurrence.lstms))]
+        x, memory = self.recurrence(x, memory)
+        for n, (hidden, cell) in enumerate(memory):
+            following[f"hidden{n}"], following[f"cell{n}"] = hidden, cell
+        gates = []
+        if present is None:
+            following["present"] = state["present"]
+        else:  # behind the end the offline layers see zeros, not what the layers before make of silence
+            line = with_past("present", present, 0)[:, None, None]  # [look_ahead + T, 1, 1]
+            gates = [line[self.look_ahead - n : -n or None] for n in range(self.look_ahead)]
+        for n, layer in enumerate(self.decoder):  # each a frame later than the one before
+            x = x * gates[n] if gates else x
+            inputs = [frame_before(f"decoder{n}", x), x]
+            if self.skip:
+                skip = skips.pop()
+                line = with_past(f"skip{n}", skip * gates[0] if gates else skip, 2)
+                inputs += [line[:, :, : -n - 1], line[:, :, 1 : -n or None]]
+            x = layer(*inputs)
+        output = F.pad(x[..., 0], (1, 0))  # DC comes back as zero, [2, B, T, bins]
+        spectrum = with_past("spectrum", spectrum, 2)[:, :, : -self.look_ahead]
+        estimate = torch.stack(apply_mask(self.mask, output.unbind(0), spectrum.unbind(0)))
+        pieces = with_past("pieces", self.stft.pieces(estimate), 1)
+        return self.stft.overlap_add(pieces).flatten(1).clamp(-1, 1), following
+
+    def _shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        """Of everything that the state remembers but the recurrence's memory."""
+        shapes = {
+            "hops": (batch, self.edge, self.hop),
+            "present": (self.look_ahead,),
+            "spectrum": (2, batch, self.look_ahead, self.bins),
+            "pieces": (batch, self.edge, self.edge + 1, self.hop),
+        }
+        size = self.bins - 1
+        for n, layer in enumerate(self.encoder):
+            shapes[f"encoder{n}"] = (2, batch, 1, size, layer.inputs)
+            size //= 2
+        for n, layer in enumerate(self.decoder):
+            shapes[f"decoder{n}"] = (2, batch, 1, size, layer.inputs)
+            if self.skip:
+                shapes[f"skip{n}"] = (2, batch, n + 1, size, layer.inputs)
+            size *= 2
+        return shapes

@@ -1,0 +1,64 @@
+"""ONNX graphs compute what PyTorch does, for any length, as a whole and as a stream, without this project."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import soundfile
+import torch
+from networks import trained_like
+
+from tools.onnx_graphs import export_offline, export_step
+
+EXAMPLE = Path(__file__).parents[1] / "tools" / "enhance_onnx.py"
+KINDS = [
+    {"mask": "E"},
+    {"mask": "C", "norm": "complex"},
+    {"mask": "R", "lstm": "real"},
+    {"mask": "none", "skip": False},
+]
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: "-".join(map(str, kind.values())))
+def model(request):
+    return trained_like(**request.param)
+
+
+def test_the_offline_graph_takes_any_length_and_batch(tmp_path, model):
+    assert export_offline(model, tmp_path / "a.onnx") < 1e-5
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
+    for shape in ((1, 1), (1, 100), (4, 101), (2, 5678)):
+        noisy = torch.randn(shape) * 0.1
+        estimate = session.run(None, {"noisy": noisy.numpy()})[0]
+        with torch.no_grad():
+            np.testing.assert_allclose(estimate, model(noisy), rtol=0, atol=1e-5)
+
+
+def test_the_streaming_graph_gives_the_offline_estimate(tmp_path, model):
+    assert export_step(model, tmp_path / "a.onnx") < 1e-5
+
+
+@pytest.mark.parametrize("graph", ["offline", "step"])
+def test_the_example_needs_nothing_of_this_project(tmp_path, graph):
+    model = trained_like()
+    {"offline": export_offline, "step": export_step}[graph](model, tmp_path / "a.onnx")
+    noisy = 0.1 * np.random.default_rng(0).standard_normal(4321)
+    soundfile.write(tmp_path / "a.wav", noisy, 16000)
+    command = [sys.executable, "-I", str(EXAMPLE), "a.onnx", "a.wav", "b.wav"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    with torch.no_grad():
+        whole = model(torch.from_numpy(soundfile.read(tmp_path / "a.wav", dtype="float32")[0])[None])[0]
+    estimate = soundfile.read(tmp_path / "b.wav", dtype="float32")[0]
+    np.testing.assert_allclose(estimate, whole, rtol=0, atol=1 / 32768)
+
+
+def test_int8_is_smaller_and_near(tmp_path):
+    model = trained_like()
+    export_step(model, tmp_path / "whole.onnx")
+    assert export_step(model, tmp_path / "int8.onnx", int8=True) < 0.05
+    assert (tmp_path / "int8.onnx").stat().st_size < 0.7 * (tmp_path / "whole.onnx").stat().st_size

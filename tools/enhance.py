@@ -1,0 +1,151 @@
+"""Enhance recordings with a trained network: files, folders, pipes, or the microphone.
+
+    python -m tools.enhance runs/demo_SI-SNR/best.pt noisy.wav folder/ -o enhanced/
+    arecord -t raw -f S16_LE -r 16000 | python -m tools.enhance best.pt - | aplay -t raw -f S16_LE -r 16000
+    python -m tools.enhance best.pt --live
+
+What comes out has the rate, channels, format and length of what went in. A file that cannot be enhanced does not
+stop the others; it is named at the end, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tqdm import tqdm
+
+from models import DCCRN, load_model
+from tools.cli import UserError, parse_arguments, run_command
+from tools.device import find_device
+from tools.live import LIVE_BLOCK_SECONDS, enhance_microphone, enhance_pipe
+from tools.recordings import SUFFIXES, enhance_recording, inspect
+
+FILE_BLOCK_SECONDS = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    checkpoint: tyro.conf.Positional[Path]
+    """A checkpoint that train.py or tools.import_checkpoint wrote."""
+    inputs: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Sound files and folders; - for raw PCM from stdin to stdout."""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """File (for one file) or folder to write; left out: <name>_enhanced beside each input."""
+    mix: float = 0.0
+    """Share of the noisy signal to keep, 0 (none) to 1 (nothing else)."""
+    overwrite: bool = False
+    """Replace outputs that exist."""
+    stream: bool = False
+    """Feed files in blocks of 20 ms, as a live signal would come."""
+    live: bool = False
+    """From the microphone to the loudspeaker, until Ctrl-C; needs sounddevice."""
+    input_device: str | None = None
+    """Microphone for --live, by name or number; left out: the system's."""
+    output_device: str | None = None
+    """Loudspeaker for --live, by name or number; left out: the system's."""
+    rate: int = 16000
+    """In Hz, of raw PCM."""
+    channels: int = 1
+    """Of raw PCM, interleaved."""
+    encoding: Literal["s16le", "f32le"] = "s16le"
+    """Of raw PCM: 16-bit integers or 32-bit floating point, little-endian."""
+    device: str = "auto"
+    """Where to compute: auto (CUDA when there is one, else CPU), cpu, cuda or cuda:<number>."""
+
+
+def enhance(arguments: Arguments) -> int:
+    """Does what the arguments ask for; gives the number of files that failed."""
+    _check(arguments)
+    model = load_model(arguments.checkpoint, find_device(arguments.device))
+    if arguments.live:
+        enhance_microphone(model, arguments.input_device, arguments.output_device, arguments.mix)
+        return 0
+    if arguments.inputs == ("-",):
+        pcm = arguments.rate, arguments.channels, arguments.encoding, arguments.mix
+        enhance_pipe(model, sys.stdin.buffer, sys.stdout.buffer, *pcm)
+        return 0
+    return enhance_files(model, arguments)
+
+
+def enhance_files(model: DCCRN, arguments: Arguments) -> int:
+    """Enhances every file named and every sound file in the folders named; gives the number that failed."""
+    start, seconds, failures = time.monotonic(), 0.0, []
+    pairs = find_files([Path(name) for name in arguments.inputs], arguments.out)
+    targets = set()
+    block_seconds = LIVE_BLOCK_SECONDS if arguments.stream else FILE_BLOCK_SECONDS
+    for source, target in pairs:
+        try:
+            if target.resolve() == source.resolve():
+                raise UserError(f"{source}: would be replaced by its enhancement; name another file with -o")
+            if target.exists() and not arguments.overwrite:
+                raise UserError(
+                    f"{target}: exists already; add --overwrite to replace it, or name another with -o"
+                )
+            if target.resolve() in targets:
+                raise UserError(f"{source}: another input is written to {target}; enhance it in a run of its own")
+            recording = inspect(source)
+            with tqdm(
+                total=recording.frames, desc=source.name, unit="frame", unit_scale=True, disable=None
+            ) as bar:
+                enhance_recording(model, recording, target, arguments.mix, block_seconds, bar.update)
+            targets.add(target.resolve())
+            seconds += recording.frames / recording.rate
+        except UserError as error:
+            failures.append(str(error))
+        except OSError as error:
+            failures.append(f"{error.filename or target}: {error.strerror or error}")
+    took = time.monotonic() - start
+    print(f"{len(targets)} of {len(pairs)} files enhanced, {seconds:.1f} s of audio in {took:.1f} s")
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    return len(failures)
+
+
+def find_files(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
+    """Each file to enhance and the file to write; what folders hold keeps its place below the folder.
+
+    Raises UserError for a folder without sound files and for many files into one.
+    """
+    one_file = out is not None and not out.is_dir() and out.suffix.lower() in SUFFIXES
+    if one_file and (len(inputs) > 1 or inputs[0].is_dir()):
+        raise UserError(f"out: found the file {out} for more than one input, expected a folder")
+    pairs = []
+    for path in inputs:
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
+            if not found:
+                raise UserError(f"{path}: no sound files in it, expected some of {', '.join(SUFFIXES)}")
+            folder = path.with_name(f"{path.resolve().name}_enhanced") if out is None else out
+            pairs += [(p, folder / p.relative_to(path)) for p in found]
+        elif out is None:
+            pairs.append((path, path.with_name(f"{path.stem}_enhanced{path.suffix}")))
+        else:
+            pairs.append((path, out if one_file else out / path.name))
+    return pairs
+
+
+def _check(arguments: Arguments) -> None:
+    if not 0 <= arguments.mix <= 1:
+        raise UserError(f"mix: found {arguments.mix}, expected 0 to 1")
+    if not 1000 <= arguments.rate <= 768_000 or not 1 <= arguments.channels <= 1024:
+        raise UserError(
+            f"rate, channels: found {arguments.rate}, {arguments.channels}, expected 1000 to 768000, 1 to 1024"
+        )
+    if arguments.live == bool(arguments.inputs):
+        raise UserError("inputs: expected sound files, folders or -, or --live without any of them")
+    if "-" in arguments.inputs and (len(arguments.inputs) > 1 or arguments.out):
+        raise UserError("inputs: found - beside others, expected it alone: it reads stdin and writes stdout")
+
+
+def main() -> None:
+    if enhance(parse_arguments(Arguments, __doc__)):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,57 @@
+"""Enhance a 16 kHz mono 16-bit WAV file with an exported network; needs numpy and onnxruntime, nothing else.
+
+    python tools/enhance_onnx.py enhance.onnx noisy.wav enhanced.wav
+
+The graph may be either that tools.export writes: of whole recordings, or (--streaming) of a stream's step.
+"""
+
+import sys
+import wave
+
+import numpy as np
+import onnxruntime
+
+
+def enhance_whole(session, noisy):
+    return session.run(["estimate"], {"noisy": noisy[None]})[0][0]
+
+
+def enhance_stream(session, noisy):
+    sizes = {key: int(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+    hop, edge, look_ahead = sizes["hop"], sizes["edge"], sizes["look_ahead"]
+    names = [output.name.replace("next_", "state_") for output in session.get_outputs()[1:]]
+    shapes = {tensor.name: tensor.shape for tensor in session.get_inputs()}
+    state = {name: np.zeros(shapes[name], np.float32) for name in names}
+
+    def step(block, present):
+        nonlocal state
+        estimate, *after = session.run(None, {"noisy": block[None], "present": np.float32([present]), **state})
+        state = dict(zip(names, after, strict=True))
+        return estimate[0]
+
+    # The transform wants silence up to the next hop and beyond; the network then runs on to its look-ahead.
+    hops = np.pad(noisy, (0, -len(noisy) % hop + edge * hop)).reshape(-1, hop)
+    pieces = [step(block, 1) for block in hops]  # a live signal would come hop by hop
+    pieces += [step(np.zeros(hop, np.float32), 0) for _ in range(look_ahead)]
+    return np.concatenate(pieces)[(edge + look_ahead) * hop :][: len(noisy)]
+
+
+def main():
+    graph, source, target = sys.argv[1:]
+    with wave.open(source) as file:
+        found = file.getframerate(), file.getnchannels(), file.getsampwidth()
+        if found != (16000, 1, 2):
+            sys.exit(f"error: {source}: found {found} Hz, channels, bytes a sample, expected (16000, 1, 2)")
+        noisy = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    streaming = len(session.get_inputs()) > 1
+    estimate = (enhance_stream if streaming else enhance_whole)(session, noisy)
+    with wave.open(target, "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", "not compressed"))
+        file.writeframes(np.clip(np.round(estimate * 32768), -32768, 32767).astype("<i2").tobytes())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Take a trained network elsewhere: to ONNX, or to the published DCCRN code.
+
+    python -m tools.export runs/demo_SI-SNR/best.pt enhance.onnx
+    python -m tools.export runs/demo_SI-SNR/best.pt step.onnx --streaming
+    python -m tools.export runs/demo_SI-SNR/best.pt upstream.pt --upstream
+
+tools/enhance_onnx.py runs either graph with numpy and onnxruntime alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+import tyro
+
+from models import DCCRN, load_model
+from models.upstream import to_upstream
+from tools.cli import UserError, parse_arguments, run_command
+from tools.files import refuse_existing, replacing
+from tools.onnx_graphs import export_offline, export_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    checkpoint: tyro.conf.Positional[Path]
+    """A checkpoint that train.py or tools.import_checkpoint wrote."""
+    out: tyro.conf.Positional[Path]
+    """File to write."""
+    streaming: bool = False
+    """One step of a stream, states in and out, instead of whole recordings."""
+    int8: bool = False
+    """Weights as 8-bit integers: a third of the size, and a little worse; README has the cost in PESQ."""
+    upstream: bool = False
+    """A state dict for the published DCCRN code instead of ONNX."""
+    overwrite: bool = False
+    """Replace a file that exists."""
+
+
+def export(arguments: Arguments) -> None:
+    if arguments.upstream and (arguments.streaming or arguments.int8):
+        raise UserError("upstream: found it beside streaming or int8, which are for ONNX; leave one out")
+    refuse_existing(arguments.out, arguments.overwrite)
+    model = load_model(arguments.checkpoint)
+    if arguments.upstream:
+        export_upstream(model, arguments.out)
+        return
+    write = export_step if arguments.streaming else export_offline
+    difference = write(model, arguments.out, arguments.int8)
+    size = arguments.out.stat().st_size / 1e6
+    print(f"{arguments.out}: {size:.1f} MB, in onnxruntime within {difference:.1e} of PyTorch")
+
+
+def export_upstream(model: DCCRN, path: Path) -> None:
+    """Raises UserError for a network that the published code does not have."""
+    if model.mask == "none" or not model.skip:
+        raise UserError(
+            f"{path}: found mask {model.mask}, skip {model.skip}, but upstream has masks and skips only"
+        )
+    with replacing(path) as temporary:
+        torch.save(to_upstream(model.state_dict()), temporary)
+    print(f"{path}: state dict for upstream's DCCRN with mask {model.mask}")
+
+
+def main() -> None:
+    export(parse_arguments(Arguments, __doc__))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,93 @@
+"""Signals that have no end in sight: raw PCM through pipes, and the microphone."""
+
+from __future__ import annotations
+
+import queue
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from models import DCCRN
+from tools.cli import UserError
+from tools.signal_chain import NETWORK_RATE, SignalChain
+
+ENCODINGS = {"s16le": ("<i2", 32768.0), "f32le": ("<f4", 1.0)}
+LIVE_BLOCK_SECONDS = 0.02
+
+
+def enhance_pipe(
+    model: DCCRN, source: BinaryIO, target: BinaryIO, rate: int, channels: int, encoding: str, mix: float = 0.0
+) -> None:
+    """Raw interleaved PCM from source to target in the same encoding, each piece as soon as it is ready.
+
+    Raises UserError for NaN and infinity, and for an end within a sample.
+    """
+    dtype, full_scale = ENCODINGS[encoding]
+    chain = SignalChain(model, rate, channels, mix)
+    frame_bytes = np.dtype(dtype).itemsize * channels
+    block_bytes = max(1, round(LIVE_BLOCK_SECONDS * rate)) * frame_bytes
+    rest = b""
+
+    def write(estimate: np.ndarray) -> None:
+        pcm = estimate * full_scale
+        if full_scale > 1:
+            pcm = np.clip(np.round(pcm), -full_scale, full_scale - 1)
+        target.write(pcm.astype(dtype).tobytes())
+        target.flush()
+
+    while data := source.read1(block_bytes):
+        data = rest + data
+        whole = len(data) // frame_bytes * frame_bytes
+        rest = data[whole:]
+        noisy = np.frombuffer(data[:whole], dtype).reshape(-1, channels)
+        write(chain.push(noisy.astype(np.float32) / np.float32(full_scale)))
+    write(chain.finish())
+    if rest:
+        raise UserError(
+            f"stdin: ended with {len(rest)} bytes of a sample of {frame_bytes}; check --channels and --encoding"
+        )
+
+
+def enhance_microphone(
+    model: DCCRN, input_device: str | None, output_device: str | None, mix: float = 0.0
+) -> None:
+    """Microphone to loudspeaker until Ctrl-C. Raises UserError where sounddevice or the devices are missing."""
+    sounddevice = _import_sounddevice()
+    chain = SignalChain(model, NETWORK_RATE, channels=1, mix=mix)
+    block = round(LIVE_BLOCK_SECONDS * NETWORK_RATE)
+    # The network needs this much before its first block; the loudspeaker starts with as much silence.
+    ready = np.zeros((chain.enhancer.latency + block, 1), np.float32)
+    arrived: queue.Queue[np.ndarray] = queue.Queue()
+    devices = tuple(_device(name) for name in (input_device, output_device))
+    options = {"samplerate": NETWORK_RATE, "blocksize": block, "channels": 1, "dtype": "float32"}
+
+    def collect(noisy: np.ndarray, frames: int, time: Any, status: Any) -> None:
+        arrived.put(noisy.copy())
+
+    try:
+        with (
+            sounddevice.InputStream(device=devices[0], callback=collect, **options),
+            sounddevice.OutputStream(device=devices[1], **options) as loudspeaker,
+        ):
+            while True:
+                loudspeaker.write(ready)
+                ready = np.ascontiguousarray(chain.push(arrived.get()))
+    except KeyboardInterrupt:
+        return
+    except (sounddevice.PortAudioError, ValueError) as error:
+        raise UserError(f"microphone or loudspeaker: {error}; `python -m sounddevice` lists the devices") from None
+
+
+def _import_sounddevice() -> Any:
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:  # OSError: the PortAudio library is missing
+        raise UserError(
+            f"--live needs sounddevice ({error}); `pip install -r requirements-live.txt`, "
+            "on Linux also the package libportaudio2"
+        ) from None
+    return sounddevice
+
+
+def _device(name: str | None) -> str | int | None:
+    return int(name) if name is not None and name.isdecimal() else name

@@ -1,0 +1,173 @@
+"""The network as ONNX graphs, of a whole recording and of a stream's step, checked in onnxruntime."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models import DCCRN
+from models.streaming_step import StreamingStep
+from tools.cli import UserError
+from tools.files import replacing
+
+OPSET = 17
+TOLERANCE = 1e-4  # largest difference to PyTorch that a graph may have
+
+
+class OfflineGraph(nn.Module):
+    """The network on whole waveforms [B, samples], without FFT and complex numbers, which ONNX lacks."""
+
+    def __init__(self, model: DCCRN) -> None:
+        super().__init__()
+        self.step = StreamingStep(model, for_export=True)
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        hop, edge, look_ahead = self.step.hop, self.step.edge, self.step.look_ahead
+        batch, samples = noisy.shape
+        hops = (samples + hop - 1) // hop + edge
+        padded = F.pad(noisy, (0, (hops + look_ahead) * hop - samples))
+        present = torch.cat([noisy.new_ones(hops), noisy.new_zeros(look_ahead)])
+        estimate, _ = self.step(padded, self.step.first_state(batch), present)
+        return estimate[:, self.step.delay * hop :][:, :samples]
+
+
+class StepGraph(nn.Module):
+    """The streaming step with its state as separate arguments and results, in the order of `names`."""
+
+    def __init__(self, model: DCCRN) -> None:
+        super().__init__()
+        self.step = StreamingStep(model, for_export=True)
+        self.names = list(self.step.first_state())
+
+    def forward(self, noisy: Tensor, present: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        estimate, following = self.step(noisy, dict(zip(self.names, state, strict=True)), present)
+        return estimate, *(following[name] for name in self.names)
+
+
+def export_offline(model: DCCRN, path: Path, int8: bool = False) -> float:
+    """Writes the graph noisy [batch, samples] to estimate of that shape; gives its largest difference to PyTorch.
+
+    Raises UserError if onnxruntime finds the graph wrong.
+    """
+    graph = OfflineGraph(model).eval()
+    axes = {"noisy": {0: "batch", 1: "samples"}, "estimate": {0: "batch", 1: "samples"}}
+    with replacing(path) as temporary:
+        _export(graph, (_noise(2, 1234),), temporary, ["noisy"], ["estimate"], axes, int8)
+        session = open_graph(temporary)
+        differences = []
+        for shape in ((1, 1), (3, 4000), (1, 16001)):
+            noisy = _noise(*shape)
+            estimate = session.run(None, {"noisy": noisy.numpy()})[0]
+            differences.append(_difference(model, noisy, estimate))
+        _check(differences, path, int8)
+    return max(differences)
+
+
+def export_step(model: DCCRN, path: Path, int8: bool = False) -> float:
+    """Writes the graph of one streaming step; gives its largest difference to PyTorch over a whole signal.
+
+    Inputs: noisy [1, T * hop], present [T] and a state_* for every array of the state; outputs: estimate
+    [1, T * hop] and a next_* for every array. The graph's metadata holds hop, edge and look_ahead, as
+    `StreamingStep` has them, and sample_rate.
+    Raises UserError if onnxruntime finds the graph wrong.
+    """
+    graph = StepGraph(model).eval()
+    step = graph.step
+    state = step.first_state()
+    before = [f"state_{name}" for name in graph.names]
+    after = [f"next_{name}" for name in graph.names]
+    axes = {"noisy": {1: "samples"}, "present": {0: "hops"}, "estimate": {1: "samples"}}
+    sizes = {"hop": step.hop, "edge": step.edge, "look_ahead": step.look_ahead, "sample_rate": 16000}
+    with replacing(path) as temporary:
+        arguments = (_noise(1, 3 * step.hop), torch.ones(3), *state.values())
+        inputs, outputs = ["noisy", "present", *before], ["estimate", *after]
+        _export(graph, arguments, temporary, inputs, outputs, axes, int8, sizes)
+        session = open_graph(temporary)
+        noisy = _noise(1, 37 * step.hop)
+        padded = F.pad(noisy, (0, step.delay * step.hop)).numpy()
+        present = np.repeat(np.float32([1, 0]), [37 + step.edge, step.look_ahead])
+        arrays = dict(zip(before, (tensor.numpy() for tensor in state.values()), strict=True))
+        pieces = []
+        for hops in np.split(np.arange(len(present)), [1, 2, 5, 30]):
+            block = padded[:, hops[0] * step.hop : (hops[-1] + 1) * step.hop]
+            results = session.run(None, {"noisy": block, "present": present[hops], **arrays})
+            pieces.append(results[0])
+            arrays = dict(zip(before, results[1:], strict=True))
+        estimate = np.concatenate(pieces, 1)[:, step.delay * step.hop :]
+        differences = [_difference(model, noisy, estimate)]
+        _check(differences, path, int8)
+    return max(differences)
+
+
+def _export(
+    graph: nn.Module,
+    arguments: tuple[Tensor, ...],
+    path: Path,
+    inputs: list[str],
+    outputs: list[str],
+    axes: dict[str, dict[int, str]],
+    int8: bool,
+    metadata: dict[str, Any] | None = None,
+) -> None:
+    onnx = import_onnx()
+    options = {"input_names": inputs, "output_names": outputs, "dynamic_axes": axes, "opset_version": OPSET}
+    with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # the tracer's, about Python numbers that are the same for every signal
+        torch.onnx.export(graph, arguments, str(path), dynamo=False, **options)
+    if int8:
+        _quantise(path)
+    content = onnx.load(path)
+    onnx.helper.set_model_props(content, {name: str(value) for name, value in (metadata or {}).items()})
+    onnx.save(content, path)
+
+
+def _quantise(path: Path) -> None:
+    """Weights of products and LSTMs as 8-bit integers, their inputs rounded to 8 bits as they come."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    logging.getLogger().setLevel(logging.ERROR)
+    quantize_dynamic(path, path, weight_type=QuantType.QInt8, per_channel=True)
+
+
+def import_onnx() -> Any:
+    """The onnx module; UserError if it or onnxruntime is not installed."""
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"ONNX export needs {error.name}: pip install -r requirements.txt") from None
+    return onnx
+
+
+def open_graph(path: Path, threads: int = 0) -> Any:
+    """An onnxruntime session on the CPU; 0 threads are as many as there are cores."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+
+
+def _noise(*shape: int) -> Tensor:
+    return 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def _difference(model: DCCRN, noisy: Tensor, estimate: np.ndarray) -> float:
+    with torch.no_grad():
+        return float(np.abs(model(noisy).numpy() - estimate).max())
+
+
+def _check(differences: list[float], path: Path, int8: bool) -> None:
+    if not int8 and max(differences) > TOLERANCE:
+        raise UserError(
+            f"{path}: onnxruntime differs from PyTorch by {max(differences):.1e}, expected {TOLERANCE}"
+        )

@@ -1,0 +1,110 @@
+"""Sound files enhanced in blocks: a file of any length in constant memory, written whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from models import DCCRN
+from tools.cli import UserError
+from tools.files import replacing
+from tools.signal_chain import SignalChain
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
+LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # Hz
+SCAN_FRAMES = 1 << 18
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a look through a sound file found."""
+
+    path: Path
+    rate: int  # Hz
+    channels: int
+    frames: int
+    peak: float  # highest magnitude; floating-point files may go beyond 1
+
+
+def inspect(path: Path) -> Recording:
+    """Reads the file through once, so that a damaged one is found before anything is written.
+
+    Raises UserError if it is no sound file, is cut off, is empty, or holds NaN or infinity.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    with _naming(path), soundfile.SoundFile(path) as file:
+        if not LOWEST_RATE <= file.samplerate <= HIGHEST_RATE:
+            raise UserError(f"{path}: found {file.samplerate} Hz, expected {LOWEST_RATE} to {HIGHEST_RATE}")
+        frames, peak = 0, 0.0
+        for block in file.blocks(SCAN_FRAMES, dtype="float32", always_2d=True):
+            highest = float(np.abs(block).max(initial=0.0))
+            if not np.isfinite(highest):
+                raise UserError(f"{path}: found {highest} among its samples, expected finite numbers")
+            frames, peak = frames + len(block), max(peak, highest)
+        if frames == 0:
+            raise UserError(f"{path}: found no samples in it, expected one or more")
+        if frames < file.frames:
+            raise UserError(f"{path}: its header announces {file.frames} samples but {frames} can be read")
+        return Recording(path, file.samplerate, file.channels, frames, peak)
+
+
+def enhance_recording(
+    model: DCCRN,
+    recording: Recording,
+    target: Path,
+    mix: float = 0.0,
+    block_seconds: float = 1.0,
+    progress: Callable[[int], None] = lambda frames: None,
+) -> None:
+    """Writes the enhanced recording: same rate, channels and length; same format if the suffix is the same.
+
+    `progress` is told the frames of each block read. Raises UserError if the file cannot be read or written.
+    """
+    chain = SignalChain(model, recording.rate, recording.channels, mix, recording.peak)
+    block = max(1, round(block_seconds * recording.rate))
+    with _naming(recording.path), soundfile.SoundFile(recording.path) as source:
+        encoding = _encoding(source, target)
+        form = {"samplerate": recording.rate, "channels": recording.channels, **encoding}
+        with replacing(target) as temp, _naming(target), soundfile.SoundFile(temp, "w", **form) as file:
+            for noisy in source.blocks(block, dtype="float32", always_2d=True):
+                file.write(chain.push(noisy))
+                progress(len(noisy))
+            file.write(chain.finish())
+
+
+def _encoding(source: soundfile.SoundFile, target: Path) -> dict[str, str]:
+    """Format and sample encoding of the target; the source's own where their suffixes agree."""
+    if target.suffix.lower() == Path(source.name).suffix.lower():
+        encoding = {"format": source.format, "subtype": source.subtype, "endian": source.endian}
+    else:
+        names = {"OPUS": "OGG", "AIF": "AIFF"}
+        name = target.suffix[1:].upper()
+        encoding = {"format": names.get(name, name), "subtype": "OPUS" if name == "OPUS" else None}
+        if encoding["format"] not in soundfile.available_formats():
+            raise UserError(f"{target}: unknown format {target.suffix!r}, expected one of {', '.join(SUFFIXES)}")
+    if not soundfile.check_format(**encoding):
+        described = "/".join(str(value) for value in encoding.values() if value)
+        raise UserError(f"{target}: {described} can be read but not written; name a .wav or .flac with -o")
+    return encoding
+
+
+class _naming:
+    """Context manager: errors of the sound library name the file and stay on one line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, (soundfile.SoundFileError, TypeError, ValueError)) and not isinstance(
+            error, UserError
+        ):
+            reason = getattr(error, "error_string", str(error))
+            raise UserError(f"{self.path}: {reason.strip().rstrip('.')}; expected a sound file") from None

@@ -1,0 +1,119 @@
+"""How fast a network enhances a live signal on one core of this machine, and where the time goes.
+
+    python -m tools.speed runs/demo_SI-SNR/best.pt
+    python -m tools.speed paper  # the full network with random weights; they do not matter for speed
+
+Real-time factor: seconds of processor time for a second of audio; below 1 is fast enough to run live.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from torch import nn
+
+from config import Config
+from models import build_model, load_model
+from models.streaming import StreamingEnhancer
+from tools.cli import parse_arguments, run_command
+from tools.onnx_graphs import export_step, open_graph
+
+HOP, RATE = 100, 16000
+HOPS_OF_20_MS = (3, 3, 3, 3, 4)  # 20 ms are 3.2 hops
+REPETITIONS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    checkpoint: tyro.conf.Positional[str]
+    """A checkpoint, or paper for the full network."""
+    seconds: float = 2.0
+    """Audio in each of the repetitions, of which the median counts."""
+
+
+def measure_speed(arguments: Arguments) -> None:
+    torch.set_num_threads(1)
+    name = arguments.checkpoint
+    model = build_model(Config()).eval() if name == "paper" else load_model(name)
+    enhancer = StreamingEnhancer(model)
+    runs = {"PyTorch": lambda hops: enhancer.push(torch.randn(hops * HOP))}
+    with tempfile.TemporaryDirectory() as folder:
+        for label, int8 in (("ONNX", False), ("ONNX int8", True)):
+            export_step(model, Path(folder) / "step.onnx", int8)
+            runs[label] = onnx_stream(Path(folder) / "step.onnx")
+    print("| real-time factor | hop by hop (6.25 ms) | blocks of 20 ms |\n|---|---|---|")
+    for label, run in runs.items():
+        factors = [real_time_factor(run, pattern, arguments.seconds) for pattern in ((1,), HOPS_OF_20_MS)]
+        print(f"| {label} | {factors[0]:.3f} | {factors[1]:.3f} |")
+    shares = ", ".join(f"{part} {share:.0%}" for part, share in time_shares(enhancer, arguments.seconds).items())
+    print(f"\nPyTorch, hop by hop: {shares}")
+
+
+def onnx_stream(path: Path) -> Callable[[int], None]:
+    """A function that feeds so many hops of noise to the graph and keeps its state."""
+    session = open_graph(path, threads=1)
+    shapes = {value.name: value.shape for value in session.get_inputs()}
+    names = [value.name.replace("next_", "state_") for value in session.get_outputs()[1:]]
+    state = {name: np.zeros(shapes[name], np.float32) for name in names}
+
+    def feed(hops: int) -> None:
+        noisy = np.random.default_rng(0).standard_normal((1, hops * HOP), np.float32)
+        inputs = {"noisy": noisy, "present": np.ones(hops, np.float32), **state}
+        state.update(zip(names, session.run(None, inputs)[1:], strict=True))
+
+    return feed
+
+
+def real_time_factor(feed: Callable[[int], object], pattern: tuple[int, ...], seconds: float) -> float:
+    """Median over the repetitions; `pattern` is the hops of one call after the other."""
+    rounds = max(1, round(seconds * RATE / HOP / sum(pattern)))
+    factors = []
+    for _ in range(REPETITIONS + 1):
+        start = time.process_time()
+        for hops in pattern * rounds:
+            feed(hops)
+        factors.append((time.process_time() - start) / (rounds * sum(pattern) * HOP / RATE))
+    return statistics.median(factors[1:])  # the first one warms up
+
+
+def time_shares(enhancer: StreamingEnhancer, seconds: float) -> dict[str, float]:
+    """The share of the time hop by hop that each part of the network takes."""
+    step = enhancer.step
+    parts = {"encoder": step.encoder, "recurrence": [step.recurrence], "decoder": step.decoder}
+    took = dict.fromkeys(parts, 0.0)
+
+    def watch(part: str, layer: nn.Module) -> Iterator[torch.utils.hooks.RemovableHandle]:
+        started = []
+        yield layer.register_forward_pre_hook(lambda *_: started.append(time.process_time()))
+
+        def stop(*_: object) -> None:
+            took[part] += time.process_time() - started.pop()
+
+        yield layer.register_forward_hook(stop)
+
+    handles = [handle for part, layers in parts.items() for layer in layers for handle in watch(part, layer)]
+    start = time.process_time()
+    for _ in range(round(seconds * RATE / HOP)):
+        enhancer.push(torch.randn(HOP))
+    total = time.process_time() - start
+    for handle in handles:
+        handle.remove()
+    shares = {part: seconds / total for part, seconds in took.items()}
+    return shares | {"transforms, mask, state": 1 - sum(shares.values())}
+
+
+def main() -> None:
+    measure_speed(parse_arguments(Arguments, __doc__))
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
