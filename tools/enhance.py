@@ -25,7 +25,7 @@ from tools.device import find_device
 from tools.live import LIVE_BLOCK_SECONDS, enhance_microphone, enhance_pipe
 from tools.recordings import SUFFIXES, enhance_recording, inspect
 
-FILE_BLOCK_SECONDS = 2.0
+FILE_BLOCK_SECONDS = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
