@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from config import Config
 
@@ -12,15 +14,19 @@ from .packed import DataError, PackedDataset
 __all__ = ["DataError", "PackedDataset", "build_loader", "shuffle_for_epoch"]
 
 
-def build_loader(config: Config, split: str, device: torch.device | str = "cpu") -> DataLoader:
+def build_loader(
+    config: Config, split: str, device: torch.device | str = "cpu", items: Sequence[int] | None = None
+) -> DataLoader:
     """Batches (noisy [B, samples], clean [B, samples], item numbers [B]) of a split: train, valid or test.
 
-    Training items are shuffled (see shuffle_for_epoch), the others come in order. Raises DataError.
+    Training items are shuffled (see shuffle_for_epoch), the others come in order. `items` are the numbers of
+    those wanted, all by default. Raises DataError.
     """
     on_gpu = torch.device(device).type == "cuda"
     workers = config.workers if config.workers >= 0 else 4 * on_gpu
+    dataset = PackedDataset(config.data, split, config.sample_rate)
     return DataLoader(
-        PackedDataset(config.data, split, config.sample_rate),
+        dataset if items is None else Subset(dataset, items),
         batch_size=config.batch_size,
         shuffle=split == "train",
         generator=torch.Generator(),

@@ -15,7 +15,7 @@ from tools.files import replacing
 from tools.tables import write_csv
 
 # Settings that do not change what a run computes, or only how long it goes on.
-FREE_TO_CHANGE = {"name", "epochs", "device", "workers", "valid_scores", "samples"}
+FREE_TO_CHANGE = {"name", "epochs", "device", "workers", "valid_scores", "samples", "show"}
 
 
 def open_run(config: Config) -> dict[str, Any] | None:
