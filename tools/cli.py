@@ -9,7 +9,7 @@ import io
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import tyro
 
@@ -17,6 +17,8 @@ from config import PRESETS, Config, ConfigError
 from dataloader import DataError
 from losses import LossError, known_losses
 from models import ModelError
+
+Settings = TypeVar("Settings")
 
 
 class UserError(ValueError):
@@ -42,22 +44,25 @@ def parse_config(description: str, args: Sequence[str] | None = None, saved: Con
     args = sys.argv[1:] if args is None else args
     start = saved or Config(**PRESETS[_find_preset(args)])
     description = f"{description}\n\nLosses: {', '.join(known_losses())}."
+    markers = (tyro.conf.FlagConversionOff,)
+    return parse_arguments(_Arguments, description, args, default=_Arguments(start), config=markers).config
+
+
+def parse_arguments(
+    kind: type[Settings], description: str | None, args: Sequence[str] | None = None, **options: Any
+) -> Settings:
+    """A dataclass of settings from the command line; options are `tyro.cli`'s.
+
+    Raises UserError, one line, for arguments that cannot be used.
+    """
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):
-            arguments = tyro.cli(
-                _Arguments,
-                description=description,
-                args=args,
-                default=_Arguments(start),
-                use_underscores=True,
-                config=(tyro.conf.FlagConversionOff,),
-            )
+            return tyro.cli(kind, description=description, args=args, use_underscores=True, **options)
     except SystemExit as stop:
         if stop.code == 0:  # --help
             raise
         raise UserError(_one_line(messages.getvalue())) from None
-    return arguments.config
 
 
 def run_command(main: Callable[[], None]) -> None:
@@ -88,10 +93,14 @@ def _find_preset(args: Sequence[str]) -> str:
 
 
 def _one_line(box: str) -> str:
-    """Tyro's boxed message as one line: its text, the arguments that it suggests, the way to the help."""
-    rows = [row.strip("│ \n") for row in box.splitlines() if row.startswith("│")]
-    rules = [number for number, row in enumerate(rows) if row.startswith("─")] or [len(rows)]
-    message = " ".join(rows[: rules[0]]).removeprefix("Error parsing config: ") or box.strip()
+    """Tyro's boxed message as one line: its text, the arguments that it suggests, the way to the help.
+
+    Where the terminal has no UTF-8, the box is drawn with hyphens and has a rule under its title.
+    """
+    rows = [row for line in box.splitlines() if (row := line.strip("│ "))]
+    del rows[: 2 if len(rows) > 1 and not set(rows[1]) - set("-") else 1]
+    rules = [number for number, row in enumerate(rows) if not set(row) - set("─-")] or [len(rows)]
+    message = re.sub(r"^Error parsing \w+: ", "", " ".join(rows[: rules[0]])) or box.strip()
     likely = re.findall(r"--\w+", " ".join(row.split(" ")[0] for row in rows[rules[0] :]))
     hint = f" (did you mean {' or '.join(dict.fromkeys(likely))}?)" if likely and "nrecognized" in message else ""
     return f"{message}{hint}; --help explains every setting"
