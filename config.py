@@ -79,6 +79,8 @@ class Config:
     # -- The test --
     samples: int = 3
     """Utterances of each noise type and dB that test.py saves as WAV files; 0 for none."""
+    show: tuple[int, ...] = (0,)
+    """Utterances that test.py draws spectrograms of, at the lowest, middle and highest dB; 0 is the first."""
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
@@ -100,6 +102,7 @@ class Config:
             self.coupling,
             "paper, or one positive number for each term of the loss",
         )
+        _expect(all(number >= 0 for number in self.show), "show", self.show, "numbers of 0 or more")
         _expect(_is_device(self.device), "device", self.device, "auto, cpu, cuda or cuda:<number>")
         _expect(self.data.strip() != "", "data", self.data, "a folder")
         _expect(

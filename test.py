@@ -1,15 +1,17 @@
-"""Test a trained network on the noise × dB grid: tables of PESQ, STOI, ESTOI and SI-SDR, samples to listen to.
+"""Test a trained network on the noise × dB grid: tables of scores, curves, spectrograms, samples to listen to.
 
     python test.py --loss SI-SNR+LMS
 
 Takes the run's best checkpoint and settings from runs/<name>/; writes runs/<name>/test/ and samples/<name>/.
+The same command goes on where an interrupted one stopped.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,79 +23,130 @@ from tqdm import tqdm
 from config import Config
 from dataloader import PackedDataset, build_loader
 from models import load_model, read_checkpoint
-from tools.audio import write_wav
+from tools.audio import sample_path, write_wav
 from tools.cli import UserError, parse_config, run_command
 from tools.device import find_device
-from tools.files import replacing
+from tools.figures import save_figure, score_curves, spectrogram_figure
+from tools.files import fingerprint, write_text
+from tools.journal import Journal
 from tools.run_folder import read_config
-from tools.scores import SCORES, ScorePool, Scores
-from tools.tables import average_gain, score_table, write_csv
+from tools.scores import SCORES, ScorePool, Scores, scores_key
+from tools.tables import SIGNALS, average_gain, latex_table, score_table, write_csv
 
 # What may differ from the training: the rest made the network what it is.
-FREE_TO_CHANGE = {"name", "data", "device", "workers", "batch_size", "valid_scores", "samples"}
+FREE_TO_CHANGE = {"name", "data", "device", "workers", "batch_size", "valid_scores", "samples", "show"}
 
 
 def test(config: Config) -> None:
-    """Scores the run's best checkpoint on config.data's test grid and writes tables and samples."""
+    """Scores the run's best checkpoint on config.data's test grid and writes tables, figures and samples."""
     device = find_device(config.device)
     best = config.run_dir / "best.pt"
     model = load_model(best, device)
-    loader = build_loader(config, "test", device)
-    grid: PackedDataset = loader.dataset
-    samples = Path("samples") / config.run_name
+    grid = PackedDataset(config.data, "test", config.sample_rate)
+    drawn = choose_drawn(grid, config.show)
+    kept = {n for n in range(len(grid)) if grid.place(n)[2] < config.samples}
+    samples, folder = Path("samples") / config.run_name, config.run_dir / "test"
     shutil.rmtree(samples, ignore_errors=True)
 
+    # Scores outlive an interruption, and those of noisy speech serve every run that is tested on the same data.
+    key = {"data": fingerprint(grid.path)} | scores_key()
+    journals = {
+        "noisy": Journal(Path(config.data) / "noisy_scores.jsonl", key),
+        "enhanced": Journal(folder / "enhanced_scores.jsonl", key | {"checkpoint": fingerprint(best)}),
+    }
+    jobs = dict.fromkeys((n, s) for n in range(len(grid)) for s in SIGNALS if n not in journals[s].results)
+    to_enhance = sorted({n for n, _ in jobs} | kept | set(drawn))
+    loader = build_loader(config, "test", device, to_enhance)
+
     def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for number, noisy, clean, enhanced in enhance(model, loader, device):
-            noise, snr, utterance = grid.place(number)
-            if utterance < config.samples:
-                for name, waveform in (("noisy", noisy), ("enhanced", enhanced), ("clean", clean)):
-                    path = samples / noise / f"{snr:g}dB" / f"{utterance:03d}_{name}.wav"
-                    write_wav(path, waveform, config.sample_rate)
-            yield clean, noisy
-            yield clean, enhanced
+        for number, waveforms in enhance(model, loader, device):
+            if number in kept:
+                save_samples(samples, grid.place(number), waveforms, config.sample_rate)
+            if number in drawn:
+                drawn[number] = waveforms
+            yield from ((waveforms["clean"], waveforms[s]) for s in SIGNALS if (number, s) in jobs)
 
     with ScorePool() as pool:
-        scores = list(tqdm(pool.map(pairs()), "scores", 2 * len(grid), leave=False, disable=None))
-    rows = [score_row(grid, number, s) for number, s in enumerate(scores)]
+        results = tqdm(pool.map(pairs()), "scores", len(jobs), leave=False, disable=None)
+        for (number, signal), scores in zip(jobs, results, strict=True):
+            journals[signal].add(number, dataclasses.asdict(scores))
+    rows = [
+        score_row(grid, number, signal, Scores(**journals[signal].results[number]))
+        for number in range(len(grid))
+        for signal in SIGNALS
+    ]
 
     epoch = read_checkpoint(best)["epoch"]
     head = (
         f"# {config.run_name}\n\n{config.data}, best checkpoint (epoch {epoch}), {grid.grid[2]} utterances a cell."
     )
-    report = "\n\n".join([head, *(score_table(rows, name).strip() for name in SCORES), *failures(rows)]) + "\n"
-    folder = config.run_dir / "test"
+    tables = [score_table(rows, name).strip() for name in SCORES]
+    report = "\n\n".join([head, *tables, gain_and_polarity(rows), *failures(rows)]) + "\n"
     write_csv(folder / "scores.csv", rows)
-    with replacing(folder / "tables.md") as temporary:
-        temporary.write_text(report, encoding="utf-8")
+    write_text(folder / "tables.md", report)
+    write_text(folder / "tables.tex", "\n".join(latex_table(rows, name) for name in SCORES))
+    save_figure(score_curves(rows, SCORES), folder, "curves")
+    if drawn:
+        titles = ("{}, {:g} dB, utterance {}".format(*grid.place(number)) for number in drawn)
+        save_figure(spectrogram_figure(dict(zip(titles, drawn.values(), strict=True))), folder, "spectrograms")
     print(report)
     print(
         ", ".join(f"{name} {average_gain(rows, name):+.3f}" for name in SCORES), "(enhanced over noisy, average)"
     )
-    print(f"Scores and tables are in {folder}, samples in {samples}")
+    print(f"Scores, tables and figures are in {folder}, samples in {samples}")
+
+
+def choose_drawn(grid: PackedDataset, utterances: Sequence[int]) -> dict[int, dict]:
+    """Item numbers, in order, of the utterances at the lowest, middle and highest dB of each noise type."""
+    noises, snrs, count = grid.grid
+    beyond = [utterance for utterance in utterances if utterance >= count]
+    if beyond:
+        raise UserError(f"show: found {beyond[0]}, but {grid.path} has {count} utterances, 0 to {count - 1}")
+    by_level = sorted(range(snrs), key=grid.description.snr_db.__getitem__)
+    levels = dict.fromkeys((by_level[0], by_level[snrs // 2], by_level[-1]))
+    return {
+        (noise * snrs + level) * count + utterance: {}
+        for noise in range(noises)
+        for level in levels
+        for utterance in dict.fromkeys(utterances)
+    }
 
 
 def enhance(
     model: nn.Module, loader: DataLoader, device: torch.device
-) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-    """Item number, noisy, clean and enhanced waveform [samples] of every item of the loader, in order."""
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Item number and clean, noisy and enhanced waveform [samples] of every item of the loader, in order."""
     with torch.inference_mode():
         for noisy, clean, numbers in loader:
             estimate = model(noisy.to(device)).cpu()  # [B, samples]
-            yield from zip(numbers.tolist(), noisy.numpy(), clean.numpy(), estimate.numpy(), strict=True)
+            for number, *waveforms in zip(numbers.tolist(), clean, noisy, estimate, strict=True):
+                yield number, {n: w.numpy() for n, w in zip(("clean", *SIGNALS), waveforms, strict=True)}
 
 
-def score_row(grid: PackedDataset, number: int, scores: Scores) -> dict:
-    """The row of scores.csv for the number-th scored signal: noisy and enhanced of each item in turn."""
-    noise, snr, utterance = grid.place(number // 2)
-    place = {
-        "noise_type": noise,
-        "snr_db": snr,
-        "utterance": utterance,
-        "signal": ("noisy", "enhanced")[number % 2],
-    }
+def save_samples(folder: Path, place: tuple[str, float, int], waveforms: dict, sample_rate: int) -> None:
+    """<noise type>/<dB>dB/<utterance>_{noisy,enhanced,clean}.wav"""
+    for name, waveform in waveforms.items():
+        write_wav(sample_path(folder, place, name), waveform, sample_rate)
+
+
+def score_row(grid: PackedDataset, number: int, signal: str, scores: Scores) -> dict:
+    """The row of scores.csv for a signal of the number-th item."""
+    place = dict(zip(("noise_type", "snr_db", "utterance"), grid.place(number), strict=True))
     missing = "; ".join(f"{name}: {reason}" for name, reason in scores.failed.items())
-    return place | scores.values | {"missing": missing}
+    return place | {"signal": signal} | scores.values | {"missing": missing}
+
+
+def gain_and_polarity(rows: list[dict]) -> str:
+    """A paragraph on what SI-SNR cannot see: the gain of the speech in the estimate, and its polarity."""
+    enhanced = [row for row in rows if row["signal"] == "enhanced" and not math.isnan(row["gain_db"])]
+    if not enhanced:
+        return "The gain of the speech could not be measured in any utterance."
+    gains = [row["gain_db"] for row in enhanced]
+    inverted = sum(row["polarity"] < 0 for row in enhanced)
+    return (
+        f"The speech in the enhanced signal has a gain of {sum(gains) / len(gains):+.1f} dB on average "
+        f"({min(gains):+.1f} to {max(gains):+.1f}) and is inverted in {inverted} of {len(gains)} utterances."
+    )
 
 
 def failures(rows: list[dict]) -> list[str]:

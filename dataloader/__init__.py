@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from config import Config
 
@@ -14,11 +16,13 @@ from .packed import PackedDataset
 __all__ = ["DataError", "OnTheFlyDataset", "PackedDataset", "build_loader", "shuffle_for_epoch"]
 
 
-def build_loader(config: Config, split: str, device: torch.device | str = "cpu") -> DataLoader:
+def build_loader(
+    config: Config, split: str, device: torch.device | str = "cpu", items: Sequence[int] | None = None
+) -> DataLoader:
     """Batches (noisy [B, samples], clean [B, samples], item numbers [B]) of a split: train, valid or test.
 
     Training items are shuffled, and mixed anew in a set made for that (see shuffle_for_epoch); the others come in
-    order. Raises DataError.
+    order. `items` are the numbers of those wanted, all by default. Raises DataError.
     """
     on_gpu = torch.device(device).type == "cuda"
     workers = config.workers if config.workers >= 0 else 4 * on_gpu
@@ -27,7 +31,7 @@ def build_loader(config: Config, split: str, device: torch.device | str = "cpu")
     else:
         dataset = PackedDataset(config.data, split, config.sample_rate)
     return DataLoader(
-        dataset,
+        dataset if items is None else Subset(dataset, items),
         batch_size=config.batch_size,
         shuffle=split == "train",
         generator=torch.Generator(),

@@ -92,6 +92,13 @@ def test_train_then_test_gives_tables_scores_and_samples(workplace, capsys):
         assert (
             f"### {title}\n\n| seen | -10 dB | -5 dB | 0 dB | 5 dB | 10 dB | 15 dB | 20 dB | average |" in report
         )
+    assert "is inverted in 0 of 14 utterances" in report
+    assert {path.name for path in (run_dir / "test").iterdir()} == {
+        "scores.csv",
+        "enhanced_scores.jsonl",
+        *(f"tables.{kind}" for kind in ("md", "tex")),
+        *(f"{figure}.{kind}" for figure in ("curves", "spectrograms") for kind in ("png", "pdf")),
+    }
     with (run_dir / "test" / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 7 * 1 * 2
@@ -121,6 +128,39 @@ def test_a_resumed_run_equals_an_uninterrupted_one(workplace, capsys):
     capsys.readouterr()
     assert run(train, *options, "--name", "parts", "--epochs", "3") == 0
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_interrupted_scoring_goes_on_and_noisy_scores_are_kept_beside_the_data(workplace, monkeypatch):
+    assert run(train, *TINY, "--name", "a", "--epochs", "1", "--valid_scores", "0") == 0
+    enhanced, scored = test.enhance, []
+
+    def count(model, loader, device):
+        for number, waveforms in enhanced(model, loader, device):
+            if len(scored) == 8 and stop:
+                raise KeyboardInterrupt
+            scored.append(number)
+            yield number, waveforms
+
+    monkeypatch.setattr(test, "enhance", count)
+    few = ("--name", "a", "--samples", "0", "--show")
+    stop = True
+    assert run(test, *few) == 130
+    stop = False
+    done = len(Path("runs/a/test/enhanced_scores.jsonl").read_text().splitlines()) - 1
+    assert 0 < done <= 8
+    scored.clear()
+    assert run(test, *few) == 0
+    assert scored == list(range(done, 14))
+    first = Path("runs/a/test/scores.csv").read_text()
+    scored.clear()
+    assert run(test, *few) == 0
+    assert scored == []
+    assert Path("runs/a/test/scores.csv").read_text() == first
+
+    damage("data/demo/test.npy", lambda grid: np.roll(grid, 1, axis=0))
+    assert run(test, *few) == 0
+    assert scored == list(range(14))
+    assert Path("runs/a/test/scores.csv").read_text() != first
 
 
 def test_best_is_the_epoch_with_the_lowest_validation_loss(workplace):
@@ -193,6 +233,7 @@ BAD_TEST = {
     "no checkpoint": (lambda: Path("runs/a/best.pt").unlink(), [], "runs/a/best.pt: no such checkpoint"),
     "damaged": (lambda: Path("runs/a/best.pt").write_bytes(b"x"), [], "runs/a/best.pt: not a readable checkpoint"),
     "other network": (lambda: None, ["--mask", "C"], "mask: found C, but runs/a was trained with E"),
+    "no utterance": (lambda: None, ["--show", "7"], "show: found 7, but data/demo/test.npy has 1 utterances"),
     "no test file": (lambda: Path("data/demo/test.npy").unlink(), [], "data/demo/test.npy: no such file"),
 }
 

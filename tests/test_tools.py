@@ -1,4 +1,4 @@
-"""tools/: scores that mean what they say, tables that add up, files that are whole."""
+"""tools/: tables that add up, files that are whole, scoring that goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -10,72 +10,13 @@ import torch
 from scipy.io import wavfile
 
 from config import Config
-from losses import TERMS
 from tools.audio import write_wav
 from tools.cli import UserError
 from tools.device import find_device
-from tools.files import replacing
+from tools.files import fingerprint, replacing
+from tools.journal import Journal
 from tools.run_folder import open_run, read_config, save_checkpoint
-from tools.scores import SCORES, ScorePool, score
-from tools.tables import average_gain, score_table, write_csv
-
-
-def speech_like(seed=0, samples=32000):
-    """A buzz with speech's rhythm and slope, [samples] float32, that PESQ takes for an utterance."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(samples) / 16000
-    buzz = sum(np.sin(2 * np.pi * 120 * k * time + rng.uniform(0, 6)) / k for k in range(1, 40))
-    return (0.05 * buzz * (1 + np.sin(2 * np.pi * 3 * time))).astype(np.float32)
-
-
-def noise(seed=1, samples=32000):
-    return np.random.default_rng(seed).standard_normal(samples).astype(np.float32)
-
-
-def test_scores_of_speech_itself_are_the_best_there_are():
-    clean = speech_like()
-    values = score(clean, clean + 1e-6 * noise()).values
-    assert values["pesq"] > 4.6
-    assert values["stoi"] > 0.999
-    assert values["estoi"] > 0.999
-    assert values["si_sdr"] > 90
-
-
-def test_scores_fall_with_the_noise():
-    clean = speech_like()
-    results = [score(clean, clean + level * noise()).values for level in (0.001, 0.01, 0.1)]
-    for name in SCORES:
-        assert results[0][name] > results[1][name] > results[2][name]
-
-
-def test_si_sdr_agrees_with_the_loss_of_that_name():
-    clean, noisy = speech_like(), speech_like() + 0.05 * noise() + 0.01
-    loss = TERMS["SI-SDR"]()(torch.from_numpy(noisy)[None].double(), torch.from_numpy(clean)[None].double())
-    assert score(clean, noisy, ("si_sdr",)).values["si_sdr"] == pytest.approx(-loss.item(), abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("clean", "signal", "reason"),
-    [
-        (np.zeros(32000, np.float32), noise(), "silent reference"),
-        (speech_like(), np.zeros(32000, np.float32), "silent signal"),
-        (speech_like(samples=100), noise(samples=100), ""),
-    ],
-)
-def test_what_cannot_be_scored_is_named_and_not_averaged(clean, signal, reason):
-    result = score(clean, signal, ("pesq", "stoi", "estoi"))
-    assert set(result.failed) == {"pesq", "stoi", "estoi"}
-    assert all(np.isnan(value) for value in result.values.values())
-    assert all(why and reason in why and "\n" not in why for why in result.failed.values())
-
-
-def test_a_pool_gives_the_same_scores_in_order():
-    clean = speech_like()
-    pairs = [(clean, clean + level * noise()) for level in np.linspace(0.01, 0.1, 12)]
-    with ScorePool(2) as pool:
-        results = list(pool.map(iter(pairs), ("stoi", "si_sdr")))
-    for (reference, signal), result in zip(pairs, results, strict=True):
-        assert result == score(reference, signal, ("stoi", "si_sdr"))
+from tools.tables import average_gain, latex_table, score_table, write_csv
 
 
 def rows_of(scores):
@@ -95,6 +36,45 @@ def test_a_table_holds_the_averages_with_the_better_one_bold():
     assert "| noisy | 1.50 | **3.00** | **2.25** |" in table
     assert "| enhanced | **2.50** | 1.50 | 2.00 |" in table
     assert average_gain(rows, "pesq") == pytest.approx(-0.25)
+
+
+def test_a_latex_table_holds_the_same_and_escapes_names():
+    rows = rows_of([("seen_1", -5.0, [1.0, 2.0], [2.0, 3.0])])
+    table = latex_table(
+        [row | {"signal": row["signal"].replace("enhanced", "50%")} for row in rows], "pesq", ("noisy", "50%")
+    )
+    assert "seen\\_1 & noisy & 1.50 & 1.50 \\\\" in table
+    assert "& 50\\% & \\textbf{2.50} & \\textbf{2.50} \\\\" in table
+    assert "$-$5 dB & average" in table
+
+
+def test_a_journal_goes_on_where_a_killed_process_stopped(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    first = Journal(path, {"data": "a"})
+    first.add(0, {"pesq": 1.5})
+    first.add(1, {"pesq": float("nan")})
+    with path.open("a") as file:
+        file.write('[2, {"pes')
+    second = Journal(path, {"data": "a"})
+    assert list(second.results) == [0, 1]
+    assert second.results[0] == {"pesq": 1.5}
+    second.add(2, {"pesq": 2.0})
+    assert list(Journal(path, {"data": "a"}).results) == [0, 1, 2]
+    assert Journal(path, {"data": "b"}).results == {}
+
+
+def test_a_journal_that_cannot_be_written_still_works(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    journal = Journal(tmp_path / "file" / "journal.jsonl", {})
+    journal.add(0, 1)
+    assert journal.results == {0: 1}
+
+
+def test_a_fingerprint_changes_with_one_byte(tmp_path):
+    for name, content in (("a", b"speech"), ("b", b"speech"), ("c", b"speecH")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c = (fingerprint(tmp_path / name) for name in "abc")
+    assert a == b != c
 
 
 def test_an_utterance_without_a_score_is_left_out_of_both_rows_and_counted():

@@ -44,10 +44,8 @@ def parse_config(description: str, args: Sequence[str] | None = None, saved: Con
     args = sys.argv[1:] if args is None else args
     start = saved or Config(**PRESETS[_find_preset(args)])
     description = f"{description}\n\nLosses: {', '.join(known_losses())}."
-    parsed = parse_arguments(
-        _Arguments, description, args, default=_Arguments(start), config=(tyro.conf.FlagConversionOff,)
-    )
-    return parsed.config
+    markers = (tyro.conf.FlagConversionOff,)
+    return parse_arguments(_Arguments, description, args, default=_Arguments(start), config=markers).config
 
 
 def parse_arguments(

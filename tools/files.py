@@ -1,8 +1,9 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and what tells them apart."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,3 +28,18 @@ def refuse_existing(path: str | Path, overwrite: bool) -> None:
     """UserError if the file exists and may not be replaced."""
     if Path(path).exists() and not overwrite:
         raise UserError(f"{path}: exists already; add --overwrite to replace it, or name another file")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """A text file that is whole or not there."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def fingerprint(path: str | Path) -> str:
+    """Digest of a file's content: equal for equal files, wherever they lie."""
+    digest = hashlib.blake2b(digest_size=16)
+    with Path(path).open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tools.files import replacing
 from tools.tables import write_csv
 
 # Settings that do not change what a run computes, or only how long it goes on.
-FREE_TO_CHANGE = {"name", "epochs", "device", "workers", "valid_scores", "samples"}
+FREE_TO_CHANGE = {"name", "epochs", "device", "workers", "valid_scores", "samples", "show"}
 
 
 def open_run(config: Config) -> dict[str, Any] | None:
@@ -49,6 +50,17 @@ def read_config(run_dir: Path) -> Config:
         return Config.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (ConfigError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not a run's config ({error})") from None
+
+
+def is_trained(config: Config) -> bool:
+    """Whether the run's folder holds this very experiment, trained to its last epoch."""
+    path = config.run_dir / "history.csv"
+    if not path.is_file():
+        return False
+    saved, wanted = read_config(config.run_dir).to_dict(), config.to_dict()
+    same = all(wanted[key] == saved[key] for key in wanted if key not in FREE_TO_CHANGE)
+    with path.open(newline="", encoding="utf-8") as file:
+        return same and sum(1 for _ in csv.DictReader(file)) >= config.epochs
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from pesq import PesqError, pesq
 from pystoi import stoi
 
+from tools.composite import composite, log_likelihood_ratio, segmental_snr, weighted_spectral_slope
 from tools.processes import ProcessPool
 
 SAMPLE_RATE = 16000  # Hz
@@ -23,56 +27,127 @@ class Scores:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def pesq_wideband(clean: np.ndarray, signal: np.ndarray) -> float:
-    """Wide-band PESQ (ITU-T P.862.2), MOS-LQO from 1.04 to 4.64."""
-    try:
-        return float(pesq(SAMPLE_RATE, clean, signal, "wb"))
-    except PesqError as error:
-        reason = error.args[0] if error.args else type(error).__name__
-        raise ValueError(reason.decode() if isinstance(reason, bytes) else str(reason)) from None
+class Pair:
+    """Clean speech and a signal to be scored against it, [samples] at 16 kHz.
 
+    What several scores share is computed once.
+    """
 
-def stoi_score(clean: np.ndarray, signal: np.ndarray, extended: bool = False) -> float:
-    """Short-time objective intelligibility, up to 1 (Taal et al. 2011; extended: Jensen & Taal 2016)."""
-    with warnings.catch_warnings():
-        # pystoi warns and returns 1e-5 where too little of the reference is speech; that is no score.
-        warnings.simplefilter("error", RuntimeWarning)
+    def __init__(self, clean: np.ndarray, signal: np.ndarray) -> None:
+        self.clean, self.signal = clean, signal
+
+    @functools.cached_property
+    def pesq(self) -> float:
+        """Wide-band PESQ (ITU-T P.862.2), MOS-LQO from 1.04 to 4.64."""
+        return self._pesq("wb")
+
+    @property
+    def pesq_nb(self) -> float:
+        """Narrow-band PESQ (ITU-T P.862 and P.862.1), MOS-LQO from 1.02 to 4.55."""
+        return self._pesq("nb")
+
+    @property
+    def stoi(self) -> float:
+        """Short-time objective intelligibility, up to 1 (Taal et al. 2011)."""
+        return self._stoi(extended=False)
+
+    @property
+    def estoi(self) -> float:
+        """Extended STOI (Jensen & Taal 2016)."""
+        return self._stoi(extended=True)
+
+    @property
+    def si_sdr(self) -> float:
+        """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019)."""
+        clean, signal = self._doubles
+        target = clean * self._speech_factor
+        distortion = signal - target
+        return 10 * np.log10(target @ target / (distortion @ distortion))
+
+    @functools.cached_property
+    def ssnr(self) -> float:
+        """Segmental SNR in dB, from -10 to 35."""
+        return segmental_snr(self.clean, self.signal)
+
+    @property
+    def csig(self) -> float:
+        """Hu & Loizou's prediction of the mean opinion on the speech, 1 to 5."""
+        return self._composite["csig"]
+
+    @property
+    def cbak(self) -> float:
+        """Hu & Loizou's prediction of the mean opinion on the background, 1 to 5."""
+        return self._composite["cbak"]
+
+    @property
+    def covl(self) -> float:
+        """Hu & Loizou's prediction of the mean opinion on the whole, 1 to 5."""
+        return self._composite["covl"]
+
+    @property
+    def gain_db(self) -> float:
+        """Gain in dB of the clean speech in the signal: of <signal, clean> / <clean, clean>."""
+        return 20 * np.log10(abs(self._speech_factor))
+
+    @property
+    def polarity(self) -> float:
+        """1 if the clean speech is in the signal as it is, -1 if it is inverted."""
+        return np.sign(self._speech_factor)
+
+    @functools.cached_property
+    def _doubles(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.clean.astype(np.float64), self.signal.astype(np.float64)
+
+    @functools.cached_property
+    def _speech_factor(self) -> float:
+        clean, signal = self._doubles
+        return (signal @ clean) / (clean @ clean)
+
+    @functools.cached_property
+    def _composite(self) -> dict[str, float]:
+        llr = log_likelihood_ratio(self.clean, self.signal)
+        return composite(self.pesq, llr, weighted_spectral_slope(self.clean, self.signal), self.ssnr)
+
+    def _pesq(self, band: str) -> float:
         try:
-            return float(stoi(clean, signal, SAMPLE_RATE, extended=extended))
-        except RuntimeWarning:
-            raise ValueError("too little speech in the reference") from None
+            return pesq(SAMPLE_RATE, self.clean, self.signal, band)
+        except PesqError as error:
+            reason = error.args[0] if error.args else type(error).__name__
+            raise ValueError(reason.decode() if isinstance(reason, bytes) else str(reason)) from None
+
+    def _stoi(self, extended: bool) -> float:
+        with warnings.catch_warnings():
+            # pystoi warns and returns 1e-5 where too little of the reference is speech; that is no score.
+            warnings.simplefilter("error", RuntimeWarning)
+            try:
+                return stoi(self.clean, self.signal, SAMPLE_RATE, extended=extended)
+            except RuntimeWarning:
+                raise ValueError("too little speech in the reference") from None
 
 
-def estoi_score(clean: np.ndarray, signal: np.ndarray) -> float:
-    """Extended STOI."""
-    return stoi_score(clean, signal, extended=True)
+# Higher is better in all of these.
+SCORES = ("pesq", "pesq_nb", "stoi", "estoi", "si_sdr", "ssnr", "csig", "cbak", "covl")
+# What SI-SNR and SI-SDR cannot see.
+CHECKS = ("gain_db", "polarity")
 
 
-def si_sdr(clean: np.ndarray, signal: np.ndarray) -> float:
-    """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019)."""
-    clean, signal = clean.astype(np.float64), signal.astype(np.float64)
-    target = clean * (signal @ clean / (clean @ clean))
-    distortion = signal - target
-    return float(10 * np.log10(target @ target / (distortion @ distortion)))
+def scores_key() -> dict[str, Any]:
+    """What kept scores depend on besides the audio; where it has changed, they are computed anew."""
+    packages = {name: importlib.metadata.version(name) for name in ("pesq", "pystoi")}
+    return {"scores": [*SCORES, *CHECKS], "packages": packages}
 
 
-SCORES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "pesq": pesq_wideband,
-    "stoi": stoi_score,
-    "estoi": estoi_score,
-    "si_sdr": si_sdr,
-}
-
-
-def score(clean: np.ndarray, signal: np.ndarray, names: tuple[str, ...] = tuple(SCORES)) -> Scores:
+def score(clean: np.ndarray, signal: np.ndarray, names: tuple[str, ...] = SCORES + CHECKS) -> Scores:
     """The named scores of `signal` against `clean`, [samples] at 16 kHz; no content makes it raise."""
     silent = "reference" if not np.any(clean) else "signal" if not np.any(signal) else None
+    pair = Pair(clean, signal)
     values, failed = {}, {}
     for name in names:
         try:
             if silent:
                 raise ValueError(f"silent {silent}")
-            values[name] = SCORES[name](clean, signal)
+            with np.errstate(divide="ignore"):  # an infinite score is reported below
+                values[name] = float(getattr(pair, name))
             if not np.isfinite(values[name]):
                 raise ValueError(f"result is {values[name]}")
         except (ValueError, FloatingPointError, ZeroDivisionError) as error:
@@ -84,7 +159,7 @@ class ScorePool(ProcessPool):
     """Processes that score; use as a context manager."""
 
     def map(
-        self, pairs: Iterable[tuple[np.ndarray, np.ndarray]], names: tuple[str, ...] = tuple(SCORES)
+        self, pairs: Iterable[tuple[np.ndarray, np.ndarray]], names: tuple[str, ...] = SCORES + CHECKS
     ) -> Iterator[Scores]:
         """Scores of each (clean, signal), in order; `pairs` is read only a little ahead, so memory stays flat."""
         return self.starmap(_score, ((clean, signal, names) for clean, signal in pairs))

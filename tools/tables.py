@@ -1,10 +1,11 @@
-"""Tables of scores: rows noisy and enhanced, columns dB and their average, a block per noise type."""
+"""Tables of scores: a block per noise type, rows of signals, columns of dB and their average."""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,30 @@ from tools.files import replacing
 SIGNALS = ("noisy", "enhanced")
 TITLES = {
     "pesq": ("PESQ (wide-band)", 2),
+    "pesq_nb": ("PESQ (narrow-band)", 2),
     "stoi": ("STOI", 3),
     "estoi": ("ESTOI", 3),
     "si_sdr": ("SI-SDR (dB)", 2),
+    "ssnr": ("Segmental SNR (dB)", 2),
+    "csig": ("CSIG", 2),
+    "cbak": ("CBAK", 2),
+    "covl": ("COVL", 2),
 }  # title and decimal places
 
 Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Means of one score in one noise type: a list a signal, over dB and, last, over all utterances."""
+
+    noise_type: str
+    columns: list[str]
+    means: dict[str, list[float]]
+
+    def best(self) -> list[float]:
+        """The highest mean of each column."""
+        return [max(values) for values in zip(*self.means.values(), strict=True)]
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
@@ -32,59 +51,112 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
 
 def average_gain(rows: Iterable[Row], score: str) -> float:
     """Mean of enhanced minus noisy over the utterances for which both have the score; NaN if there is none."""
-    pairs = _pairs(rows, score)
-    return _mean([pair["enhanced"] - pair["noisy"] for pair in pairs.values()])
+    complete = complete_utterances(rows, score, SIGNALS)
+    return mean([values["enhanced"] - values["noisy"] for values in complete.values()])
 
 
-def score_table(rows: Sequence[Row], score: str) -> str:
-    """The Markdown table of one score from rows with noise_type, snr_db, utterance, signal and the score.
+def score_blocks(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNALS) -> list[Block]:
+    """Means of one score from rows with noise_type, snr_db, utterance, signal and the score.
 
-    A cell is the mean over utterances; the better of the two rows is bold. An utterance that has no score for
-    one of the two signals is left out of both, and the table says how many those are.
+    An utterance that has no score for one of the signals is left out of all.
     """
+    complete = complete_utterances(rows, score, signals)
+    blocks = []
+    for noise in dict.fromkeys(row["noise_type"] for row in rows):
+        snrs = list(dict.fromkeys(row["snr_db"] for row in rows if row["noise_type"] == noise))
+        cells = [[values for key, values in complete.items() if key[:2] == (noise, snr)] for snr in snrs]
+        cells.append([values for cell in cells for values in cell])
+        means = {signal: [mean([values[signal] for values in cell]) for cell in cells] for signal in signals}
+        blocks.append(Block(noise, [*(f"{snr:g} dB" for snr in snrs), "average"], means))
+    return blocks
+
+
+def score_table(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNALS) -> str:
+    """The Markdown table of one score, the best of each column bold, and how many utterances are left out."""
     title, places = TITLES[score]
-    pairs = _pairs(rows, score)
-    noise_types = list(dict.fromkeys(row["noise_type"] for row in rows))
-    snrs = sorted({row["snr_db"] for row in rows})
     lines = [f"### {title}", ""]
-    for noise in noise_types:
-        columns = [[pairs[key] for key in pairs if key[:2] == (noise, snr)] for snr in snrs]
-        columns.append([pair for column in columns for pair in column])  # the average
-        means = {signal: [_mean([pair[signal] for pair in c]) for c in columns] for signal in SIGNALS}
-        best = [max(values) for values in zip(*means.values(), strict=True)]
-        lines.append(f"| {noise} | " + " | ".join(f"{snr:g} dB" for snr in snrs) + " | average |")
-        lines.append("|---" * (len(columns) + 1) + "|")
-        for signal in SIGNALS:
-            cells = [_cell(m, m == b, places) for m, b in zip(means[signal], best, strict=True)]
-            lines.append(f"| {signal} | " + " | ".join(cells) + " |")
+    for block in score_blocks(rows, score, signals):
+        lines.append(f"| {_markdown(block.noise_type)} | " + " | ".join(block.columns) + " |")
+        lines.append("|---" * (len(block.columns) + 1) + "|")
+        for signal, cells in _cells(block, places, "**{}**"):
+            lines.append(f"| {_markdown(signal)} | " + " | ".join(cells) + " |")
         lines.append("")
-    utterances = len({_key(row) for row in rows})
-    if len(pairs) < utterances:
-        lines += [f"{utterances - len(pairs)} of {utterances} utterances have no {title} and are left out.", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_left_out(rows, score, signals)])
 
 
-def _pairs(rows: Iterable[Row], score: str) -> dict[tuple, dict[str, float]]:
-    """(noise type, dB, utterance) to the score of each signal, where both have one."""
-    pairs: dict[tuple, dict[str, float]] = {}
+def latex_table(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNALS) -> str:
+    """The same table as a LaTeX float that needs no package, for \\input in a paper."""
+    title, places = TITLES[score]
+    blocks = score_blocks(rows, score, signals)
+    caption = " ".join([f"{title}, mean over utterances.", *_left_out(rows, score, signals)]).strip()
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex(caption)}}}",
+        rf"\begin{{tabular}}{{ll{'r' * len(blocks[0].columns)}}}",
+        r"\hline",
+    ]
+    for block in blocks:
+        lines += [
+            " & ".join(["", "", *(column.replace("-", "$-$") for column in block.columns)]) + r" \\",
+            r"\hline",
+        ]
+        for number, (signal, cells) in enumerate(_cells(block, places, r"\textbf{{{}}}")):
+            noise = _latex(block.noise_type) if number == 0 else ""
+            cells = [cell.replace("-", "$-$") for cell in cells]
+            lines.append(" & ".join([noise, _latex(signal), *cells]) + r" \\")
+        lines.append(r"\hline")
+    return "\n".join([*lines, r"\end{tabular}", r"\end{table}", ""])
+
+
+def complete_utterances(rows: Iterable[Row], score: str, signals: Sequence[str]) -> dict[tuple, dict[str, float]]:
+    """(noise type, dB, utterance) to the score of each signal, where all of them have one."""
+    found: dict[tuple, dict[str, float]] = {}
     for row in rows:
-        if not _is_nan(row[score]):
-            pairs.setdefault(_key(row), {})[row["signal"]] = row[score]
-    return {key: pair for key, pair in pairs.items() if len(pair) == len(SIGNALS)}
+        if row["signal"] in signals and not _is_nan(row[score]):
+            found.setdefault(utterance_key(row), {})[row["signal"]] = row[score]
+    return {key: values for key, values in found.items() if len(values) == len(signals)}
 
 
-def _key(row: Row) -> tuple:
+def utterance_key(row: Row) -> tuple[str, float, int]:
+    """What names a noisy utterance in a test grid: noise type, dB and number."""
     return row["noise_type"], row["snr_db"], row["utterance"]
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean(values: Sequence[float]) -> float:
+    """The mean, NaN of nothing."""
     return sum(values) / len(values) if values else math.nan
 
 
-def _cell(value: float, bold: bool, places: int) -> str:
-    if _is_nan(value):
-        return "-"
-    return f"**{value:.{places}f}**" if bold else f"{value:.{places}f}"
+def _left_out(rows: Sequence[Row], score: str, signals: Sequence[str]) -> list[str]:
+    utterances = len({utterance_key(row) for row in rows})
+    complete = len(complete_utterances(rows, score, signals))
+    if complete == utterances:
+        return []
+    return [f"{utterances - complete} of {utterances} utterances have no {TITLES[score][0]} and are left out.", ""]
+
+
+def _cells(block: Block, places: int, bold: str) -> Iterator[tuple[str, list[str]]]:
+    """Each signal with its means as text, the best of a column in `bold`."""
+    best = block.best()
+    for signal, values in block.means.items():
+        texts = ["-" if _is_nan(value) else f"{value:.{places}f}" for value in values]
+        yield signal, [bold.format(t) if v == b else t for t, v, b in zip(texts, values, best, strict=True)]
+
+
+def _markdown(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+_LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
 
 
 def _is_nan(value: object) -> bool:

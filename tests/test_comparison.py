@@ -1,0 +1,240 @@
+"""tools.compare and tools.sweep: conclusions one can trust, and no comparison of what cannot be compared."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_runs import make_run
+from matplotlib.figure import Figure
+
+from tools import compare, sweep
+from tools.cli import run_command
+from tools.significance import correct, paired_difference
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch):
+    """An empty working directory, and no time spent on figures, which test_page.py looks at."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compare, "score_curves", lambda *_: Figure((1, 1)))
+    return tmp_path
+
+
+def run(program, *args):
+    """What a user runs as `python -m <program> <args>`; gives its exit code."""
+    arguments, sys.argv = sys.argv, [program.__name__, *args]
+    try:
+        run_command(program.main)
+    except SystemExit as stop:
+        return stop.code
+    finally:
+        sys.argv = arguments
+    return 0
+
+
+def trial(number, shift, utterances=24, cells=14):
+    """Differences of PESQ on a grid: a part that is the utterance's own in all cells, and one of each cell."""
+    rng = np.random.default_rng(number)
+    values = shift + rng.normal(0, 0.06, utterances) + rng.normal(0, 0.12, (cells, utterances))
+    return paired_difference(values.ravel(), np.tile(np.arange(utterances), cells), seed=number)
+
+
+def test_equal_runs_are_not_distinguishable_in_about_95_of_100_trials():
+    results = [trial(number, 0.0) for number in range(300)]
+    assert 0.91 < np.mean([result.p >= 0.05 for result in results]) < 0.99
+    assert 0.91 < np.mean([result.low <= 0 <= result.high for result in results]) < 0.99
+
+
+def test_a_shift_of_five_hundredths_of_pesq_is_found():
+    results = [trial(number, 0.05) for number in range(100)]
+    assert np.mean([result.p < 0.05 for result in results]) > 0.85
+    assert np.mean([result.low <= 0.05 <= result.high for result in results]) > 0.88
+
+
+def test_three_utterances_prove_nothing():
+    assert all(trial(number, 0.05, utterances=3).p > 0.05 for number in range(20))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=30), st.integers(1, 5))
+def test_an_interval_and_its_p_value_never_disagree(values, repeats):
+    result = paired_difference(np.repeat(values, repeats), np.repeat(np.arange(len(values)), repeats))
+    assert result.low <= result.mean <= result.high
+    if result.p < 0.05:
+        assert result.low > 0 or result.high < 0
+    mirrored = paired_difference(-np.repeat(values, repeats), np.repeat(np.arange(len(values)), repeats))
+    assert mirrored.p == result.p
+
+
+def test_many_comparisons_of_equal_runs_find_nothing_much_more_often_than_once_in_twenty():
+    rng = np.random.default_rng(0)
+    found = [(correct(rng.uniform(size=20)) < 0.05).any() for _ in range(500)]
+    assert np.mean(found) < 0.09
+
+
+def differences(name="comparison"):
+    with Path(f"results/{name}/differences.csv").open(newline="") as file:
+        return {(r["signal"], r["score"], r["noise_type"]): r for r in csv.DictReader(file)}
+
+
+def test_a_comparison_says_better_worse_or_not_distinguishable_and_warns(capsys):
+    make_run("a", "MSE")
+    make_run("b", "SI-SNR", shift={"pesq": 0.1, "si_sdr": -0.4})
+    make_run("c", "SDR")
+    assert run(compare, "a", "b", "c", "--utterances") == 0
+    found = differences()
+    assert found["SI-SNR", "pesq", "all"]["verdict"] == "better"
+    assert found["SI-SNR", "si_sdr", "unseen"]["verdict"] == "worse"
+    assert found["SDR", "pesq", "all"]["verdict"] == "not distinguishable"
+    report = Path("results/comparison/tables.md").read_text()
+    assert report in capsys.readouterr().out
+    assert "SI-SNR against MSE: better in PESQ (wide-band) (+0." in report
+    assert "48 utterances); not distinguishable in ESTOI" in report
+    assert "Attention: SI-SNR against MSE, the whole grid: PESQ (wide-band) rises by" in report
+    assert "Attention: SDR" not in report
+
+
+def test_the_tables_hold_the_averages_of_the_csv(capsys):
+    rows = make_run("a", "MSE")
+    make_run("b", "SI-SNR")
+    assert run(compare, "a", "runs/b", "--name", "ab", "--utterances") == 0
+    seen = [row for row in rows if (row["noise_type"], row["signal"]) == ("seen", "noisy")]
+    means = {snr: np.mean([row["pesq"] for row in seen if row["snr_db"] == snr]) for snr in (-5.0, 5.0)}
+    report = Path("results/ab/tables.md").read_text()
+    assert "| seen | -5 dB | 5 dB | average |" in report
+    assert f"| noisy | {means[-5.0]:.2f} | {means[5.0]:.2f} | {(means[-5.0] + means[5.0]) / 2:.2f} |" in report
+    with Path("results/ab/scores.csv").open(newline="") as file:
+        pooled = [r for r in csv.DictReader(file) if (r["signal"], r["noise_type"]) == ("MSE", "seen")]
+    of_run = [r["pesq"] for r in rows if (r["signal"], r["noise_type"]) == ("enhanced", "seen")]
+    assert np.mean([float(r["pesq"]) for r in pooled]) == pytest.approx(np.mean(of_run))
+    assert {path.name for path in Path("results/ab").iterdir()} == {
+        *("index.html", "scores.csv", "differences.csv", "tables.md", "tables.tex", "curves.png", "curves.pdf")
+    }
+
+
+def test_seeds_of_a_loss_are_pooled_and_their_spread_shown():
+    for seed in (0, 1, 2):
+        make_run(f"a{seed}", "MSE", seed, shift={"pesq": 0.1 * seed})
+        make_run(f"b{seed}", "SI-SNR", seed)
+    assert run(compare, "a0", "a1", "a2", "b0", "b1", "b2", "--utterances", "--baseline", "b1") == 0
+    report = Path("results/comparison/tables.md").read_text()
+    assert "| | seeds | PESQ (wide-band)" in report
+    assert "| MSE | 3 | 1.89 ± 0.097 |" in report
+    assert float(differences()["MSE", "pesq", "all"]["difference"]) == pytest.approx(0.1, abs=0.03)
+
+
+REFUSALS = {
+    "other data": (
+        lambda: make_run("b", "SDR", data=2),
+        ["a", "b"],
+        "runs/b: was tested on other data",
+    ),
+    "other grid": (lambda: make_run("b", "SDR", utterances=3), ["a", "b"], "was tested on other data"),
+    "one run": (lambda: None, ["a"], "runs: found 1, expected two or more"),
+    "twice": (lambda: None, ["a", "a"], "the same experiment and seed is named twice"),
+    "seeds alone": (lambda: make_run("b", seed=1), ["a", "b"], "all are seeds of one experiment (MSE)"),
+    "no run": (lambda: None, ["a", "none"], "runs/none/config.json: no such run"),
+    "baseline": (lambda: make_run("b", "SDR"), ["a", "b", "--baseline", "c"], "baseline: found c"),
+    "name": (lambda: make_run("b", "SDR"), ["a", "b", "--name", "../x"], "name: found '../x'"),
+    "no sample": (lambda: make_run("b", "SDR"), ["a", "b"], "000_noisy.wav: no such sample; test that run again"),
+    "utterance": (lambda: make_run("b", "SDR"), ["a", "b", "--utterances", "40"], "utterances: found 40"),
+    "option": (lambda: None, ["a", "--basline", "a"], "Unrecognized options: --basline"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_cannot_be_compared_is_refused_in_one_line_and_nothing_is_written(workplace, capsys, case):
+    make_run("a")
+    spoil, args, message = REFUSALS[case]
+    spoil()
+    assert run(compare, *args) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert message in error[0]
+    assert not (workplace / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("estoi", "other"), "scores.csv: has no column estoi"),
+        (lambda text: text.replace("-5.0", "loud"), "scores.csv: line 2: could not convert"),
+        (lambda text: "", "scores.csv: has no column"),
+    ],
+)
+def test_damaged_scores_are_named(capsys, change, message):
+    make_run("a")
+    make_run("b", "SDR")
+    path = Path("runs/b/test/scores.csv")
+    path.write_text(change(path.read_text()))
+    assert run(compare, "a", "b") == 2
+    assert message in capsys.readouterr().err
+
+
+def test_runs_of_one_loss_with_other_settings_are_told_apart():
+    make_run("a", mask="E")
+    make_run("b", mask="C")
+    assert run(compare, "a", "b", "--utterances") == 0
+    assert ("MSE (mask C)", "pesq", "all") in differences()
+
+
+def test_a_dry_run_of_the_sweep_prints_every_command(capsys):
+    assert run(sweep, "--seeds", "0", "1", "--dry_run", "--", "--preset", "demo") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("train.py --preset demo --name sweep_" in line for line in lines) == 12
+    assert sum("test.py --name sweep_" in line for line in lines) == 12
+    assert lines[-1].startswith("python -m tools.compare sweep_MSE_seed0 sweep_MSE+LMS_seed0 ")
+    assert lines[-1].endswith("--name sweep --baseline sweep_MSE_seed0")
+
+
+def test_a_slurm_array_has_a_task_a_run(tmp_path, capsys):
+    assert run(sweep, "--losses", "MSE", "SI-SNR", "--seeds", "0", "1", "--slurm") == 0
+    script = capsys.readouterr().out
+    assert "#SBATCH --array=0-3\n" in script
+    (tmp_path / "job.sh").write_text(script.replace(sys.executable, "echo"))
+    task = subprocess.run(["bash", "job.sh"], env={"SLURM_ARRAY_TASK_ID": "3"}, capture_output=True, text=True)
+    assert task.returncode == 0, task.stderr
+    assert "train.py --name sweep_SI-SNR_seed1 --loss SI-SNR --seed 1" in task.stdout.splitlines()[0]
+    assert "test.py --name sweep_SI-SNR_seed1" in task.stdout.splitlines()[1]
+
+
+def test_a_sweep_skips_what_is_finished_and_goes_on_after_a_failure(monkeypatch, capsys):
+    calls, broken = [], {"sweep_SDR_seed0"}
+
+    def pretend(command, check):
+        program, name = Path(command[1]).name, command[command.index("--name") + 1]
+        calls.append((program, name, command[-1]))
+        if program == "test.py":
+            make_run(name, name.split("_")[1], epochs=1)
+            (Path("runs") / name / "best.pt").write_bytes(b"")
+            (Path("runs") / name / "history.csv").write_text("epoch\n1\n")
+            (Path("runs") / name / "test" / "scores.csv").touch()
+            for folder in ("seen/-5dB", "seen/5dB", "unseen/-5dB", "unseen/5dB"):
+                (Path("samples") / name / folder).mkdir(parents=True)
+        return subprocess.CompletedProcess(command, 1 if name in broken else 0)
+
+    monkeypatch.setattr(sweep.subprocess, "run", pretend)
+    monkeypatch.setattr(sweep, "compare", lambda settings: calls.append(settings.runs))
+    command = ("--losses", "MSE", "SDR", "SI-SNR", "--devices", "cpu", "--", "--epochs", "1")
+    assert run(sweep, *command) == 2
+    assert "sweep_SDR_seed0: failed" in capsys.readouterr().err
+    assert [call[:2] for call in calls] == [
+        ("train.py", "sweep_MSE_seed0"),
+        ("test.py", "sweep_MSE_seed0"),
+        ("train.py", "sweep_SDR_seed0"),
+        ("train.py", "sweep_SI-SNR_seed0"),
+        ("test.py", "sweep_SI-SNR_seed0"),
+    ]
+    assert {call[2] for call in calls} == {"cpu"}
+    calls.clear()
+    broken.clear()
+    assert run(sweep, *command) == 0
+    assert [call[1] for call in calls[:2]] == ["sweep_SDR_seed0"] * 2
+    assert calls[2] == ("sweep_MSE_seed0", "sweep_SDR_seed0", "sweep_SI-SNR_seed0")

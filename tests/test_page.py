@@ -1,0 +1,107 @@
+"""The page of a comparison in a real browser, opened from the disk as a user does."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from made_runs import make_run
+
+from tools.compare import CompareSettings, compare
+
+sync_api = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("page"))
+        for seed, (name, loss) in enumerate((("a", "MSE"), ("b", "SI-SNR"), ("c", "SI-SNR+LMS"))):
+            make_run(name, loss, seed, samples=1)
+        yield compare(CompareSettings(("a", "b", "c"))).resolve()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desktop", "phone"])
+def page(request, browser, folder):
+    width, height = request.param
+    page = browser.new_page(viewport={"width": width, "height": height})
+    problems, requests = [], []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda sent: requests.append(sent.url))
+    page.goto((folder / "index.html").as_uri())
+    yield page
+    page.close()
+    assert problems == []
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in requests)
+
+
+def wait_for(page, condition):
+    page.wait_for_function(f"(() => {{ const s = player.state(); return {condition}; }})()", timeout=20_000)
+
+
+def test_players_play_and_switch_at_the_same_position(page):
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator(".row").count() == 4
+    page.locator(".row").first.locator(".play").nth(1).click()
+    wait_for(page, "s.playing && s.clock === 'running' && s.position > 0.1")
+    # Taken in one step of the browser's, so that a gap or a jump would show.
+    before, after = page.evaluate(
+        """() => {
+            const before = player.state();
+            document.querySelectorAll(".row .play")[2].click();
+            return [before, player.state()];
+        }"""
+    )
+    assert (before["signal"], after["signal"]) == (1, 2)
+    assert after["playing"]
+    assert abs(after["position"] - before["position"]) < 0.05
+    wait_for(page, "s.gains[2] > 0.99 && s.gains.every((gain, n) => n === 2 || gain < 0.01)")
+
+
+def test_keys_step_through_signals_and_utterances(page):
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    wait_for(page, "s.row === 1 && s.signal === 1 && !s.playing")
+    page.keyboard.press("5")
+    page.keyboard.press("ArrowUp")
+    wait_for(page, "s.row === 0 && s.signal === 4")
+    page.keyboard.press(" ")
+    wait_for(page, "s.playing && s.gains[4] === 1")
+    page.keyboard.press(" ")
+    wait_for(page, "!s.playing")
+
+
+def test_blind_mode_hides_names_and_counts_preferences(page):
+    page.keyboard.press("b")
+    first = page.locator(".row").first
+    assert sorted(first.locator(".play").all_text_contents()) == ["A", "B", "C", "clean", "noisy"]
+    assert not first.locator('[data-kind="loss"] .picture').first.is_visible()
+    assert not first.locator('[data-kind="loss"] dl').first.is_visible()
+    for _ in range(2):
+        page.evaluate("document.querySelector('.row.current [data-name=\"SI-SNR\"] .play').click()")
+        page.keyboard.press("p")
+        page.keyboard.press("ArrowDown")
+    assert "2 of 4 utterances judged; leave blind mode" in page.locator("#preferences").text_content()
+    page.keyboard.press("b")
+    assert page.locator("#preferences").text_content() == "2 of 4 utterances judged, preferred: SI-SNR 2."
+    names = ["noisy", "MSE", "SI-SNR", "SI-SNR+LMS", "clean"]
+    assert first.locator(".play").all_text_contents() == names
+
+
+def test_the_audio_lies_beside_the_page_as_wav_files_too(folder):
+    sample = folder.parents[1] / "samples/b/seen/-5dB/000_enhanced.wav"
+    assert (folder / "audio/000_2.wav").read_bytes() == sample.read_bytes()
+    assert "https://" not in Path(folder / "index.html").read_text()

@@ -1,0 +1,171 @@
+"""Compares tested runs: tables, differences with confidence intervals, curves, and a page to listen to.
+
+    python -m tools.compare DCCRN_MSE DCCRN_MSE+LMS DCCRN_SI-SNR --baseline DCCRN_MSE
+
+Names runs or their folders; writes results/<name>/. Runs that differ in their seed alone are pooled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from tools.cli import UserError, parse_arguments, run_command
+from tools.comparison import (
+    EVERYWHERE,
+    MAIN_SCORES,
+    Run,
+    check_same_data,
+    describe,
+    find_differences,
+    group_runs,
+    pool_seeds,
+    read_run,
+    seed_spread,
+    shared_scores,
+    trade_offs,
+)
+from tools.figures import save_figure, score_curves
+from tools.files import write_text
+from tools.page import collect_audio, write_page
+from tools.tables import TITLES, Row, latex_table, score_table, write_csv
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """Which runs, against which, and where to."""
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Tested runs: names in runs/, or folders."""
+    baseline: str = ""
+    """The run that the others are compared with; by default the first one named."""
+    name: str = "comparison"
+    """The results go to results/<name>/."""
+    utterances: tuple[int, ...] = (0,)
+    """Utterances to listen to on the page, of each noise type and dB; test.py must have saved them (--samples)."""
+
+
+def compare(settings: CompareSettings) -> Path:
+    """Writes results/<name>/ and gives its folder; UserError if the runs cannot be compared."""
+    if len(settings.runs) < 2:
+        raise UserError(f"runs: found {len(settings.runs)}, expected two or more to compare")
+    if not settings.name or Path(settings.name).name != settings.name or settings.name.startswith("."):
+        raise UserError(f"name: found {settings.name!r}, expected a folder name without / or a dot in front")
+    runs = [read_run(name) for name in settings.runs]
+    check_same_data(runs)
+    groups = group_runs(runs)
+    if len(groups) < 2:
+        raise UserError(f"runs: all are seeds of one experiment ({next(iter(groups))}), expected two or more")
+    baseline = find_baseline(groups, settings.baseline)
+    labels, scores = list(groups), shared_scores(groups)
+
+    rows = pool_seeds(groups)
+    places = collect_audio(groups, rows, settings.utterances)
+    differences = find_differences(rows, baseline, scores)
+    against_noisy = find_differences(rows, "noisy", MAIN_SCORES)
+    sentences = [describe(differences, label) for label in labels if label != baseline]
+    warnings = trade_offs(differences) + trade_offs(against_noisy)
+    spread = seed_spread(groups)
+    cells = difference_cells(differences, baseline, scores)
+
+    signals = ["noisy", *labels]
+    tables = {name: score_table(rows, name, signals).strip() for name in scores}
+    notes = [how_to_read(groups), *sentences, *warnings]
+    parts = [
+        f"# {settings.name}",
+        notes[0],
+        "\n".join(f"- {note}" for note in notes[1:]),
+        *tables.values(),
+        *difference_tables(cells, scores),
+        *([spread_table(spread, scores)] if spread else []),
+    ]
+    report = "\n\n".join(part for part in parts if part) + "\n"
+    folder = Path("results") / settings.name
+    write_csv(folder / "scores.csv", rows)
+    write_csv(folder / "differences.csv", differences)
+    write_text(folder / "tables.md", report)
+    write_text(folder / "tables.tex", "\n".join(latex_table(rows, name, signals) for name in scores))
+    save_figure(score_curves(rows, scores, signals), folder, "curves")
+    write_page(folder, settings.name, notes, rows, signals, cells, folder / "curves.png", places)
+    print(report)
+    print(f"Tables, curves and the page are in {folder}; open {folder / 'index.html'} in a browser")
+    return folder
+
+
+def find_baseline(groups: Mapping[str, Sequence[Run]], name: str) -> str:
+    """The label of the named run's group; the first group's where no name is given."""
+    if not name:
+        return next(iter(groups))
+    for label, group in groups.items():
+        if name == label or any(name in (run.folder.name, str(run.folder)) for run in group):
+            return label
+    raise UserError(f"baseline: found {name}, expected one of the runs that are compared")
+
+
+def how_to_read(groups: Mapping[str, Sequence[Run]]) -> str:
+    """The paragraph that says what the numbers are."""
+    seeds = ", ".join(f"{label}: {len(group)}" for label, group in groups.items() if len(group) > 1)
+    return (
+        "Means over utterances, the best of each column bold. Differences are paired, with 95% confidence "
+        "intervals from a bootstrap over utterances (those of the same number, which may share their clean "
+        "speech, are drawn together) and p-values corrected for the number of comparisons (Benjamini-Hochberg). "
+        "They speak of these trained networks on other speech; what another training of the same loss would give, "
+        "only seeds tell."
+        + (f" Scores are averaged over seeds ({seeds})." if seeds else " Each loss was trained with one seed.")
+    )
+
+
+def difference_cells(
+    differences: Sequence[Row], baseline: str, scores: Sequence[str]
+) -> dict[str, dict[str, list[str]]]:
+    """Title of a table to signal to its cells, one a score: the difference and its interval."""
+    rows = {(row["noise_type"], row["signal"], row["score"]): row for row in differences}
+    signals = list(dict.fromkeys(row["signal"] for row in differences))
+    tables = {}
+    for noise in dict.fromkeys(row["noise_type"] for row in differences):
+        where = "the whole grid" if noise == EVERYWHERE else f"{noise} noise"
+        tables[f"Difference from {baseline}, {where}"] = {
+            signal: [_difference(rows.get((noise, signal, name)), TITLES[name][1]) for name in scores]
+            for signal in signals
+        }
+    return tables
+
+
+def difference_tables(cells: Mapping[str, Mapping[str, Sequence[str]]], scores: Sequence[str]) -> list[str]:
+    """The same as Markdown."""
+    tables = []
+    for title, rows in cells.items():
+        lines = [f"### {title}", "", "| | " + " | ".join(TITLES[name][0] for name in scores) + " |"]
+        lines.append("|---" * (len(scores) + 1) + "|")
+        lines += [f"| {signal} | " + " | ".join(texts) + " |" for signal, texts in rows.items()]
+        tables.append("\n".join(lines))
+    return [*tables, "Bold: distinguishable from the baseline after the correction (p < 0.05)."]
+
+
+def spread_table(spread: Sequence[Row], scores: Sequence[str]) -> str:
+    """Mean ± standard deviation over seeds of the average score, as Markdown."""
+    lines = ["### Spread over seeds", "", "| | seeds | " + " | ".join(TITLES[name][0] for name in scores) + " |"]
+    lines.append("|---" * (len(scores) + 2) + "|")
+    for row in spread:
+        texts = [f"{row[f'{n}_mean']:.{TITLES[n][1]}f} ± {row[f'{n}_std']:.{TITLES[n][1] + 1}f}" for n in scores]
+        lines.append(f"| {row['loss']} | {row['seeds']} | " + " | ".join(texts) + " |")
+    return "\n".join(lines)
+
+
+def _difference(row: Row | None, places: int) -> str:
+    if row is None:
+        return "-"
+    text = f"{row['difference']:+.{places}f} [{row['low']:+.{places}f}, {row['high']:+.{places}f}]"
+    return text if row["verdict"] == "not distinguishable" else f"**{text}**"
+
+
+def main() -> None:
+    compare(parse_arguments(CompareSettings, __doc__))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,221 @@
+"""Runs that were tested on the same data, put side by side: pooled seeds, differences, plain sentences."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from config import Config
+from tools.cli import UserError
+from tools.run_folder import FREE_TO_CHANGE, read_config
+from tools.scores import SCORES
+from tools.significance import LEVEL, correct, paired_difference
+from tools.tables import TITLES, Row, complete_utterances, mean, utterance_key
+
+MAIN_SCORES = ("pesq", "estoi", "si_sdr")  # PESQ is never read without the other two
+EVERYWHERE = "all"  # in the place of a noise type: the whole grid
+# Runs that differ in nothing else are seeds of one experiment.
+SAME_EXPERIMENT = FREE_TO_CHANGE - {"epochs"} | {"seed"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A tested run: its folder, its settings and the rows of its scores.csv."""
+
+    folder: Path
+    config: Config
+    rows: list[dict[str, Any]]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that make it another experiment."""
+        return {key: value for key, value in self.config.to_dict().items() if key not in SAME_EXPERIMENT}
+
+
+def read_run(name: str) -> Run:
+    """The run in a folder, or called so in runs/; UserError if it is not tested or its scores are damaged."""
+    folder = Path(name) if Path(name).is_dir() else Path("runs") / name
+    config = read_config(folder)
+    path = folder / "test" / "scores.csv"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; test the run first: python test.py --name {folder.name}")
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = csv.DictReader(file)
+        lacking = {"noise_type", "snr_db", "utterance", "signal", *MAIN_SCORES} - set(lines.fieldnames or ())
+        if lacking:
+            raise UserError(f"{path}: has no column {', '.join(sorted(lacking))}; test the run again")
+        try:
+            rows = [_read_row(line) for line in lines]
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}: line {lines.line_num}: {error}; test the run again") from None
+    return Run(folder, config, rows)
+
+
+def check_same_data(runs: Sequence[Run]) -> None:
+    """UserError unless all runs were tested on the same noisy utterances, which their scores give away."""
+    first, *others = runs
+    wanted = _noisy_scores(first)
+    for run in others:
+        found = _noisy_scores(run)
+        same = wanted.keys() == found.keys() and all(
+            np.allclose(wanted[key], found[key], atol=1e-3, equal_nan=True) for key in wanted
+        )
+        if not same:
+            raise UserError(
+                f"{run.folder}: was tested on other data than {first.folder} (the scores of the noisy speech "
+                "differ); test both on the same --data"
+            )
+
+
+def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs that differ in their seed alone under one label: the loss, with what else tells groups apart."""
+    groups: list[list[Run]] = []
+    for run in runs:
+        group = next((group for group in groups if group[0].settings == run.settings), None)
+        if group is None:
+            groups.append([run])
+        else:
+            group.append(run)
+    for group in groups:
+        seeds = [run.config.seed for run in group]
+        if len(set(seeds)) < len(seeds):
+            raise UserError(f"{group[-1].folder}: the same experiment and seed is named twice; name each run once")
+    labels = {}
+    for group in groups:
+        rivals = [g[0].settings for g in groups if g[0].settings["loss"] == group[0].settings["loss"]]
+        differing = [key for key in rivals[0] if any(rival[key] != rivals[0][key] for rival in rivals)]
+        details = ", ".join(f"{key} {group[0].settings[key]}" for key in differing)
+        labels[group[0].config.loss + (f" ({details})" if details else "")] = group
+    return labels
+
+
+def pool_seeds(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
+    """Rows with the signals noisy and each label, scores averaged over the seeds of each utterance."""
+    first = next(iter(groups.values()))[0]
+    names = shared_scores(groups)
+    rows = [_select(row, names, "noisy") for row in first.rows if row["signal"] == "noisy"]
+    for label, group in groups.items():
+        by_key: dict[tuple, list[Row]] = {}
+        for run in group:
+            for row in run.rows:
+                if row["signal"] == "enhanced":
+                    by_key.setdefault(utterance_key(row), []).append(row)
+        for seeds in by_key.values():
+            averages = {name: mean([row[name] for row in seeds]) for name in names}
+            rows.append(_select(seeds[0], names, label) | averages)
+    return rows
+
+
+def shared_scores(groups: Mapping[str, Sequence[Run]]) -> list[str]:
+    """The scores that every run has, in the order of tables."""
+    return [name for name in SCORES if all(name in run.rows[0] for group in groups.values() for run in group)]
+
+
+def seed_spread(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
+    """For each label with several seeds, mean and standard deviation over seeds of the runs' averages."""
+    spread = []
+    for label, group in groups.items():
+        if len(group) > 1:
+            row: dict[str, Any] = {"loss": label, "seeds": len(group)}
+            for name in shared_scores(groups):
+                averages = [
+                    mean([r[name] for r in run.rows if r["signal"] == "enhanced" and not math.isnan(r[name])])
+                    for run in group
+                ]
+                row |= {f"{name}_mean": mean(averages), f"{name}_std": float(np.std(averages, ddof=1))}
+            spread.append(row)
+    return spread
+
+
+def find_differences(rows: Sequence[Row], baseline: str, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Each signal but noisy against the baseline, in each score, over the whole grid and each noise type.
+
+    `p_corrected` accounts for all of these comparisons; `verdict` is better, worse or not distinguishable.
+    """
+    signals = [s for s in dict.fromkeys(row["signal"] for row in rows) if s not in ("noisy", baseline)]
+    noises = [EVERYWHERE, *dict.fromkeys(row["noise_type"] for row in rows)]
+    found = []
+    for name in names:
+        for signal in signals:
+            complete = complete_utterances(rows, name, (signal, baseline))
+            for noise in noises:
+                keys = [key for key in complete if noise in (EVERYWHERE, key[0])]
+                if not keys:
+                    continue
+                values = np.array([complete[key][signal] - complete[key][baseline] for key in keys])
+                result = paired_difference(values, np.array([key[2] for key in keys]))
+                found.append(
+                    {"signal": signal, "baseline": baseline, "score": name, "noise_type": noise}
+                    | {"utterances": result.utterances, "difference": result.mean}
+                    | {"low": result.low, "high": result.high, "p": result.p}
+                )
+    for row, p in zip(found, correct([row["p"] for row in found]), strict=True):
+        row["p_corrected"] = float(p)
+        row["verdict"] = verdict(row["difference"], float(p))
+    return found
+
+
+def verdict(difference: float, p: float) -> str:
+    """better, worse or not distinguishable, for a score in which higher is better."""
+    if p >= LEVEL:
+        return "not distinguishable"
+    return "better" if difference > 0 else "worse"
+
+
+def describe(differences: Sequence[Row], signal: str) -> str:
+    """A plain sentence on one signal against its baseline over the whole grid."""
+    rows = {r["score"]: r for r in differences if r["signal"] == signal and r["noise_type"] == EVERYWHERE}
+    parts = []
+    for name in MAIN_SCORES:
+        if name in rows:
+            row, (title, places) = rows[name], TITLES[name]
+            interval = f"95% interval {row['low']:+.{places}f} to {row['high']:+.{places}f}"
+            size = f"{row['difference']:+.{places}f}, {interval}, {_p_text(row['p_corrected'])}"
+            parts.append(f"{row['verdict']} in {title} ({size}, {row['utterances']} utterances)")
+    baseline = next(iter(rows.values()))["baseline"] if rows else "the baseline"
+    return f"{signal} against {baseline}: {'; '.join(parts) or 'nothing that both have a score for'}."
+
+
+def trade_offs(differences: Sequence[Row]) -> list[str]:
+    """A sentence wherever PESQ is better and SI-SDR or ESTOI worse, or the other way round."""
+    cells: dict[tuple, dict[str, Row]] = {}
+    for row in differences:
+        cells.setdefault((row["signal"], row["baseline"], row["noise_type"]), {})[row["score"]] = row
+    sentences = []
+    for (signal, baseline, noise), scores in cells.items():
+        for other in MAIN_SCORES[1:]:
+            pair = [scores[name] for name in ("pesq", other) if name in scores]
+            if {row["verdict"] for row in pair} == {"better", "worse"}:
+                changes = " while ".join(
+                    f"{TITLES[row['score']][0]} {'rises' if row['difference'] > 0 else 'falls'} "
+                    f"by {abs(row['difference']):.{TITLES[row['score']][1]}f}"
+                    for row in pair
+                )
+                where = "the whole grid" if noise == EVERYWHERE else f"{noise} noise"
+                sentences.append(f"Attention: {signal} against {baseline}, {where}: {changes}.")
+    return sentences
+
+
+def _p_text(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _read_row(line: Mapping[str, str]) -> dict[str, Any]:
+    row: dict[str, Any] = {"noise_type": line["noise_type"], "snr_db": float(line["snr_db"])}
+    row |= {"utterance": int(line["utterance"]), "signal": line["signal"]}
+    return row | {name: float(line[name] or "nan") for name in SCORES if name in line}
+
+
+def _noisy_scores(run: Run) -> dict[tuple, list[float]]:
+    return {utterance_key(r): [r[n] for n in MAIN_SCORES] for r in run.rows if r["signal"] == "noisy"}
+
+
+def _select(row: Row, names: Sequence[str], signal: str) -> dict[str, Any]:
+    place = {key: row[key] for key in ("noise_type", "snr_db", "utterance")}
+    return place | {"signal": signal} | {name: row[name] for name in names}

@@ -1,0 +1,104 @@
+"""Figures of scores and of speech, drawn without a display."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy import signal, stats
+
+from tools.files import replacing
+from tools.tables import SIGNALS, TITLES, Row, complete_utterances
+
+SAMPLE_RATE = 16000  # Hz
+DYNAMIC_RANGE = 70  # dB below the loudest point that a spectrogram shows
+NOISY_COLOUR = "0.45"
+
+
+def score_curves(rows: Sequence[Row], scores: Sequence[str], signals: Sequence[str] = SIGNALS) -> Figure:
+    """Mean of each score over dB: a row of panels a score, a column a noise type, a line a signal.
+
+    The bands are 95% confidence intervals of the mean over utterances (Student's t).
+    """
+    noises = list(dict.fromkeys(row["noise_type"] for row in rows))
+    figure = Figure((3.6 * len(noises), 2.0 * len(scores) + 0.6), layout="constrained")
+    panels = figure.subplots(len(scores), len(noises), squeeze=False, sharex=True, sharey="row")
+    for score, line in zip(scores, panels, strict=True):
+        line[0].set_ylabel(TITLES[score][0])
+        complete = complete_utterances(rows, score, signals)
+        for noise, panel in zip(noises, line, strict=True):
+            for number, name in enumerate(signals):
+                snrs, values = _values_by_snr(complete, noise, name)
+                low, high = np.array([confidence_interval(cell) for cell in values]).reshape(-1, 2).T
+                style = {"color": NOISY_COLOUR if name == "noisy" else f"C{(number - 1) % 10}"}
+                panel.plot(snrs, [np.mean(cell) for cell in values], marker="o", markersize=3, label=name, **style)
+                panel.fill_between(snrs, low, high, alpha=0.15, linewidth=0, **style)
+            panel.grid(alpha=0.3)
+    for noise, top, bottom in zip(noises, panels[0], panels[-1], strict=True):
+        top.set_title(noise)
+        bottom.set_xlabel("SNR of the noisy speech (dB)")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), frameon=False)
+    return figure
+
+
+def confidence_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Of the mean of independent values, by Student's t; the mean itself where there is only one value."""
+    centre = float(np.mean(values))
+    if len(values) < 2:
+        return centre, centre
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
+    return centre - float(half), centre + float(half)
+
+
+def spectrogram_figure(pairs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """Spectrograms of waveforms [samples]: a row a place in the grid, a column a signal, one scale a row."""
+    names = list(next(iter(pairs.values())))
+    figure = Figure((3.4 * len(names), 1.9 * len(pairs) + 0.5), layout="constrained")
+    panels = figure.subplots(len(pairs), len(names), squeeze=False, sharex=True, sharey=True)
+    for (place, waveforms), line in zip(pairs.items(), panels, strict=True):
+        levels = {name: spectrogram(waveform) for name, waveform in waveforms.items()}
+        top = max(level.max() for level in levels.values())
+        for name, panel in zip(names, line, strict=True):
+            seconds = waveforms[name].size / SAMPLE_RATE
+            image = panel.imshow(
+                levels[name],
+                origin="lower",
+                aspect="auto",
+                extent=(0, seconds, 0, SAMPLE_RATE / 2000),
+                vmin=top - DYNAMIC_RANGE,
+                vmax=top,
+                cmap="magma",
+            )
+        line[0].set_ylabel(f"{place}\nkHz")
+        figure.colorbar(image, ax=line[-1], label="dB")
+    for name, first, last in zip(names, panels[0], panels[-1], strict=True):
+        first.set_title(name)
+        last.set_xlabel("time (s)")
+    return figure
+
+
+def spectrogram(waveform: np.ndarray) -> np.ndarray:
+    """Levels in dB, [257 bins, frames], of 32 ms Hann windows every 10 ms."""
+    window = signal.windows.hann(512, sym=False)
+    padded = np.pad(waveform.astype(np.float64), (256, 256))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, 512)[::160] * window
+    return 20 * np.log10(np.abs(np.fft.rfft(frames)).T / window.sum() + 1e-7)
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> None:
+    """<name>.png and <name>.pdf in the folder."""
+    for kind in ("png", "pdf"):
+        with replacing(folder / f"{name}.{kind}") as temporary:
+            figure.savefig(temporary, format=kind, dpi=120)
+
+
+def _values_by_snr(complete: Mapping[tuple, Mapping[str, float]], noise: str, name: str) -> tuple[list, list]:
+    cells: dict[float, list[float]] = {}
+    for (noise_type, snr, _), values in complete.items():
+        if noise_type == noise:
+            cells.setdefault(snr, []).append(values[name])
+    return list(cells), list(cells.values())

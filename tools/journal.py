@@ -1,0 +1,50 @@
+"""Results that outlive an interruption: a file that gains a line for each."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tools.files import replacing
+
+
+class Journal:
+    """Results by the number of their item, kept in a file of JSON lines.
+
+    The first line is `key`, which says what the results depend on; a file with another key is started anew, and
+    what a killed process left of its last line is dropped. Where nothing can be written, results are kept in
+    memory alone.
+    """
+
+    def __init__(self, path: Path, key: Mapping[str, Any]) -> None:
+        self.results: dict[int, Any] = {}
+        head = json.dumps(key, sort_keys=True)
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        whole = [head]
+        if lines[:1] == [head]:
+            for line in lines[1:]:
+                with contextlib.suppress(ValueError, TypeError):
+                    number, result = json.loads(line)
+                    self.results[number] = result
+                    whole.append(line)
+        try:
+            if lines != whole:
+                with replacing(path) as temporary:
+                    temporary.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
+            self._file = path.open("a", encoding="utf-8", buffering=1)
+        except OSError:
+            self._file = None
+
+    def add(self, number: int, result: Any) -> None:
+        """Keeps the result of an item; it must be what JSON can hold."""
+        self.results[number] = result
+        if self._file:
+            self._file.write(json.dumps([number, result]) + "\n")
+
+    def close(self) -> None:
+        """Closes the file; the results stay readable."""
+        if self._file:
+            self._file.close()
