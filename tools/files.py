@@ -37,9 +37,11 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def fingerprint(path: str | Path) -> str:
-    """Digest of a file's content: equal for equal files, wherever they lie."""
+    """Digest of the content of a file, or of all files in a folder: equal where they are, wherever they lie."""
+    path = Path(path)
     digest = hashlib.blake2b(digest_size=16)
-    with Path(path).open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        with file.open("rb") as opened:
+            while chunk := opened.read(1 << 20):
+                digest.update(chunk)
     return digest.hexdigest()
