@@ -3,43 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from programs import run
 from recordings import RATE, noise, speech, write, write_noise, write_speech
 
 import test
 import train
-from dataloader.mixing import active_span
 from tools import make_dataset
-from tools.cli import UserError, run_command
-from tools.corpora import build
-from tools.corpora.audio_files import AudioError, read, read_format
+from tools.corpora.audio_files import read
 from tools.corpora.layouts import TIMIT_CORE_TEST
-from tools.corpora.recordings import TALKER, Problem, Recording, Selection, check_recording
 from tools.corpora.rooms import reverberate
-from tools.corpora.splits import split_by_talker, split_noise
 
 FILES = ("train.npy", "valid.npy", "test.npy", "dataset.json")
 SHORT = ("--seconds", "1", "--workers", "1", "--test_snr_db", "0", "10")
 
 
 def command(*args: object) -> int:
-    """What a user runs as `python -m tools.make_dataset <args>`; gives its exit code."""
-    arguments, sys.argv = sys.argv, ["make_dataset", *map(str, args)]
-    try:
-        run_command(make_dataset.main)
-    except SystemExit as stop:
-        return stop.code
-    finally:
-        sys.argv = arguments
-    return 0
+    return run(make_dataset, *args)
 
 
 def describe(folder: Path) -> dict:
@@ -138,10 +123,8 @@ def test_the_same_command_gives_the_same_bytes_with_any_number_of_workers(made, 
 def test_train_and_test_run_on_it(made, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     tiny = ["--kernel_num", "4", "8", "--rnn_units", "4", "--device", "cpu", "--name", "a", "--valid_scores", "0"]
-    monkeypatch.setattr(sys, "argv", ["train.py", "--data", str(made), *tiny, "--epochs", "1"])
-    run_command(train.main)
-    monkeypatch.setattr(sys, "argv", ["test.py", "--name", "a", "--samples", "0"])
-    run_command(test.main)
+    assert run(train, "--data", made, *tiny, "--epochs", 1) == 0
+    assert run(test, "--name", "a", "--samples", 0) == 0
     assert "| unseen | 0 dB | 10 dB | average |" in capsys.readouterr().out
 
 
@@ -210,52 +193,6 @@ def test_simulated_rooms_are_one_line_without_the_library_that_simulates(folders
     assert not list(tmp_path.iterdir())
 
 
-# -- Splits --
-
-
-@given(
-    talkers=st.lists(st.integers(0, 12), min_size=3, max_size=40).filter(lambda t: len(set(t)) >= 3),
-    seed=st.integers(0, 99),
-)
-@settings(max_examples=50, deadline=None)
-def test_splits_share_no_talker_and_lose_no_recording(talkers, seed):
-    recordings = [
-        Recording("s", f"{n}", f"t{talker}", RATE, (0,), 1.0, str(n)) for n, talker in enumerate(talkers)
-    ]
-    splits = split_by_talker(recordings, ("train", "valid", "test"), seed, {})
-    assert sorted(r.file for those in splits.values() for r in those) == sorted(r.file for r in recordings)
-    heard = [{recording.group for recording in those} for those in splits.values()]
-    assert all(heard)
-    assert sum(map(len, heard)) == len(set(talkers))
-
-
-@given(
-    lengths=st.lists(st.tuples(st.sampled_from("ab"), st.integers(8000, 400_000)), min_size=1, max_size=12),
-    seed=st.integers(0, 99),
-)
-@settings(max_examples=100, deadline=None)
-def test_parts_of_noise_never_overlap_and_hold_a_segment_where_they_can(lengths, seed):
-    recordings = [Recording("n", f"{n}", kind, size, (0,), 1.0, str(n)) for n, (kind, size) in enumerate(lengths)]
-    parts, _ = split_noise(recordings, ("train", "valid", "test"), 48_000, seed)
-    heard = np.zeros((len(recordings), 400_000), int)
-    for split in parts.values():
-        for part in split:
-            assert part.samples >= min(48_000, part.recording.samples)
-            assert 0 <= part.start < part.stop <= part.recording.samples
-            heard[int(part.recording.file), part.start : part.stop] += 1
-    assert heard.max() == 1
-    assert heard.sum() == sum(size for _, size in lengths)
-
-
-@given(before=st.integers(0, 20_000), after=st.integers(0, 20_000), length=st.integers(400, 9000))
-@settings(max_examples=50, deadline=None)
-def test_the_active_span_leaves_out_what_surrounds_speech(before, after, length):
-    padded = np.concatenate([np.zeros(before), np.ones(length), np.zeros(after)])
-    span = active_span(padded)
-    assert before - 320 < span.start <= before
-    assert before + length <= span.stop < before + length + 320 or span.stop == padded.size
-
-
 def test_a_talker_in_two_folders_is_refused(folders, tmp_path, capsys):
     write_speech(tmp_path / "more", talkers=2)
     sources = ("--speech", folders / "speech", "--test_speech", tmp_path / "more", "--noise", folders / "noise")
@@ -270,98 +207,6 @@ def test_the_same_audio_under_another_name_is_used_once(folders, tmp_path, capsy
     assert command("--out", tmp_path / "set", *sources, *SHORT) == 0
     assert f"left out: {copy}: the same audio as {tmp_path}/test/x1/copy.wav" in capsys.readouterr().err
     assert str(copy) not in {item["speech"] for item in describe(tmp_path / "set")["items"]["train"]}
-
-
-# -- Audio files --
-
-
-@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "aiff"])
-@pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
-def test_any_format_and_rate_gives_the_same_sound(tmp_path, suffix, rate):
-    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
-    path = write(tmp_path / f"tone.{suffix}", np.stack([tone, tone], axis=1), rate)
-    heard = read(path, 4000, 8000)
-    assert read_format(path).samples == pytest.approx(16000, abs=2500 if suffix == "mp3" else 1)
-    wanted = 0.3 * np.sin(2 * np.pi * 440 * (np.arange(8000) + 4000) / RATE)
-    assert heard.size == 8000
-    middle = slice(500, -500)
-    tolerance = {"mp3": 0.05, "ogg": 0.02}.get(suffix, 1e-3)
-    np.testing.assert_allclose(heard[middle], wanted[middle], atol=tolerance)
-
-
-@pytest.mark.parametrize(("subtype", "step"), [("PCM_U8", 2**-7), ("PCM_24", 2**-15), ("FLOAT", 1e-6)])
-def test_any_bit_depth_is_full_scale(tmp_path, subtype, step):
-    signal = speech("a", 0.6)
-    np.testing.assert_allclose(read(write(tmp_path / "a.wav", signal, subtype=subtype)), signal, atol=step)
-
-
-def test_channels_are_averaged(tmp_path):
-    left, right = speech("a", 0.6), speech("b", 0.6)
-    path = write(tmp_path / "a.wav", np.stack([left, right], axis=1), subtype="FLOAT")
-    np.testing.assert_allclose(read(path), (left + right) / 2, atol=1e-6)
-
-
-@given(
-    rate=st.sampled_from([8000, 19980, 44100, 96000, 192000]),
-    start=st.integers(0, 9000),
-    size=st.integers(1, 9000),
-)
-@settings(max_examples=40, deadline=None)
-def test_a_part_has_the_length_asked_for_or_what_there_is(tmp_path_factory, rate, start, size):
-    path = tmp_path_factory.getbasetemp() / f"{rate}.wav"
-    if not path.exists():
-        write(path, noise("n", 1.0, rate), rate)
-    assert read(path, start, size).size == max(0, min(size, read_format(path).samples - start))
-
-
-def cut_short(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-BAD_AUDIO = {
-    "an empty file": (lambda p: p.write_bytes(b""), "an empty file"),
-    "text": (lambda p: p.write_text("not audio"), "not readable as audio"),
-    "corrupt header": (
-        lambda p: p.write_bytes(b"RIFF\xff\xff\xff\xffWAVEfmt \x00" + bytes(50)),
-        "not readable as audio",
-    ),
-    "zero length": (lambda p: write(p, np.zeros(0)), "holds no samples"),
-    "too short": (lambda p: write(p, speech("a", 0.1)), "too short: 0.10 s, expected 0.5 s or more"),
-    "silence": (lambda p: write(p, np.zeros(RATE)), "silent in the clip taken"),
-    "silence at first": (lambda p: write(p, np.append(np.zeros(RATE), speech("a"))), "silent in the clip taken"),
-    "next to silence": (lambda p: write(p, 1e-5 * speech("a"), subtype="FLOAT"), "silent in the clip taken"),
-    "channels that cancel": (lambda p: write(p, np.outer(speech("a"), [1, -1])), "silent in the clip taken"),
-    "NaN": (lambda p: write(p, np.append(speech("a"), np.nan)[-RATE:], subtype="FLOAT"), "holds NaN or infinity"),
-    "infinity": (lambda p: write(p, np.append(np.inf, speech("a")), subtype="FLOAT"), "holds NaN or infinity"),
-    "a name that is no text": (None, "its name is not text"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_AUDIO)
-def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, case):
-    spoil, reason = BAD_AUDIO[case]
-    name = os.fsdecode(b"\xff.wav") if spoil is None else "bad.wav"
-    if spoil:
-        spoil(tmp_path / name)
-    problem = check_recording(None, tmp_path, name, Selection(TALKER, RATE))
-    assert isinstance(problem, Problem)
-    assert reason in str(problem)
-    assert "\n" not in str(problem)
-
-
-def test_a_flac_that_is_cut_short_is_named(tmp_path):
-    cut_short(write(tmp_path / "a.flac", noise("a")))
-    with pytest.raises(AudioError, match=r"cut short|not readable"):
-        read(tmp_path / "a.flac", 2 * RATE, RATE)
-
-
-def test_a_file_that_may_not_be_read_is_named(tmp_path):
-    if os.geteuid() == 0:
-        pytest.skip("root may read everything")
-    path = write(tmp_path / "a.wav", speech("a"))
-    path.chmod(0)
-    with pytest.raises(AudioError, match="Permission denied"):
-        read_format(path)
 
 
 def test_good_files_are_used_and_bad_ones_listed_or_refused(folders, tmp_path, capsys):
@@ -381,95 +226,6 @@ def test_good_files_are_used_and_bad_ones_listed_or_refused(folders, tmp_path, c
         "a folder, expected an audio file",
     ]
     assert all(f"left out: {line}" in errors for line in left_out)
-
-
-# -- What cannot be made into a set --
-
-
-def one_talker(folder):
-    write_speech(folder / "few", talkers=1)
-
-
-BAD_COMMANDS = {
-    "no source": ([], "found no source"),
-    "no noise": (["--speech", "speech"], "--speech without --noise"),
-    "two sources": (["--speech", "speech", "--pairs", "a", "b"], "found --speech and --pairs"),
-    "no such folder": (["--speech", "none", "--noise", "noise"], "none: no such folder"),
-    "a file as folder": (["--speech", "speech/t00/0.wav", "--noise", "noise"], "a file, expected a folder"),
-    "no audio": (["--speech", "empty", "--noise", "noise"], "empty: found no audio"),
-    "one talker": (["--speech", "few", "--noise", "noise"], "few: found 1 talker, expected 3 or more"),
-    "nothing usable": (["--speech", "broken", "--noise", "noise"], "found nothing to use for training; 1 files"),
-    "silent noise": (["--speech", "speech", "--noise", "silent"], "silent: found nothing to use for training"),
-    "short noise": (["--speech", "speech", "--noise", "short"], "found no noise for the test"),
-    "sparse noise": (["--speech", "speech", "--noise", "sparse"], "segments in a row were silent"),
-    "unknown type": (["--speech", "speech", "--noise", "noise", "--unseen_types", "x"], "unseen_types: found 'x'"),
-    "seen as unseen": (
-        ["--speech", "speech", "--noise", "noise", "--unseen_noise", "more"],
-        "type rain is in noise",
-    ),
-    "other test noise": (["--speech", "speech", "--noise", "more", "--test_noise", "noise"], "is not in more"),
-    "unknown talker": (["--speech", "speech", "--noise", "noise", "--valid_talkers", "x"], "valid talker 'x'"),
-    "bad pattern": (["--speech", "speech", "--noise", "noise", "--talker", "("], "talker: found '('"),
-    "no group": (["--speech", "speech", "--noise", "noise", "--talker", "x"], "expected a group in parentheses"),
-    "no match": (["--speech", "speech", "--noise", "noise", "--talker", "(z9)"], "no talker or type in its name"),
-    "length": (["--speech", "speech", "--noise", "noise", "--seconds", "0"], "seconds: found 0.0"),
-    "snr": (["--speech", "speech", "--noise", "noise", "--test_snr_db", "nan"], "test_snr_db: found (nan,)"),
-    "range": (["--speech", "speech", "--noise", "noise", "--train_snr_range", "5", "0"], "the lower value first"),
-    "level": (["--speech", "speech", "--noise", "noise", "--level_db", "-9", "9"], "levels up to 0 dBFS"),
-    "unknown argument": (["--speach", "speech"], "did you mean --speech"),
-    "bad value": (["--speech", "speech", "--noise", "noise", "--dtype", "int8"], "int8"),
-    "babble of few": (["--speech", "six", "--noise", "noise", "--babble"], "babble: found"),
-    "rooms": (["--speech", "speech", "--noise", "noise", "--reverb", "empty"], "empty: found no audio"),
-    "layout": (["--layout", "librispeech"], "root: found none"),
-    "root": (["--layout", "timit-noisex92", "--root", "noise"], "noise/TRAIN: no such folder"),
-    "missing pairs": (["--pairs", "speech", "none"], "none: no such folder"),
-    "pairs of nothing": (["--pairs", "speech", "noise"], "found nothing to use for training; 33"),
-    "existing folder": (["--speech", "speech", "--noise", "noise", "--out", "noise"], "noise exists already"),
-}
-
-
-@pytest.fixture(scope="module")
-def bad(folders, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bad")
-    for name in ("speech", "noise"):
-        (folder / name).symlink_to(folders / name)
-    write_speech(folder / "few", talkers=1)
-    write_speech(folder / "six", talkers=6)
-    write_noise(folder / "more", ("rain",))
-    (folder / "empty").mkdir()
-    write(folder / "broken" / "t00" / "a.wav", np.zeros(RATE))
-    write(folder / "silent" / "a.wav", np.zeros(RATE))
-    write(folder / "short" / "a.wav", noise("a", 0.7))
-    write(folder / "sparse" / "a" / "a.wav", np.append(noise("a", 0.01), np.zeros(60 * RATE)))
-    return folder
-
-
-@pytest.mark.parametrize("case", BAD_COMMANDS)
-def test_what_cannot_become_a_set_is_one_line_and_leaves_nothing(bad, monkeypatch, capsys, case):
-    args, message = BAD_COMMANDS[case]
-    monkeypatch.chdir(bad)
-    before = sorted(bad.iterdir())
-    assert command("--out", "set", *SHORT, *args) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    errors = [line for line in lines if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert message in errors[0]
-    assert all(line.startswith(("error: ", "left out: ", "note: ")) for line in lines)
-    assert sorted(bad.iterdir()) == before
-
-
-def test_a_file_that_is_gone_meanwhile_ends_the_command_in_one_line(folders, tmp_path, capsys, monkeypatch):
-    write_speech(tmp_path / "speech", talkers=4)
-    sources = ("--speech", tmp_path / "speech", "--noise", folders / "noise")
-
-    def vanish(*_, **__):
-        for file in (tmp_path / "speech").rglob("*.wav"):
-            file.unlink()
-
-    monkeypatch.setattr(build, "report", vanish)  # called when all files have been read and none is packed
-    assert command("--out", tmp_path / "set", *sources, *SHORT) == 2
-    assert "cannot be opened (No such file or directory)" in capsys.readouterr().err
-    assert not (tmp_path / "set").exists()
 
 
 # -- Pairs --
@@ -592,13 +348,3 @@ def test_a_known_corpus_is_one_command_and_has_its_own_splits(tmp_path, layout, 
 
 def test_the_core_test_set_of_timit_has_its_192_sentences():
     assert len(set(TIMIT_CORE_TEST)) * 8 == 192
-
-
-def test_an_unusable_split_names_the_folder(bad, tmp_path):
-    with pytest.raises(UserError, match="found 2 talkers, expected 3"):
-        split_by_talker(
-            [Recording("few", "a", "t0", RATE, (0,), 1.0, "a"), Recording("few", "b", "t1", RATE, (0,), 1.0, "b")],
-            ("train", "valid", "test"),
-            0,
-            {},
-        )

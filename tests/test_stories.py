@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from programs import run
 from scipy.io import wavfile
 
 import test
@@ -19,7 +20,6 @@ import train
 from config import Config
 from losses import known_losses
 from models import load_model
-from tools.cli import run_command
 from tools.make_demo_corpus import make_demo_corpus
 
 TINY = ["--kernel_num", "4", "8", "16", "--rnn_units", "8", "--batch_size", "4", "--device", "cpu"]
@@ -39,18 +39,6 @@ def workplace(corpus, tmp_path, monkeypatch):
     shutil.copytree(corpus, tmp_path / "data" / "demo")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def run(program, *args):
-    """What a user runs as `python <program>.py <args>`; gives its exit code."""
-    arguments, sys.argv = sys.argv, [f"{program.__name__}.py", *args]
-    try:
-        run_command(program.main)
-    except SystemExit as stop:
-        return stop.code
-    finally:
-        sys.argv = arguments
-    return 0
 
 
 def history_of(run_dir):

@@ -1,0 +1,20 @@
+"""Programs run as from the shell, in this process."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+from tools.cli import run_command
+
+
+def run(program: ModuleType, *args: object) -> int:
+    """What a user runs as `python <program> <args>`; gives its exit code."""
+    arguments, sys.argv = sys.argv, [program.__name__, *map(str, args)]
+    try:
+        run_command(program.main)
+    except SystemExit as stop:
+        return stop.code
+    finally:
+        sys.argv = arguments
+    return 0

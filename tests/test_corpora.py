@@ -1,0 +1,185 @@
+"""tools/corpora/: audio of any kind is read right or named, and splits share nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recordings import RATE, noise, speech, write
+
+from dataloader.mixing import active_span
+from tools.cli import UserError
+from tools.corpora.audio_files import AudioError, read, read_format
+from tools.corpora.recordings import TALKER, Problem, Recording, Selection, check_recording
+from tools.corpora.rooms import SimulatedRooms, reverberate
+from tools.corpora.splits import split_by_talker, split_noise
+
+# -- Splits --
+
+
+@given(
+    talkers=st.lists(st.integers(0, 12), min_size=3, max_size=40).filter(lambda t: len(set(t)) >= 3),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=50, deadline=None)
+def test_splits_share_no_talker_and_lose_no_recording(talkers, seed):
+    recordings = [
+        Recording("s", f"{n}", f"t{talker}", RATE, (0,), 1.0, str(n)) for n, talker in enumerate(talkers)
+    ]
+    splits = split_by_talker(recordings, ("train", "valid", "test"), seed, {})
+    assert sorted(r.file for those in splits.values() for r in those) == sorted(r.file for r in recordings)
+    heard = [{recording.group for recording in those} for those in splits.values()]
+    assert all(heard)
+    assert sum(map(len, heard)) == len(set(talkers))
+
+
+@given(
+    lengths=st.lists(st.tuples(st.sampled_from("ab"), st.integers(8000, 400_000)), min_size=1, max_size=12),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=100, deadline=None)
+def test_parts_of_noise_never_overlap_and_hold_a_segment_where_they_can(lengths, seed):
+    recordings = [Recording("n", f"{n}", kind, size, (0,), 1.0, str(n)) for n, (kind, size) in enumerate(lengths)]
+    parts, _ = split_noise(recordings, ("train", "valid", "test"), 48_000, seed)
+    heard = np.zeros((len(recordings), 400_000), int)
+    for split in parts.values():
+        for part in split:
+            assert part.samples >= min(48_000, part.recording.samples)
+            assert 0 <= part.start < part.stop <= part.recording.samples
+            heard[int(part.recording.file), part.start : part.stop] += 1
+    assert heard.max() == 1
+    assert heard.sum() == sum(size for _, size in lengths)
+
+
+@given(before=st.integers(0, 20_000), after=st.integers(0, 20_000), length=st.integers(400, 9000))
+@settings(max_examples=50, deadline=None)
+def test_the_active_span_leaves_out_what_surrounds_speech(before, after, length):
+    padded = np.concatenate([np.zeros(before), np.ones(length), np.zeros(after)])
+    span = active_span(padded)
+    assert before - 320 < span.start <= before
+    assert before + length <= span.stop < before + length + 320 or span.stop == padded.size
+
+
+def test_an_unusable_split_names_the_folder():
+    with pytest.raises(UserError, match="found 2 talkers, expected 3"):
+        split_by_talker(
+            [Recording("few", "a", "t0", RATE, (0,), 1.0, "a"), Recording("few", "b", "t1", RATE, (0,), 1.0, "b")],
+            ("train", "valid", "test"),
+            0,
+            {},
+        )
+
+
+# -- Audio files --
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "aiff"])
+@pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
+def test_any_format_and_rate_gives_the_same_sound(tmp_path, suffix, rate):
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
+    path = write(tmp_path / f"tone.{suffix}", np.stack([tone, tone], axis=1), rate)
+    heard = read(path, 4000, 8000)
+    assert read_format(path).samples == pytest.approx(16000, abs=2500 if suffix == "mp3" else 1)
+    wanted = 0.3 * np.sin(2 * np.pi * 440 * (np.arange(8000) + 4000) / RATE)
+    assert heard.size == 8000
+    middle = slice(500, -500)
+    tolerance = {"mp3": 0.05, "ogg": 0.02}.get(suffix, 1e-3)
+    np.testing.assert_allclose(heard[middle], wanted[middle], atol=tolerance)
+
+
+@pytest.mark.parametrize(("subtype", "step"), [("PCM_U8", 2**-7), ("PCM_24", 2**-15), ("FLOAT", 1e-6)])
+def test_any_bit_depth_is_full_scale(tmp_path, subtype, step):
+    signal = speech("a", 0.6)
+    np.testing.assert_allclose(read(write(tmp_path / "a.wav", signal, subtype=subtype)), signal, atol=step)
+
+
+def test_channels_are_averaged(tmp_path):
+    left, right = speech("a", 0.6), speech("b", 0.6)
+    path = write(tmp_path / "a.wav", np.stack([left, right], axis=1), subtype="FLOAT")
+    np.testing.assert_allclose(read(path), (left + right) / 2, atol=1e-6)
+
+
+@given(
+    rate=st.sampled_from([8000, 19980, 44100, 96000, 192000]),
+    start=st.integers(0, 9000),
+    size=st.integers(1, 9000),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_part_has_the_length_asked_for_or_what_there_is(tmp_path_factory, rate, start, size):
+    path = tmp_path_factory.getbasetemp() / f"{rate}.wav"
+    if not path.exists():
+        write(path, noise("n", 1.0, rate), rate)
+    assert read(path, start, size).size == max(0, min(size, read_format(path).samples - start))
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+BAD_AUDIO = {
+    "an empty file": (lambda p: p.write_bytes(b""), "an empty file"),
+    "text": (lambda p: p.write_text("not audio"), "not readable as audio"),
+    "corrupt header": (
+        lambda p: p.write_bytes(b"RIFF\xff\xff\xff\xffWAVEfmt \x00" + bytes(50)),
+        "not readable as audio",
+    ),
+    "zero length": (lambda p: write(p, np.zeros(0)), "holds no samples"),
+    "too short": (lambda p: write(p, speech("a", 0.1)), "too short: 0.10 s, expected 0.5 s or more"),
+    "silence": (lambda p: write(p, np.zeros(RATE)), "silent in the clip taken"),
+    "silence at first": (lambda p: write(p, np.append(np.zeros(RATE), speech("a"))), "silent in the clip taken"),
+    "next to silence": (lambda p: write(p, 1e-5 * speech("a"), subtype="FLOAT"), "silent in the clip taken"),
+    "channels that cancel": (lambda p: write(p, np.outer(speech("a"), [1, -1])), "silent in the clip taken"),
+    "NaN": (lambda p: write(p, np.append(speech("a"), np.nan)[-RATE:], subtype="FLOAT"), "holds NaN or infinity"),
+    "infinity": (lambda p: write(p, np.append(np.inf, speech("a")), subtype="FLOAT"), "holds NaN or infinity"),
+    "a name that is no text": (None, "its name is not text"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_AUDIO)
+def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, case):
+    spoil, reason = BAD_AUDIO[case]
+    name = os.fsdecode(b"\xff.wav") if spoil is None else "bad.wav"
+    if spoil:
+        spoil(tmp_path / name)
+    problem = check_recording(None, tmp_path, name, Selection(TALKER, RATE))
+    assert isinstance(problem, Problem)
+    assert reason in str(problem)
+    assert "\n" not in str(problem)
+
+
+def test_a_flac_that_is_cut_short_is_named(tmp_path):
+    cut_short(write(tmp_path / "a.flac", noise("a")))
+    with pytest.raises(AudioError, match=r"cut short|not readable"):
+        read(tmp_path / "a.flac", 2 * RATE, RATE)
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    path = write(tmp_path / "a.wav", speech("a"))
+    path.chmod(0)
+    with pytest.raises(AudioError, match="Permission denied"):
+        read_format(path)
+
+
+# -- Rooms --
+
+
+def test_simulated_rooms_differ_and_begin_with_the_direct_sound():
+    pytest.importorskip("pyroomacoustics")
+    rooms = SimulatedRooms()
+    drawn = [rooms.draw(np.random.default_rng(seed), "train") for seed in (0, 0, 1)]
+    assert np.array_equal(drawn[0][0], drawn[1][0])
+    assert drawn[0][1] != drawn[2][1]
+    for response, room in drawn:
+        assert 0.1 <= room["rt60_s"] <= 1
+        delay = np.argmax(np.abs(response))
+        assert delay - 40 == pytest.approx(
+            room["distance_m"] / 343 * RATE, abs=2
+        )  # the library delays by 40 samples
+    dry = speech("a")
+    assert np.argmax(np.correlate(reverberate(dry, drawn[0][0]), dry, "same")[dry.size // 2 - 30 :][:60]) == 30

@@ -1,0 +1,123 @@
+"""Mixing on the fly: every epoch anew, and the same again for the same seed and epoch."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from config import Config
+from dataloader import DataError, build_loader, shuffle_for_epoch
+
+
+def write_on_the_fly(folder, items=12, samples=4000, seed=0, snr=(-5, 15), is_range=True):
+    """Speech of 12 items, the second half of each padding; three noises, one of them shorter than an item."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(exist_ok=True)
+    clips = rng.uniform(-0.5, 0.5, (items, samples)).astype(np.float32)
+    clips[:, samples // 2 :] = 0
+    lengths = (10_000, 4000, 1500)
+    rows = [-(-length // samples) for length in lengths]
+    starts = np.cumsum([0, *rows])
+    noise = np.zeros((starts[-1], samples), np.float32)
+    for number, (start, length) in enumerate(zip(starts, lengths, strict=False)):
+        noise.reshape(-1)[start * samples :][:length] = rng.standard_normal(length) * 0.1 + number
+    np.save(folder / "train_speech.npy", clips)
+    np.save(folder / "train_active.npy", np.tile([0, samples // 2], (items, 1)))
+    np.save(folder / "train_noise.npy", noise)
+    np.save(folder / "train_noise_index.npy", np.stack([starts[:-1], lengths, [0, 1, 1]], axis=1))
+    settings = {"snr_db": snr, "is_range": is_range, "level_db": [-33, -20]}
+    (folder / "dataset.json").write_text(json.dumps({"on_the_fly": settings}))
+    return folder
+
+
+def mixtures(folder, seed, epoch, workers=0):
+    loader = build_loader(Config(data=str(folder), batch_size=5, workers=workers), "train")
+    shuffle_for_epoch(loader, seed, epoch)
+    noisy, clean, numbers = (torch.cat(parts) for parts in zip(*loader, strict=True))
+    order = numbers.argsort()
+    return numbers.tolist(), noisy[order], clean[order]
+
+
+def test_mixtures_on_the_fly_depend_on_seed_and_epoch_alone(tmp_path):
+    folder = write_on_the_fly(tmp_path / "set")
+    order, noisy, _ = mixtures(folder, 0, 1)
+    again, same, _ = mixtures(folder, 0, 1, workers=2)
+    assert order == again
+    assert torch.equal(noisy, same)
+    for seed, epoch in ((0, 2), (1, 1)):
+        other = mixtures(folder, seed, epoch)[1]
+        assert not any(torch.equal(a, b) for a, b in zip(noisy, other, strict=True))
+
+
+def test_workers_that_live_on_see_the_next_epoch(tmp_path):
+    folder = write_on_the_fly(tmp_path / "set")
+    loader = build_loader(Config(data=str(folder), batch_size=12, workers=1), "train")
+    seen = []
+    for epoch in (1, 2):
+        shuffle_for_epoch(loader, 0, epoch)
+        ((noisy, _, numbers),) = loader
+        seen.append(noisy[numbers.argsort()])
+        assert torch.equal(seen[-1], mixtures(folder, 0, epoch)[1])
+    assert not torch.equal(*seen)
+
+
+@pytest.mark.parametrize(("snr", "is_range"), [((-5, 15), True), ((0, 10), False)])
+def test_mixtures_on_the_fly_have_snr_and_level_as_asked_where_there_is_speech(tmp_path, snr, is_range):
+    _, noisy, clean = mixtures(write_on_the_fly(tmp_path / "set", items=40, snr=snr, is_range=is_range), 0, 1)
+    noise = (noisy - clean).double()
+    assert torch.equal((noisy - clean) + clean, noisy)
+    ratio = 10 * torch.log10(clean[:, :2000].double().square().sum(1) / noise[:, :2000].square().sum(1))
+    assert ((ratio > snr[0] - 0.01) & (ratio < snr[1] + 0.01)).all()
+    if is_range:
+        assert ratio.std() > 3
+    else:
+        assert {round(value) for value in ratio.tolist()} == {0, 10}
+    level = 10 * torch.log10(clean[:, :2000].double().square().mean(1))
+    assert ((level > -33.01) & (level < -19.99)).all()
+    assert level.std() > 2
+    assert not clean[:, 2000:].any()
+    assert noise[:, 2000:].abs().sum(1).min() > 0
+
+
+def test_every_noise_is_heard_and_segments_start_anywhere(tmp_path):
+    folder = write_on_the_fly(tmp_path / "set", items=200)
+    _, noisy, clean = mixtures(folder, 0, 1)
+    noise = (noisy - clean).double()
+    offset = noise.mean(1) / noise.std(1)  # recordings 0, 1 and 2 have offsets of 0, 10 and 20 deviations
+    heard = [((offset > low) & (offset < low + 10)).sum().item() for low in (-5, 5, 15)]
+    assert 70 < heard[0] < 130  # types are as likely, whatever they have of recordings
+    assert min(heard[1:]) > 0
+    assert len({tuple((row / row.std())[:5].round(decimals=4).tolist()) for row in noise[offset < 5]}) > 60
+
+
+SPOILT = {
+    "no settings": (lambda f: (f / "dataset.json").unlink(), "found no on_the_fly"),
+    "settings": (lambda f: (f / "dataset.json").write_text('{"on_the_fly": {"snr_db": 5}}'), "expected snr_db"),
+    "no noise": (lambda f: (f / "train_noise.npy").unlink(), "train_noise.npy: no such file"),
+    "spans": (lambda f: np.save(f / "train_active.npy", np.zeros((3, 2), int)), r"expected integers \[12, 2\]"),
+    "clip length": (
+        lambda f: np.save(f / "train_noise.npy", np.ones((5, 7), np.float32)),
+        "found clips of 7 samples",
+    ),
+    "pairs": (
+        lambda f: np.save(f / "train_speech.npy", np.ones((12, 2, 7), np.float32)),
+        r"expected \[N, samples\]",
+    ),
+    "silent noise": (lambda f: np.save(f / "train_noise.npy", np.zeros((6, 4000), np.float32)), "are silent"),
+    "silent speech": (
+        lambda f: np.save(f / "train_speech.npy", np.zeros((12, 4000), np.float32)),
+        r"train_speech.npy: item \[\d+\]: clean is silent",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_a_damaged_set_for_mixing_on_the_fly_is_named(tmp_path, case):
+    spoil, message = SPOILT[case]
+    spoil(write_on_the_fly(tmp_path / "set"))
+    with pytest.raises(DataError, match=message) as caught:
+        mixtures(tmp_path / "set", 0, 1)
+    assert "\n" not in str(caught.value)
