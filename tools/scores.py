@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from pesq import PesqError, pesq
 from pystoi import stoi
+from threadpoolctl import threadpool_limits
 
 from tools.composite import composite, log_likelihood_ratio, segmental_snr, weighted_spectral_slope
 
@@ -158,6 +159,11 @@ def score(clean: np.ndarray, signal: np.ndarray, names: tuple[str, ...] = SCORES
     return Scores(values, failed)
 
 
+def _use_one_thread() -> None:
+    """Every core has a process, so that the threads of NumPy's matrix products would only wait for each other."""
+    threadpool_limits(1)
+
+
 class ScorePool:
     """Processes that score; use as a context manager."""
 
@@ -166,7 +172,7 @@ class ScorePool:
         # Forking a process that runs threads of torch or CUDA can hang; a fork server is started before any.
         methods = multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-        self._executor = ProcessPoolExecutor(self.processes, mp_context=context)
+        self._executor = ProcessPoolExecutor(self.processes, mp_context=context, initializer=_use_one_thread)
 
     def __enter__(self) -> ScorePool:
         return self
