@@ -70,6 +70,8 @@ def test(config: Config) -> None:
         results = tqdm(pool.map(pairs()), "scores", len(jobs), leave=False, disable=None)
         for (number, signal), scores in zip(jobs, results, strict=True):
             journals[signal].add(number, dataclasses.asdict(scores))
+    for journal in journals.values():
+        journal.close()
     rows = [
         score_row(grid, number, signal, Scores(**journals[signal].results[number]))
         for number in range(len(grid))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,8 +59,14 @@ def test_a_shift_of_five_hundredths_of_pesq_is_found():
     assert np.mean([result.low <= 0.05 <= result.high for result in results]) > 0.88
 
 
-def test_three_utterances_prove_nothing():
+def test_three_utterances_prove_nothing(capsys):
     assert all(trial(number, 0.05, utterances=3).p > 0.05 for number in range(20))
+    make_run("a", "MSE", utterances=3)
+    make_run("b", "SI-SNR", utterances=3, shift={"pesq": 0.1})
+    assert run(compare, "a", "b", "--utterances") == 0
+    report = capsys.readouterr().out
+    assert "not distinguishable in PESQ (wide-band) (+0.1" in report
+    assert "inf" not in report
 
 
 @settings(max_examples=50, deadline=None)
@@ -119,6 +126,19 @@ def test_the_tables_hold_the_averages_of_the_csv(capsys):
     }
 
 
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs LaTeX")
+def test_the_latex_tables_compile_in_a_minimal_document():
+    make_run("a", "MSE")
+    make_run("b", "SI-SNR+LMS", mask="C")
+    make_run("c", "SI-SNR+LMS", mask="E")
+    assert run(compare, "a", "b", "c", "--utterances") == 0
+    lines = (r"\documentclass{article}", r"\begin{document}", r"\input{tables.tex}", r"\end{document}")
+    Path("results/comparison/paper.tex").write_text("\n".join(lines))
+    command = ["pdflatex", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, cwd="results/comparison", capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 def test_seeds_of_a_loss_are_pooled_and_their_spread_shown():
     for seed in (0, 1, 2):
         make_run(f"a{seed}", "MSE", seed, shift={"pesq": 0.1 * seed})
@@ -167,6 +187,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line_and_nothing_is_written(w
         (lambda text: text.replace("estoi", "other"), "scores.csv: has no column estoi"),
         (lambda text: text.replace("-5.0", "loud"), "scores.csv: line 2: could not convert"),
         (lambda text: "", "scores.csv: has no column"),
+        (lambda text: text.splitlines()[0], "scores.csv: holds no scores"),
     ],
 )
 def test_damaged_scores_are_named(capsys, change, message):

@@ -103,4 +103,5 @@ def test_a_pool_gives_the_same_scores_in_order():
     with ScorePool(2) as pool:
         results = list(pool.map(iter(pairs), ("stoi", "si_sdr")))
     for (reference, signal), result in zip(pairs, results, strict=True):
-        assert result == score(reference, signal, ("stoi", "si_sdr"))
+        expected = score(reference, signal, ("stoi", "si_sdr")).values
+        assert result.values == pytest.approx(expected, abs=1e-9)  # the number of threads rounds differently

@@ -28,6 +28,7 @@ from tools.comparison import (
     seed_spread,
     shared_scores,
     trade_offs,
+    with_interval,
 )
 from tools.figures import save_figure, score_curves
 from tools.files import write_text
@@ -129,8 +130,7 @@ def difference_cells(
     for noise in dict.fromkeys(row["noise_type"] for row in differences):
         where = "the whole grid" if noise == EVERYWHERE else f"{noise} noise"
         tables[f"Difference from {baseline}, {where}"] = {
-            signal: [_difference(rows.get((noise, signal, name)), TITLES[name][1]) for name in scores]
-            for signal in signals
+            signal: [_difference(rows.get((noise, signal, name))) for name in scores] for signal in signals
         }
     return tables
 
@@ -156,10 +156,10 @@ def spread_table(spread: Sequence[Row], scores: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _difference(row: Row | None, places: int) -> str:
+def _difference(row: Row | None) -> str:
     if row is None:
         return "-"
-    text = f"{row['difference']:+.{places}f} [{row['low']:+.{places}f}, {row['high']:+.{places}f}]"
+    text = with_interval(row)
     return text if row["verdict"] == "not distinguishable" else f"**{text}**"
 
 

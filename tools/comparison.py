@@ -54,6 +54,8 @@ def read_run(name: str) -> Run:
             rows = [_read_row(line) for line in lines]
         except (ValueError, TypeError) as error:
             raise UserError(f"{path}: line {lines.line_num}: {error}; test the run again") from None
+    if not rows:
+        raise UserError(f"{path}: holds no scores; test the run again")
     return Run(folder, config, rows)
 
 
@@ -174,12 +176,19 @@ def describe(differences: Sequence[Row], signal: str) -> str:
     parts = []
     for name in MAIN_SCORES:
         if name in rows:
-            row, (title, places) = rows[name], TITLES[name]
-            interval = f"95% interval {row['low']:+.{places}f} to {row['high']:+.{places}f}"
-            size = f"{row['difference']:+.{places}f}, {interval}, {_p_text(row['p_corrected'])}"
+            row, title = rows[name], TITLES[name][0]
+            size = f"{with_interval(row)}, {_p_text(row['p_corrected'])}"
             parts.append(f"{row['verdict']} in {title} ({size}, {row['utterances']} utterances)")
     baseline = next(iter(rows.values()))["baseline"] if rows else "the baseline"
     return f"{signal} against {baseline}: {'; '.join(parts) or 'nothing that both have a score for'}."
+
+
+def with_interval(row: Row) -> str:
+    """A difference as text with its 95% interval, which too few utterances leave open."""
+    places = TITLES[row["score"]][1]
+    if math.isinf(row["low"]):
+        return f"{row['difference']:+.{places}f} [too few utterances]"
+    return f"{row['difference']:+.{places}f} [{row['low']:+.{places}f}, {row['high']:+.{places}f}]"
 
 
 def trade_offs(differences: Sequence[Row]) -> list[str]:

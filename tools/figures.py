@@ -40,6 +40,7 @@ def score_curves(rows: Sequence[Row], scores: Sequence[str], signals: Sequence[s
     for noise, top, bottom in zip(noises, panels[0], panels[-1], strict=True):
         top.set_title(noise)
         bottom.set_xlabel("SNR of the noisy speech (dB)")
+    figure.align_ylabels()
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), frameon=False)
     return figure

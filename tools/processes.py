@@ -11,6 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from threadpoolctl import threadpool_limits
+
 from tools.cli import UserError
 
 Result = TypeVar("Result")
@@ -82,6 +84,7 @@ _shared: Any = None  # in a worker process: what its pool was given
 def _prepare(shared: Any) -> None:
     global _shared
     _shared = shared
+    threadpool_limits(1)  # every core has a process: the threads of matrix products would only wait for each other
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one decides
 
 
