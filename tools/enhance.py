@@ -1,6 +1,6 @@
 """Enhance recordings with a trained network: files, folders, pipes, or the microphone.
 
-    python -m tools.enhance runs/demo_SI-SNR/best.pt noisy.wav folder/ -o enhanced/
+    python -m tools.enhance runs/demo_SI-SNR+LMS/best.pt noisy.wav folder/ -o enhanced/
     arecord -t raw -f S16_LE -r 16000 | python -m tools.enhance best.pt - | aplay -t raw -f S16_LE -r 16000
     python -m tools.enhance best.pt --live
 

@@ -1,8 +1,8 @@
 """Take a trained network elsewhere: to ONNX, or to the published DCCRN code.
 
-    python -m tools.export runs/demo_SI-SNR/best.pt enhance.onnx
-    python -m tools.export runs/demo_SI-SNR/best.pt step.onnx --streaming
-    python -m tools.export runs/demo_SI-SNR/best.pt upstream.pt --upstream
+    python -m tools.export runs/demo_SI-SNR+LMS/best.pt enhance.onnx
+    python -m tools.export runs/demo_SI-SNR+LMS/best.pt step.onnx --streaming
+    python -m tools.export runs/demo_SI-SNR+LMS/best.pt upstream.pt --upstream
 
 tools/enhance_onnx.py runs either graph with numpy and onnxruntime alone.
 """

@@ -1,6 +1,6 @@
 """How fast a network enhances a live signal on one core of this machine, and where the time goes.
 
-    python -m tools.speed runs/demo_SI-SNR/best.pt
+    python -m tools.speed runs/demo_SI-SNR+LMS/best.pt
     python -m tools.speed paper  # the full network with random weights; they do not matter for speed
 
 Real-time factor: seconds of processor time for a second of audio; below 1 is fast enough to run live.
