@@ -6,7 +6,9 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -85,7 +87,7 @@ def export_step(model: DCCRN, path: Path, int8: bool = False) -> float:
     state = step.first_state()
     before = [f"state_{name}" for name in graph.names]
     after = [f"next_{name}" for name in graph.names]
-    axes = {"noisy": {1: "samples"}, "present": {0: "hops"}, "estimate": {1: "samples"}}
+    axes = {"noisy": {1: "block"}, "present": {0: "hops"}, "estimate": {1: "block"}}
     sizes = {"hop": step.hop, "edge": step.edge, "look_ahead": step.look_ahead, "sample_rate": 16000}
     with replacing(path) as temporary:
         arguments = (_noise(1, 3 * step.hop), torch.ones(3), *state.values())
@@ -148,12 +150,17 @@ def import_onnx() -> Any:
     return onnx
 
 
-def open_graph(path: Path, threads: int = 0) -> Any:
-    """An onnxruntime session on the CPU; 0 threads are as many as there are cores."""
+def open_graph(path: Path, threads: int = 0, sizes: Mapping[str, int] = MappingProxyType({})) -> Any:
+    """An onnxruntime session on the CPU; 0 threads are as many as there are cores.
+
+    sizes: of dynamic axes that will always be the same, such as {"hops": 1, "block": 100}; that saves work.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    for axis, size in sizes.items():
+        options.add_free_dimension_override_by_name(axis, size)
     return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
 
 
