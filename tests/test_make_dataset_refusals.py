@@ -41,6 +41,7 @@ BAD_COMMANDS = {
     "unknown argument": (["--speach", "speech"], "did you mean --speech"),
     "bad value": (["--speech", "speech", "--noise", "noise", "--dtype", "int8"], "int8"),
     "babble of few": (["--speech", "six", "--noise", "noise", "--babble"], "babble: found"),
+    "babble twice": (["--speech", "speech", "--noise", "babbling", "--babble"], "found noise of type babble"),
     "rooms": (["--speech", "speech", "--noise", "noise", "--reverb", "empty"], "empty: found no audio"),
     "layout": (["--layout", "librispeech"], "root: found none"),
     "root": (["--layout", "timit-noisex92", "--root", "noise"], "noise/TRAIN: no such folder"),
@@ -59,6 +60,7 @@ def bad(tmp_path_factory):
     write_speech(folder / "few", talkers=1)
     write_speech(folder / "six", talkers=6)
     write_noise(folder / "more", ("rain",))
+    write_noise(folder / "babbling", ("babble",))
     (folder / "empty").mkdir()
     write(folder / "broken" / "t00" / "a.wav", np.zeros(RATE))
     write(folder / "silent" / "a.wav", np.zeros(RATE))

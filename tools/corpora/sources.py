@@ -9,7 +9,7 @@ from pathlib import Path
 from dataloader.drawing import MixtureDraw
 from tools.cli import UserError
 from tools.corpora.mixtures import MixtureSource, Recipe
-from tools.corpora.noise_sources import NoiseSource
+from tools.corpora.noise_sources import BABBLE, NoiseSource
 from tools.corpora.pairs import Pair, PairSource, find_pairs
 from tools.corpora.recordings import MIN_SAMPLES, Problem, Recording, Selection, drop_copies, find_recordings
 from tools.corpora.rooms import SIMULATED, RecordedRooms, Rooms, SimulatedRooms
@@ -64,11 +64,13 @@ class _Finder:
         speech = self._speech(splits)
         noise, seen, unseen = self._noise(splits)
         babble = self._babble_speech(speech["train"], splits)
+        if settings.babble and any(part.recording.group == BABBLE for parts in noise.values() for part in parts):
+            raise UserError(f"{settings.noise}: found noise of type {BABBLE}, expected none beside --babble")
         draw = MixtureDraw(*settings.snr_draw, settings.level_db)
         training = {split: NoiseSource(noise[split], settings.samples, babble[split]) for split in splits[:2]}
         rows = {}
         if "test" in splits:
-            if seen:
+            if seen or babble["test"]:
                 rows |= self._rows("seen", NoiseSource(seen, settings.samples, babble["test"]))
             if unseen:
                 rows |= self._rows("unseen", NoiseSource(unseen, settings.samples))
