@@ -11,6 +11,8 @@ PEAK = 0.99
 # holds to the last bit for both types.
 FULL_SCALE = {np.dtype(np.int16): 2**15, np.dtype(np.float32): 2**24}
 EVERYWHERE = slice(None)
+ROUNDS = 4  # of correcting the noise for its rounding
+TOLERANCE_DB = 0.002
 SILENCE = 1e-4  # RMS below which a signal counts as silent, -80 dBFS
 FRAME = 320  # samples of the frames in which speech is looked for, 20 ms at 16 kHz
 SPEECH_RANGE = 1e-4  # energy against the loudest frame's, -40 dB, from which on a frame is speech
@@ -47,8 +49,8 @@ def mix(
     """
     gain = noise_gain(clean, noise, snr_db, active)
     scale = headroom(clean, gain * noise)
-    noisy, clean = quantise(scale * clean, scale * gain * noise, dtype)
-    return Mixture(noisy, clean, gain, scale)
+    noisy, clean, correction = quantise_at_snr(scale * clean, scale * gain * noise, snr_db, active, dtype)
+    return Mixture(noisy, clean, gain * correction, scale)
 
 
 def mix_at_level(
@@ -121,6 +123,28 @@ def quantise_alone(signal: np.ndarray, dtype: type | np.dtype = np.int16) -> np.
     steps = FULL_SCALE[np.dtype(dtype)]
     values = np.clip(np.rint(signal * steps), -steps, steps - 1)
     return (values if np.dtype(dtype) == np.int16 else values / steps).astype(dtype)
+
+
+def quantise_at_snr(
+    clean: np.ndarray,
+    noise: np.ndarray,
+    snr_db: float,
+    active: slice = EVERYWHERE,
+    dtype: type | np.dtype = np.int16,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """As `quantise`, with the factor on the noise that undoes what rounding changes in the SNR.
+
+    Where noise is a few steps high, its rounding moves the SNR by some hundredths of a dB.
+    """
+    correction = 1.0
+    for _ in range(ROUNDS):
+        noisy, rounded = quantise(clean, correction * noise, dtype)
+        signal, rest = rounded[active].astype(np.float64), noisy[active].astype(np.float64) - rounded[active]
+        error_db = 10 * np.log10(np.sum(signal**2) / np.sum(rest**2)) - snr_db if np.any(rest) else 0.0
+        if abs(error_db) < TOLERANCE_DB:
+            break
+        correction *= 10 ** (error_db / 20)
+    return noisy, rounded, correction
 
 
 def quantise(

@@ -360,3 +360,9 @@ def test_disk_space_is_taken_before_the_work(tmp_path):
         writer.create("train", 3)
         file = next(tmp_path.rglob("train.npy")).stat()
     assert file.st_blocks * 512 >= 3 * 2 * 100_000 * 2
+
+
+def test_noise_a_few_steps_high_keeps_its_snr_when_it_is_rounded():
+    rng = np.random.default_rng(0)
+    mixture = mix(0.001 * rng.standard_normal(16000), rng.standard_normal(16000), 20.0)  # noise of 3 steps
+    assert snr_db(np.stack([mixture.noisy, mixture.clean])) == pytest.approx(20, abs=0.005)

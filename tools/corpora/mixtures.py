@@ -15,8 +15,8 @@ from dataloader.mixing import (
     headroom,
     mix_at_level,
     noise_gain,
-    quantise,
     quantise_alone,
+    quantise_at_snr,
     rms,
 )
 from tools.cli import UserError
@@ -116,9 +116,14 @@ class MixtureSource:
         items = []
         for row, (name, (noise, made_of)) in enumerate(zip(self._test_rows, drawn, strict=True)):
             for column, (snr_db, gain) in enumerate(zip(self.snr_db, gains[row], strict=True)):
-                grid[row, column] = quantise(scale * clean, scale * gain * noise, self.recipe.dtype)
+                noisy, rounded, correction = quantise_at_snr(
+                    scale * clean, scale * gain * noise, snr_db, clip.active, self.recipe.dtype
+                )
+                grid[row, column] = noisy, rounded
                 cell = {"row": name, "column": column, "utterance": index}
-                items.append(cell | _describe(clip, level_db, speech_gain, made_of, snr_db, gain, scale))
+                items.append(
+                    cell | _describe(clip, level_db, speech_gain, made_of, snr_db, gain * correction, scale)
+                )
         return grid, items
 
     def clip(self, split: str, index: int, rng: np.random.Generator) -> Clip:
