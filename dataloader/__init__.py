@@ -11,6 +11,7 @@ from config import Config
 
 from .array_file import DataError
 from .on_the_fly import OnTheFlyDataset, is_on_the_fly
+from .order import EpochOrder
 from .packed import PackedDataset
 
 __all__ = ["DataError", "OnTheFlyDataset", "PackedDataset", "build_loader", "shuffle_for_epoch"]
@@ -30,11 +31,12 @@ def build_loader(
         dataset = OnTheFlyDataset(config.data, config.sample_rate)
     else:
         dataset = PackedDataset(config.data, split, config.sample_rate)
+    chosen = dataset if items is None else Subset(dataset, items)
     return DataLoader(
-        dataset if items is None else Subset(dataset, items),
+        chosen,
         batch_size=config.batch_size,
-        shuffle=split == "train",
-        generator=torch.Generator(),
+        sampler=EpochOrder(len(chosen)) if split == "train" else None,
+        generator=torch.Generator(),  # else the seeds of worker processes are drawn from the global one
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=on_gpu,
@@ -43,6 +45,6 @@ def build_loader(
 
 def shuffle_for_epoch(loader: DataLoader, seed: int, epoch: int) -> None:
     """Makes order and mixtures of the next pass depend on seed and epoch alone: a resumed run sees the same."""
-    loader.generator.manual_seed(seed * 1_000_003 + epoch)
+    loader.sampler.start_epoch(seed, epoch)
     if isinstance(loader.dataset, OnTheFlyDataset):
         loader.dataset.start_epoch(seed, epoch)

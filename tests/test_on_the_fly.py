@@ -61,6 +61,7 @@ def test_workers_that_live_on_see_the_next_epoch(tmp_path):
         ((noisy, _, numbers),) = loader
         seen.append(noisy[numbers.argsort()])
         assert torch.equal(seen[-1], mixtures(folder, 0, epoch)[1])
+        assert numbers.tolist() == mixtures(folder, 0, epoch)[0]
     assert not torch.equal(*seen)
 
 
