@@ -31,8 +31,10 @@ class FoldedConv(nn.Module):
 
     def forward(self, earlier: Tensor, x: Tensor) -> Tensor:
         pairs = torch.cat([earlier, x], -1).unflatten(3, (-1, 2)).flatten(4)  # two frequencies a row
+        rows = pairs.shape[3]
         pairs = F.pad(pairs, (0, 0, 1, 1))
-        low, centre, high = pairs[:, :, :, :-2], pairs[:, :, :, 1:-1], pairs[:, :, :, 2:, : 2 * self.inputs]
+        low, centre, high = (pairs.narrow(3, n, rows) for n in range(3))
+        high = high.narrow(4, 0, 2 * self.inputs)
         columns = torch.cat([low, centre, high], -1)  # the 5 frequencies around each even one
         return self.finish(torch.matmul(columns, self.weight))
 
@@ -66,10 +68,10 @@ class FoldedConvTranspose(nn.Module):
     @staticmethod
     def _gather(taps: Tensor) -> Tensor:
         """Input f reaches the outputs 2f - 2 ... 2f + 2: [2, B, T, F, 5 * N] to [2, B, T, 2F, N]."""
-        taps = taps.unflatten(-1, (KERNEL[0], -1))
-        below = F.pad(taps[:, :, :, 1:, 0:2], (0, 0, 0, 0, 0, 1))
-        above = F.pad(taps[:, :, :, :-1, 4:5], (0, 0, 0, 1, 1, 0))
-        return (taps[:, :, :, :, 2:4] + below + above).flatten(3, 4)
+        for_below, own, for_above = taps.unflatten(-1, (KERNEL[0], -1)).split([2, 2, 1], 4)
+        from_above = F.pad(for_below, (0, 0, 0, 0, -1, 1))  # a frequency on, what falls out is beyond the band
+        from_below = F.pad(for_above, (0, 0, 0, 1, 1, -1))
+        return (own + from_above + from_below).flatten(3, 4)
 
 
 class _Finish(nn.Module):

@@ -80,6 +80,17 @@ class StreamingStep(nn.Module):
             following[name] = x[:, :, -1:]
             return torch.cat([state[name], x[:, :, :-1]], 2)
 
+        def two_delayed(name: str, x: Tensor, hops: int) -> list[Tensor]:
+            """x as it was hops + 1 and hops before, [2, B, T, F, C] each."""
+            places = [f"{name}_{n}" for n in range(hops + 1)]  # a frame each: one hop moves them without a copy
+            line = [*(state[place] for place in places), x]
+            if x.shape[2] == 1:
+                following.update(zip(places, line[1:], strict=True))
+                return line[:2]
+            joined = torch.cat(line, 2)
+            following.update(zip(places, joined[:, :, -hops - 1 :].split(1, 2), strict=True))
+            return [joined[:, :, : -hops - 1], joined[:, :, 1 : -hops or None]]
+
         hops = noisy.unflatten(1, (-1, self.hop))  # [B, T, hop]
         spectrum = self.stft(with_past("hops", hops, 1))  # [2, B, T, bins]
         x = spectrum[..., 1:, None]  # without DC, [2, B, T, 256, 1]
@@ -102,8 +113,7 @@ class StreamingStep(nn.Module):
             inputs = [frame_before(f"decoder{n}", x), x]
             if self.skip:
                 skip = skips.pop()
-                line = with_past(f"skip{n}", skip * gates[0] if gates else skip, 2)
-                inputs += [line[:, :, : -n - 1], line[:, :, 1 : -n or None]]
+                inputs += two_delayed(f"skip{n}", skip * gates[0] if gates else skip, n)
             x = layer(*inputs)
         output = F.pad(x[..., 0], (1, 0))  # DC comes back as zero, [2, B, T, bins]
         spectrum = with_past("spectrum", spectrum, 2)[:, :, : -self.look_ahead]
@@ -126,6 +136,7 @@ class StreamingStep(nn.Module):
         for n, layer in enumerate(self.decoder):
             shapes[f"decoder{n}"] = (2, batch, 1, size, layer.inputs)
             if self.skip:
-                shapes[f"skip{n}"] = (2, batch, n + 1, size, layer.inputs)
+                frame = (2, batch, 1, size, layer.inputs)
+                shapes |= {f"skip{n}_{place}": frame for place in range(n + 1)}
             size *= 2
         return shapes
