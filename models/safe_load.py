@@ -33,8 +33,8 @@ def load_tensors(path: str | Path, expected: str) -> Any:
         if "weights_only" in str(error) or "WeightsUnpickler" in str(error):
             raise ModelError(
                 f"{path}: not a readable checkpoint, it holds more than tensors and plain values, and loading it "
-                "would run code; where you trust it, run torch.save(torch.load(FILE, weights_only=False)"
-                ".state_dict(), NEW) once with the code that wrote it, and name NEW here"
+                "would run code; have the code that wrote it save torch.save(model.state_dict(), NEW), "
+                "and name NEW here"
             ) from None
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{path}: not a readable checkpoint, expected {expected} ({reason})") from None

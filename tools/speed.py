@@ -60,8 +60,8 @@ def measure_speed(arguments: Arguments) -> None:
             real_time_factor(by_block, HOPS_OF_20_MS, arguments.seconds),
         )
         print(f"| {label} | {factors[0]:.3f} | {factors[1]:.3f} |")
-    shares = ", ".join(f"{part} {share:.0%}" for part, share in time_shares(enhancer.step, arguments.seconds).items())
-    print(f"\nPyTorch, hop by hop: {shares}")
+    shares = time_shares(enhancer.step, arguments.seconds)
+    print("\nPyTorch, hop by hop: " + ", ".join(f"{part} {share:.0%}" for part, share in shares.items()))
 
 
 def onnx_stream(path: Path, sizes: dict[str, int]) -> Callable[[int], None]:
