@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,9 +25,14 @@ def load_tensors(path: str | Path, expected: str) -> Any:
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"{path}: no such checkpoint, expected {expected}")
+    with path.open("rb") as file:
+        if not file.read(2).startswith((b"PK", b"\x80")):  # an archive, or a pickle as torch before 1.6 wrote
+            raise ModelError(f"{path}: not a readable checkpoint, expected {expected}")
     try:
         _refuse_bomb(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except ModelError:
         raise
     except Exception as error:  # a damaged file can trip the reader in any way
