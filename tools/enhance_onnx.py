@@ -37,6 +37,8 @@ def enhance_stream(session, noisy):
 
 
 def main():
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
     graph, source, target = sys.argv[1:]
     with wave.open(source) as file:
         found = file.getframerate(), file.getnchannels(), file.getsampwidth()
@@ -56,4 +58,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except wave.Error as error:
+        sys.exit(f"error: {sys.argv[2]}: {error}; expected a WAV file")
