@@ -19,6 +19,7 @@ from losses import LossError, known_losses
 from models import ModelError
 
 Settings = TypeVar("Settings")
+Resume = Literal["same", "saved", "new"]
 
 
 class UserError(ValueError):
@@ -35,17 +36,34 @@ class _Arguments:
     """Named set of settings to start from; what the command line names besides wins."""
 
 
+@dataclasses.dataclass(frozen=True)
+class _TrainingArguments(_Arguments):
+    resume: Resume = "same"
+    """Where the run's folder holds a run with other settings: same refuses, saved goes on with that run's
+    settings, new goes on with these."""
+
+
 def parse_config(description: str, args: Sequence[str] | None = None, saved: Config | None = None) -> Config:
     """The config that the command line asks for.
 
     What the arguments do not name comes from `saved` if given (the config of an earlier run), else from
     `--preset`. Raises UserError for arguments that cannot be used.
     """
+    return _parse(_Arguments, description, args, saved).config
+
+
+def parse_training(description: str, args: Sequence[str] | None = None) -> tuple[Config, Resume]:
+    """As `parse_config`, with `--resume`, which says how to meet a run that has other settings."""
+    arguments = _parse(_TrainingArguments, description, args, None)
+    return arguments.config, arguments.resume
+
+
+def _parse(kind: type[Settings], description: str, args: Sequence[str] | None, saved: Config | None) -> Settings:
     args = sys.argv[1:] if args is None else args
     start = saved or Config(**PRESETS[_find_preset(args)])
     description = f"{description}\n\nLosses: {', '.join(known_losses())}."
     markers = (tyro.conf.FlagConversionOff,)
-    return parse_arguments(_Arguments, description, args, default=_Arguments(start), config=markers).config
+    return parse_arguments(kind, description, args, default=kind(start), config=markers)
 
 
 def parse_arguments(
