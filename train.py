@@ -8,8 +8,6 @@ The same command run again goes on where the last one stopped, however it stoppe
 
 from __future__ import annotations
 
-import contextlib
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -30,12 +28,13 @@ from tools.scores import ScorePool
 from tools.training.averaging import WeightAverage
 from tools.training.distributed import OtherProcessEnded, Processes, join_processes
 from tools.training.environment import log_environment
-from tools.training.guards import NormStatistics, loaded
+from tools.training.guards import loaded
 from tools.training.interruption import Interruption
-from tools.training.precision import autocast, set_kernels
+from tools.training.precision import set_kernels
 from tools.training.progress import Learner, Progress, checkpoint, restore
 from tools.training.schedule import learning_rate
-from tools.training.totals import Totals, weighted
+from tools.training.step import train_step
+from tools.training.totals import Totals
 from tools.training.validation import choose_items, enhance_items, validate
 from tools.training.watch import Watch
 
@@ -154,45 +153,6 @@ def train_epoch(
         progress.step += 1
         learner.average.update(progress.step)
         yield torch.cat([sums, torch.stack([norm, left_out])]), rate
-
-
-def train_step(
-    config: Config,
-    learner: Learner,
-    network: nn.Module,
-    noisy: Tensor,
-    clean: Tensor,
-    items: int,
-    processes: Processes,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One step of the optimiser, left out if loss or gradient is not finite; nothing here waits for the device.
-
-    noisy, clean: [share, samples], this process's share of a batch of so many items.
-    Returns the sums over the whole batch (see `weighted`), the gradient's norm, and whether it was left out.
-    """
-    model, optimizer = learner.model, learner.optimizer
-    before = NormStatistics(model) if config.skip_nonfinite else None
-    optimizer.zero_grad()
-    pieces = min(config.accumulate, items // processes.count)
-    sums = 0
-    for number, (x, y) in enumerate(zip(noisy.tensor_split(pieces), clean.tensor_split(pieces), strict=True), 1):
-        # Processes exchange gradients once, with the last piece.
-        alone = processes.count > 1 and number < pieces
-        with network.no_sync() if alone else contextlib.nullcontext():
-            with autocast(config, processes.device):
-                estimate = network(x)
-            loss, parts = learner.loss_fn(estimate, y)
-            # The exchange averages over processes, of which each may hold another number of items.
-            (loss * (len(x) * processes.count / items)).backward()
-        sums = sums + weighted(loss, parts, len(x))
-    processes.sum(sums)
-    norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad or math.inf)
-    left_out = ~torch.isfinite(norm + sums.sum())
-    optimizer.found_inf = left_out.float()  # fused Adam then leaves weights and moments alone
-    optimizer.step()
-    if before:
-        before.put_back(left_out)
-    return sums, norm, left_out
 
 
 def leave(config: Config, progress: Progress, processes: Processes, interruption: Interruption) -> None:

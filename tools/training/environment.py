@@ -48,7 +48,7 @@ def describe_environment(processes: Processes) -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
-        "cpu": _processor(),
+        "cpu": processor(),
         "cores": processes.cores,
         "threads": torch.get_num_threads(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
@@ -56,7 +56,7 @@ def describe_environment(processes: Processes) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
     """The name of the processor, where the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -127,9 +127,9 @@ class _Scoring:
 
 
 def _mean_scores(results: Sequence[Scores]) -> dict[str, float]:
-    """Mean of each score over those that have it."""
+    """Mean of each score over those that have it, to 6 decimals: the last bits are not the same every time."""
     means = {}
     for name in VALID_SCORES if results else ():
         values = [result.values[name] for result in results if name not in result.failed]
-        means[name] = math.fsum(values) / len(values) if values else math.nan
+        means[name] = round(math.fsum(values) / len(values), 6) if values else math.nan
     return means
