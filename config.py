@@ -70,11 +70,43 @@ class Config:
     epochs: int = 100
     """Passes over the training items; 1 or more."""
     batch_size: int = 15
-    """Utterances a step; 1 or more."""
+    """Utterances a step, those of all processes together; 1 or more."""
     learning_rate: float = 5e-4
-    """Step size of Adam; above 0."""
+    """Step size of Adam, the highest where a schedule changes it; above 0."""
+    schedule: Literal["constant", "plateau", "cosine"] = "constant"
+    """Of the learning rate. plateau: halved after every epoch whose validation loss is no lower than the lowest
+    before; cosine: falls to 0 in half a cosine until the last epoch ends."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate first rises linearly; 0 for none."""
+    clip_grad: float = 0.0
+    """Largest L2 norm of the gradient; a larger one is scaled down to it. 0 for no limit."""
+    ema: float = 0.0
+    """Decay a step of the moving average of the weights that is validated and kept as best.pt, such as 0.999;
+    0 uses the weights themselves."""
+    patience: int = 0
+    """Epochs without a new best after which training ends early; 0 for never."""
+    best_by: Literal["loss", "pesq"] = "loss"
+    """What makes an epoch the best: the lowest validation loss or the highest validation PESQ."""
+    skip_nonfinite: int = 0
+    """Steps an epoch that may be left out because loss or gradient is not finite; one more ends the training."""
     valid_scores: int = 100
-    """Validation utterances scored with PESQ and STOI after each epoch, 0 for none; the loss is over all."""
+    """Validation utterances scored with PESQ, STOI, ESTOI and SI-SDR after each epoch, 0 for none; the loss is
+    over all."""
+    checkpoint_minutes: float = 10.0
+    """Minutes between checkpoints within an epoch; 0 for one at the end of each epoch only."""
+
+    # -- The computation --
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Of the network in training and validation: fp32; tf32: matrix products of a GPU round their inputs to 10
+    bits; bf16: bfloat16 autocast, which pays on a GPU, and on a CPU that has AMX. Losses are float32 always."""
+    accumulate: int = 1
+    """Pieces that each process computes its share of a batch in, one after the other, to save memory."""
+    compile: bool = False
+    """Compile the network with torch.compile; the first steps take minutes."""
+    channels_last: bool = False
+    """Keep the channels of feature maps together in memory, which tensor cores want; slower on a CPU."""
+    deterministic: bool = False
+    """Use kernels on the GPU that give the same bits every time, and are slower; on a CPU all do."""
 
     # -- The test --
     samples: int = 3
@@ -101,6 +133,20 @@ class Config:
             "coupling",
             self.coupling,
             "paper, or one positive number for each term of the loss",
+        )
+        _expect(0 <= self.clip_grad < float("inf"), "clip_grad", self.clip_grad, "a number above 0, or 0 for none")
+        _expect(0 <= self.ema < 1, "ema", self.ema, "a number from 0 to below 1")
+        _expect(
+            0 <= self.checkpoint_minutes < float("inf"),
+            "checkpoint_minutes",
+            self.checkpoint_minutes,
+            "a number of minutes, or 0 for none within an epoch",
+        )
+        _expect(
+            self.best_by == "loss" or self.valid_scores > 0,
+            "best_by",
+            self.best_by,
+            "loss where valid_scores is 0, because nothing has a PESQ then",
         )
         _expect(all(number >= 0 for number in self.show), "show", self.show, "numbers of 0 or more")
         _expect(_is_device(self.device), "device", self.device, "auto, cpu, cuda or cuda:<number>")
@@ -164,6 +210,10 @@ _LOWEST = {
     "rnn_layers": (1, "1 or more"),
     "epochs": (1, "1 or more"),
     "batch_size": (1, "1 or more"),
+    "warmup_steps": (0, "0 or more"),
+    "patience": (0, "0 or more"),
+    "skip_nonfinite": (0, "0 or more"),
+    "accumulate": (1, "1 or more"),
     "valid_scores": (0, "0 or more"),
     "samples": (0, "0 or more"),
 }

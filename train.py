@@ -1,163 +1,185 @@
 """Train a network with a loss: settings from config.py or the command line, results in runs/<name>/.
 
     python train.py --loss SI-SNR+LMS --batch_size 8
+    torchrun --nproc_per_node 4 train.py --loss SI-SNR+LMS  # on four GPUs
 
-The same command run again goes on after the last finished epoch.
+The same command run again goes on where the last one stopped, however it stopped.
 """
 
 from __future__ import annotations
 
-import math
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from tensorboardX import SummaryWriter
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from config import DEMO_DATA, Config
 from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
 from models import build_model
-from tools.cli import UserError, parse_config, run_command
-from tools.device import find_device
+from tools.cli import Resume, parse_training, run_command
 from tools.make_demo_corpus import make_demo_corpus
-from tools.run_folder import open_run, save_checkpoint, save_history
+from tools.run_folder import best_epoch, is_over, open_run, save_checkpoint, save_config, save_history
 from tools.scores import ScorePool
+from tools.training.averaging import WeightAverage
+from tools.training.distributed import OtherProcessEnded, Processes, join_processes
+from tools.training.environment import log_environment
+from tools.training.guards import loaded
+from tools.training.interruption import Interruption
+from tools.training.precision import set_kernels
+from tools.training.progress import Learner, Progress, checkpoint, restore
+from tools.training.schedule import learning_rate
+from tools.training.step import train_step
+from tools.training.totals import Totals
+from tools.training.validation import choose_items, enhance_items, validate
+from tools.training.watch import Watch
 
-VALID_SCORES = ("pesq", "stoi")
-LISTEN = 3  # validation utterances to listen to in TensorBoard
 
-
-def train(config: Config) -> None:
-    """Trains until config.epochs are done; writes runs/<name>/ after each."""
-    device = find_device(config.device)
-    if config.data == DEMO_DATA and not Path(config.data).exists():
-        make_demo_corpus(Path(config.data))
-    train_loader = build_loader(config, "train", device)
-    valid_loader = build_loader(config, "valid", device)
+def train(config: Config, resume: Resume, processes: Processes) -> None:
+    """Trains until config.epochs are done or a signal comes; writes runs/<name>/ all the while."""
+    device = processes.device
+    config, saved, changed = open_run(config, resume)
+    set_kernels(config)
+    if config.data == DEMO_DATA:
+        processes.first_alone(lambda: Path(config.data).exists() or make_demo_corpus(Path(config.data)))
+    train_loader = build_loader(config, "train", device, share=processes.rank, shares=processes.count)
+    valid_loader = build_loader(config, "valid", device, share=processes.rank, shares=processes.count)
     loss_fn = build_loss(config.loss, config.coupling).to(device)
     torch.manual_seed(config.seed)
     model = build_model(config).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+    learner = Learner(model, WeightAverage(model, config.ema), loss_fn, optimizer)
+    progress = Progress(Totals(("loss", *loss_fn.weights), device))
 
-    # Go on where an earlier call of the same command ended.
-    state = open_run(config)
-    history = state["history"] if state else []
-    if state:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-    first = len(history) + 1
-    if first > config.epochs:
-        print(f"{config.run_dir}: all {config.epochs} epochs are done, nothing to do")
+    # Go on where an earlier call stopped.
+    if saved:
+        restore(saved, changed, learner, progress, processes)
+    if is_over(config, progress.history):
+        if processes.is_first:
+            print(f"{config.run_dir}: all {len(progress.history)} epochs are done, nothing to do")
         return
-    weights = sum(p.numel() for p in model.parameters())
-    print(f"{config.run_dir}: {config.model} with {weights:,} weights, loss {config.loss}, on {device}")
+    if processes.is_first:
+        save_config(config)
+        log_environment(config.run_dir, processes, progress.step)
+        weights = sum(p.numel() for p in model.parameters())
+        print(f"{config.run_dir}: {config.model} with {weights:,} weights, loss {config.loss}, on {processes}")
+    network = processes.spread(model)
+    if config.compile:
+        network = torch.compile(network)
 
-    board = SummaryWriter(str(config.run_dir / "tensorboard"), purge_step=first)
-    with ScorePool() as pool:
-        for epoch in range(first, config.epochs + 1):
-            start = time.monotonic()
-            shuffle_for_epoch(train_loader, config.seed, epoch)
-            trained, _ = run_epoch(model, train_loader, loss_fn, device, f"epoch {epoch}", optimizer)
-            keep = max(config.valid_scores, LISTEN)
-            valid, kept = run_epoch(model, valid_loader, loss_fn, device, "validation", keep=keep)
-            scores = mean_scores(pool, kept[: config.valid_scores])
-            row = {"epoch": epoch, "seconds": round(time.monotonic() - start, 1)}
-            row |= {f"train_{name}": value for name, value in trained.items()}
-            row |= {f"valid_{name}": value for name, value in (valid | scores).items()}
-            best = valid["loss"] < min((past["valid_loss"] for past in history), default=math.inf)
-            history.append(row)
+    with (
+        ScorePool(processes.cores) as pool,
+        Watch(config, learner, progress, train_loader, processes) as watch,
+        Interruption(hurried=processes.count > 1) as interruption,
+    ):
 
-            checkpoint = {"config": config.to_dict(), "epoch": epoch, "model": model.state_dict()}
-            if best:
-                save_checkpoint(config.run_dir / "best.pt", checkpoint)
-            checkpoint |= {"optimizer": optimizer.state_dict(), "history": history}
-            save_checkpoint(config.run_dir / "last.pt", checkpoint)
-            save_history(config.run_dir, history)
-            log_to_board(board, row, kept[:LISTEN], config.sample_rate)
-            print(describe(row, config.epochs) + (", best so far" if best else ""))
-    board.close()
+        def save() -> None:
+            watch.settle()
+            content = checkpoint(config, learner, progress, processes)
+            if processes.is_first:
+                save_checkpoint(config.run_dir / "last.pt", content)
+
+        while not is_over(config, progress.history):
+            # Train what is left of the epoch.
+            watch.start_epoch(len(train_loader) + len(valid_loader))
+            for numbers, rate in train_epoch(config, learner, network, train_loader, progress, processes):
+                watch.follow(numbers, rate)
+                stop, due = processes.any(interruption.is_asked_for, processes.is_first and watch.is_save_due())
+                if stop or due:
+                    save()
+                if stop:
+                    leave(config, progress, processes, interruption)
+            watch.settle()
+
+            # Validate; what is interrupted here is done anew by the next call.
+            begun = time.monotonic()
+            averaged = learner.average.model
+            validated = validate(
+                config, averaged, valid_loader, loss_fn, pool, processes, watch.tick, interruption
+            )
+            if validated is None:
+                save()
+                leave(config, progress, processes, interruption)
+
+            # Keep what the epoch has brought.
+            row = {"epoch": progress.epoch, "seconds": round(progress.seconds + time.monotonic() - begun, 1)}
+            row |= {f"train_{name}": value for name, value in progress.totals.means().items()}
+            row |= {f"valid_{name}": value for name, value in (validated.means | validated.scores).items()}
+            row |= {f"weight_{name}": float(weight) for name, weight in loss_fn.weights.items()}
+            row |= {"skipped": progress.skipped, "items_per_second": progress.items_per_second}
+            best = best_epoch([*progress.history, row], config.best_by) == row["epoch"]
+            if processes.is_first:
+                chosen = choose_items(validated.gains)
+                items = enhance_items(averaged, valid_loader, list(chosen.values()), device)
+                watch.log_epoch(row, dict(zip(chosen, items, strict=True)))
+                if best:
+                    content = {"config": config.to_dict(), "epoch": row["epoch"], "model": averaged.state_dict()}
+                    save_checkpoint(config.run_dir / "best.pt", content)
+            progress.start_next_epoch(row)
+            save()
+            watch.hide_bar()
+            if processes.is_first:
+                save_history(config.run_dir, progress.history)
+                print(describe(row, config.epochs) + (", best so far" if best else ""), flush=True)
 
 
-def run_epoch(
-    model: nn.Module,
+def train_epoch(
+    config: Config,
+    learner: Learner,
+    network: nn.Module,
     loader: DataLoader,
-    loss_fn: nn.Module,
-    device: torch.device,
-    title: str,
-    optimizer: torch.optim.Optimizer | None = None,
-    keep: int = 0,
-) -> tuple[dict[str, float], list[dict]]:
-    """One pass over the loader, training if there is an optimiser.
+    progress: Progress,
+    processes: Processes,
+) -> Iterator[tuple[Tensor, float]]:
+    """The steps of an epoch that are left; after each come its numbers, on the device, and its learning rate.
 
-    Returns the means over all utterances of the loss and its named parts, and the waveforms (noisy, clean,
-    estimate) of the first `keep` utterances.
+    The numbers: items, sums of the loss and its parts over them, gradient norm, whether the step was left out.
     """
-    model.train(optimizer is not None)
-    totals, count, kept = 0, 0, []
-    shown = time.monotonic()
-    bar = tqdm(loader, title, leave=False, disable=None)
-    with torch.set_grad_enabled(optimizer is not None):
-        for noisy, clean, _ in bar:
-            noisy = noisy.to(device, non_blocking=True)  # [B, samples]
-            clean = clean.to(device, non_blocking=True)
-            estimate = model(noisy)
-            loss, parts = loss_fn(estimate, clean)
-            if optimizer is not None:
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            # Sums stay on the device: reading one would make the CPU wait for the GPU.
-            totals = totals + torch.stack([loss.detach(), *parts.values()]) * len(noisy)
-            count += len(noisy)
-            for n in range(min(keep - len(kept), len(noisy))):
-                waveforms = {"noisy": noisy[n], "clean": clean[n], "estimate": estimate[n].detach()}
-                kept.append({name: waveform.cpu().numpy() for name, waveform in waveforms.items()})
-            if time.monotonic() - shown > 1:
-                shown = time.monotonic()
-                bar.set_postfix(loss=f"{loss.item():.4g}")
-    means = dict(zip(("loss", *parts), (totals / count).tolist(), strict=True))
-    if not all(math.isfinite(value) for value in means.values()):
-        raise UserError(
-            f"{title}: the loss is {means}; try a lower --learning_rate (earlier epochs' checkpoints are intact)"
+    network.train()
+    shuffle_for_epoch(loader, config.seed, progress.epoch, progress.batch)
+    for noisy, clean, _ in loaded(loader):
+        rate = learning_rate(config, progress.history, progress.step, len(loader))
+        for group in learner.optimizer.param_groups:
+            group["lr"] = rate
+        items = len(loader.batch_sampler.whole(progress.batch))  # of all processes
+        batch = (x.to(processes.device, non_blocking=True) for x in (noisy, clean))  # [share of items, samples]
+        sums, norm, left_out = train_step(config, learner, network, *batch, items, processes)
+        progress.totals.add(sums, left_out)
+        progress.batch += 1
+        progress.step += 1
+        learner.average.update(progress.step)
+        yield torch.cat([sums, torch.stack([norm, left_out])]), rate
+
+
+def leave(config: Config, progress: Progress, processes: Processes, interruption: Interruption) -> None:
+    """Ends the program after an interruption, with a word on how to go on."""
+    if processes.is_first:
+        print(
+            f"{config.run_dir}: interrupted after step {progress.step} (epoch {progress.epoch}, {progress.batch} "
+            "batches); all is in last.pt, and the same command goes on from there",
+            flush=True,
         )
-    return means, kept
-
-
-def mean_scores(pool: ScorePool, kept: list[dict]) -> dict[str, float]:
-    """Mean PESQ and STOI of the estimates, over those that have a score."""
-    pairs = [(waveforms["clean"], waveforms["estimate"]) for waveforms in kept]
-    results = list(tqdm(pool.map(pairs, VALID_SCORES), "scores", len(pairs), leave=False, disable=None))
-    means = {}
-    for name in VALID_SCORES if results else ():
-        values = [r.values[name] for r in results if name not in r.failed]
-        means[name] = sum(values) / len(values) if values else math.nan
-    return means
-
-
-def log_to_board(board: SummaryWriter, row: dict, kept: list[dict], sample_rate: int) -> None:
-    """TensorBoard: every number of the epoch, and the first validation utterances to listen to."""
-    for name, value in row.items():
-        if name != "epoch":
-            board.add_scalar(name.replace("_", "/", 1), value, row["epoch"])
-    for number, waveforms in enumerate(kept):
-        for name, waveform in waveforms.items():
-            if name == "estimate" or row["epoch"] == 1:
-                board.add_audio(f"{number}/{name}", waveform, row["epoch"], sample_rate=sample_rate)
-    board.flush()
+    sys.exit(interruption.exit_code())
 
 
 def describe(row: dict, epochs: int) -> str:
     """The epoch's line on the console."""
-    numbers = [f"{name} {value:.4g}" for name, value in row.items() if name not in ("epoch", "seconds")]
-    return f"epoch {row['epoch']}/{epochs}: {', '.join(numbers)}, {row['seconds']:.0f} s"
+    numbers = [f"{name} {value:.4g}" for name, value in row.items() if name.startswith(("train_", "valid_"))]
+    skipped = f", {row['skipped']} steps left out" if row["skipped"] else ""
+    return f"epoch {row['epoch']}/{epochs}: {', '.join(numbers)}{skipped}, {row['seconds']:.0f} s"
 
 
 def main() -> None:
-    train(parse_config(__doc__))
+    config, resume = parse_training(__doc__)
+    try:
+        with join_processes(config.device) as processes:
+            train(config, resume, processes)
+    except OtherProcessEnded:
+        sys.exit("ended because another process of the training did; its message says why")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 
 import torch
@@ -11,19 +12,26 @@ from config import Config
 
 from .array_file import DataError
 from .on_the_fly import OnTheFlyDataset, is_on_the_fly
-from .order import EpochOrder
+from .order import EpochBatches
 from .packed import PackedDataset
 
 __all__ = ["DataError", "OnTheFlyDataset", "PackedDataset", "build_loader", "shuffle_for_epoch"]
 
 
 def build_loader(
-    config: Config, split: str, device: torch.device | str = "cpu", items: Sequence[int] | None = None
+    config: Config,
+    split: str,
+    device: torch.device | str = "cpu",
+    items: Sequence[int] | None = None,
+    share: int = 0,
+    shares: int = 1,
 ) -> DataLoader:
     """Batches (noisy [B, samples], clean [B, samples], item numbers [B]) of a split: train, valid or test.
 
     Training items are shuffled, and mixed anew in a set made for that (see shuffle_for_epoch); the others come in
-    order. `items` are the numbers of those wanted, all by default. Raises DataError.
+    order. `items` are the numbers of those wanted, all by default. Of several processes each gets its share of
+    the batches of the training, and every shares-th item of the others, in batches no larger than the training's.
+    Raises DataError.
     """
     on_gpu = torch.device(device).type == "cuda"
     workers = config.workers if config.workers >= 0 else 4 * on_gpu
@@ -31,20 +39,38 @@ def build_loader(
         dataset = OnTheFlyDataset(config.data, config.sample_rate)
     else:
         dataset = PackedDataset(config.data, split, config.sample_rate)
-    chosen = dataset if items is None else Subset(dataset, items)
+    if split == "train":
+        if len(dataset) < shares:
+            raise DataError(
+                f"{dataset.path}: found {len(dataset)} items, expected one for each process ({shares})"
+            )
+        batches = {"batch_sampler": EpochBatches(len(dataset), config.batch_size, share, shares)}
+    else:
+        wanted = range(len(dataset)) if items is None else items
+        dataset = Subset(dataset, wanted[share::shares])
+        batches = {"batch_size": -(-config.batch_size // (shares * config.accumulate))}
     return DataLoader(
-        chosen,
-        batch_size=config.batch_size,
-        sampler=EpochOrder(len(chosen)) if split == "train" else None,
+        dataset,
+        **batches,
         generator=torch.Generator(),  # else the seeds of worker processes are drawn from the global one
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=on_gpu,
+        worker_init_fn=_leave_signals_to_the_main_process,
     )
 
 
-def shuffle_for_epoch(loader: DataLoader, seed: int, epoch: int) -> None:
-    """Makes order and mixtures of the next pass depend on seed and epoch alone: a resumed run sees the same."""
-    loader.sampler.start_epoch(seed, epoch)
+def shuffle_for_epoch(loader: DataLoader, seed: int, epoch: int, first: int = 0) -> None:
+    """Makes order and mixtures of the next pass depend on seed and epoch alone: a resumed run sees the same.
+
+    The pass begins with the first-th batch; those before it are not loaded.
+    """
+    loader.batch_sampler.start_epoch(seed, epoch, first)
     if isinstance(loader.dataset, OnTheFlyDataset):
         loader.dataset.start_epoch(seed, epoch)
+
+
+def _leave_signals_to_the_main_process(_: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach all processes; batches are still needed to finish the step."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -43,9 +43,14 @@ class ArrayFile:
         """A copy of the values from the start-th on, counted over the flattened array.
 
         Each call makes its own memory map: one that stays open would keep every page that was ever read resident.
+        Raises DataError where the file has vanished or has been cut short since it was opened.
         """
         offset = self.offset + start * self.dtype.itemsize
-        return np.array(np.memmap(self.path, self.dtype, "r", offset, shape))
+        try:
+            return np.array(np.memmap(self.path, self.dtype, "r", offset, shape))
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(f"{self.path}: was there, but can no longer be read ({reason})") from None
 
     def read_row(self, row: int) -> np.ndarray:
         """A copy of one entry of the first axis."""

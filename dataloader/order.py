@@ -1,4 +1,4 @@
-"""The order of training items, shuffled anew for every epoch."""
+"""The order of training items, shuffled anew for every epoch, in batches that processes share."""
 
 from __future__ import annotations
 
@@ -8,24 +8,44 @@ import torch
 from torch.utils.data import Sampler
 
 
-class EpochOrder(Sampler[int]):
-    """Item numbers 0 … items - 1 in an order that depends on seed and epoch alone.
+class EpochBatches(Sampler[list[int]]):
+    """Batches of the item numbers 0 … items - 1 in an order that depends on seed and epoch alone.
 
     DataLoader's own shuffling also draws the seeds of worker processes from the same generator, so its order is
     another one where these live on from the epoch before than in a run that starts with this epoch.
+
+    Args:
+        items: How many there are; at least `shares`.
+        batch_size: Items of a whole batch, all shares together; the last one has what is left, and joins the
+            batch before where it is too small to be shared.
+        share, shares: This process gets the share-th of so many parts of each batch, which differ by one item at
+            most; none is empty.
     """
 
-    def __init__(self, items: int) -> None:
+    def __init__(self, items: int, batch_size: int, share: int = 0, shares: int = 1) -> None:
         self._items = items
+        self._share, self._shares = share, shares
+        self._edges = [*range(0, items, batch_size), items]
+        if len(self._edges) > 2 and self._edges[-1] - self._edges[-2] < shares:
+            del self._edges[-2]
         self.start_epoch(0, 0)
 
-    def start_epoch(self, seed: int, epoch: int) -> None:
-        """Makes the next pass that of this seed and epoch."""
-        self._seed = seed * 1_000_003 + epoch
+    def start_epoch(self, seed: int, epoch: int, first: int = 0) -> None:
+        """Makes the next pass that of this seed and epoch, from its first-th batch on."""
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        self._order = torch.randperm(self._items, generator=generator).tolist()
+        self._first = first
 
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self._seed)
-        return iter(torch.randperm(self._items, generator=generator).tolist())
+    def whole(self, number: int) -> list[int]:
+        """Item numbers of a batch, all shares together."""
+        return self._order[self._edges[number] : self._edges[number + 1]]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for number in range(self._first, len(self)):
+            batch = self.whole(number)
+            start, end = (len(batch) * n // self._shares for n in (self._share, self._share + 1))
+            yield batch[start:end]
 
     def __len__(self) -> int:
-        return self._items
+        """Batches of a whole pass."""
+        return len(self._edges) - 1

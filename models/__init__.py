@@ -11,9 +11,10 @@ from config import Config, ConfigError
 from .checkpoint import read_checkpoint
 from .dccrn import DCCRN
 from .safe_load import ModelError
+from .synced_norms import sync_norms
 from .upstream import from_upstream
 
-__all__ = ["DCCRN", "ModelError", "build_model", "from_upstream", "load_model", "read_checkpoint"]
+__all__ = ["DCCRN", "ModelError", "build_model", "from_upstream", "load_model", "read_checkpoint", "sync_norms"]
 
 
 def build_model(config: Config) -> DCCRN:

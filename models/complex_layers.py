@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .statistics import mean_of_all
+
 KERNEL = (5, 2)  # frequency, time
 STRIDE = (2, 1)
 WEIGHT_STD = 0.05
@@ -87,6 +89,8 @@ class ComplexBatchNorm2d(nn.Module):
     [B, channels, F, T] to the same shape. Source: Trabelsi et al. 2018, section 3.5.
     """
 
+    synced = False  # whether the statistics are those of all processes that train together
+
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
         n = channels // 2
@@ -110,9 +114,10 @@ class ComplexBatchNorm2d(nn.Module):
 
     def _batch_statistics(self, parts: Tensor) -> tuple[Tensor, Tensor]:
         parts = parts.to(self.running_mean.dtype)
-        mean = parts.mean((0, 3, 4))  # [2, n]
+        average = mean_of_all if self.synced else torch.mean
+        mean = average(parts, (0, 3, 4))  # [2, n]
         real, imag = (parts - mean[..., None, None]).unbind(1)  # each [B, n, F, T]
-        cov = torch.stack([(a * b).mean((0, 2, 3)) for a, b in ((real, real), (real, imag), (imag, imag))])
+        cov = torch.stack([average(a * b, (0, 2, 3)) for a, b in ((real, real), (real, imag), (imag, imag))])
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_cov.lerp_(cov, self.momentum)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .complex_layers import ComplexBatchNorm2d, ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM
 from .masks import MASKS, apply_mask
+from .prelu import PReLU
 from .stft import STFT
 
 # What the last layer's bias must be for a network that passes its input through: (real, imaginary) of the mask.
@@ -98,7 +99,7 @@ class _Layer(nn.Module):
         super().__init__()
         self.conv = conv
         self.norm = {"batch": nn.BatchNorm2d, "complex": ComplexBatchNorm2d}[norm](channels)
-        self.activation = nn.PReLU()
+        self.activation = PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.activation(self.norm(self.conv(x)))

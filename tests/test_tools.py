@@ -15,7 +15,7 @@ from tools.cli import UserError
 from tools.device import find_device
 from tools.files import fingerprint, replacing
 from tools.journal import Journal
-from tools.run_folder import open_run, read_config, save_checkpoint
+from tools.run_folder import open_run, read_config, save_checkpoint, save_config
 from tools.tables import average_gain, latex_table, score_table, write_csv
 
 
@@ -116,12 +116,24 @@ def test_a_device_that_is_not_there_is_refused():
 
 def test_a_run_is_not_continued_with_other_settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert open_run(Config(name="a", epochs=3)) is None
-    assert open_run(Config(name="a", epochs=5)) is None  # more epochs are no other run
+    assert open_run(Config(name="a", epochs=3)) == (Config(name="a", epochs=3), None, set())
+    save_config(Config(name="a", epochs=3))
+    longer = Config(name="a", epochs=5)  # is no other run
+    assert open_run(longer) == (longer, None, set())
     save_checkpoint(tmp_path / "runs/a/last.pt", {"config": {}, "model": {}, "epoch": 2})
-    assert open_run(Config(name="a"))["epoch"] == 2
-    with pytest.raises(UserError, match=r"runs/a: holds a run with mask E \(now C\)"):
-        open_run(Config(name="a", mask="C"))
+    assert open_run(longer)[1]["epoch"] == 2
+    other = Config(name="a", epochs=5, mask="C", learning_rate=1e-3)
+    with pytest.raises(UserError, match=r"holds a run with mask E \(now C\), learning_rate 0.0005 \(now 0.001\)"):
+        open_run(other)
+    assert open_run(other, "saved")[::2] == (longer, set())
+    assert open_run(other, "new")[::2] == (other, {"mask", "learning_rate"})
+
+
+def test_more_epochs_are_another_run_where_the_schedule_ends_with_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_config(Config(name="a", epochs=3, schedule="cosine"))
+    with pytest.raises(UserError, match=r"holds a run with epochs 3 \(now 5\)"):
+        open_run(Config(name="a", epochs=5, schedule="cosine"))
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"epochs": 0}', '{"colour": 1}'])

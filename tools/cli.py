@@ -19,6 +19,7 @@ from losses import LossError, known_losses
 from models import ModelError
 
 Settings = TypeVar("Settings")
+Resume = Literal["same", "saved", "new"]
 
 
 class UserError(ValueError):
@@ -29,10 +30,19 @@ USER_ERRORS = (UserError, ConfigError, DataError, LossError, ModelError)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Arguments:
+class Arguments:
+    """What a program with a config takes."""
+
     config: tyro.conf.OmitArgPrefixes[Config]
     preset: Literal[tuple(PRESETS)] = "paper"  # type: ignore[valid-type]
     """Named set of settings to start from; what the command line names besides wins."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainingArguments(Arguments):
+    resume: Resume = "same"
+    """Where the run's folder holds a run with other settings: same refuses, saved goes on with that run's
+    settings, new goes on with these."""
 
 
 def parse_config(description: str, args: Sequence[str] | None = None, saved: Config | None = None) -> Config:
@@ -41,11 +51,24 @@ def parse_config(description: str, args: Sequence[str] | None = None, saved: Con
     What the arguments do not name comes from `saved` if given (the config of an earlier run), else from
     `--preset`. Raises UserError for arguments that cannot be used.
     """
+    return parse_with_config(Arguments, description, args, saved).config
+
+
+def parse_training(description: str, args: Sequence[str] | None = None) -> tuple[Config, Resume]:
+    """As `parse_config`, with `--resume`, which says how to meet a run that has other settings."""
+    arguments = parse_with_config(_TrainingArguments, description, args)
+    return arguments.config, arguments.resume
+
+
+def parse_with_config(
+    kind: type[Settings], description: str, args: Sequence[str] | None = None, saved: Config | None = None
+) -> Settings:
+    """As `parse_config`, for a program whose `Arguments` hold more than the config."""
     args = sys.argv[1:] if args is None else args
     start = saved or Config(**PRESETS[_find_preset(args)])
     description = f"{description}\n\nLosses: {', '.join(known_losses())}."
     markers = (tyro.conf.FlagConversionOff,)
-    return parse_arguments(_Arguments, description, args, default=_Arguments(start), config=markers).config
+    return parse_arguments(kind, description, args, default=kind(start), config=markers)
 
 
 def parse_arguments(

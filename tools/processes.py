@@ -6,8 +6,9 @@ import collections
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
@@ -50,6 +51,14 @@ class ProcessPool:
         if self._executor:
             self._executor.shutdown(cancel_futures=True)
 
+    def submit(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
+        """`function(shared, *arguments)`, computed while the caller goes on; at once where this is the process."""
+        if self._executor:
+            return self._executor.submit(_call, function, arguments)
+        future: Future[Result] = Future()
+        future.set_result(function(self._shared, *arguments))
+        return future
+
     def starmap(self, function: Callable[..., Result], inputs: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
         """`function(shared, *input)` of each input, in order; inputs are read only a little ahead.
 
@@ -67,10 +76,15 @@ class ProcessPool:
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool:
-            raise UserError(
-                f"one of {self.processes} worker processes was killed by the system, as happens when memory runs "
-                "out; close other programs, or use fewer processes"
-            ) from None
+            raise killed_worker(self.processes) from None
+
+
+def killed_worker(processes: int) -> UserError:
+    """The error to raise for a pool's BrokenProcessPool."""
+    return UserError(
+        f"one of {processes} worker processes was killed by the system, as happens when memory runs "
+        "out; close other programs, or use fewer processes"
+    )
 
 
 def cores() -> int:
@@ -86,6 +100,13 @@ def _prepare(shared: Any) -> None:
     _shared = shared
     threadpool_limits(1)  # every core has a process: the threads of matrix products would only wait for each other
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A pool's process would wait forever for the next input of a main process that was killed."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _call(function: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
+import math
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +15,58 @@ import torch
 
 from config import Config, ConfigError
 from models import read_checkpoint
-from tools.cli import UserError
-from tools.files import replacing
+from tools.cli import Resume, UserError
+from tools.files import replacing, write_text
 from tools.tables import write_csv
 
 # Settings that do not change what a run computes, or only how long it goes on.
-FREE_TO_CHANGE = {"name", "epochs", "device", "workers", "valid_scores", "samples", "show"}
+FREE_TO_CHANGE = {
+    "name",
+    "epochs",
+    "device",
+    "workers",
+    "valid_scores",
+    "patience",
+    "checkpoint_minutes",
+    "samples",
+    "show",
+}
 
 
-def open_run(config: Config) -> dict[str, Any] | None:
-    """Makes the run's folder, or finds it again: the content of its last.pt, or None where there is none.
+def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str, Any] | None, set[str]]:
+    """Finds the run's folder, or that there is none yet; writes nothing.
 
-    Raises UserError if the folder belongs to a run with other settings.
+    resume: where the folder holds a run with other settings, take the "saved" ones, or the "new" ones of `config`,
+    or refuse ("same"). Returns the settings to go on with, the content of last.pt or None, and the names of the
+    settings in which they differ from it. Raises UserError.
     """
-    path = config.run_dir / "config.json"
-    if path.exists():
-        saved = read_config(config.run_dir).to_dict()
-        wanted = config.to_dict()
-        other = [key for key in wanted if wanted[key] != saved[key] and key not in FREE_TO_CHANGE]
-        if other:
-            differences = ", ".join(f"{key} {saved[key]} (now {wanted[key]})" for key in other)
+    changed = set()
+    if (config.run_dir / "config.json").exists():
+        saved = read_config(config.run_dir)
+        changed = differing_settings(saved, config)
+        if changed and resume == "same":
+            before, now = saved.to_dict(), config.to_dict()
+            differences = ", ".join(f"{key} {before[key]} (now {now[key]})" for key in before if key in changed)
             raise UserError(
-                f"{config.run_dir}: holds a run with {differences}; choose another --name, or delete the folder"
+                f"{config.run_dir}: holds a run with {differences}; choose another --name, go on with its "
+                "settings (--resume saved) or with yours (--resume new), or delete the folder"
             )
+        if changed and resume == "saved":
+            config, changed = dataclasses.replace(config, **{key: getattr(saved, key) for key in changed}), set()
     last = config.run_dir / "last.pt"
-    state = read_checkpoint(last) if last.exists() else None
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
-    return state
+    return config, read_checkpoint(last) if last.exists() else None, changed
+
+
+def differing_settings(saved: Config, wanted: Config) -> set[str]:
+    """Names of the settings that make it another training; the number of epochs does where a schedule needs it."""
+    free = FREE_TO_CHANGE - ({"epochs"} if wanted.schedule == "cosine" else set())
+    before, now = saved.to_dict(), wanted.to_dict()
+    return {key for key in now if now[key] != before[key] and key not in free}
+
+
+def save_config(config: Config) -> None:
+    """config.json in the run's folder, which is made if need be."""
+    write_text(config.run_dir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
 
 
 def read_config(run_dir: Path) -> Config:
@@ -57,18 +85,50 @@ def is_trained(config: Config) -> bool:
     path = config.run_dir / "history.csv"
     if not path.is_file():
         return False
-    saved, wanted = read_config(config.run_dir).to_dict(), config.to_dict()
-    same = all(wanted[key] == saved[key] for key in wanted if key not in FREE_TO_CHANGE)
     with path.open(newline="", encoding="utf-8") as file:
-        return same and sum(1 for _ in csv.DictReader(file)) >= config.epochs
+        history = [_numbers(row) for row in csv.DictReader(file)]
+    return not differing_settings(read_config(config.run_dir), config) and is_over(config, history)
+
+
+def best_epoch(history: Sequence[Mapping[str, Any]], best_by: str) -> int:
+    """Number of the best epoch, the first of equals, by validation "loss" or "pesq"; 0 where there is none."""
+    name, sign = {"loss": ("valid_loss", 1), "pesq": ("valid_pesq", -1)}[best_by]
+    values = [sign * row.get(name, math.nan) for row in history]
+    values = [math.inf if math.isnan(value) else value for value in values]
+    return 1 + values.index(min(values)) if values else 0
+
+
+def is_over(config: Config, history: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether all epochs are done, or too many have brought no new best."""
+    waited = len(history) - best_epoch(history, config.best_by)
+    return len(history) >= config.epochs or 0 < config.patience <= waited
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Tensors and plain values to a checkpoint file that is whole or not there."""
+    """Tensors and plain values to a checkpoint file that is whole or not there; UserError where it fails."""
     with replacing(path) as temporary:
-        torch.save(content, temporary)
+        try:
+            torch.save(content, temporary)
+            _flush_to_disk(temporary)
+        except (RuntimeError, OSError) as error:  # torch's writer hides the system's reason
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise UserError(
+                f"{path}: could not be written ({reason}); is the disk full? What was there before is intact, and "
+                "the same command goes on from it"
+            ) from None
 
 
-def save_history(run_dir: Path, history: list[dict[str, Any]]) -> None:
-    """history.csv: one row an epoch."""
-    write_csv(run_dir / "history.csv", history)
+def save_history(run_dir: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """history.csv: one row an epoch; a column that an epoch does not have is left empty."""
+    columns = dict.fromkeys(key for row in history for key in row)
+    write_csv(run_dir / "history.csv", [{key: row.get(key, math.nan) for key in columns} for row in history])
+
+
+def _flush_to_disk(path: Path) -> None:
+    """So that not even a machine that loses its power leaves the new name on half a file."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _numbers(row: Mapping[str, str]) -> dict[str, float]:
+    return {key: float(value) if value else math.nan for key, value in row.items()}

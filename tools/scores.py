@@ -6,6 +6,7 @@ import functools
 import importlib.metadata
 import warnings
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -163,6 +164,12 @@ class ScorePool(ProcessPool):
     ) -> Iterator[Scores]:
         """Scores of each (clean, signal), in order; `pairs` is read only a little ahead, so memory stays flat."""
         return self.starmap(_score, ((clean, signal, names) for clean, signal in pairs))
+
+    def score(
+        self, clean: np.ndarray, signal: np.ndarray, names: tuple[str, ...] = SCORES + CHECKS
+    ) -> Future[Scores]:
+        """Scores of one pair, computed while the caller goes on."""
+        return self.submit(_score, clean, signal, names)
 
 
 def _score(_: None, clean: np.ndarray, signal: np.ndarray, names: tuple[str, ...]) -> Scores:

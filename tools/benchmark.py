@@ -1,0 +1,224 @@
+"""How fast training, enhancement, loading and scoring are on this machine, for any config.
+
+    python -m tools.benchmark --batch_size 4                 # the full network, on a GPU if there is one
+    python -m tools.benchmark --preset demo --json out.json
+
+Every training step is measured beside that of a network with the structure of the published code and the same
+weights (tools/upstream_structure.py), in turn, so that the ratios hold on a busy machine too. The rate of
+convolutions and matrix products in a step is set against that of a large matrix product on the same device.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from config import Config
+from dataloader import build_loader, shuffle_for_epoch
+from losses import build_loss
+from models import DCCRN, build_model
+from tools.cli import Arguments, parse_with_config, run_command
+from tools.device import find_device
+from tools.files import write_text
+from tools.measuring import count_flops, matrix_rate, peak_memory, time_shares, times_side_by_side
+from tools.scores import ScorePool
+from tools.training.averaging import WeightAverage
+from tools.training.distributed import Processes
+from tools.training.environment import processor
+from tools.training.precision import autocast, set_kernels
+from tools.training.progress import Learner
+from tools.training.step import train_step
+from tools.training.validation import VALID_SCORES
+from tools.upstream_structure import UpstreamStructure
+
+UPSTREAM = "upstream's structure, fp32"
+SCORED = 8  # items for each core
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkArguments(Arguments):
+    seconds: float = 3.0
+    """Length of the utterances."""
+    repetitions: int = 5
+    """Times that everything is measured; the median counts."""
+    json: str = ""
+    """File to write the figures to as well."""
+
+
+def benchmark(config: Config, seconds: float, repetitions: int) -> dict[str, Any]:
+    """All figures, as plain values."""
+    device = find_device(config.device)
+    noisy, clean = 0.1 * torch.randn(2, config.batch_size, round(seconds * config.sample_rate), device=device)
+    torch.manual_seed(config.seed)
+    model = build_model(config).to(device)
+    figures: dict[str, Any] = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {processor()}",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "batch": config.batch_size,
+        "seconds": seconds,
+        "weights": sum(p.numel() for p in model.parameters()),
+        "matrix_rate": {
+            "fp32": matrix_rate(torch.float32, device),
+            "bf16": matrix_rate(torch.bfloat16, device),
+        },
+    }
+    steps = training_steps(config, model, noisy, clean)
+    flops = count_flops(steps["fp32"])
+    times = times_side_by_side(steps, repetitions, device)
+    figures["flops"] = flops
+    figures["training"] = {
+        name: {
+            "seconds": took,
+            "utterances_per_second": config.batch_size / took,
+            "times_upstream": times[UPSTREAM] / took if UPSTREAM in times else None,
+            "of_matrix_rate": flops / took / figures["matrix_rate"]["bf16" if "bf16" in name else "fp32"],
+            "peak_bytes_an_utterance": peak_memory(steps[name], device) / config.batch_size,
+        }
+        for name, took in times.items()
+    }
+    figures["shares"] = {name: time_shares(steps[name], device) for name in ("fp32", "bf16")}
+    passes = enhancements(config, model, noisy)
+    figures["enhancement"] = {
+        name: {"seconds": took, "real_time_factor": took / (config.batch_size * seconds)}
+        for name, took in times_side_by_side(passes, repetitions, device).items()
+    }
+    figures["scoring"] = scoring_rate(noisy, clean)
+    if Path(config.data).exists():
+        figures["loading"] = {"items_per_second": loading_rate(config, device)}
+    return figures
+
+
+def training_steps(
+    config: Config, model: DCCRN, noisy: torch.Tensor, clean: torch.Tensor
+) -> dict[str, Callable[[], object]]:
+    """A whole training step, as train.py makes it, in each precision, and with upstream's structure."""
+    variants = {"fp32": {"precision": "fp32"}, "bf16": {"precision": "bf16"}}
+    if noisy.is_cuda:
+        variants["tf32"] = {"precision": "tf32"}
+        variants["bf16, channels last"] = variants["bf16"] | {"channels_last": True}
+        variants["bf16, channels last, compiled"] = variants["bf16, channels last"] | {"compile": True}
+    steps = {
+        name: _step(dataclasses.replace(config, accumulate=1, **settings), copy.deepcopy(model), noisy, clean)
+        for name, settings in variants.items()
+    }
+    if (config.mask, config.lstm, config.norm, config.skip) == ("E", "complex", "batch", True):
+        plain = dataclasses.replace(config, precision="fp32", accumulate=1)
+        whole = noisy.shape[1] // 100 * 100  # upstream drops what lies beyond the last full hop
+        network = UpstreamStructure(model).to(noisy.device)
+        steps[UPSTREAM] = _step(plain, network, noisy[:, :whole], clean[:, :whole])
+        half = dataclasses.replace(plain, precision="bf16")
+        steps[UPSTREAM.replace("fp32", "bf16")] = _step(
+            half, copy.deepcopy(network), noisy[:, :whole], clean[:, :whole]
+        )
+    return steps
+
+
+def _step(config: Config, model: nn.Module, noisy: torch.Tensor, clean: torch.Tensor) -> Callable[[], object]:
+    if config.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-6, fused=True)
+    loss_fn = build_loss(config.loss, config.coupling).to(noisy.device)
+    learner = Learner(model, WeightAverage(model, 0), loss_fn, optimizer)
+    network = torch.compile(model) if config.compile else model
+    processes = Processes(noisy.device)
+
+    def step() -> None:
+        set_kernels(config)
+        network.train()
+        train_step(config, learner, network, noisy, clean, len(noisy), processes)
+
+    return step
+
+
+def enhancements(config: Config, model: DCCRN, noisy: torch.Tensor) -> dict[str, Callable[[], object]]:
+    """The network in evaluation over a batch of utterances, in each precision."""
+    model = copy.deepcopy(model).eval()
+
+    def run(precision: str) -> Callable[[], object]:
+        settings = dataclasses.replace(config, precision=precision)
+
+        @torch.inference_mode()
+        def enhance() -> None:
+            set_kernels(settings)
+            with autocast(settings, noisy.device):
+                model(noisy)
+
+        return enhance
+
+    return {precision: run(precision) for precision in ("fp32", "bf16")}
+
+
+def scoring_rate(noisy: torch.Tensor, clean: torch.Tensor) -> dict[str, float]:
+    """Items a second that validation can score, with all cores."""
+    with ScorePool() as pool:
+        count = SCORED * pool.processes
+        pair = (clean[0].cpu().numpy(), noisy[0].cpu().numpy())
+
+        def score() -> None:
+            for future in [pool.score(*pair, VALID_SCORES) for _ in range(count)]:
+                future.result()
+
+        took = times_side_by_side({"score": score}, 1, torch.device("cpu"), warm_up=1)["score"]
+        return {"processes": pool.processes, "items_per_second": count / took}
+
+
+def loading_rate(config: Config, device: torch.device) -> float:
+    """Training items a second that the loader gives, its processes started."""
+    loader = build_loader(config, "train", device)
+
+    def load() -> int:
+        return sum(len(noisy) for noisy, _, _ in loader)
+
+    shuffle_for_epoch(loader, 0, 1)
+    items = load()
+    return items / times_side_by_side({"load": load}, 1, device, warm_up=0)["load"]
+
+
+def describe(figures: dict[str, Any]) -> str:
+    """The figures as tables."""
+    rates = {name: rate / 1e9 for name, rate in figures["matrix_rate"].items()}
+    lines = [
+        f"{figures['device']}, {figures['threads']} threads, torch {figures['torch']}; {figures['weights']:,} "
+        f"weights, batch {figures['batch']} × {figures['seconds']:g} s, {figures['flops'] / 1e9:.1f} GFLOP a step",
+        f"Matrix products: {rates['fp32']:,.0f} GFLOP/s in fp32, {rates['bf16']:,.0f} in bf16",
+        "",
+        "| training step | seconds | utterances/s | upstream's = 1 | of the matrix rate | peak MB an utterance |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in figures["training"].items():
+        ratio = f"{row['times_upstream']:.2f}" if row["times_upstream"] else "–"
+        lines.append(
+            f"| {name} | {row['seconds']:.3f} | {row['utterances_per_second']:.2f} | {ratio} | "
+            f"{row['of_matrix_rate']:.0%} | {row['peak_bytes_an_utterance'] / 1e6:.0f} |"
+        )
+    for name, shares in figures["shares"].items():
+        listed = ", ".join(f"{kind} {share:.0%}" for kind, share in sorted(shares.items(), key=lambda s: -s[1]))
+        lines += ["", f"Where the time of a {name} step goes: {listed}"]
+    lines += ["", "| | |", "|---|---|"]
+    for name, row in figures["enhancement"].items():
+        lines.append(f"| enhancement, {name} | {1 / row['real_time_factor']:.1f} times as fast as real time |")
+    scoring = figures["scoring"]
+    lines.append(f"| scoring | {scoring['items_per_second']:.1f} items/s in {scoring['processes']} processes |")
+    if "loading" in figures:
+        lines.append(f"| loading | {figures['loading']['items_per_second']:,.0f} items/s |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    arguments = parse_with_config(BenchmarkArguments, __doc__)
+    figures = benchmark(arguments.config, arguments.seconds, arguments.repetitions)
+    print(describe(figures))
+    if arguments.json:
+        write_text(arguments.json, json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    run_command(main)

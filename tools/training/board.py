@@ -1,0 +1,69 @@
+"""TensorBoard: numbers of every step and epoch, and validation items to hear and to see."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from tensorboardX import summary
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import RecordWriter
+
+from tools.figures import SAMPLE_RATE, spectrogram_figure
+
+
+class Board:
+    """An event file; everything in it is placed by the step of the optimiser, counted from 1.
+
+    What is flushed has been written: tensorboardX's own writer hands events to a thread, in which a full disk
+    goes unnoticed until the queue before it is full too.
+
+    Args:
+        folder: Where event files of earlier calls may lie already.
+        step: Steps that are done; what an earlier call has logged beyond is struck out.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        # TensorBoard reads files in the order of their names.
+        name = f"events.out.tfevents.{time.time_ns() // 1000}.{platform.node()}.{os.getpid()}"
+        self._writer = RecordWriter(str(folder / name))
+        self._write(Event(file_version="brain.Event:2"))
+        self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Numbers by their tags, such as "train/loss"."""
+        for tag, value in values.items():
+            self._write(Event(step=step, summary=summary.scalar(tag, value)))
+
+    def items(self, step: int, items: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Waveforms [samples] by item and signal, each as audio, and all of them as spectrograms."""
+        for item, waveforms in items.items():
+            for signal, waveform in waveforms.items():
+                audio = summary.audio(f"{item}/{signal}", waveform, sample_rate=SAMPLE_RATE)
+                self._write(Event(step=step, summary=audio))
+        image = _draw(spectrogram_figure(items))
+        self._write(Event(step=step, summary=summary.image("spectrograms", image, dataformats="HWC")))
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._writer.write(event.SerializeToString())
+
+
+def _draw(figure: Figure) -> np.ndarray:
+    """Pixels, [height, width, 3], 0 … 255."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

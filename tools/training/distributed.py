@@ -1,0 +1,117 @@
+"""The processes that train one network together: one on each GPU, on one machine or many, started by torchrun.
+
+Each computes its share of every batch. Gradients are averaged by DistributedDataParallel, batch norms take their
+statistics from the whole batch, and sums go over all items, so that the number of processes changes nothing but
+the time that it takes. Messages about when to stop go over gloo on the CPU: no GPU waits for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from models import sync_norms
+from tools.cli import UserError
+from tools.device import find_device
+from tools.processes import cores
+
+
+class OtherProcessEnded(Exception):
+    """Another process is gone, and with it the training; its own message says why."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among all: number `rank` of `count`, computing on `device`."""
+
+    device: torch.device
+    rank: int = 0
+    count: int = 1
+    on_machine: int = 1  # how many of them share this machine
+
+    def __str__(self) -> str:
+        others = f" and {self.count - 1} other processes" if self.count > 1 else ""
+        return f"{self.device}{others}"
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one process that writes files and prints."""
+        return self.rank == 0
+
+    @property
+    def cores(self) -> int:
+        """Cores of the machine that are this process's share."""
+        return max(1, cores() // self.on_machine)
+
+    def first_alone(self, action: Callable[[], Any]) -> None:
+        """The first process does something while the others wait for it."""
+        if self.is_first:
+            action()
+        self.any(False)
+
+    def sum(self, x: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.count > 1:
+            dist.all_reduce(x)
+        return x
+
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag, whether it is set in any process: they take the same turn at the same step."""
+        if self.count == 1:
+            return list(flags)
+        votes = torch.tensor(flags, dtype=torch.int32)
+        dist.all_reduce(votes, dist.ReduceOp.MAX)
+        return votes.bool().tolist()
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes, by rank."""
+        if self.count == 1:
+            return [value]
+        values = [None] * self.count
+        dist.all_gather_object(values, value)
+        return values
+
+    def spread(self, model: nn.Module) -> nn.Module:
+        """The model as all processes train it: with gradients and norms of the whole batch."""
+        if self.count == 1:
+            return model
+        sync_norms(model)
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        # Buffers are equal already: all are statistics of the whole batch.
+        return DistributedDataParallel(model, ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+@contextlib.contextmanager
+def join_processes(device: str) -> Iterator[Processes]:
+    """The processes that torchrun started, on the device that the setting names; this one alone without torchrun.
+
+    Raises UserError for a device that is not there, and OtherProcessEnded in place of what a broken connection
+    raises.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        yield Processes(find_device(device))
+        return
+    local, on_machine = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    chosen = find_device(device)
+    if chosen.type == "cuda":
+        if ":" in device and on_machine > 1:
+            raise UserError(f"device: found {device} for {on_machine} processes; with torchrun, name cuda alone")
+        chosen = chosen if ":" in device else find_device(f"cuda:{local}")
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Processes(chosen, dist.get_rank(), dist.get_world_size(), on_machine)
+    except RuntimeError as error:
+        if isinstance(error, dist.DistBackendError) or "gloo" in str(error).lower():
+            raise OtherProcessEnded from error
+        raise
+    finally:
+        dist.destroy_process_group()

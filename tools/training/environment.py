@@ -1,0 +1,78 @@
+"""environment.json: what every call of a run was computed with."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tools.files import write_text
+from tools.training.distributed import Processes
+
+REPOSITORY = Path(__file__).parents[2]
+PACKAGES = ("torch", "numpy", "scipy", "pesq", "pystoi", "tensorboardX")
+
+
+def log_environment(run_dir: Path, processes: Processes, step: int) -> None:
+    """Adds this call, which goes on after `step` steps, to the list in environment.json."""
+    path = run_dir / "environment.json"
+    try:
+        calls = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        calls = []
+    calls = [*calls, describe_environment(processes) | {"from_step": step}]
+    write_text(path, json.dumps(calls, indent=2) + "\n")
+
+
+def describe_environment(processes: Processes) -> dict[str, Any]:
+    """Command, time, machine, versions and commit, as plain values."""
+    device = processes.device
+    return {
+        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": shlex.join([sys.executable, *sys.argv]),
+        "machine": platform.node(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "processes": processes.count,
+        "device": str(device),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
+        "cpu": processor(),
+        "cores": processes.cores,
+        "threads": torch.get_num_threads(),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        **_commit(),
+    }
+
+
+def processor() -> str:
+    """The name of the processor, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _commit() -> dict[str, Any]:
+    """The commit of this code and whether files differ from it; both None outside git."""
+    try:
+        commit, changes = (
+            subprocess.run(["git", "-C", REPOSITORY, *args], capture_output=True, text=True, check=True).stdout
+            for args in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "changed": None}
+    return {"commit": commit.strip(), "changed": bool(changes)}

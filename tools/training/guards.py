@@ -1,0 +1,101 @@
+"""What must not go on unnoticed: a loss or gradient that is not finite, a loading process that has died."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from config import Config
+from tools.cli import UserError
+from tools.corpora.item_records import read_items
+from tools.run_folder import save_checkpoint
+
+NONFINITE = "nonfinite_batch.pt"
+
+
+def loaded(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The loader's batches; UserError if one of its processes dies."""
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"a process that loads data has died, as happens when memory runs out ({str(error).splitlines()[0]}); "
+            "try fewer --workers; the last checkpoint is intact, and the same command goes on from there"
+        ) from None
+
+
+class NormStatistics:
+    """Buffers of a network as they were before a step, to be put back if the step is left out."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._buffers = list(model.buffers())
+        self._before = [buffer.clone() for buffer in self._buffers]
+
+    def put_back(self, flag: Tensor) -> None:
+        """Where the flag on the device is set; nothing waits for it."""
+        for buffer, before in zip(self._buffers, self._before, strict=True):
+            buffer.copy_(torch.where(flag, before, buffer))
+
+
+def report_nonfinite(
+    config: Config,
+    loader: DataLoader,
+    batch: int,
+    model: nn.Module,
+    where: Mapping[str, int],
+    values: Mapping[str, float],
+    is_first: bool,
+) -> UserError:
+    """The error to raise for a batch whose loss or gradient is not finite; the first process saves it for a look.
+
+    loader: of the epoch, whose batch-th batch it was. where: epoch, step. values: loss, its parts, gradient norm.
+    """
+    numbers = loader.batch_sampler.whole(batch)
+    path = config.run_dir / NONFINITE
+    if is_first:
+        items = [loader.dataset[number] for number in numbers]
+        save_checkpoint(
+            path,
+            {
+                "config": config.to_dict(),
+                "model": model.state_dict(),
+                **where,
+                "values": dict(values),
+                "items": numbers,
+                "noisy": torch.stack([noisy for noisy, _, _ in items]),
+                "clean": torch.stack([clean for _, clean, _ in items]),
+            },
+        )
+    bad = ", ".join(name for name, value in values.items() if not math.isfinite(value))
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    place = ", ".join(f"{name} {number}" for name, number in where.items())
+    return UserError(
+        f"{place}: not finite: {bad} ({shown}); items {describe_items(config.data, numbers)}; batch and weights "
+        f"are in {path}, earlier checkpoints are intact; try a lower --learning_rate, or --clip_grad, or "
+        "--skip_nonfinite"
+    )
+
+
+def describe_items(data: str, numbers: Sequence[int]) -> str:
+    """The items' numbers with what dataset.json says they are made of, where it does."""
+    wanted = set(numbers)
+    try:
+        training = (item for split, item in read_items(Path(data) / "dataset.json") if split == "train")
+        known = {number: item for number, item in enumerate(training) if number in wanted}
+    except (OSError, ValueError):
+        known = {}
+    return "; ".join(f"{number}{_made_of(known.get(number, {}))}" for number in numbers)
+
+
+def _made_of(item: Mapping[str, Any]) -> str:
+    named = [Path(str(item[key])).name for key in ("speech", "noise") if item.get(key)]
+    named += [f"{item['snr_db']:g} dB"] if "snr_db" in item else []
+    return f" ({', '.join(named)})" if named else ""

@@ -1,0 +1,135 @@
+"""What an epoch has brought: loss and scores over the validation items, and which of them to look at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from config import Config
+from losses import build_loss
+from tools.processes import killed_worker
+from tools.scores import ScorePool, Scores
+from tools.training.distributed import Processes
+from tools.training.guards import loaded
+from tools.training.interruption import Interruption
+from tools.training.precision import autocast
+from tools.training.totals import Totals, weighted
+
+VALID_SCORES = ("pesq", "stoi", "estoi", "si_sdr")
+FIXED = 0  # the item that is looked at after every epoch
+AHEAD = 8  # items a process that may wait for their scores
+
+
+@dataclass(frozen=True)
+class Validated:
+    """Means over all validation items of loss and parts, over the scored ones of each score, and each item's gain.
+
+    gains: SI-SDR of the estimate minus that of the noisy speech in dB, by the item's number.
+    """
+
+    means: dict[str, float]
+    scores: dict[str, float]
+    gains: dict[int, float]
+
+
+@torch.no_grad()
+def validate(
+    config: Config,
+    model: nn.Module,
+    loader: DataLoader,
+    loss_fn: nn.Module,
+    pool: ScorePool,
+    processes: Processes,
+    tick: Callable[[], None],
+    interruption: Interruption,
+) -> Validated | None:
+    """One pass over this process's share of the validation items; the results are of all processes'.
+
+    The first config.valid_scores items are scored in other processes while the pass goes on. tick is
+    called after every batch. None is returned where any process is interrupted. Raises UserError.
+    """
+    model.eval()
+    names = ("loss", *loss_fn.weights)
+    totals, si_sdr = Totals(names, processes.device), build_loss("SI-SDR").terms["SI-SDR"]
+    scores, gains, numbers = _Scoring(pool), [], []
+    stopped = False
+    for noisy, clean, items in loaded(loader):
+        noisy = noisy.to(processes.device, non_blocking=True)  # [B, samples]
+        clean = clean.to(processes.device, non_blocking=True)
+        with autocast(config, processes.device):
+            estimate = model(noisy)
+        totals.add(weighted(*loss_fn(estimate, clean), len(noisy)))
+        gains.append(si_sdr(noisy, clean) - si_sdr(estimate, clean))  # the term is minus the dB
+        numbers += items.tolist()
+        scores.submit(clean, estimate, sum(number < config.valid_scores for number in items.tolist()))
+        tick()
+        if stopped := interruption.is_asked_for:
+            break
+    if any(processes.any(stopped)):
+        return None
+    processes.sum(totals.sums)
+    own = dict(zip(numbers, torch.cat(gains).tolist() if gains else [], strict=True))
+    every = {number: gain for share in processes.gather(own) for number, gain in share.items()}
+    scored = [scores for share in processes.gather(scores.results()) for scores in share]
+    return Validated(totals.means(), _mean_scores(scored), every)
+
+
+def choose_items(gains: dict[int, float]) -> dict[str, int]:
+    """Numbers of the items to look at: of the highest, middle and lowest gain, and a fixed one."""
+    ranked = sorted((number for number in gains if math.isfinite(gains[number])), key=gains.__getitem__)
+    ranked = ranked or [FIXED]
+    return {"best": ranked[-1], "typical": ranked[len(ranked) // 2], "worst": ranked[0], "fixed": FIXED}
+
+
+@torch.no_grad()
+def enhance_items(
+    model: nn.Module, loader: DataLoader, numbers: Sequence[int], device: torch.device
+) -> list[dict[str, np.ndarray]]:
+    """Noisy, estimated and clean waveform [samples] of validation items, which may be any process's."""
+    model.eval()
+    results = []
+    for number in numbers:
+        noisy, clean, _ = loader.dataset.dataset[number]
+        estimate = model(noisy[None].to(device))[0].cpu()
+        results.append({"noisy": noisy.numpy(), "estimate": estimate.numpy(), "clean": clean.numpy()})
+    return results
+
+
+class _Scoring:
+    """Scores that are computed in the background, with no more than a few items waiting."""
+
+    def __init__(self, pool: ScorePool) -> None:
+        self._pool = pool
+        self._futures: list[Future[Scores]] = []
+
+    def submit(self, clean: Tensor, estimate: Tensor, count: int) -> None:
+        """The first `count` items of a batch."""
+        pairs = zip(clean[:count].cpu().numpy(), estimate[:count].cpu().numpy(), strict=True) if count else ()
+        for pair in pairs:
+            waiting = [future for future in self._futures if not future.done()]
+            if len(waiting) > AHEAD * self._pool.processes:
+                wait(waiting, return_when=FIRST_COMPLETED)
+            self._futures.append(self._pool.score(*pair, VALID_SCORES))
+
+    def results(self) -> list[Scores]:
+        try:
+            return [future.result() for future in self._futures]
+        except BrokenProcessPool:
+            raise killed_worker(self._pool.processes) from None
+
+
+def _mean_scores(results: Sequence[Scores]) -> dict[str, float]:
+    """Mean of each score over those that have it, to 6 decimals: the last bits are not the same every time."""
+    means = {}
+    for name in VALID_SCORES if results else ():
+        values = [result.values[name] for result in results if name not in result.failed]
+        means[name] = round(math.fsum(values) / len(values), 6) if values else math.nan
+    return means

@@ -1,0 +1,119 @@
+"""Follows the steps of a training: what they bring goes to the guard, to TensorBoard and to the bar."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from config import Config
+from tools.training.board import Board
+from tools.training.distributed import Processes
+from tools.training.guards import report_nonfinite
+from tools.training.progress import Learner, Progress
+from tools.training.readout import Readout
+
+
+class Watch:
+    """Use as a context manager; only the first process writes and shows anything, all of them guard.
+
+    A step's numbers are looked at when they have come from the device, which may be some steps later: until then
+    nothing is lost, because the optimiser itself leaves out a step whose numbers are not finite.
+    """
+
+    def __init__(
+        self, config: Config, learner: Learner, progress: Progress, loader: DataLoader, processes: Processes
+    ) -> None:
+        self._config, self._learner, self._progress = config, learner, progress
+        self._loader, self._processes = loader, processes
+        self._readout = Readout()
+        self._board: Board | None = None
+        self._bar: tqdm | None = None
+        self._seen = self._saved = self._stepped = time.monotonic()
+
+    def __enter__(self) -> Watch:
+        if self._processes.is_first:
+            self._board = Board(self._config.run_dir / "tensorboard", self._progress.step)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hide_bar()
+        if self._board:
+            self._board.close()
+
+    def start_epoch(self, batches: int) -> None:
+        """Shows a bar for an epoch of so many batches, training and validation."""
+        title = f"epoch {self._progress.epoch}"
+        hidden = None if self._processes.is_first else True
+        self._bar = tqdm(total=batches, initial=self._progress.batch, desc=title, leave=False, disable=hidden)
+        self._seen = self._stepped = time.monotonic()
+
+    def follow(self, numbers: Tensor, rate: float) -> None:
+        """After a step: its items, sums, gradient norm and whether it is left out, on the device; learning rate.
+
+        UserError where too many steps of the epoch are left out.
+        """
+        weights = {name: weight for name, weight in self._learner.loss_fn.weights.items()}
+        now = time.monotonic()
+        self._progress.seconds += now - self._seen
+        self._seen = now
+        self._readout.put((self._progress.step, self._progress.batch - 1, rate, weights), numbers)
+        self._look(wait=False)
+        self.tick()
+
+    def settle(self) -> None:
+        """Looks at all steps so far, waiting for those whose numbers have not come; what is logged is written."""
+        self._look(wait=True)
+        if self._board:
+            self._board.flush()
+
+    def tick(self) -> None:
+        """Moves the bar on by one batch."""
+        self._bar.update()
+
+    def hide_bar(self) -> None:
+        if self._bar:
+            self._bar.close()
+
+    def is_save_due(self) -> bool:
+        """Whether the last checkpoint is too old; asking counts as writing one if it is."""
+        minutes = self._config.checkpoint_minutes
+        due = minutes > 0 and time.monotonic() - self._saved > 60 * minutes
+        if due:
+            self._saved = time.monotonic()
+        return due
+
+    def log_epoch(self, row: Mapping[str, Any], items: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Numbers of an epoch by their columns in history.csv, and waveforms [samples] by item and signal."""
+        kinds = ("train_", "valid_", "weight_")
+        tags = {name.replace("_", "/", 1) if name.startswith(kinds) else f"epoch/{name}": name for name in row}
+        self._board.scalars(self._progress.step, {tag: float(row[name]) for tag, name in tags.items()})
+        self._board.items(self._progress.step, items)
+
+    def _look(self, wait: bool) -> None:
+        for (step, batch, rate, weights), numbers in self._readout.arrived(wait):
+            items, *sums, norm, left_out = numbers
+            means = {name: total / items for name, total in zip(self._progress.totals.names, sums, strict=True)}
+            if left_out:
+                self._count_left_out(step, batch, means | {"gradient norm": norm})
+            now = time.monotonic()
+            speed, self._stepped = items / (now - self._stepped + 1e-9), now
+            if self._board:
+                shown = {f"step/{name}": value for name, value in means.items()}
+                shown |= {f"step/weight_{name}": float(weight) for name, weight in weights.items()}
+                shown |= {"step/gradient_norm": norm, "step/learning_rate": rate, "step/items_per_second": speed}
+                self._board.scalars(step, shown)
+            self._bar.set_postfix(loss=f"{means['loss']:.4g}", refresh=False)
+
+    def _count_left_out(self, step: int, batch: int, values: Mapping[str, float]) -> None:
+        self._progress.skipped += 1
+        if self._progress.skipped > self._config.skip_nonfinite:
+            self.hide_bar()
+            where = {"epoch": self._progress.epoch, "step": step}
+            first, model = self._processes.is_first, self._learner.model
+            raise report_nonfinite(self._config, self._loader, batch, model, where, values, first)
