@@ -38,7 +38,7 @@ def train(config: Config) -> None:
         make_demo_corpus(Path(config.data))
     train_loader = build_loader(config, "train", device)
     valid_loader = build_loader(config, "valid", device)
-    loss_fn = build_loss(config.loss, config.coupling).to(device)
+    loss_fn = build_loss(config.loss, config.coupling, config.balance).to(device)
     torch.manual_seed(config.seed)
     model = build_model(config).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
@@ -49,6 +49,7 @@ def train(config: Config) -> None:
     if state:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
+        loss_fn.load_state_dict(state.get("loss", {}))  # checkpoints from before terms could learn have none
     first = len(history) + 1
     if first > config.epochs:
         print(f"{config.run_dir}: all {config.epochs} epochs are done, nothing to do")
@@ -61,23 +62,27 @@ def train(config: Config) -> None:
         for epoch in range(first, config.epochs + 1):
             start = time.monotonic()
             shuffle_for_epoch(train_loader, config.seed, epoch)
-            trained, _ = run_epoch(model, train_loader, loss_fn, device, f"epoch {epoch}", optimizer)
+            steps = []
+            trained, _ = run_epoch(
+                model, train_loader, loss_fn, device, f"epoch {epoch}", optimizer, weights=steps
+            )
             keep = max(config.valid_scores, LISTEN)
             valid, kept = run_epoch(model, valid_loader, loss_fn, device, "validation", keep=keep)
             scores = mean_scores(pool, kept[: config.valid_scores])
             row = {"epoch": epoch, "seconds": round(time.monotonic() - start, 1)}
             row |= {f"train_{name}": value for name, value in trained.items()}
             row |= {f"valid_{name}": value for name, value in (valid | scores).items()}
-            best = valid["loss"] < min((past["valid_loss"] for past in history), default=math.inf)
+            best = is_best(loss_fn, row, history)
             history.append(row)
 
             checkpoint = {"config": config.to_dict(), "epoch": epoch, "model": model.state_dict()}
             if best:
                 save_checkpoint(config.run_dir / "best.pt", checkpoint)
-            checkpoint |= {"optimizer": optimizer.state_dict(), "history": history}
+            checkpoint |= {"optimizer": optimizer.state_dict(), "loss": loss_fn.state_dict(), "history": history}
             save_checkpoint(config.run_dir / "last.pt", checkpoint)
             save_history(config.run_dir, history)
             log_to_board(board, row, kept[:LISTEN], config.sample_rate)
+            log_weights(board, steps, epoch)
             print(describe(row, config.epochs) + (", best so far" if best else ""))
     board.close()
 
@@ -90,13 +95,15 @@ def run_epoch(
     title: str,
     optimizer: torch.optim.Optimizer | None = None,
     keep: int = 0,
+    weights: list[dict] | None = None,
 ) -> tuple[dict[str, float], list[dict]]:
-    """One pass over the loader, training if there is an optimiser.
+    """One pass over the loader, training if there is an optimiser; `weights` gains those of each step's loss.
 
     Returns the means over all utterances of the loss and its named parts, and the waveforms (noisy, clean,
     estimate) of the first `keep` utterances.
     """
     model.train(optimizer is not None)
+    loss_fn.train(optimizer is not None)
     totals, count, kept = 0, 0, []
     shown = time.monotonic()
     bar = tqdm(loader, title, leave=False, disable=None)
@@ -105,11 +112,13 @@ def run_epoch(
             noisy = noisy.to(device, non_blocking=True)  # [B, samples]
             clean = clean.to(device, non_blocking=True)
             estimate = model(noisy)
-            loss, parts = loss_fn(estimate, clean)
+            loss, parts = loss_fn(estimate, clean, noisy)
             if optimizer is not None:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+            if weights is not None:
+                weights.append(loss_fn.weights)
             # Sums stay on the device: reading one would make the CPU wait for the GPU.
             totals = totals + torch.stack([loss.detach(), *parts.values()]) * len(noisy)
             count += len(noisy)
@@ -148,6 +157,24 @@ def log_to_board(board: SummaryWriter, row: dict, kept: list[dict], sample_rate:
             if name == "estimate" or row["epoch"] == 1:
                 board.add_audio(f"{number}/{name}", waveform, row["epoch"], sample_rate=sample_rate)
     board.flush()
+
+
+def is_best(loss_fn: nn.Module, row: dict, history: list[dict]) -> bool:
+    """Whether the epoch has the lowest validation loss, all epochs judged with the weights that the loss has now.
+
+    Weights that the training finds move from epoch to epoch, and so the losses of the epochs do not compare.
+    """
+    now, *past = (loss_fn.total({name: r[f"valid_{name}"] for name in loss_fn.terms}) for r in (row, *history))
+    return now < min(past, default=math.inf)
+
+
+def log_weights(board: SummaryWriter, steps: list[dict], epoch: int) -> None:
+    """TensorBoard: the weight of each of the loss's terms in each step of the epoch."""
+    table = torch.stack([torch.as_tensor(weight) for weights in steps for weight in weights.values()])
+    rows = table.reshape(len(steps), -1).tolist()  # read once an epoch: reading makes the CPU wait for the GPU
+    for number, weights in enumerate(rows, start=(epoch - 1) * len(steps) + 1):
+        for name, weight in zip(steps[0], weights, strict=True):
+            board.add_scalar(f"weight/{name}", weight, number)
 
 
 def describe(row: dict, epochs: int) -> str:
