@@ -13,11 +13,12 @@ MEMORY = 0.9  # of a step before; the norms are averaged over some 10 steps
 class Balancer(nn.Module):
     """Weights such that the terms' gradients at the estimate have norms in chosen proportions.
 
-    A term's influence is its weight times the norm of the gradient of its batch mean with respect to the estimate:
-    what it does to the network in this step. Values tell less, for a loss in decibels passes through zero. The
-    logarithms of the norms are averaged over the last steps, later ones more, and over the processes of a
-    distributed training. A step in which a term has no gradient, or none that is finite, leaves its average as
-    it is. Reads nothing back from the device.
+    A term's influence is its weight times the norm of its gradient at the estimate of an utterance: what it asks
+    of the network. Values tell less, for a loss in decibels passes through zero. The logarithms of the norms are
+    averaged over the utterances of the batch (of all processes in a distributed training) and over the last
+    steps, later ones more: a single utterance, whose norms may be tens of times those of others, does not move
+    the weights. Utterances without a gradient, or with none that is finite, are left out. Reads nothing back
+    from the device.
 
     shares: each term's influence; only their ratios matter. The state is in buffers, so a state dict holds it.
     """
@@ -37,15 +38,12 @@ class Balancer(nn.Module):
 
     @torch.no_grad()
     def update(self, norms: Tensor) -> None:
-        """Takes in the norms of this step, [terms]."""
+        """Takes in the norms of this step, [terms, B]."""
         logs = norms.to(self.log_norms.dtype).log()
         usable = logs.isfinite()
-        logs = logs.where(usable, 0)
+        sums = torch.stack((logs.where(usable, 0).sum(1), usable.sum(1)))  # of logarithms, and their number
         if distributed.is_available() and distributed.is_initialized():
-            sums = torch.stack((logs, usable.to(logs.dtype)))
             distributed.all_reduce(sums)
-            usable = sums[1] > 0
-            logs = sums[0] / sums[1].clamp(min=1)
-        new = (1 - MEMORY) * usable
-        self.log_norms.add_(new * (logs - self.log_norms))
+        new = (1 - MEMORY) * (sums[1] > 0)
+        self.log_norms.add_(new * (sums[0] / sums[1].clamp(min=1) - self.log_norms))
         self.seen.add_(new * (1 - self.seen))

@@ -57,7 +57,7 @@ class CombinedLoss(nn.Module):
             mean = term(leaf, clean, noisy).mean()
             parts[name] = mean.detach()
             gradients.append(torch.autograd.grad(mean, leaf)[0])
-        self.balancer.update(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
+        self.balancer.update(torch.stack([torch.linalg.vector_norm(g, dim=1) for g in gradients]))
         gradient = sum(weight * g for weight, g in zip(self.weights.values(), gradients, strict=True))
         return _WithGradient.apply(estimate, self.total(parts), gradient.to(estimate.dtype)), parts
 

@@ -113,7 +113,7 @@ def influences(loss_fn: CombinedLoss, estimate: torch.Tensor, clean: torch.Tenso
     for name, term in loss_fn.terms.items():
         leaf = estimate.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(term(leaf, clean).mean(), leaf)
-        found[name] = float(loss_fn.weights[name] * gradient.norm())
+        found[name] = float(loss_fn.weights[name] * gradient.norm(dim=1).log().mean().exp())
     return found
 
 
@@ -157,7 +157,7 @@ def test_weights_follow_the_norms_smoothly():
     balancer = Balancer({"a": 1.0, "b": 1.0})
     ratios = []
     for norm in [1.0] * 20 + [100.0] * 60:
-        balancer.update(torch.tensor([norm, 1.0]))
+        balancer.update(torch.tensor([[norm], [1.0]]))
         ratios.append(float(balancer.weights["b"] / balancer.weights["a"]))
     assert ratios[:20] == pytest.approx([1.0] * 20)  # from the first step on
     assert all(later - sooner > 0 for sooner, later in itertools.pairwise(ratios[19:50]))
@@ -165,14 +165,14 @@ def test_weights_follow_the_norms_smoothly():
     assert ratios[-1] == pytest.approx(100, rel=0.02)
 
 
-def test_a_step_without_a_usable_gradient_changes_nothing():
+def test_utterances_without_a_usable_gradient_change_nothing():
     balancer = Balancer({"a": 1.0, "b": 1.0})
-    balancer.update(torch.tensor([0.0, 2.0]))
+    balancer.update(torch.tensor([[0.0, 0.0], [2.0, 2.0]]))
     assert all(weight.isfinite() for weight in balancer.weights.values())
-    balancer.update(torch.tensor([2.0, 2.0]))
+    balancer.update(torch.tensor([[1.0, 4.0], [2.0, 2.0]]))
     before = balancer.state_dict()["log_norms"][0].clone()
     for bad in (0.0, float("nan"), float("inf")):
-        balancer.update(torch.tensor([bad, 2.0]))
+        balancer.update(torch.tensor([[bad, bad], [bad, 2.0]]))
     assert balancer.log_norms[0] == before
     assert balancer.weights["a"] == pytest.approx(0.5)
 
@@ -220,7 +220,7 @@ def test_balanced_works_under_autocast_with_half_precision_estimates():
 
 def test_balancing_reads_nothing_back_from_the_device():
     balancer = Balancer({"a": 1.0, "b": 1.0}).to("meta")
-    balancer.update(torch.ones(2, device="meta"))
+    balancer.update(torch.ones(2, 4, device="meta"))
     assert balancer.weights["a"].device.type == "meta"
 
 
@@ -229,13 +229,13 @@ def test_all_processes_of_a_distributed_training_have_the_same_weights(tmp_path)
     one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert torch.equal(one, other)
     alone = Balancer({"a": 1.0, "b": 1.0})
-    alone.update(torch.tensor([4.0, 1.0]))  # the geometric mean of 2 and 8; of 1, what the other could use
+    alone.update(torch.tensor([[2.0, 8.0], [1.0, 1.0]]))  # the geometric mean, of what is usable
     torch.testing.assert_close(one, torch.stack([*alone.weights.values()]))
 
 
 def _one_rank(rank, folder):
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     balancer = Balancer({"a": 1.0, "b": 1.0})
-    balancer.update(torch.tensor([[2.0, 1.0], [8.0, 0.0]][rank]))
+    balancer.update(torch.tensor([[[2.0], [1.0]], [[8.0], [0.0]]][rank]))
     torch.save(torch.stack([*balancer.weights.values()]), folder / f"{rank}.pt")
     distributed.destroy_process_group()

@@ -172,7 +172,7 @@ def logged_weights(folder):
 
 def test_weights_that_move_do_not_decide_which_epoch_is_best():
     loss_fn = build_loss("SI-SNR+LMS", "balanced")
-    loss_fn.balancer.update(torch.tensor([1.0, 1e-3]))  # SI-SNR counts for little now
+    loss_fn.balancer.update(torch.tensor([[1.0], [1e-3]]))  # SI-SNR counts for little now
     row = {"valid_loss": 0.9, "valid_SI-SNR": -1.0, "valid_LMS": 1.0}
     history = [{"valid_loss": -5.0, "valid_SI-SNR": -9.0, "valid_LMS": 2.0}]  # counted for much then
     assert train.is_best(loss_fn, row, history)
