@@ -165,6 +165,23 @@ def test_weights_follow_the_norms_smoothly():
     assert ratios[-1] == pytest.approx(100, rel=0.02)
 
 
+@pytest.mark.parametrize("balance", [1, 3, 10])
+def test_the_influence_stays_near_the_chosen_one_while_norms_drift_and_scatter(balance):
+    generator = torch.Generator().manual_seed(0)
+    balancer = Balancer({"a": balance, "b": 1.0})
+    deviations = []
+    for step in range(300):
+        scatter = 0.5 * torch.randn(2, 8, generator=generator)
+        drift = torch.tensor([[2.0 * step / 300], [-1.0 * step / 300]])  # the ratio grows twentyfold
+        logs = scatter + drift
+        balancer.update(logs.exp())
+        ratio = balancer.weights["a"].log() - balancer.weights["b"].log() + (logs[0] - logs[1]).mean()
+        deviations.append(float(ratio) - np.log(balance))
+    smooth = np.convolve(deviations, np.ones(50) / 50, "valid")
+    assert np.abs(smooth).max() < np.log(1.1)
+    assert np.abs(deviations).max() < np.log(2)
+
+
 def test_utterances_without_a_usable_gradient_change_nothing():
     balancer = Balancer({"a": 1.0, "b": 1.0})
     balancer.update(torch.tensor([[0.0, 0.0], [2.0, 2.0]]))
