@@ -26,7 +26,8 @@ class Config:
 
     # -- The run --
     name: str = "{model}_{loss}"
-    """Name of the run, for runs/<name> and samples/<name>; {field} stands for that setting's value."""
+    """Name of the run, for runs/<name> and samples/<name>; {field} stands for that setting's value, with x in
+    place of *, which no file name may hold: SI-SNR+0.3xMR-STFT."""
     seed: int = 0
     """Seed of the first weights and of the order of the training items; 0 or more."""
     device: str = "auto"
@@ -61,10 +62,14 @@ class Config:
 
     # -- The loss --
     loss: str = "SI-SNR"
-    """A base loss (MSE, SDR, SI-SNR, SI-SDR), alone or with a perceptual one (LMS, PMSQE): SI-SNR+LMS."""
-    coupling: Literal["paper"] | tuple[float, ...] = "paper"
-    """Weights of the loss's terms, divided by their sum: paper (published constants, in losses/coupling.py)
-    or one positive number a term."""
+    """One term or several, such as SI-SNR+LMS; numbers before terms are their weights: SI-SNR+0.3*MR-STFT."""
+    coupling: Literal["paper", "balanced"] | tuple[float, ...] = "paper"
+    """Weights of the loss's terms, divided by their sum: paper (published constants, in losses/coupling.py),
+    one positive number a term, or balanced (found in training, so that the terms have the influence that
+    balance asks for)."""
+    balance: float = 1.0
+    """With balanced coupling, the influence of a base term over that of a perceptual one: from 1 to 10 in the
+    paper; above 0."""
 
     # -- The training --
     epochs: int = 100
@@ -129,10 +134,18 @@ class Config:
         _expect(self.rnn_units % 2 == 0, "rnn_units", self.rnn_units, "an even number")
         _expect(0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate, "a number above 0")
         _expect(
-            self.coupling == "paper" or (self.coupling and all(0 < w < float("inf") for w in self.coupling)),
+            isinstance(self.coupling, str)
+            or (self.coupling and all(0 < weight < float("inf") for weight in self.coupling)),
             "coupling",
             self.coupling,
-            "paper, or one positive number for each term of the loss",
+            "paper, balanced, or one positive number for each term of the loss",
+        )
+        _expect(0 < self.balance < float("inf"), "balance", self.balance, "a number above 0")
+        _expect(
+            self.balance == 1 or self.coupling == "balanced",
+            "balance",
+            self.balance,
+            f"1, since coupling is {self.coupling}; it works with --coupling balanced",
         )
         _expect(0 <= self.clip_grad < float("inf"), "clip_grad", self.clip_grad, "a number above 0, or 0 for none")
         _expect(0 <= self.ema < 1, "ema", self.ema, "a number from 0 to below 1")
@@ -162,7 +175,10 @@ class Config:
     def run_name(self) -> str:
         """The name with every {field} replaced by that setting's value."""
         try:
-            return self.name.format_map({f: getattr(self, f) for f in _template_fields(self.name) if f != "name"})
+            values = {f: getattr(self, f) for f in _template_fields(self.name) if f != "name"}
+            if "loss" in values:
+                values["loss"] = self.loss.replace("*", "x")
+            return self.name.format_map(values)
         except (KeyError, ValueError, AttributeError, IndexError) as error:
             raise ConfigError(
                 f"name: found {self.name!r}, expected a setting in every {{...}}, such as {{loss}}"

@@ -23,7 +23,7 @@ from losses import build_loss
 from models import build_model
 from tools.cli import Resume, parse_training, run_command
 from tools.make_demo_corpus import make_demo_corpus
-from tools.run_folder import best_epoch, is_over, open_run, save_checkpoint, save_config, save_history
+from tools.run_folder import improvements, is_over, open_run, save_checkpoint, save_config, save_history
 from tools.scores import ScorePool
 from tools.training.averaging import WeightAverage
 from tools.training.distributed import OtherProcessEnded, Processes, join_processes
@@ -48,7 +48,7 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
         processes.first_alone(lambda: Path(config.data).exists() or make_demo_corpus(Path(config.data)))
     train_loader = build_loader(config, "train", device, share=processes.rank, shares=processes.count)
     valid_loader = build_loader(config, "valid", device, share=processes.rank, shares=processes.count)
-    loss_fn = build_loss(config.loss, config.coupling).to(device)
+    loss_fn = build_loss(config.loss, config.coupling, config.balance).to(device)
     torch.manual_seed(config.seed)
     model = build_model(config).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
@@ -111,7 +111,7 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
             row |= {f"valid_{name}": value for name, value in (validated.means | validated.scores).items()}
             row |= {f"weight_{name}": float(weight) for name, weight in loss_fn.weights.items()}
             row |= {"skipped": progress.skipped, "items_per_second": progress.items_per_second}
-            best = best_epoch([*progress.history, row], config.best_by) == row["epoch"]
+            best = row["epoch"] in improvements([*progress.history, row], config.best_by)
             if processes.is_first:
                 chosen = choose_items(validated.gains)
                 items = enhance_items(averaged, valid_loader, list(chosen.values()), device)
@@ -140,9 +140,11 @@ def train_epoch(
     The numbers: items, sums of the loss and its parts over them, gradient norm, whether the step was left out.
     """
     network.train()
+    learner.loss_fn.train()
     shuffle_for_epoch(loader, config.seed, progress.epoch, progress.batch)
+    halvings = len(progress.history) - len(improvements(progress.history, "loss"))
     for noisy, clean, _ in loaded(loader):
-        rate = learning_rate(config, progress.history, progress.step, len(loader))
+        rate = learning_rate(config, progress.step, len(loader), halvings)
         for group in learner.optimizer.param_groups:
             group["lr"] = rate
         items = len(loader.batch_sampler.whole(progress.batch))  # of all processes

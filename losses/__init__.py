@@ -7,31 +7,36 @@ import pkgutil
 from collections.abc import Sequence
 from typing import Literal
 
+from .balancer import Balancer
 from .combined import CombinedLoss
-from .coupling import paper_weights
-from .registry import TERMS, LossError, LossTerm, known_losses, register
+from .coupling import balanced_shares, fixed_weights
+from .names import parse_loss
+from .registry import TERMS, LossError, LossTerm, known_terms, register
 
-__all__ = ["TERMS", "CombinedLoss", "LossError", "LossTerm", "build_loss", "known_losses", "register"]
+__all__ = ["TERMS", "CombinedLoss", "LossError", "LossTerm", "build_loss", "known_terms", "register"]
 
 # Every file of this folder is imported, so that a new term is one new file.
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
 
-def build_loss(name: str, coupling: Literal["paper"] | Sequence[float] = "paper") -> CombinedLoss:
-    """The loss called `name`: registered terms joined by "+", such as "SI-SNR+LMS".
+def build_loss(
+    name: str, coupling: Literal["paper", "balanced"] | Sequence[float] = "paper", balance: float = 1.0
+) -> CombinedLoss:
+    """The loss called `name`: registered terms joined by "+", such as "SI-SNR+LMS" or "SI-SNR+0.3*MR-STFT".
 
-    coupling: "paper" for the published weights, or one positive number a term. Raises LossError.
+    Numbers in the name are the terms' weights, 1 where there is none; `coupling` then stays as it is.
+    coupling: "paper" for the published weights, one positive number a term, or "balanced": each base term gets
+        `balance` times the influence of a perceptual one, measured in training (see Balancer).
+    All weights are divided by their sum. Raises LossError.
     """
-    names = name.split("+")
-    for term in names:
-        if term not in TERMS:
-            raise LossError(
-                f"loss: found {name!r}, but there is no {term!r}; known losses: {', '.join(known_losses())}"
-            )
-    if len(set(names)) < len(names):
-        raise LossError(f"loss: found {name!r}, expected every term once")
-    weights = paper_weights(names) if coupling == "paper" else tuple(coupling)
-    if len(weights) != len(names):
-        raise LossError(f"coupling: found {len(weights)} numbers for {name}, expected {len(names)}, one a term")
-    return CombinedLoss({term: TERMS[term]() for term in names}, dict(zip(names, weights, strict=True)))
+    numbers = parse_loss(name)
+    if coupling != "paper" and any(number is not None for number in numbers.values()):
+        raise LossError(
+            f"coupling: found {coupling}, but the weights stand in the loss's name, {name}; leave one of them out"
+        )
+    if coupling == "balanced":
+        weights = Balancer(balanced_shares(list(numbers), balance))
+    else:
+        weights = fixed_weights(numbers, coupling)
+    return CombinedLoss({term: TERMS[term]() for term in numbers}, weights)

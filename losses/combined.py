@@ -3,26 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from .registry import LossTerm
+from .balancer import Balancer
+from .registry import LossTerm, at_least_float32
 
 
 class CombinedLoss(nn.Module):
-    """Weighted sum of loss terms; the weights are divided by their sum.
+    """Weighted sum of loss terms: (estimate, clean, noisy), [B, samples] each, to the loss and its parts.
 
-    (estimate, clean), [B, samples] each, to the mean over the batch and a dict of each term's own mean, without
-    its weight and detached from the graph.
+    The loss is the mean over the batch; the parts are a dict of each term's own mean, without its weight and
+    detached from the graph. `noisy` may be left out where no term needs it.
+
+    weights: fixed ones by the terms' names, or a Balancer, which learns in training mode with gradients enabled
+        and keeps its weights otherwise.
     """
 
-    def __init__(self, terms: Mapping[str, LossTerm], weights: Mapping[str, float]) -> None:
+    def __init__(self, terms: Mapping[str, LossTerm], weights: Mapping[str, float] | Balancer) -> None:
         super().__init__()
-        total = sum(weights.values())
         self.terms = nn.ModuleDict(terms)
-        self.weights = {name: weight / total for name, weight in weights.items()}
+        self.balancer = weights if isinstance(weights, Balancer) else None
+        self._fixed = None if self.balancer else dict(weights)
 
-    def forward(self, estimate: Tensor, clean: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        means = {name: term(estimate, clean).mean() for name, term in self.terms.items()}
-        loss = sum(self.weights[name] * mean for name, mean in means.items())
-        return loss, {name: mean.detach() for name, mean in means.items()}
+    @property
+    def weights(self) -> dict[str, float] | dict[str, Tensor]:
+        """Each term's weight now; their sum is one. Tensors, on the loss's device, if they are learned."""
+        return self.balancer.weights if self.balancer else self._fixed
+
+    def total(self, parts: Mapping[str, Any]) -> Any:
+        """The loss that parts have under the weights of now, whatever else stands beside them in the dict."""
+        return sum(weight * parts[name] for name, weight in self.weights.items())
+
+    def forward(
+        self, estimate: Tensor, clean: Tensor, noisy: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.balancer and self.training and torch.is_grad_enabled():
+            return self._balance(estimate, clean, noisy)
+        means = {name: term(estimate, clean, noisy).mean() for name, term in self.terms.items()}
+        return self.total(means), {name: mean.detach() for name, mean in means.items()}
+
+    def _balance(self, estimate: Tensor, clean: Tensor, noisy: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same, after the balancer has learned from this batch.
+
+        Each term's gradient is computed here, once, and its weighted sum handed on: balancing costs no second
+        pass through the terms.
+        """
+        leaf = at_least_float32(estimate.detach()).requires_grad_()
+        parts, gradients = {}, []
+        for name, term in self.terms.items():
+            mean = term(leaf, clean, noisy).mean()
+            parts[name] = mean.detach()
+            gradients.append(torch.autograd.grad(mean, leaf)[0])
+        self.balancer.update(torch.stack([torch.linalg.vector_norm(g, dim=1) for g in gradients]))
+        gradient = sum(weight * g for weight, g in zip(self.weights.values(), gradients, strict=True))
+        return _WithGradient.apply(estimate, self.total(parts), gradient.to(estimate.dtype)), parts
+
+
+class _WithGradient(torch.autograd.Function):
+    """A value, [], whose gradient with respect to the estimate is known already."""
+
+    @staticmethod
+    def forward(ctx: Any, estimate: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return outer * gradient, None, None

@@ -1,15 +1,20 @@
-"""Published weights of the terms of a combined loss.
+"""How the terms of a combined loss are weighted against each other.
 
-Where upstream (github.com/seorim0/DCCRN-with-various-loss-functions) has constants, these are its own. Where it
+Where upstream (github.com/seorim0/DCCRN-with-various-loss-functions) has constants, `paper` are its own. Where it
 has none, they follow the paper's reasoning: from their first values in training, the terms are made alike in
 dynamic range, and the base term is then favoured, from 1:1 up to 10:1. The paper's first values are MSE
 0.001-0.002, LMS 0.1-0.2 and PMSQE 0.8-1.3; with LMS on real mel bands and PMSQE on power spectra, as computed
 here, a fresh network on real speech in noise starts at MSE 0.002, LMS 1.8, PMSQE 2.7 and SI-SNR -6 dB.
+
+A combination that stands in no publication and is not in this list has no `paper` weights: to let the terms count
+alike would be a choice that nobody made, between numbers of different units.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from .registry import TERMS, LossError
 
 # "base+perceptual": (weight of base, weight of perceptual); only their ratio matters.
 PAPER: dict[str, tuple[float, float]] = {
@@ -26,6 +31,33 @@ PAPER: dict[str, tuple[float, float]] = {
 }
 
 
-def paper_weights(names: Sequence[str]) -> tuple[float, ...]:
-    """Weights for the terms in this order; terms that nobody has published together count alike."""
-    return PAPER.get("+".join(names), (1.0,) * len(names))
+def fixed_weights(numbers: Mapping[str, float | None], coupling: str | Sequence[float]) -> dict[str, float]:
+    """Weights of the terms, whose sum is one; raises LossError.
+
+    numbers: each term's number in the loss's name, or None.
+    coupling: "paper", or one positive number a term.
+    """
+    name = "+".join(numbers)
+    if any(number is not None for number in numbers.values()):
+        weights = [1.0 if number is None else number for number in numbers.values()]
+    elif coupling != "paper":
+        weights = list(coupling)
+    elif len(numbers) == 1:
+        weights = [1.0]
+    elif name in PAPER:
+        weights = list(PAPER[name])
+    else:
+        raise LossError(
+            f"coupling: found paper, but nobody has published weights for {name}; choose --coupling balanced, one "
+            f"number a term (--coupling 1 2), or numbers in the name (--loss '{'+0.5*'.join(numbers)}')"
+        )
+    if len(weights) != len(numbers):
+        raise LossError(f"coupling: found {len(weights)} numbers for {name}, expected {len(numbers)}, one a term")
+    total = sum(weights)
+    return {term: weight / total for term, weight in zip(numbers, weights, strict=True)}
+
+
+def balanced_shares(terms: Sequence[str], balance: float) -> dict[str, float]:
+    """The influence each term shall have: `balance` for a base term beside perceptual ones, else 1."""
+    kinds = {TERMS[term].perceptual for term in terms}
+    return {term: balance if len(kinds) == 2 and not TERMS[term].perceptual else 1.0 for term in terms}

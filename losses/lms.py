@@ -14,16 +14,16 @@ BANDS = (16, 32, 64)
 FLOOR = 1e-7
 
 
-@register("LMS", perceptual=True)
+@register("LMS", perceptual=True, invariances=("sign",))
 class LMS(LossTerm):
-    """Log-mel spectral distance, 16 kHz.
+    """Log-mel distance: root mean square difference of log-mel spectra over 16, 32 and 64 bands.
 
     Magnitude spectra (Hann window of 400 samples, hop 100, 512-point FFT, divided by 512) pass HTK mel banks of
     16, 32 and 64 bands up to 8 kHz. The root mean square over a frame's bands of the difference in natural
     logarithm is averaged over the frames, and then over the three banks.
 
-    Source: Hwang, Byun & Park, J. Acoust. Soc. Korea 40(2), 2021; after Kim et al., "Multi-channel speech
-    enhancement with log-mel loss". See README for what their code computes instead.
+    Source: [P], after Kim et al. ("Multi-channel speech enhancement with log-mel loss"); see below for what [P]'s
+    code computes instead.
     """
 
     def __init__(self) -> None:

@@ -6,28 +6,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .registry import LossTerm, register
+from .registry import LossTerm, freeze_constants, register
 
 FRAME, HOP = 512, 256  # samples
 POWER_FLOOR = 1e-12  # a silent signal counts as flat noise 120 dB below the power of one
 
 
-@register("PMSQE", perceptual=True)
+@register("PMSQE", perceptual=True, invariances=("scale", "sign"))
 class PMSQE(LossTerm):
-    """Perceptual metric for speech quality evaluation, 16 kHz: symmetric and asymmetric loudness disturbances.
+    """Symmetric and asymmetric loudness disturbances after PESQ, on power spectra.
 
     Computed by `asteroid.losses.SingleSrcPMSQE` on power spectra (square-root Hann window of 512 samples, hop
     256), with its level, frequency and gain equalisation: the level of the estimate does not matter.
 
-    Source: Martin-Donas et al., "A deep learning loss function based on the perceptual evaluation of the speech
-    quality", IEEE Signal Processing Letters 25(11), 2018.
+    Source: Martín-Doñas et al. 2018 ("A deep learning loss function based on the perceptual evaluation of the
+    speech quality").
     """
 
     def __init__(self) -> None:
         super().__init__()
         from asteroid.losses import SingleSrcPMSQE  # takes seconds to import, and only this term needs it
 
-        self.distance = SingleSrcPMSQE(window_name="sqrt_hann", sample_rate=16000)
+        self.distance = freeze_constants(SingleSrcPMSQE(window_name="sqrt_hann", sample_rate=16000))
         self.register_buffer("window", torch.hann_window(FRAME).sqrt(), persistent=False)
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+
+INVARIANCES = ("scale", "sign", "offset")
 
 
 class LossError(ValueError):
@@ -16,46 +19,83 @@ class LossTerm(nn.Module):
     """One way to compare an estimate with the clean speech: [B, samples] each, 16 kHz, to [B]; lower is better.
 
     A term implements `compare`. It gets float32 (or float64 where the caller uses it) whatever the precision
-    outside, and no autocast touches it.
+    outside, and no autocast touches it. A term registered with `needs_noisy` gets the noisy speech as well.
+
+    The first paragraph of a term's docstring and the one that begins with "Source:" are its row in the table of
+    losses (tools.list_losses), where s is the clean speech, e the estimate and x the noisy speech.
     """
 
-    perceptual = False  # set by register
+    # Set by register.
+    perceptual = False
+    needs_noisy = False
+    invariances: tuple[str, ...] = ()
 
-    def forward(self, estimate: Tensor, clean: Tensor) -> Tensor:
+    def forward(self, estimate: Tensor, clean: Tensor, noisy: Tensor | None = None) -> Tensor:
         if estimate.shape != clean.shape or estimate.dim() != 2:
             raise ValueError(
                 f"estimate {list(estimate.shape)}, clean {list(clean.shape)}: expected [batch, samples] twice"
             )
+        signals = [estimate, clean]
+        if self.needs_noisy:
+            if noisy is None or noisy.shape != clean.shape:
+                found = None if noisy is None else list(noisy.shape)
+                raise ValueError(f"{type(self).__name__}: noisy {found}, expected the shape {list(clean.shape)}")
+            signals.append(noisy)
         with torch.autocast(estimate.device.type, enabled=False):
-            return self.compare(_at_least_float32(estimate), _at_least_float32(clean))
+            return self.compare(*map(at_least_float32, signals))
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
-        """[B, samples] twice to one value an utterance, [B]."""
+        """[B, samples] twice to one value an utterance, [B]; with `needs_noisy` a third time, noisy."""
         raise NotImplementedError
 
 
 TERMS: dict[str, type[LossTerm]] = {}
 
 
-def register(name: str, *, perceptual: bool = False) -> Callable[[type[LossTerm]], type[LossTerm]]:
-    """Class decorator: makes a LossTerm known as `name`, to stand alone or, if perceptual, beside a base loss."""
+def register(
+    name: str,
+    *,
+    perceptual: bool = False,
+    needs_noisy: bool = False,
+    invariances: tuple[str, ...] = (),
+) -> Callable[[type[LossTerm]], type[LossTerm]]:
+    """Class decorator: makes a LossTerm known as `name`.
+
+    perceptual: it judges spectra or what the ear makes of them, and usually stands beside a base loss, whose
+        influence `balance` sets against it.
+    needs_noisy: `compare` takes the noisy speech as a third argument.
+    invariances: what the term cannot see in the estimate, of "scale" (a positive gain), "sign" (inverted
+        polarity) and "offset" (a constant added). Tests hold a term to these and to no others.
+    """
+    if not re.fullmatch(r"[A-Za-z][\w.-]*", name):
+        raise LossError(f"loss term {name!r}: expected a letter, then letters, digits, '-', '_' and '.' only")
+    if set(invariances) - set(INVARIANCES):
+        raise LossError(f"loss term {name}: found invariances {invariances}, expected some of {INVARIANCES}")
 
     def add(term: type[LossTerm]) -> type[LossTerm]:
         if name in TERMS:
             raise LossError(f"loss term {name}: registered twice, by {TERMS[name].__name__} and {term.__name__}")
-        term.perceptual = perceptual
+        term.perceptual, term.needs_noisy, term.invariances = perceptual, needs_noisy, invariances
         TERMS[name] = term
         return term
 
     return add
 
 
-def known_losses() -> list[str]:
-    """Names of all base losses, each alone and with each perceptual term."""
-    base = [name for name, term in TERMS.items() if not term.perceptual]
-    perceptual = [name for name, term in TERMS.items() if term.perceptual]
-    return base + [f"{b}+{p}" for p in perceptual for b in base]
+def known_terms(perceptual: bool) -> list[str]:
+    """Names of the perceptual terms, or of the base ones."""
+    return [name for name, term in TERMS.items() if term.perceptual == perceptual]
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
+    """The tensor in single precision, or in double if it has that."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def freeze_constants(module: nn.Module) -> nn.Module:
+    """Keeps a library's parameters and buffers out of optimisers and state dicts: they are constants."""
+    for part in module.modules():
+        for name, constant in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
+            delattr(part, name)
+            part.register_buffer(name, constant.detach(), persistent=False)
+    return module

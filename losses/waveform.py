@@ -1,34 +1,79 @@
-"""Base losses, which compare waveforms: MSE and the ratios in decibels."""
+"""Base losses, which compare waveforms: errors of the samples, and ratios."""
 
 from __future__ import annotations
 
+import math
+
+import torch.nn.functional as F
 from torch import Tensor
 
 from .registry import LossTerm, register
 
 ENERGY_FLOOR = 1e-12  # keeps ratios finite for silence; a millionth of one sample at -60 dBFS
 RATIO_FLOOR = 1e-8  # no ratio is below -80 dB
+KNEE = 0.01  # of log-cosh, -40 dBFS: speech and its errors lie on both sides
+HIGHEST_SNR = 30.0  # dB
 
 
 @register("MSE")
 class MSE(LossTerm):
-    """Mean square error of the samples."""
+    """Mean of (e − s)²."""
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
         return (estimate - clean).square().mean(-1)
 
 
+@register("L1")
+class L1(LossTerm):
+    """Mean of |e − s|."""
+
+    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
+        return (estimate - clean).abs().mean(-1)
+
+
+@register("log-cosh")
+class LogCosh(LossTerm):
+    """Mean of k ln cosh((e − s) / k), k = 0.01: a squared error where it is small, |e − s| where it is large.
+
+    With the usual k = 1, a tenth of full scale would still be small and the loss half the MSE.
+
+    Source: Chen et al. 2019 ("Log hyperbolic cosine loss improves variational auto-encoder").
+    """
+
+    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
+        z = (estimate - clean).abs() / KNEE
+        return KNEE * (z + F.softplus(-2 * z) - math.log(2)).mean(-1)
+
+
 @register("SDR")
 class SDR(LossTerm):
-    """Signal-to-distortion ratio, in negative dB: the energy of clean over that of the difference."""
+    """10 log₁₀ (Σ s² / Σ (s − e)²), in negative dB."""
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
         return -_decibels(clean, clean - estimate)
 
 
-@register("SI-SDR")
+@register("SNR")
+class SNR(LossTerm):
+    """SDR with a soft threshold: 10 log₁₀ (Σ s² / (Σ (s − e)² + t Σ s²)), t = 10⁻³, so 30 dB at most.
+
+    What is nearly clean then leaves the training to what is not.
+
+    Source: Wisdom et al. 2020 ("Unsupervised sound separation using mixture invariant training").
+    """
+
+    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
+        signal = clean.square().sum(-1)
+        noise = (clean - estimate).square().sum(-1) + 10 ** (-HIGHEST_SNR / 10) * signal
+        return -10 * (signal / (noise + ENERGY_FLOOR) + RATIO_FLOOR).log10()
+
+
+@register("SI-SDR", invariances=("scale", "sign"))
 class SISDR(LossTerm):
-    """Scale-invariant SDR, in negative dB (Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019)."""
+    """As SI-SNR, with the means.
+
+    Source: Le Roux et al. 2019 ("SDR – half-baked or well done?").
+    """
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
         scale = (estimate * clean).sum(-1, keepdim=True) / (clean.square().sum(-1, keepdim=True) + ENERGY_FLOOR)
@@ -36,18 +81,59 @@ class SISDR(LossTerm):
         return -_decibels(target, estimate - target)
 
 
-@register("SI-SNR")
+@register("SI-SNR", invariances=("scale", "sign", "offset"))
 class SISNR(SISDR):
-    """Scale-invariant SNR, in negative dB: SI-SDR without the means (Luo & Mesgarani, "TasNet", ICASSP 2018)."""
+    """Without the means: a = ⟨e, s⟩ / ⟨s, s⟩, 10 log₁₀ (Σ (a s)² / Σ (e − a s)²), in negative dB.
+
+    Source: Luo & Mesgarani 2018 ("TasNet").
+    """
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
         return super().compare(_without_mean(estimate), _without_mean(clean))
+
+
+@register("signed-SI-SNR", invariances=("scale", "offset"))
+class SignedSISNR(SDR):
+    """SI-SNR that sees the sign: the SDR of e and s without their means, each brought to an energy of one.
+
+    With r the correlation of e and s it is −10 log₁₀ (2 − 2r), and SI-SNR 10 log₁₀ (r² / (1 − r²)): the same for
+    good estimates (0.3 dB apart at 10 dB), but it falls all the way from r = 1 to −1, where SI-SNR rises again.
+
+    Source: this project.
+    """
+
+    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
+        return super().compare(*(_with_unit_energy(_without_mean(x)) for x in (estimate, clean)))
+
+
+@register("wSDR", needs_noisy=True)
+class WeightedSDR(LossTerm):
+    """−a cos(e, s) − (1 − a) cos(x − e, x − s), a = Σ s² / (Σ s² + Σ (x − s)²), cos(u, v) = ⟨u, v⟩ / (‖u‖ ‖v‖).
+
+    Speech and noise count by their energies; −1 is the lowest value.
+
+    Source: Choi et al. 2019 ("Phase-aware speech enhancement with deep complex U-Net").
+    """
+
+    def compare(self, estimate: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
+        noise = noisy - clean
+        speech_energy, noise_energy = clean.square().sum(-1), noise.square().sum(-1)
+        share = speech_energy / (speech_energy + noise_energy + ENERGY_FLOOR)
+        return -share * _cosine(estimate, clean) - (1 - share) * _cosine(noisy - estimate, noise)
 
 
 def _decibels(signal: Tensor, noise: Tensor) -> Tensor:
     """Energy of signal over energy of noise in dB, [B, samples] twice to [B]."""
     ratio = signal.square().sum(-1) / (noise.square().sum(-1) + ENERGY_FLOOR)
     return 10 * (ratio + RATIO_FLOOR).log10()
+
+
+def _cosine(u: Tensor, v: Tensor) -> Tensor:
+    return (_with_unit_energy(u) * _with_unit_energy(v)).sum(-1)
+
+
+def _with_unit_energy(x: Tensor) -> Tensor:
+    return x * (x.square().sum(-1, keepdim=True) + ENERGY_FLOOR).rsqrt()
 
 
 def _without_mean(x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from config import PRESETS, Config, ConfigError
+from losses import TERMS
 from tools.cli import UserError, parse_config, run_command
 
 
@@ -22,6 +23,7 @@ def test_the_defaults_are_the_papers_network_and_training():
 def test_the_name_follows_the_settings():
     assert Config(loss="MSE+LMS").run_dir == Path("runs/DCCRN_MSE+LMS")
     assert Config(name="{loss}-s{seed}", seed=3).run_name == "SI-SNR-s3"
+    assert Config(loss="SI-SNR+0.3*LMS").run_name == "DCCRN_SI-SNR+0.3xLMS"  # no file name may hold a *
 
 
 def test_settings_survive_a_round_trip_through_json():
@@ -44,8 +46,13 @@ def test_settings_survive_a_round_trip_through_json():
         ({"kernel_num": 8}, "kernel_num: found 8, expected a list of numbers"),
         ({"rnn_units": 7}, "rnn_units: found 7, expected an even number"),
         ({"coupling": "fair"}, "coupling: found 'fair', expected one of paper"),
-        ({"coupling": (1, 0)}, "coupling: .* expected paper, or one positive number"),
+        ({"coupling": (1, 0)}, "coupling: .* expected paper, balanced, or one positive number"),
         ({"coupling": ()}, "coupling"),
+        ({"coupling": "balanced", "balance": 0}, "balance: found 0, expected a number above 0"),
+        (
+            {"balance": 3},
+            "balance: found 3, expected 1, since coupling is paper; it works with --coupling",
+        ),
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"device": "gpu"}, "device: found 'gpu', expected auto, cpu, cuda or cuda:<number>"),
         ({"name": "a/b"}, "name: found 'a/b', expected a folder name"),
@@ -108,7 +115,8 @@ def test_help_explains_every_setting_and_names_the_losses(capsys):
     text = capsys.readouterr().out
     for field in dataclasses.fields(Config):
         assert f"--{field.name} " in text
-    assert "SI-SNR+PMSQE" in text
+    for term in TERMS:
+        assert term in text
     assert "--preset" in text
 
 

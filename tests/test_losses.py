@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 import torchaudio
@@ -13,27 +12,9 @@ from asteroid.losses import SingleSrcPMSQE
 from asteroid_filterbanks import STFTFB, Encoder, transforms
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from signals import speech_like
 
-from losses import TERMS, LossError, LossTerm, build_loss, known_losses, register
-
-THE_TWELVE = {
-    base + perceptual for base in ("MSE", "SDR", "SI-SNR", "SI-SDR") for perceptual in ("", "+LMS", "+PMSQE")
-}
-
-
-def speech_like(seed: int, samples: int = 16000, batch: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noisy and clean, [batch, samples] float64: modulated coloured noise, and other noise on it at 5 dB."""
-    generator = torch.Generator().manual_seed(seed)
-    white = torch.randn(2, batch, samples, generator=generator, dtype=torch.float64)
-    time = torch.arange(samples, dtype=torch.float64) / 16000
-    clean = torch.cumsum(white[0], -1) * 0.003 * (1 + torch.sin(2 * math.pi * 4 * time))
-    clean = clean - clean.mean(-1, keepdim=True) + 0.01
-    noise = white[1] * clean.std(-1, keepdim=True) * 10 ** (-5 / 20)
-    return clean + noise, clean
-
-
-def test_the_papers_twelve_losses_are_known_by_name():
-    assert set(known_losses()) == THE_TWELVE
+from losses import TERMS, build_loss
 
 
 @pytest.mark.parametrize(
@@ -99,113 +80,13 @@ def test_sdr_of_a_scaled_copy_is_its_closed_form(gain_db, seed):
     torch.testing.assert_close(TERMS["SDR"]()(gain * clean, clean), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", TERMS)
-def test_a_perfect_estimate_has_the_lowest_loss(name):
-    noisy, clean = speech_like(4)
-    term = TERMS[name]()
-    perfect = term(clean, clean)
-    for share in (0.01, 0.1, 1.0):
-        worse = term(clean + share * (noisy - clean), clean)
-        assert (worse > perfect).all()
-        perfect = worse  # and it grows with the noise
-
-
-@pytest.mark.parametrize("name", TERMS)
-def test_gradients_are_those_of_the_value(name):
-    estimate, clean = speech_like(5, samples=700, batch=1)
-    term = TERMS[name]().double()
-    assert torch.autograd.gradcheck(lambda e: term(e, clean), estimate.requires_grad_(), eps=1e-7, fast_mode=True)
-
-
-@pytest.mark.parametrize("name", TERMS)
-def test_a_batch_has_one_value_an_utterance_whatever_its_neighbours(name):
-    estimate, clean = (x.float() for x in speech_like(6))
-    term = TERMS[name]()
-    singles = torch.cat([term(estimate[n : n + 1], clean[n : n + 1]) for n in range(3)])
-    torch.testing.assert_close(term(estimate, clean), singles, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", sorted(THE_TWELVE))
-@pytest.mark.parametrize("samples", [1, 399, 4001])
-@pytest.mark.parametrize(
-    ("estimate_level", "clean_level"), [(0, 0.1), (0.1, 0), (0, 0), (1e-9, 0.1), (0.1, 1e-9), (1, 1)]
-)
-def test_silence_and_tiny_signals_give_a_finite_loss_and_gradient(name, samples, estimate_level, clean_level):
-    torch.manual_seed(0)
-    estimate = (estimate_level * torch.randn(2, samples)).requires_grad_()
-    clean = clean_level * torch.randn(2, samples)
-    loss, _ = build_loss(name)(estimate, clean)
-    loss.backward()
-    assert torch.isfinite(loss)
-    assert torch.isfinite(estimate.grad).all()
-
-
-@pytest.mark.parametrize("name", TERMS)
-def test_half_precision_outside_does_not_change_a_loss(name):
-    estimate, clean = (x.bfloat16() for x in speech_like(7))
-    term = TERMS[name]()
-    with torch.autocast("cpu", torch.bfloat16):
-        value = term(estimate, clean)
-    torch.testing.assert_close(value, term(estimate.float(), clean.float()), rtol=0, atol=0)
-
-
-def test_a_combination_is_its_weighted_parts():
-    estimate, clean = speech_like(8)
-    loss, parts = build_loss("SI-SNR+LMS")(estimate, clean)
-    assert list(parts) == ["SI-SNR", "LMS"]
-    assert loss.item() == pytest.approx((parts["SI-SNR"].item() + 2 * parts["LMS"].item()) / 3)
-    assert parts["LMS"].item() == pytest.approx(TERMS["LMS"]()(estimate, clean).mean().item())
-
-
-@pytest.mark.parametrize(
-    ("name", "base", "perceptual"),
-    [
-        ("MSE+LMS", 1000, 1),
-        ("SI-SNR+LMS", 1, 2),
-        ("SDR+LMS", 1, 2),
-        ("SDR+PMSQE", 1, 15),
-        ("SI-SNR+PMSQE", 1, 8),
-    ],
-)
-def test_published_coupling_constants_are_the_default(name, base, perceptual):
-    weights = list(build_loss(name).weights.values())
-    np.testing.assert_allclose(weights, np.array([base, perceptual]) / (base + perceptual))
-
-
-def test_coupling_can_be_chosen():
-    assert build_loss("MSE+LMS", (3, 1)).weights == {"MSE": 0.75, "LMS": 0.25}
-
-
-@pytest.mark.parametrize(
-    ("name", "coupling", "message"),
-    [
-        ("SISNR", "paper", "no 'SISNR'; known losses: MSE"),
-        ("MSE+", "paper", "no ''"),
-        ("MSE+MSE", "paper", "every term once"),
-        ("MSE+LMS", (1.0,), "found 1 numbers for MSE[+]LMS, expected 2"),
-    ],
-)
-def test_a_loss_that_does_not_exist_is_named_in_one_line(name, coupling, message):
-    with pytest.raises(LossError, match=message) as caught:
-        build_loss(name, coupling)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_new_term_needs_nothing_but_its_class():
-    @register("L1")
-    class L1(LossTerm):
-        def compare(self, estimate, clean):
-            return (estimate - clean).abs().mean(-1)
-
-    try:
-        assert "L1+PMSQE" in known_losses()
-        loss, parts = build_loss("L1+LMS")(torch.zeros(2, 500), torch.ones(2, 500))
-        assert parts["L1"] == 1
-        assert loss == pytest.approx((1 + parts["LMS"].item()) / 2)  # terms that nobody coupled count alike
-        with pytest.raises(LossError, match="registered twice"):
-            register("L1")(L1)
-    finally:
-        del TERMS["L1"]
+@pytest.mark.parametrize("base", ["MSE", "SDR", "SI-SNR", "SI-SDR"])
+@pytest.mark.parametrize("perceptual", ["", "+LMS", "+PMSQE"])
+def test_the_papers_twelve_losses_are_there(base, perceptual):
+    estimate, clean = speech_like(0, samples=2000)
+    loss, parts = build_loss(base + perceptual)(estimate, clean)
+    assert loss.isfinite()
+    assert "+".join(parts) == base + perceptual
 
 
 def test_waveforms_of_different_shape_are_refused():

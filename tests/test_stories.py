@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -14,13 +15,14 @@ import pytest
 import torch
 from programs import run
 from scipy.io import wavfile
+from tensorboardX.proto import event_pb2
 
 import test
 import train
 from config import Config
-from losses import known_losses
 from models import load_model
 from tools.make_demo_corpus import make_demo_corpus
+from tools.run_folder import improvements
 from tools.training.guards import NONFINITE
 
 TINY = ["--kernel_num", "4", "8", "16", "--rnn_units", "8", "--batch_size", "4", "--device", "cpu"]
@@ -47,15 +49,22 @@ def history_of(run_dir):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("loss", known_losses())
+PAPERS_LOSSES = [f"{base}{more}" for more in ("", "+LMS", "+PMSQE") for base in ("MSE", "SDR", "SI-SNR", "SI-SDR")]
+
+
+@pytest.mark.parametrize("loss", [*PAPERS_LOSSES, "wSDR", "SI-SNR+0.3*MR-STFT"])
 def test_every_loss_trains_two_epochs_and_falls(workplace, loss):
     assert (
         run(train, *TINY, "--loss", loss, "--epochs", "2", "--learning_rate", "3e-3", "--valid_scores", "0") == 0
     )
-    history = history_of(workplace / "runs" / f"DCCRN_{loss}")
+    run_dir = workplace / "runs" / f"DCCRN_{loss.replace('*', 'x')}"
+    history = history_of(run_dir)
     assert float(history[1]["train_loss"]) < float(history[0]["train_loss"])
-    assert all(f"train_{part}" in history[0] and f"valid_{part}" in history[0] for part in loss.split("+"))
-    model = load_model(workplace / "runs" / f"DCCRN_{loss}" / "best.pt")
+    assert all(
+        f"train_{part}" in history[0] and f"valid_{part}" in history[0]
+        for part in loss.replace("0.3*", "").split("+")
+    )
+    model = load_model(run_dir / "best.pt")
     assert all(torch.isfinite(weight).all() for weight in model.state_dict().values())
 
 
@@ -119,6 +128,48 @@ def test_a_resumed_run_equals_an_uninterrupted_one(workplace, capsys):
     capsys.readouterr()
     assert run(train, *options, "--name", "parts", "--epochs", "3") == 0
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_balanced_weights_are_resumed_and_logged_for_every_step(workplace):
+    loss = "--loss SI-SNR+LMS+PMSQE --coupling balanced --balance 3"
+    options = [*TINY, *loss.split(), "--valid_scores", "0"]
+    assert run(train, *options, "--name", "whole", "--epochs", "2") == 0
+    assert run(train, *options, "--name", "parts", "--epochs", "1") == 0
+    assert run(train, *options, "--name", "parts", "--epochs", "2") == 0
+    whole, parts = (torch.load(f"runs/{name}/last.pt", weights_only=True) for name in ("whole", "parts"))
+    assert whole["loss"].keys() == {"balancer.log_norms", "balancer.seen"}
+    for section in ("loss", "model"):
+        for name, value in whole[section].items():
+            assert torch.equal(value, parts[section][name]), name
+    logged = logged_weights(Path("runs/whole/tensorboard"))
+    assert logged.keys() == {f"step/weight_{term}" for term in ("SI-SNR", "LMS", "PMSQE")}
+    for steps in logged.values():
+        assert list(steps) == [1, 2, 3, 4, 5, 6]  # 12 items in batches of 4, twice
+        assert len(set(steps.values())) == 6
+    assert logged == logged_weights(Path("runs/parts/tensorboard"))
+
+
+def logged_weights(folder):
+    """Tag to step to value, from TensorBoard's files."""
+    logged = {}
+    for file in sorted(folder.iterdir()):
+        content = file.read_bytes()
+        while content:  # length, checksum, event, checksum
+            (length,) = struct.unpack("<Q", content[:8])
+            event = event_pb2.Event.FromString(content[12 : 12 + length])
+            content = content[16 + length :]
+            for value in event.summary.value:
+                if value.tag.startswith("step/weight_"):
+                    logged.setdefault(value.tag, {})[event.step] = value.simple_value
+    return logged
+
+
+def test_weights_that_move_do_not_decide_which_epoch_is_best():
+    early = {"valid_SI-SNR": -9.0, "valid_LMS": 2.0, "weight_SI-SNR": 0.9, "weight_LMS": 0.1}
+    late = {"valid_SI-SNR": -1.0, "valid_LMS": 1.0, "weight_SI-SNR": 0.001, "weight_LMS": 0.999}
+    assert improvements([early, late], "loss") == [1, 2]  # under late weights, LMS decides
+    assert improvements([early, late | {"valid_LMS": 2.1}], "loss") == [1]
+    assert improvements([late, early], "loss") == [1, 2]  # under early weights, SI-SNR does
 
 
 def test_interrupted_scoring_goes_on_and_noisy_scores_are_kept_beside_the_data(workplace, monkeypatch):

@@ -15,7 +15,7 @@ import tyro
 
 from config import PRESETS, Config, ConfigError
 from dataloader import DataError
-from losses import LossError, known_losses
+from losses import LossError, known_terms
 from models import ModelError
 
 Settings = TypeVar("Settings")
@@ -66,7 +66,7 @@ def parse_with_config(
     """As `parse_config`, for a program whose `Arguments` hold more than the config."""
     args = sys.argv[1:] if args is None else args
     start = saved or Config(**PRESETS[_find_preset(args)])
-    description = f"{description}\n\nLosses: {', '.join(known_losses())}."
+    description = f"{description}\n\n{_losses()}"
     markers = (tyro.conf.FlagConversionOff,)
     return parse_arguments(kind, description, args, default=kind(start), config=markers)
 
@@ -102,6 +102,14 @@ def run_command(main: Callable[[], None]) -> None:
     except OSError as error:
         print(f"error: {error.filename or 'operating system'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _losses() -> str:
+    base, perceptual = (", ".join(known_terms(perceptual=kind)) for kind in (False, True))
+    return (
+        f"Loss terms: {base}; perceptual: {perceptual}. Several are joined by +, such as SI-SNR+PMSQE; "
+        "python -m tools.list_losses explains each."
+    )
 
 
 def _find_preset(args: Sequence[str]) -> str:

@@ -90,17 +90,23 @@ def is_trained(config: Config) -> bool:
     return not differing_settings(read_config(config.run_dir), config) and is_over(config, history)
 
 
-def best_epoch(history: Sequence[Mapping[str, Any]], best_by: str) -> int:
-    """Number of the best epoch, the first of equals, by validation "loss" or "pesq"; 0 where there is none."""
-    name, sign = {"loss": ("valid_loss", 1), "pesq": ("valid_pesq", -1)}[best_by]
-    values = [sign * row.get(name, math.nan) for row in history]
-    values = [math.inf if math.isnan(value) else value for value in values]
-    return 1 + values.index(min(values)) if values else 0
+def improvements(history: Sequence[Mapping[str, Any]], best_by: str) -> list[int]:
+    """Numbers of the epochs that were the best so far when they ended, by validation "loss" or "pesq".
+
+    An epoch's loss is compared with those before under the weights that the loss's terms had at its end: where
+    training finds the weights, they move from epoch to epoch, and losses under different ones do not compare.
+    """
+    better = []
+    for end in range(1, len(history) + 1):
+        *past, now = (_cost(row, history[end - 1], best_by) for row in history[:end])
+        if end == 1 or now < min(past):
+            better.append(end)
+    return better
 
 
 def is_over(config: Config, history: Sequence[Mapping[str, Any]]) -> bool:
     """Whether all epochs are done, or too many have brought no new best."""
-    waited = len(history) - best_epoch(history, config.best_by)
+    waited = len(history) - max(improvements(history, config.best_by), default=0)
     return len(history) >= config.epochs or 0 < config.patience <= waited
 
 
@@ -128,6 +134,17 @@ def _flush_to_disk(path: Path) -> None:
     """So that not even a machine that loses its power leaves the new name on half a file."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _cost(row: Mapping[str, Any], judge: Mapping[str, Any], best_by: str) -> float:
+    """What an epoch is judged by, lower is better: minus the PESQ, or the loss under the weights of `judge`."""
+    if best_by == "pesq":
+        cost = -row.get("valid_pesq", math.nan)
+    else:
+        prefix = "weight_"
+        weights = {key.removeprefix(prefix): judge[key] for key in judge if key.startswith(prefix)}
+        cost = sum(weight * row[f"valid_{name}"] for name, weight in weights.items())
+    return math.inf if math.isnan(cost) else cost
 
 
 def _numbers(row: Mapping[str, str]) -> dict[str, float]:

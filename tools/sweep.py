@@ -65,10 +65,10 @@ def plan(settings: SweepSettings, options: list[str]) -> list[Job]:
     jobs = []
     for seed in settings.seeds:
         for loss in settings.losses:
-            name = f"{settings.name}_{loss}_seed{seed}"
+            name = Config(name=f"{settings.name}_{{loss}}_seed{{seed}}", loss=loss, seed=seed).run_name
             arguments = [*options, "--name", name, "--loss", loss, "--seed", str(seed)]
             config = parse_config("", arguments)
-            build_loss(config.loss, config.coupling)
+            build_loss(config.loss, config.coupling, config.balance)
             test = ["--name", name, "--data", config.data]
             jobs.append(Job(config, (_command("train.py", arguments), _command("test.py", test))))
     return jobs

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 from config import Config
 
 
-def learning_rate(config: Config, history: Sequence[Mapping[str, Any]], step: int, steps_an_epoch: int) -> float:
-    """Of the step-th step (from 0). history: a row for each epoch that is done, with its `valid_loss`.
+def learning_rate(config: Config, step: int, steps_an_epoch: int, halvings: int) -> float:
+    """Of the step-th step (from 0). halvings: how many epochs so far brought no lower validation loss.
 
     Sources: plateau: Hu et al., arXiv 2008.00264; cosine with warm-up: Loshchilov & Hutter 2017, without restarts.
     """
     rate = config.learning_rate * min(1.0, (step + 1) / (config.warmup_steps + 1))
     if config.schedule == "plateau":
-        return rate * 0.5 ** failures_to_improve([row["valid_loss"] for row in history])
+        return rate * 0.5**halvings
     if config.schedule == "cosine":
         last = config.epochs * steps_an_epoch
         way = max(0, step - config.warmup_steps) / max(1, last - config.warmup_steps)
         return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, way)))
     return rate
-
-
-def failures_to_improve(losses: Sequence[float]) -> int:
-    """How many of the values are no lower than the lowest before them."""
-    return sum(loss >= min(losses[:n]) for n, loss in enumerate(losses) if n)

@@ -41,7 +41,7 @@ def train_step(
         with network.no_sync() if alone else contextlib.nullcontext():
             with autocast(config, processes.device):
                 estimate = network(x)
-            loss, parts = learner.loss_fn(estimate, y)
+            loss, parts = learner.loss_fn(estimate, y, x)
             # The exchange averages over processes, of which each may hold another number of items.
             (loss * (len(x) * processes.count / items)).backward()
         sums = sums + weighted(loss, parts, len(x))

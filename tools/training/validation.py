@@ -57,6 +57,7 @@ def validate(
     called after every batch. None is returned where any process is interrupted. Raises UserError.
     """
     model.eval()
+    loss_fn.eval()
     names = ("loss", *loss_fn.weights)
     totals, si_sdr = Totals(names, processes.device), build_loss("SI-SDR").terms["SI-SDR"]
     scores, gains, numbers = _Scoring(pool), [], []
@@ -66,7 +67,7 @@ def validate(
         clean = clean.to(processes.device, non_blocking=True)
         with autocast(config, processes.device):
             estimate = model(noisy)
-        totals.add(weighted(*loss_fn(estimate, clean), len(noisy)))
+        totals.add(weighted(*loss_fn(estimate, clean, noisy), len(noisy)))
         gains.append(si_sdr(noisy, clean) - si_sdr(estimate, clean))  # the term is minus the dB
         numbers += items.tolist()
         scores.submit(clean, estimate, sum(number < config.valid_scores for number in items.tolist()))

@@ -1,0 +1,258 @@
+"""losses/: how a loss is named and how its terms are weighted."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from signals import voiced
+from torch import distributed, multiprocessing
+
+from losses import TERMS, CombinedLoss, LossError, LossTerm, build_loss, known_terms, register
+from losses.balancer import Balancer
+
+
+def test_a_combination_is_its_weighted_parts():
+    estimate, clean = voiced(8)
+    loss, parts = build_loss("SI-SNR+LMS")(estimate, clean)
+    assert list(parts) == ["SI-SNR", "LMS"]
+    assert loss.item() == pytest.approx((parts["SI-SNR"].item() + 2 * parts["LMS"].item()) / 3)
+    assert parts["LMS"].item() == pytest.approx(TERMS["LMS"]()(estimate, clean).mean().item())
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "perceptual"),
+    [
+        ("MSE+LMS", 1000, 1),
+        ("SI-SNR+LMS", 1, 2),
+        ("SDR+LMS", 1, 2),
+        ("SDR+PMSQE", 1, 15),
+        ("SI-SNR+PMSQE", 1, 8),
+    ],
+)
+def test_published_coupling_constants_are_the_default(name, base, perceptual):
+    weights = list(build_loss(name).weights.values())
+    np.testing.assert_allclose(weights, np.array([base, perceptual]) / (base + perceptual))
+
+
+@pytest.mark.parametrize(
+    ("name", "coupling", "weights"),
+    [
+        ("MSE", "paper", {"MSE": 1}),
+        ("MSE+LMS", (3, 1), {"MSE": 0.75, "LMS": 0.25}),
+        ("SI-SNR+LMS+PMSQE", (2, 1, 1), {"SI-SNR": 0.5, "LMS": 0.25, "PMSQE": 0.25}),
+        ("SI-SNR+0.6*MR-STFT", "paper", {"SI-SNR": 0.625, "MR-STFT": 0.375}),
+        ("3*SI-SNR+1e0*LMS", "paper", {"SI-SNR": 0.75, "LMS": 0.25}),
+        ("0.5*SI-SNR", "paper", {"SI-SNR": 1}),
+    ],
+)
+def test_weights_are_the_chosen_ones_divided_by_their_sum(name, coupling, weights):
+    assert build_loss(name, coupling).weights == pytest.approx(weights)
+
+
+@pytest.mark.parametrize(
+    ("name", "coupling", "message"),
+    [
+        ("SISNR", "paper", "no 'SISNR'; known terms: .*MSE"),
+        ("MSE+", "paper", "no ''"),
+        ("MSE+MSE", "paper", "every term once"),
+        ("MSE+2*MSE", "paper", "every term once"),
+        ("MSE+LMS", (1.0,), "found 1 numbers for MSE[+]LMS, expected 2"),
+        ("MSE+x*LMS", "paper", "expected a positive number before '[*]', not 'x'"),
+        ("MSE+0*LMS", "paper", "a positive number"),
+        ("MSE+-1*LMS", "paper", "a positive number"),
+        ("MSE+inf*LMS", "paper", "a positive number"),
+        ("MSE+*LMS", "paper", "not ''"),
+        ("MSE+2*LMS", (1.0, 2.0), "the weights stand in the loss's name, MSE[+]2[*]LMS"),
+        ("MSE+2*LMS", "balanced", "the weights stand in the loss's name"),
+        ("L1+LMS", "paper", "nobody has published weights for L1[+]LMS; choose --coupling balanced"),
+    ],
+)
+def test_a_loss_that_cannot_be_is_named_in_one_line(name, coupling, message):
+    with pytest.raises(LossError, match=message) as caught:
+        build_loss(name, coupling)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_new_term_needs_nothing_but_its_class():
+    @register("cube")
+    class Cube(LossTerm):
+        def compare(self, estimate, clean):
+            return (estimate - clean).abs().pow(3).mean(-1)
+
+    try:
+        assert "cube" in known_terms(perceptual=False)
+        loss, parts = build_loss("cube+LMS", (1, 1))(torch.zeros(2, 500), torch.ones(2, 500))
+        assert parts["cube"] == 1
+        assert loss == pytest.approx((1 + parts["LMS"].item()) / 2)
+        with pytest.raises(LossError, match="registered twice"):
+            register("cube")(Cube)
+    finally:
+        del TERMS["cube"]
+
+
+@pytest.mark.parametrize("name", ["a+b", "2*a", "", "a b", "a/b", "1e3"])
+def test_a_term_whose_name_a_loss_could_not_hold_is_refused(name):
+    with pytest.raises(LossError, match="expected a letter"):
+        register(name)
+
+
+def test_an_invariance_that_no_test_knows_is_refused():
+    with pytest.raises(LossError, match=r"found invariances \('delay',\)"):
+        register("late", invariances=("delay",))
+
+
+# -- Balanced coupling --
+
+
+def influences(loss_fn: CombinedLoss, estimate: torch.Tensor, clean: torch.Tensor) -> dict[str, float]:
+    """Of each term in this step, from the terms alone."""
+    found = {}
+    for name, term in loss_fn.terms.items():
+        leaf = estimate.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(term(leaf, clean).mean(), leaf)
+        found[name] = float(loss_fn.weights[name] * gradient.norm(dim=1).log().mean().exp())
+    return found
+
+
+@pytest.mark.parametrize("balance", [1, 3, 10])
+@pytest.mark.parametrize("name", ["MSE+LMS", "SI-SNR+LMS", "SI-SNR+PMSQE", "MSE+SI-SNR+LMS+PMSQE"])
+def test_the_first_step_has_the_influence_asked_for(name, balance):
+    noisy, clean = (x.float() for x in voiced(0, samples=8000))
+    loss_fn = build_loss(name, "balanced", balance)
+    loss_fn(noisy.requires_grad_(), clean)
+    found = influences(loss_fn, noisy, clean)
+    for term, influence in found.items():
+        asked = 1 if TERMS[term].perceptual else balance
+        assert influence / found[name.split("+")[-1]] == pytest.approx(asked, rel=1e-4)
+    assert sum(float(weight) for weight in loss_fn.weights.values()) == pytest.approx(1)
+
+
+def test_terms_of_one_kind_count_alike_whatever_the_balance():
+    noisy, clean = (x.float() for x in voiced(0, samples=8000))
+    loss_fn = build_loss("LMS+PMSQE", "balanced", 5)
+    loss_fn(noisy.requires_grad_(), clean)
+    one, other = influences(loss_fn, noisy, clean).values()
+    assert one == pytest.approx(other, rel=1e-4)
+
+
+def test_the_gradient_is_that_of_the_weighted_sum():
+    noisy, clean = (x.float() for x in voiced(1, samples=8000))
+    loss_fn = build_loss("SI-SNR+LMS", "balanced", 3)
+    estimate = noisy.clone().requires_grad_()
+    loss, parts = loss_fn(estimate, clean)
+    (loss / 4).backward()  # as with gradients accumulated over four batches
+    weights = {name: float(weight) for name, weight in loss_fn.weights.items()}
+    plain = noisy.clone().requires_grad_()
+    expected = sum(weights[name] * term(plain, clean).mean() for name, term in loss_fn.terms.items())
+    (expected / 4).backward()
+    torch.testing.assert_close(loss, expected.detach())
+    torch.testing.assert_close(estimate.grad, plain.grad)
+    assert not any(part.requires_grad for part in parts.values())
+
+
+def test_weights_follow_the_norms_smoothly():
+    balancer = Balancer({"a": 1.0, "b": 1.0})
+    ratios = []
+    for norm in [1.0] * 20 + [100.0] * 60:
+        balancer.update(torch.tensor([[norm], [1.0]]))
+        ratios.append(float(balancer.weights["b"] / balancer.weights["a"]))
+    assert ratios[:20] == pytest.approx([1.0] * 20)  # from the first step on
+    assert all(later - sooner > 0 for sooner, later in itertools.pairwise(ratios[19:50]))
+    assert ratios[20] < 2
+    assert ratios[-1] == pytest.approx(100, rel=0.02)
+
+
+@pytest.mark.parametrize("balance", [1, 3, 10])
+def test_the_influence_stays_near_the_chosen_one_while_norms_drift_and_scatter(balance):
+    generator = torch.Generator().manual_seed(0)
+    balancer = Balancer({"a": balance, "b": 1.0})
+    deviations = []
+    for step in range(300):
+        scatter = 0.5 * torch.randn(2, 8, generator=generator)
+        drift = torch.tensor([[2.0 * step / 300], [-1.0 * step / 300]])  # the ratio grows twentyfold
+        logs = scatter + drift
+        balancer.update(logs.exp())
+        ratio = balancer.weights["a"].log() - balancer.weights["b"].log() + (logs[0] - logs[1]).mean()
+        deviations.append(float(ratio) - np.log(balance))
+    smooth = np.convolve(deviations, np.ones(50) / 50, "valid")
+    assert np.abs(smooth).max() < np.log(1.1)
+    assert np.abs(deviations).max() < np.log(2)
+
+
+def test_utterances_without_a_usable_gradient_change_nothing():
+    balancer = Balancer({"a": 1.0, "b": 1.0})
+    balancer.update(torch.tensor([[0.0, 0.0], [2.0, 2.0]]))
+    assert all(weight.isfinite() for weight in balancer.weights.values())
+    balancer.update(torch.tensor([[1.0, 4.0], [2.0, 2.0]]))
+    before = balancer.state_dict()["log_norms"][0].clone()
+    for bad in (0.0, float("nan"), float("inf")):
+        balancer.update(torch.tensor([[bad, bad], [bad, 2.0]]))
+    assert balancer.log_norms[0] == before
+    assert balancer.weights["a"] == pytest.approx(0.5)
+
+
+def test_weights_learn_in_training_only():
+    noisy, clean = (x.float() for x in voiced(2, samples=8000))
+    loss_fn = build_loss("SI-SNR+LMS", "balanced")
+    loss_fn(noisy.requires_grad_(), clean)
+    state = {name: value.clone() for name, value in loss_fn.state_dict().items()}
+    with torch.no_grad():
+        loss, parts = loss_fn(clean + 0.1, clean)
+    assert loss == pytest.approx(float(loss_fn.total(parts)))
+    loss_fn.eval()
+    loss_fn(noisy * 0.1, clean)
+    assert state.keys() == loss_fn.state_dict().keys() == {"balancer.log_norms", "balancer.seen"}
+    for name, value in loss_fn.state_dict().items():
+        assert torch.equal(value, state[name])
+
+
+def test_the_state_dict_is_the_whole_state():
+    batches = [[x.float() for x in voiced(seed, samples=4000)] for seed in range(6)]
+    whole, first = (build_loss("SI-SNR+LMS", "balanced") for _ in range(2))
+    for noisy, clean in batches:
+        whole(noisy.clone().requires_grad_(), clean)
+    for noisy, clean in batches[:3]:
+        first(noisy.clone().requires_grad_(), clean)
+    second = build_loss("SI-SNR+LMS", "balanced")
+    second.load_state_dict(first.state_dict())
+    for noisy, clean in batches[3:]:
+        second(noisy.clone().requires_grad_(), clean)
+    assert all(torch.equal(whole.weights[name], second.weights[name]) for name in whole.weights)
+
+
+def test_balanced_works_under_autocast_with_half_precision_estimates():
+    noisy, clean = (x.float() for x in voiced(3, samples=8000))
+    loss_fn = build_loss("SI-SNR+LMS", "balanced")
+    estimate = noisy.bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = loss_fn(estimate, clean)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert estimate.grad.dtype == torch.bfloat16
+    assert estimate.grad.isfinite().all()
+
+
+def test_balancing_reads_nothing_back_from_the_device():
+    balancer = Balancer({"a": 1.0, "b": 1.0}).to("meta")
+    balancer.update(torch.ones(2, 4, device="meta"))
+    assert balancer.weights["a"].device.type == "meta"
+
+
+def test_all_processes_of_a_distributed_training_have_the_same_weights(tmp_path):
+    multiprocessing.spawn(_one_rank, (tmp_path,), nprocs=2)
+    one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert torch.equal(one, other)
+    alone = Balancer({"a": 1.0, "b": 1.0})
+    alone.update(torch.tensor([[2.0, 8.0], [1.0, 1.0]]))  # the geometric mean, of what is usable
+    torch.testing.assert_close(one, torch.stack([*alone.weights.values()]))
+
+
+def _one_rank(rank, folder):
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    balancer = Balancer({"a": 1.0, "b": 1.0})
+    balancer.update(torch.tensor([[[2.0], [1.0]], [[8.0], [0.0]]][rank]))
+    torch.save(torch.stack([*balancer.weights.values()]), folder / f"{rank}.pt")
+    distributed.destroy_process_group()

@@ -1,0 +1,158 @@
+"""tools.list_losses and tools.loss_report: how a user finds and chooses a loss."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from programs import run
+
+from config import Config
+from losses import TERMS, LossTerm, register
+from models import build_model
+from tools import list_losses, loss_report
+from tools.loss_measures import correlations, measure_costs, term_step, values_and_gradients
+from tools.make_demo_corpus import make_demo_corpus
+from tools.run_folder import save_checkpoint
+
+
+def test_the_readmes_table_of_losses_is_that_of_the_registry():
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert list_losses.renew_table(text) == text, "run: python -m tools.list_losses --write README.md"
+
+
+def test_a_new_term_is_in_the_table_with_its_docstring_and_source(capsys, tmp_path):
+    @register("twin", perceptual=True, invariances=("sign",))
+    class Twin(LossTerm):
+        """Something
+        |new|.
+
+        Details.
+
+        Source: Somebody 2030.
+        """
+
+    row = "| twin | perceptual | Something \\|new\\| | sign | Somebody 2030 |"
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{list_losses.BEGIN}\nold\n{list_losses.END}\nafter\n")
+    try:
+        assert run(list_losses) == 0
+        assert row in capsys.readouterr().out.splitlines()
+        assert run(list_losses, "--write", page) == 0
+    finally:
+        del TERMS["twin"]
+    lines = page.read_text().splitlines()
+    assert row in lines
+    assert "old" not in lines
+    assert (lines[0], lines[-1]) == ("before", "after")
+
+
+def test_a_page_without_a_table_stays_as_it_is(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("nothing")
+    assert run(list_losses, "--write", page) == 2
+    assert "page.md: found no table, expected the marks" in capsys.readouterr().err
+    assert page.read_text() == "nothing"
+
+
+def test_values_and_gradients_are_those_of_each_utterance():
+    clean = torch.zeros(2, 4)
+    estimate = torch.tensor([[1.0, 1, 1, 1], [3, 0, 0, 0]])
+    values, gradients = values_and_gradients(TERMS["MSE"](), estimate, clean, estimate)
+    assert values == [1.0, 9 / 4]
+    assert gradients == pytest.approx([1.0, 6 / 4])  # |2 e / 4|
+
+
+def test_correlations_are_over_the_items_that_have_a_score():
+    found = correlations([1.0, 2.0, 3.0, 9.0], [-1.0, -4.0, -9.0, math.nan])
+    assert found["spearman"] == pytest.approx(-1)
+    assert found["pearson"] == pytest.approx(np.corrcoef([1, 2, 3], [-1, -4, -9])[0, 1])
+    assert all(math.isnan(value) for value in correlations([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]).values())
+
+
+def test_costs_count_what_the_backward_pass_needs_once():
+    estimate, clean = torch.ones(3, 1000), torch.zeros(3, 1000)
+    cost = measure_costs({"MSE": term_step(TERMS["MSE"](), estimate, clean, clean)}, torch.device("cpu"))["MSE"]
+    assert cost.kept == 3 * 1000 * 4  # the difference, for its square
+    assert cost.seconds > 0
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A small packed set and a run that was never trained."""
+    folder = tmp_path_factory.mktemp("report")
+    make_demo_corpus(folder / "set", n_train=2, n_valid=1, n_test=2, seconds=1.0)
+    config = Config(kernel_num=(4, 8), rnn_units=8)
+    torch.manual_seed(0)
+    content = {"config": config.to_dict(), "epoch": 1, "model": build_model(config).state_dict()}
+    save_checkpoint(folder / "runs" / "small" / "best.pt", content)
+    return folder
+
+
+def test_a_report_has_every_table_and_figure(workplace, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    small = lambda config: build_model(Config(kernel_num=(4, 8), rnn_units=8))  # noqa: E731
+    monkeypatch.setattr(loss_report, "build_model", small)
+    options = ("--data", "set", "--terms", "SI-SDR", "wSDR", "--utterances", "1", "--device", "cpu")
+    assert run(loss_report, *options, "--runs", "small", "--name", "few") == 0
+    folder = Path("results/few")
+    text = (folder / "report.md").read_text()
+    assert text in capsys.readouterr().out
+    figures = ("values", "gradients", "correlation", "correlation_enhanced", "cost")
+    assert {path.name for path in folder.iterdir()} == {
+        "report.md",
+        "values.csv",
+        *(f"{figure}.{kind}" for figure in figures for kind in ("png", "pdf")),
+    }
+    with (folder / "values.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 7 * 2  # noise types, dB, signals
+    for row in rows:  # the loss is the score, negated: items and scores are not mixed up
+        assert float(row["value_SI-SDR"]) == pytest.approx(-float(row["si_sdr"]), abs=1e-3)
+    assert "| SI-SDR | −" in text.split("## Agreement")[1]
+    assert "−1.00 / −1.00" in text
+    assert text.count("## Agreement with scores") == 2
+    assert text.count("## Value over SNR") == 2
+    assert "| wSDR |" in text.split("## Cost")[1]
+
+
+def test_a_report_uses_the_scores_that_a_test_has_kept(workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    monkeypatch.setattr(loss_report, "measure_terms", lambda *_: {loss_report.NETWORK: COST, "MSE": COST})
+    options = ("--data", "set", "--terms", "MSE", "--utterances", "2", "--device", "cpu")
+    assert run(loss_report, *options) == 0
+    kept = Path("set/noisy_scores.jsonl")
+    head, *lines = kept.read_text().splitlines()
+    assert len(lines) == 2 * 7 * 2
+    number, result = json.loads(lines[0])
+    result["values"]["pesq"] = 3.21
+    kept.write_text("\n".join([head, json.dumps([number, result]), *lines[1:]]) + "\n")
+    assert run(loss_report, *options) == 0
+    with open("results/losses/values.csv", newline="") as file:
+        assert "3.21" in [row["pesq"] for row in csv.DictReader(file)]
+
+
+COST = loss_report.Cost(1.0, 100)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--terms", "SISNR"], "there is no 'SISNR'"),
+        (["--runs", "none"], "runs/none/best.pt: no such checkpoint"),
+        (["--utterances", "0"], "expected 1 or more"),
+        (["--data", "nowhere"], "nowhere/test.npy: no such file"),
+    ],
+)
+def test_a_report_that_cannot_be_made_is_one_line(workplace, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(workplace)
+    assert run(loss_report, "--data", "set", "--name", "bad", *arguments) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert message in error[0]
+    assert not Path("results/bad").exists()

@@ -1,0 +1,93 @@
+"""What is measured of loss terms: values and gradients, agreement with scores, time and memory."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from losses import LossTerm
+
+REPETITIONS = 5
+
+
+def values_and_gradients(
+    term: LossTerm, estimate: Tensor, clean: Tensor, noisy: Tensor
+) -> tuple[list[float], list[float]]:
+    """Each utterance's value, and the norm of its gradient with respect to the estimate; [B, samples] thrice."""
+    leaf = estimate.detach().requires_grad_()
+    with torch.enable_grad():
+        values = term(leaf, clean, noisy)  # [B]
+        (gradient,) = torch.autograd.grad(values.sum(), leaf)
+    return values.tolist(), torch.linalg.vector_norm(gradient, dim=-1).tolist()
+
+
+def correlations(values: Sequence[float], scores: Sequence[float]) -> dict[str, float]:
+    """Spearman's and Pearson's correlation over the items that have both; NaN where they have none."""
+    pairs = np.array([values, scores], dtype=np.float64)
+    pairs = pairs[:, np.isfinite(pairs).all(0)]
+    if pairs.shape[1] < 3 or (np.ptp(pairs, axis=1) == 0).any():
+        return {"spearman": math.nan, "pearson": math.nan}
+    return {"spearman": float(stats.spearmanr(*pairs)[0]), "pearson": float(stats.pearsonr(*pairs)[0])}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one forward and backward pass: seconds, and bytes that are kept for the backward pass."""
+
+    seconds: float
+    kept: int
+
+
+def measure_costs(steps: Mapping[str, Callable[[], Tensor]], device: torch.device) -> dict[str, Cost]:
+    """The cost of each step, a function that computes a loss [] with a graph.
+
+    Seconds are the median over repetitions that take turns, so that what else the machine does falls on all; on
+    a CPU they are processor time. What is kept are the tensors saved for the backward pass, once each.
+    """
+    kept = {name: _kept_for_backward(step) for name, step in steps.items()}  # warms up as well
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(REPETITIONS):
+        for name, step in steps.items():
+            start = _now(device)
+            step().backward()
+            seconds[name].append(_now(device) - start)
+    return {name: Cost(statistics.median(seconds[name]), kept[name]) for name in steps}
+
+
+def term_step(term: LossTerm, estimate: Tensor, clean: Tensor, noisy: Tensor) -> Callable[[], Tensor]:
+    """Forward of a term, down to the gradient at the estimate."""
+    return lambda: term(estimate.detach().requires_grad_(), clean, noisy).mean()
+
+
+def network_step(model: nn.Module, noisy: Tensor) -> Callable[[], Tensor]:
+    """Forward of a network, with next to no loss behind it."""
+    return lambda: model(noisy).mean()
+
+
+def _kept_for_backward(step: Callable[[], Tensor]) -> int:
+    storages: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss = step()
+    kept = sum(storages.values())
+    loss.backward()
+    return kept
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+    return time.process_time()

@@ -1,0 +1,294 @@
+"""What each loss term sees: its value and gradient over SNR, its agreement with scores, its cost.
+
+    python -m tools.loss_report --data data/mycorpus
+    python -m tools.loss_report --data data/mycorpus --runs DCCRN_SI-SNR DCCRN_MSE+LMS  # enhanced speech as well
+
+Uses the mixtures of the test grid; writes results/<name>/report.md, values.csv and figures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from config import Config
+from dataloader import PackedDataset, build_loader
+from losses import TERMS, LossError, LossTerm
+from losses.names import parse_loss
+from models import build_model, load_model
+from tools.cli import UserError, parse_arguments, run_command
+from tools.device import find_device
+from tools.figures import save_figure
+from tools.files import fingerprint, write_text
+from tools.journal import Journal
+from tools.loss_figures import correlation_map, cost_bars, curves_over_snr
+from tools.loss_measures import (
+    Cost,
+    correlations,
+    measure_costs,
+    network_step,
+    term_step,
+    values_and_gradients,
+)
+from tools.scores import ScorePool, Scores, scores_key
+from tools.tables import TITLES, Row, mean, write_csv
+
+SHOWN = ("pesq", "stoi", "si_sdr")
+EQUAL_SNR = "PESQ at one SNR"
+NETWORK = "one step of the full network"
+SECONDS = 3  # of an utterance whose cost is measured
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportSettings:
+    """What is reported."""
+
+    data: str
+    """Folder of a packed data set; its test grid is used."""
+    runs: tuple[str, ...] = ()
+    """Runs whose networks enhance the mixtures, folders or names in runs/; their speech is judged as well."""
+    terms: tuple[str, ...] = ()
+    """Terms to report; all by default."""
+    utterances: int = 20
+    """Utterances of each noise type and dB, 1 or more."""
+    name: str = "losses"
+    """The report goes to results/<name>/."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda or cuda:<number>."""
+    batch_size: int = 4
+    """Utterances at once, in the measurement of cost as well; 1 or more."""
+
+
+def report(settings: ReportSettings) -> None:
+    """Measures and writes results/<name>/."""
+    if settings.utterances < 1 or settings.batch_size < 1:
+        raise UserError("utterances, batch_size: expected 1 or more")
+    device = find_device(settings.device)
+    terms, missing = build_terms(settings.terms, device)
+    grid = PackedDataset(settings.data, "test", Config.sample_rate)
+    numbers = [n for n in range(len(grid)) if grid.place(n)[2] < settings.utterances]
+    checkpoints = {"noisy": None} | {name: find_checkpoint(name) for name in settings.runs}
+
+    rows = []
+    for signal, checkpoint in checkpoints.items():
+        rows += judge(signal, checkpoint, settings, grid, numbers, terms, device)
+    costs = measure_terms(terms, settings.batch_size, device)
+
+    folder = Path("results") / settings.name
+    write_csv(folder / "values.csv", rows)
+    for what in ("value", "gradient"):
+        save_figure(curves_over_snr(rows, list(terms), list(checkpoints), f"{what}_{{}}"), folder, f"{what}s")
+    agreement = {}
+    for title, signals in signal_groups(settings.runs).items():
+        chosen = [row for row in rows if row["signal"] in signals]
+        agreement[f"{title}, {len(chosen)} signals"] = agree(chosen, list(terms))
+    for number, (title, found) in enumerate(agreement.items()):
+        name = "correlation" if number == 0 else "correlation_enhanced"
+        save_figure(correlation_map(_part(found, "spearman"), f"Spearman, {title}"), folder, name)
+    network = costs.pop(NETWORK)
+    shares = {
+        name: {"time": cost.seconds / network.seconds, "memory": cost.kept / network.kept}
+        for name, cost in costs.items()
+    }
+    save_figure(cost_bars(shares), folder, "cost")
+    text = compose(settings, rows, list(terms), agreement, costs, network, missing)
+    write_text(folder / "report.md", text)
+    print(text)
+    print(f"Tables, values and figures are in {folder}")
+
+
+def build_terms(names: Sequence[str], device: torch.device) -> tuple[dict[str, LossTerm], list[str]]:
+    """The terms named, or all whose packages are installed, and a line on each that is left out."""
+    terms, missing = {}, []
+    for name in names or TERMS:
+        parse_loss(name)
+        try:
+            terms[name] = TERMS[name]().to(device)
+        except LossError as error:
+            if names:
+                raise
+            missing.append(f"{name} is left out: {str(error).removeprefix('loss: ')}.")
+    return terms, missing
+
+
+def find_checkpoint(run: str) -> Path:
+    """best.pt of the run in a folder, or called so in runs/."""
+    folder = Path(run) if Path(run).is_dir() else Path("runs") / run
+    if not (folder / "best.pt").is_file():
+        raise UserError(
+            f"{folder / 'best.pt'}: no such checkpoint; train the run first, or name another in --runs"
+        )
+    return folder / "best.pt"
+
+
+def judge(
+    signal: str,
+    checkpoint: Path | None,
+    settings: ReportSettings,
+    grid: PackedDataset,
+    numbers: Sequence[int],
+    terms: Mapping[str, LossTerm],
+    device: torch.device,
+) -> list[dict[str, Any]]:
+    """A row an item: place in the grid, signal, value_<term>, gradient_<term> and scores.
+
+    The signal is the mixture, or what the checkpoint's network makes of it. Its scores are kept where test.py
+    keeps and finds them.
+    """
+    enhance = load_model(checkpoint, device) if checkpoint else lambda noisy: noisy
+    key = {"data": fingerprint(grid.path)} | scores_key()
+    if checkpoint:
+        kept = checkpoint.parent / "test" / "enhanced_scores.jsonl"
+        kept.parent.mkdir(exist_ok=True)
+        journal = Journal(kept, key | {"checkpoint": fingerprint(checkpoint)})
+    else:
+        journal = Journal(Path(settings.data) / "noisy_scores.jsonl", key)
+    config = Config(data=settings.data, batch_size=settings.batch_size, device=settings.device)
+    rows: dict[int, dict[str, Any]] = {}
+
+    def unscored():
+        for noisy, clean, items in tqdm(loader, signal, leave=False, disable=None):
+            with torch.no_grad():
+                estimate = enhance(noisy.to(device))  # [B, samples]
+            for item, row in zip(items.tolist(), _value_rows(terms, estimate, clean, noisy), strict=True):
+                place = dict(zip(("noise_type", "snr_db", "utterance"), grid.place(item), strict=True))
+                rows[item] = place | {"signal": signal} | row
+            for item, *pair in zip(items.tolist(), clean.numpy(), estimate.cpu().numpy(), strict=True):
+                if item not in journal.results:
+                    scored.append(item)
+                    yield pair
+
+    loader, scored = build_loader(config, "test", device, numbers), []
+    with ScorePool() as pool:
+        for number, scores in enumerate(pool.map(unscored())):
+            journal.add(scored[number], dataclasses.asdict(scores))
+    journal.close()
+    for item, row in rows.items():
+        values = Scores(**journal.results[item]).values
+        row |= {name: values[name] for name in SHOWN}
+    return list(rows.values())
+
+
+def _value_rows(
+    terms: Mapping[str, LossTerm], estimate: Tensor, clean: Tensor, noisy: Tensor
+) -> list[dict[str, float]]:
+    device = estimate.device
+    clean, noisy = clean.to(device), noisy.to(device)
+    rows: list[dict[str, float]] = [{} for _ in clean]
+    for name, term in terms.items():
+        for row, value, gradient in zip(rows, *values_and_gradients(term, estimate, clean, noisy), strict=True):
+            row |= {f"value_{name}": value, f"gradient_{name}": gradient}
+    return rows
+
+
+def measure_terms(terms: Mapping[str, LossTerm], batch_size: int, device: torch.device) -> dict[str, Cost]:
+    """What forward and backward of each term cost, and of the full network, for a batch of noise."""
+    clean, noise = torch.randn(2, batch_size, SECONDS * Config.sample_rate, device=device) * 0.05
+    noisy = clean + noise
+    model = build_model(Config()).to(device).train()
+    steps = {NETWORK: network_step(model, noisy)}
+    steps |= {name: term_step(term, noisy, clean, noisy) for name, term in terms.items()}
+    return measure_costs(steps, device)
+
+
+def signal_groups(runs: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Title of each table of correlations, and the signals that it is over."""
+    return {"mixtures": ("noisy",)} | ({f"enhanced by {', '.join(runs)}": runs} if runs else {})
+
+
+def agree(rows: Sequence[Row], terms: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
+    """Term to column to correlations: with each score, and with PESQ at one SNR, averaged over SNRs."""
+    found = {}
+    for term in terms:
+        column = f"value_{term}"
+        found[term] = {TITLES[score][0]: _correlate(rows, column, score) for score in SHOWN}
+        cells = [
+            _correlate([row for row in rows if row["snr_db"] == snr], column, "pesq")
+            for snr in sorted({row["snr_db"] for row in rows})
+        ]
+        found[term][EQUAL_SNR] = {
+            kind: mean([cell[kind] for cell in cells if not math.isnan(cell[kind])])
+            for kind in ("spearman", "pearson")
+        }
+    return found
+
+
+def _correlate(rows: Sequence[Row], column: str, score: str) -> dict[str, float]:
+    return correlations([row[column] for row in rows], [row[score] for row in rows])
+
+
+def _part(found: Mapping[str, Mapping[str, Mapping[str, float]]], kind: str) -> dict[str, dict[str, float]]:
+    return {term: {column: cell[kind] for column, cell in row.items()} for term, row in found.items()}
+
+
+def compose(
+    settings: ReportSettings,
+    rows: Sequence[Row],
+    terms: Sequence[str],
+    agreement: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]],
+    costs: Mapping[str, Cost],
+    network: Cost,
+    missing: Sequence[str],
+) -> str:
+    """The report as Markdown."""
+    parts = ["# Loss terms", f"{settings.data}, {settings.utterances} utterances of each noise type and dB."]
+    parts += missing
+    for title, found in agreement.items():
+        parts.append(f"## Agreement with scores: {title}")
+        parts.append("Spearman / Pearson; −1 is best. At one SNR: among signals of equal SNR, mean over SNRs.")
+        columns = list(next(iter(found.values())))
+        table = {
+            term: [" / ".join(map(_signed, cell.values())) for cell in row.values()] for term, row in found.items()
+        }
+        parts.append(_table("term", columns, table))
+    snrs = sorted({row["snr_db"] for row in rows})
+    for what, title in (("value", "Value"), ("gradient", "Norm of the gradient at the estimate")):
+        for signal in ("noisy", *settings.runs):
+            parts.append(f"## {title} over SNR: {signal}, median")
+            table = {
+                term: [f"{_median(rows, signal, snr, f'{what}_{term}'):.3g}" for snr in snrs] for term in terms
+            }
+            parts.append(_table("term", [f"{snr:g} dB" for snr in snrs], table))
+    parts.append(f"## Cost of forward and backward, batch {settings.batch_size} × {SECONDS} s")
+    parts.append(
+        f"{NETWORK.capitalize()}: {network.seconds:.2f} s, {network.kept / 1e6:.0f} MB kept for the backward "
+        "pass. On a CPU, processor time."
+    )
+    table = {
+        term: [
+            *(f"{1000 * cost.seconds:.0f}", f"{cost.seconds / network.seconds:.1%}"),
+            *(f"{cost.kept / 1e6:.0f}", f"{cost.kept / network.kept:.1%}"),
+        ]
+        for term, cost in costs.items()
+    }
+    parts.append(_table("term", ["ms", "of the network's", "MB kept", "of the network's"], table))
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(corner: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+    lines = [f"| {corner} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    return "\n".join([*lines, *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items())])
+
+
+def _signed(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:+.2f}".replace("-", "−")
+
+
+def _median(rows: Sequence[Row], signal: str, snr: float, column: str) -> float:
+    return float(np.median([row[column] for row in rows if row["signal"] == signal and row["snr_db"] == snr]))
+
+
+def main() -> None:
+    report(parse_arguments(ReportSettings, __doc__))
+
+
+if __name__ == "__main__":
+    run_command(main)
