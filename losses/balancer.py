@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, distributed, nn
 
-MEMORY = 0.9  # of a step before; the norms are averaged over some 10 steps
+MEMORY = 0.8  # of the step before; the norms are averaged over some five steps
 
 
 class Balancer(nn.Module):

@@ -13,6 +13,7 @@ ENERGY_FLOOR = 1e-12  # keeps ratios finite for silence; a millionth of one samp
 RATIO_FLOOR = 1e-8  # no ratio is below -80 dB
 KNEE = 0.01  # of log-cosh, -40 dBFS: speech and its errors lie on both sides
 HIGHEST_SNR = 30.0  # dB
+LEAST_NOISE = 1e-4  # of the noise's energy
 
 
 @register("MSE")
@@ -110,16 +111,19 @@ class SignedSISNR(SDR):
 class WeightedSDR(LossTerm):
     """−a cos(e, s) − (1 − a) cos(x − e, x − s), a = Σ s² / (Σ s² + Σ (x − s)²), cos(u, v) = ⟨u, v⟩ / (‖u‖ ‖v‖).
 
-    Speech and noise count by their energies; −1 is the lowest value.
+    Speech and noise count by their energies; −1 is the lowest value. The energy of x − e counts as at least 10⁻⁴
+    of the noise's, or a network that begins by passing its input on would begin with a gradient of any size.
 
     Source: Choi et al. 2019 ("Phase-aware speech enhancement with deep complex U-Net").
     """
 
     def compare(self, estimate: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
         noise = noisy - clean
-        speech_energy, noise_energy = clean.square().sum(-1), noise.square().sum(-1)
-        share = speech_energy / (speech_energy + noise_energy + ENERGY_FLOOR)
-        return -share * _cosine(estimate, clean) - (1 - share) * _cosine(noisy - estimate, noise)
+        speech_energy, noise_energy = (x.square().sum(-1, keepdim=True) for x in (clean, noise))
+        share = (speech_energy / (speech_energy + noise_energy + ENERGY_FLOOR))[:, 0]
+        of_speech = _with_unit_energy(estimate) * _with_unit_energy(clean)
+        of_noise = _with_unit_energy(noisy - estimate, LEAST_NOISE * noise_energy) * _with_unit_energy(noise)
+        return -share * of_speech.sum(-1) - (1 - share) * of_noise.sum(-1)
 
 
 def _decibels(signal: Tensor, noise: Tensor) -> Tensor:
@@ -128,12 +132,8 @@ def _decibels(signal: Tensor, noise: Tensor) -> Tensor:
     return 10 * (ratio + RATIO_FLOOR).log10()
 
 
-def _cosine(u: Tensor, v: Tensor) -> Tensor:
-    return (_with_unit_energy(u) * _with_unit_energy(v)).sum(-1)
-
-
-def _with_unit_energy(x: Tensor) -> Tensor:
-    return x * (x.square().sum(-1, keepdim=True) + ENERGY_FLOOR).rsqrt()
+def _with_unit_energy(x: Tensor, floor: Tensor | float = 0.0) -> Tensor:
+    return x * (x.square().sum(-1, keepdim=True) + floor + ENERGY_FLOOR).rsqrt()
 
 
 def _without_mean(x: Tensor) -> Tensor:

@@ -101,6 +101,13 @@ def test_gradients_are_those_of_the_value(term):
     )
 
 
+def test_a_network_that_begins_by_passing_its_input_on_meets_no_cliff(term):
+    noisy, clean = voiced(9)
+    estimate = noisy.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(term(estimate, clean, noisy).sum(), estimate)
+    assert (gradient.norm(dim=-1) * (noisy - clean).norm(dim=-1) < 200).all()  # for a step as long as the noise
+
+
 def test_a_batch_has_one_value_an_utterance_whatever_its_neighbours(term):
     noisy, clean = (x.float() for x in voiced(6))
     estimate = 0.7 * noisy + 0.3 * clean

@@ -78,7 +78,7 @@ def test_weighted_sdr_agrees_with_the_papers_formula_in_numpy():
         cosines = [(u @ v) / np.sqrt((u @ u) * (v @ v)) for u, v in ((y, z), (n, m))]
         expected.append(-share * cosines[0] - (1 - share) * cosines[1])
     value = TERMS["wSDR"]()(estimate, clean, noisy)
-    torch.testing.assert_close(value, torch.tensor(np.array(expected)), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(value, torch.tensor(np.array(expected)), rtol=0, atol=5e-4)
 
 
 def test_a_term_that_needs_the_noisy_speech_says_so():

@@ -32,9 +32,13 @@ def curves_over_snr(rows: Sequence[Mapping], terms: Sequence[str], signals: Sequ
         panel.set_title(term)
         panel.grid(alpha=0.3)
         if what.startswith("gradient"):
+            drawn = np.concatenate([line.get_ydata() for line in panel.lines])
             panel.set_yscale("log")
+            panel.set_ylim(drawn[drawn > 0].min() / 4, drawn.max() * 4)  # a decade, or labels crowd
     for panel in panels.flat[len(terms) :]:
         panel.set_axis_off()
+    for panel in panels.flat[: len(terms)][-COLUMNS:]:
+        panel.tick_params(labelbottom=True)
     figure.supxlabel("SNR of the noisy speech (dB)")
     figure.supylabel("norm of the gradient" if what.startswith("gradient") else "value")
     handles, labels = panels[0, 0].get_legend_handles_labels()

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from config import Config
 from dataloader import PackedDataset, build_loader
-from losses import TERMS, LossError, LossTerm
+from losses import TERMS, LossError, LossTerm, known_terms
 from losses.names import parse_loss
 from models import build_model, load_model
 from tools.cli import UserError, parse_arguments, run_command
@@ -95,7 +95,7 @@ def report(settings: ReportSettings) -> None:
         save_figure(correlation_map(_part(found, "spearman"), f"Spearman, {title}"), folder, name)
     network = costs.pop(NETWORK)
     shares = {
-        name: {"time": cost.seconds / network.seconds, "memory": cost.kept / network.kept}
+        name: {"time": cost.seconds / network.seconds, "memory kept": cost.kept / network.kept}
         for name, cost in costs.items()
     }
     save_figure(cost_bars(shares), folder, "cost")
@@ -108,7 +108,7 @@ def report(settings: ReportSettings) -> None:
 def build_terms(names: Sequence[str], device: torch.device) -> tuple[dict[str, LossTerm], list[str]]:
     """The terms named, or all whose packages are installed, and a line on each that is left out."""
     terms, missing = {}, []
-    for name in names or TERMS:
+    for name in names or known_terms(perceptual=False) + known_terms(perceptual=True):
         parse_loss(name)
         try:
             terms[name] = TERMS[name]().to(device)
