@@ -28,7 +28,7 @@ from tools.scores import ScorePool
 from tools.training.averaging import WeightAverage
 from tools.training.distributed import OtherProcessEnded, Processes, join_processes
 from tools.training.environment import log_environment
-from tools.training.guards import loaded
+from tools.training.guards import naming_dead_loaders
 from tools.training.interruption import Interruption
 from tools.training.precision import set_kernels
 from tools.training.progress import Learner, Progress, checkpoint, restore
@@ -141,7 +141,7 @@ def train_epoch(
     """
     network.train()
     shuffle_for_epoch(loader, config.seed, progress.epoch, progress.batch)
-    for noisy, clean, _ in loaded(loader):
+    for noisy, clean, _ in loader:
         rate = learning_rate(config, progress.history, progress.step, len(loader))
         for group in learner.optimizer.param_groups:
             group["lr"] = rate
@@ -176,7 +176,7 @@ def describe(row: dict, epochs: int) -> str:
 def main() -> None:
     config, resume = parse_training(__doc__)
     try:
-        with join_processes(config.device) as processes:
+        with join_processes(config.device) as processes, naming_dead_loaders():
             train(config, resume, processes)
     except OtherProcessEnded:
         sys.exit("ended because another process of the training did; its message says why")
