@@ -51,6 +51,8 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
     loss_fn = build_loss(config.loss, config.coupling).to(device)
     torch.manual_seed(config.seed)
     model = build_model(config).to(device)
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
     learner = Learner(model, WeightAverage(model, config.ema), loss_fn, optimizer)
     progress = Progress(Totals(("loss", *loss_fn.weights), device))
