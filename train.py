@@ -69,9 +69,9 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
         log_environment(config.run_dir, processes, progress.step)
         weights = sum(p.numel() for p in model.parameters())
         print(f"{config.run_dir}: {config.model} with {weights:,} weights, loss {config.loss}, on {processes}")
-    network = processes.spread(model)
     if config.compile:
-        network = torch.compile(network)
+        model.estimate = torch.compile(model.estimate)
+    network = processes.spread(model)
 
     with (
         ScorePool(processes.cores) as pool,
