@@ -1,13 +1,14 @@
 # make setup   virtual environment .venv with everything that training, testing and checking need
 # make demo    train a small network on a corpus that makes itself, test it, print the tables
-# make test    lint, then the tests
+# make test    lint, then the quick tests
+# make test-slow   the tests that take long: trainings that are killed, many processes
 # make lint    formatting and lint alone
 
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_RUN := runs/demo_SI-SNR+LMS
 
-.PHONY: setup demo test lint
+.PHONY: setup demo test test-slow lint
 
 setup: .venv/.done
 
@@ -29,4 +30,7 @@ lint: .venv/.done
 	$(BIN)/ruff format --check .
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/.done
+	$(BIN)/python -m pytest -m slow

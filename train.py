@@ -28,11 +28,11 @@ from tools.scores import ScorePool
 from tools.training.averaging import WeightAverage
 from tools.training.distributed import OtherProcessEnded, Processes, join_processes
 from tools.training.environment import log_environment
-from tools.training.guards import loaded
+from tools.training.guards import naming_dead_loaders
 from tools.training.interruption import Interruption
 from tools.training.precision import set_kernels
 from tools.training.progress import Learner, Progress, checkpoint, restore
-from tools.training.schedule import learning_rate
+from tools.training.schedule import failures_to_improve, learning_rate
 from tools.training.step import train_step
 from tools.training.totals import Totals
 from tools.training.validation import choose_items, enhance_items, validate
@@ -51,6 +51,8 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
     loss_fn = build_loss(config.loss, config.coupling, config.balance).to(device)
     torch.manual_seed(config.seed)
     model = build_model(config).to(device)
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
     learner = Learner(model, WeightAverage(model, config.ema), loss_fn, optimizer)
     progress = Progress(Totals(("loss", *loss_fn.weights), device))
@@ -67,9 +69,9 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
         log_environment(config.run_dir, processes, progress.step)
         weights = sum(p.numel() for p in model.parameters())
         print(f"{config.run_dir}: {config.model} with {weights:,} weights, loss {config.loss}, on {processes}")
-    network = processes.spread(model)
     if config.compile:
-        network = torch.compile(network)
+        model.estimate = torch.compile(model.estimate)
+    network = processes.spread(model)
 
     with (
         ScorePool(processes.cores) as pool,
@@ -142,9 +144,9 @@ def train_epoch(
     network.train()
     learner.loss_fn.train()
     shuffle_for_epoch(loader, config.seed, progress.epoch, progress.batch)
-    halvings = len(progress.history) - len(improvements(progress.history, "loss"))
-    for noisy, clean, _ in loaded(loader):
-        rate = learning_rate(config, progress.step, len(loader), halvings)
+    failures = failures_to_improve(progress.history)
+    for noisy, clean, _ in loader:
+        rate = learning_rate(config, progress.step, len(loader), failures)
         for group in learner.optimizer.param_groups:
             group["lr"] = rate
         items = len(loader.batch_sampler.whole(progress.batch))  # of all processes
@@ -178,7 +180,7 @@ def describe(row: dict, epochs: int) -> str:
 def main() -> None:
     config, resume = parse_training(__doc__)
     try:
-        with join_processes(config.device) as processes:
+        with join_processes(config.device) as processes, naming_dead_loaders():
             train(config, resume, processes)
     except OtherProcessEnded:
         sys.exit("ended because another process of the training did; its message says why")

@@ -71,7 +71,15 @@ class DCCRN(nn.Module):
         """The noisy spectrum and the network's output for it, complex [B, bins, frames] each."""
         with torch.autocast(noisy.device.type, enabled=False):
             spectrum = self.stft(noisy.to(self.stft.hann.dtype))  # [B, 257, T]
-        x = torch.stack([spectrum.real, spectrum.imag], 1)[:, :, 1:]  # without DC, [B, 2, 256, T]
+        x = self.estimate(torch.stack([spectrum.real, spectrum.imag], 1)[:, :, 1:])
+        x = nn.functional.pad(x.to(spectrum.real.dtype), (0, 0, 1, 0))  # DC comes back as zero, [B, 2, 257, T]
+        return spectrum, torch.complex(x[:, 0], x[:, 1])
+
+    def estimate(self, x: Tensor) -> Tensor:
+        """The trained part alone: real and imaginary part without DC, [B, 2, 256, T], to the output of that shape.
+
+        All in it is real, as torch.compile wants it.
+        """
         skips = []
         for layer in self.encoder:
             x = layer(x)  # [B, C, F, T]
@@ -79,8 +87,7 @@ class DCCRN(nn.Module):
         x = self.recurrence(x)
         for layer in self.decoder:
             x = layer(_join(x, skips.pop()) if self.skip else x)
-        x = nn.functional.pad(x.to(spectrum.real.dtype), (0, 0, 1, 0))  # DC comes back as zero, [B, 2, 257, T]
-        return spectrum, torch.complex(x[:, 0], x[:, 1])
+        return x
 
     def _start_at_pass_through(self) -> None:
         """SI-SNR cannot see the sign, so a network that starts anywhere may learn the inverted speech."""

@@ -127,13 +127,14 @@ def _step(config: Config, model: nn.Module, noisy: torch.Tensor, clean: torch.Te
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-6, fused=True)
     loss_fn = build_loss(config.loss, config.coupling).to(noisy.device)
     learner = Learner(model, WeightAverage(model, 0), loss_fn, optimizer)
-    network = torch.compile(model) if config.compile else model
+    if config.compile:
+        model.estimate = torch.compile(model.estimate)
     processes = Processes(noisy.device)
 
     def step() -> None:
         set_kernels(config)
-        network.train()
-        train_step(config, learner, network, noisy, clean, len(noisy), processes)
+        model.train()
+        train_step(config, learner, model, noisy, clean, len(noisy), processes)
 
     return step
 

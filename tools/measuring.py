@@ -18,7 +18,7 @@ KINDS = {
     "transposed and plain convolutions": r"conv|cudnn.*(fprop|dgrad|wgrad)|implicit_gemm",
     "recurrence": r"lstm|rnn|_thnn_fused",
     "norms": r"batch_norm|bn_fw|bn_bw",
-    "activations": r"prelu",
+    "activations": r"prelu|leaky_relu|clamp",
     "copies and joins": r"copy_|aten::cat|CatArray|aten::fill_|constant_pad|aten::clone|direct_copy",
     "transforms": r"fft|aten::stft",
     "optimiser": r"adam|multi_tensor|foreach|norm",

@@ -1,7 +1,8 @@
 """Parts of train.py, each with one purpose; train.py is where they meet.
 
-distributed: the processes that train together; precision: number formats and kernels; schedule: the learning
-rate; averaging: the moving average of the weights; interruption: SIGTERM and Ctrl-C; progress: how far a training
-has come, what its epochs gave, and its checkpoint; readout: numbers from the device without waiting; guards: what
-must not go on; validation: loss, scores and what to look at; board: TensorBoard; environment: what ran where.
+Before the first step: distributed (the processes that train together), precision (number formats and kernels),
+environment (what ran where). In a step: step, schedule (the learning rate), averaging (the moving average of the
+weights), totals (sums over the items), guards (what must not go on). Around it: watch, which reads numbers from
+the device without waiting (readout) and hands them to the guard and to TensorBoard (board); interruption (SIGTERM
+and Ctrl-C); progress and random_state (from where a training goes on). After an epoch: validation.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,10 +20,11 @@ from tools.run_folder import save_checkpoint
 NONFINITE = "nonfinite_batch.pt"
 
 
-def loaded(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """The loader's batches; UserError if one of its processes dies."""
+@contextlib.contextmanager
+def naming_dead_loaders() -> Iterator[None]:
+    """UserError where a loading process dies; torch raises that anywhere, from the handler of a signal."""
     try:
-        yield from loader
+        yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

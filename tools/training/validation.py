@@ -18,7 +18,6 @@ from losses import build_loss
 from tools.processes import killed_worker
 from tools.scores import ScorePool, Scores
 from tools.training.distributed import Processes
-from tools.training.guards import loaded
 from tools.training.interruption import Interruption
 from tools.training.precision import autocast
 from tools.training.totals import Totals, weighted
@@ -62,7 +61,7 @@ def validate(
     totals, si_sdr = Totals(names, processes.device), build_loss("SI-SDR").terms["SI-SDR"]
     scores, gains, numbers = _Scoring(pool), [], []
     stopped = False
-    for noisy, clean, items in loaded(loader):
+    for noisy, clean, items in loader:
         noisy = noisy.to(processes.device, non_blocking=True)  # [B, samples]
         clean = clean.to(processes.device, non_blocking=True)
         with autocast(config, processes.device):

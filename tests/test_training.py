@@ -1,0 +1,380 @@
+"""The parts of train.py: what a researcher who trusts it with a week of GPU time would lose if one failed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from programs import run
+from tensorboardX.proto.event_pb2 import Event
+
+import train
+from config import Config
+from models import load_model
+from tools.make_demo_corpus import make_demo_corpus
+from tools.training.averaging import WeightAverage
+from tools.training.guards import NONFINITE
+from tools.training.schedule import failures_to_improve, learning_rate
+
+TRAIN = str(Path(__file__).parents[1] / "train.py")
+TINY = ["--data", "data", "--kernel_num", "4", "8", "--rnn_units", "4", "--batch_size", "4", "--device", "cpu"]
+TINY += ["--loss", "SI-SNR+LMS", "--valid_scores", "0"]
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus") / "data"
+    make_demo_corpus(folder, n_train=22, n_valid=5, n_test=1, seconds=0.6)
+    return folder
+
+
+@pytest.fixture
+def workplace(corpus, tmp_path, monkeypatch):
+    """An empty working directory with the corpus in its place."""
+    (tmp_path / "data").symlink_to(corpus)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def history_of(name):
+    with open(f"runs/{name}/history.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def events_of(name):
+    """Events of all files, in order, read as the format says: length, its checksum, content, its checksum."""
+    for path in sorted(Path(f"runs/{name}/tensorboard").iterdir()):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            yield Event.FromString(data[12 : 12 + length])
+            data = data[16 + length :]
+
+
+def weights_of(name, file="last.pt"):
+    return torch.load(f"runs/{name}/{file}", weights_only=True)["model"]
+
+
+def shell(*args, launcher=(), **environment):
+    command = [sys.executable, *launcher, TRAIN, *TINY, *map(str, args)]
+    env = os.environ | ONE_THREAD | environment
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+
+
+def test_the_learning_rate_is_the_papers_unless_another_schedule_is_asked_for():
+    assert {learning_rate(Config(), step, 100, failures=1) for step in (0, 99, 9999)} == {5e-4}
+
+
+def test_a_plateau_halves_the_learning_rate_after_each_epoch_that_is_no_better_than_the_best():
+    config = Config(schedule="plateau", learning_rate=1.0)
+    history = [{"valid_MSE": loss, "weight_MSE": 1.0} for loss in (3.0, 2.0, 2.5, 2.0, 1.0)]
+    rates = [learning_rate(config, 10, 5, failures_to_improve(history[:n])) for n in range(6)]
+    assert rates == [1, 1, 1, 0.5, 0.25, 0.25]
+
+
+def test_a_cosine_rises_linearly_falls_to_half_in_the_middle_and_to_zero_at_the_end():
+    config = Config(schedule="cosine", warmup_steps=20, epochs=12, learning_rate=2.0)
+    rates = [learning_rate(config, step, 10, failures=0) for step in range(120)]
+    np.testing.assert_allclose(np.diff(rates[:20]), 2 / 21)
+    assert max(rates) == rates[20] == 2.0
+    assert rates[70] == pytest.approx(1.0)
+    assert 0 < rates[-1] < 0.002
+    assert np.all(np.diff(rates[20:]) < 0)
+
+
+def test_the_moving_average_is_the_weighted_sum_of_all_weights_so_far():
+    model = torch.nn.Linear(2, 1)
+    average = WeightAverage(model, 0.5)
+    expected = model.weight.detach().clone().double()
+    for step in range(1, 8):
+        torch.nn.init.normal_(model.weight)
+        average.update(step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * model.weight.detach()
+    torch.testing.assert_close(average.model.weight.double(), expected, atol=1e-6, rtol=0)
+    assert WeightAverage(model, 0).model is model
+
+
+def test_the_average_is_what_is_validated_and_kept_as_the_best(workplace):
+    assert run(train, *TINY, "--name", "a", "--epochs", "1", "--ema", "0.9", "--learning_rate", "0.01") == 0
+    content = torch.load("runs/a/last.pt", weights_only=True)
+    best = load_model("runs/a/best.pt").state_dict()
+    name = "encoder.0.conv.weight_real"
+    assert torch.equal(best[name], content["average"][name])
+    assert not torch.equal(best[name], content["model"][name])
+
+
+def test_training_ends_early_when_nothing_improves_and_stays_ended(workplace, capsys):
+    options = [*TINY, "--name", "a", "--epochs", "30", "--learning_rate", "0.5", "--patience", "1"]
+    assert run(train, *options) == 0
+    losses = [float(line["valid_loss"]) for line in history_of("a")]
+    assert len(losses) == 2 + losses.index(min(losses)) < 30
+    capsys.readouterr()
+    assert run(train, *options) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_the_best_by_pesq_is_the_epoch_with_the_highest(corpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["--valid_scores", "3", "--best_by", "pesq", "--learning_rate", "0.05", "--epochs", "3"]
+    assert run(train, *TINY, "--data", corpus, "--name", "a", *options) == 0
+    pesq = [float(line["valid_pesq"]) for line in history_of("a")]
+    assert torch.load("runs/a/best.pt", weights_only=True)["epoch"] == 1 + pesq.index(max(pesq))
+
+
+def test_pieces_of_a_batch_give_the_gradient_of_the_whole(workplace):
+    """Without batch norm's statistics, which are those of a piece: with one step, at the first gradient."""
+    norms = {}
+    for pieces in (1, 3):
+        options = ["--name", f"a{pieces}", "--epochs", "1", "--accumulate", pieces, "--norm", "batch"]
+        assert run(train, *TINY, *options) == 0
+        norms[pieces] = scalars(f"a{pieces}")["step/loss"][1]
+    assert norms[3] == pytest.approx(norms[1], rel=0.05)
+
+
+def scalars(name):
+    """{tag: {step: value}}; what a later call strikes out is left out, as TensorBoard does."""
+    found = {}
+    for event in events_of(name):
+        if event.HasField("session_log"):
+            for steps in found.values():
+                for step in [step for step in steps if step >= event.step]:
+                    del steps[step]
+        for value in event.summary.value:
+            if value.HasField("simple_value"):
+                found.setdefault(value.tag, {})[event.step] = value.simple_value
+    return found
+
+
+def test_tensorboards_files_hold_every_scalar_audio_and_figure(workplace):
+    assert run(train, *TINY, "--name", "a", "--epochs", "2", "--valid_scores", "2", "--clip_grad", "1") == 0
+    found = scalars("a")
+    parts = ("loss", "SI-SNR", "LMS")
+    weights = ("weight_SI-SNR", "weight_LMS")
+    for name in (*parts, *weights, "gradient_norm", "learning_rate", "items_per_second"):
+        assert sorted(found[f"step/{name}"]) == list(range(1, 13)), name
+    for tag in [f"{kind}/{part}" for kind in ("train", "valid") for part in parts]:
+        assert sorted(found[tag]) == [6, 12], tag
+    history = history_of("a")
+    for name in ("pesq", "stoi", "estoi", "si_sdr"):
+        logged = [found[f"valid/{name}"][step] for step in (6, 12)]
+        assert logged == pytest.approx([float(line[f"valid_{name}"]) for line in history])
+    media = {}
+    for event in events_of("a"):
+        for value in event.summary.value:
+            if value.HasField("audio"):
+                assert value.audio.sample_rate == 16000
+                assert value.audio.encoded_audio_string.startswith(b"RIFF")
+                media.setdefault(value.tag, []).append(event.step)
+            elif value.HasField("image"):
+                assert value.image.encoded_image_string.startswith(b"\x89PNG")
+                assert (value.image.height, value.image.width) == (257, 3 * 61 + 2 * 6)
+                media.setdefault(value.tag, []).append(event.step)
+    signals = ("noisy", "estimate", "clean", "spectrograms")
+    items = ("best", "typical", "worst", "fixed")
+    assert media == {f"{item}/{signal}": [6, 12] for item in items for signal in signals}
+
+
+@pytest.mark.slow
+def test_a_resumed_run_strikes_out_what_tensorboard_saw_beyond_its_checkpoint(workplace):
+    interrupted = shell("--name", "a", "--epochs", "40", "--checkpoint_minutes", "0")
+    wait_for(Path("runs/a/last.pt"))
+    time.sleep(0.3)
+    interrupted.kill()
+    interrupted.communicate()
+    step = torch.load("runs/a/last.pt", weights_only=True)["progress"]["step"]
+    epochs = 2 + step // 6
+    assert run(train, *TINY, "--name", "a", "--epochs", epochs, "--checkpoint_minutes", "0") == 0
+    for steps in scalars("a").values():
+        assert max(steps) == 6 * epochs
+    assert sorted(scalars("a")["step/loss"]) == list(range(1, 6 * epochs + 1))
+    calls = json.loads(Path("runs/a/environment.json").read_text())
+    assert [call["from_step"] for call in calls] == [0, step]
+    assert {"started", "command", "packages", "commit", "gpu", "cpu", "device"} <= calls[0].keys()
+
+
+def wait_for(path, seconds=300):
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} does not come"
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_the_step_and_says_how_to_go_on(workplace, number):
+    training = shell("--name", "a", "--epochs", "500")
+    wait_for(Path("runs/a/last.pt"))
+    training.send_signal(number)
+    printed, errors = training.communicate(timeout=300)
+    assert training.returncode == 128 + number
+    assert errors == ""
+    step = torch.load("runs/a/last.pt", weights_only=True)["progress"]["step"]
+    assert f"runs/a: interrupted after step {step} " in printed
+    assert "the same command goes on from there" in printed
+
+
+def test_a_batch_that_is_not_finite_is_named_and_kept(workplace, capsys):
+    assert run(train, *TINY, "--name", "a", "--epochs", "2", "--learning_rate", "1e30") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: epoch 1, step 2: not finite: loss, SI-SNR, LMS, gradient norm (loss nan")
+    kept = torch.load(f"runs/a/{NONFINITE}", weights_only=True)
+    items = json.loads(Path("data/dataset.json").read_text())["items"]["train"]
+    for number, noisy in zip(kept["items"], kept["noisy"], strict=True):
+        assert f"{number} (" in error
+        assert f"{items[number]['snr_db']:g} dB)" in error
+        np.testing.assert_array_equal(noisy, np.load("data/train.npy")[number, 0] / np.float32(32768))
+
+
+def poison(monkeypatch, at_steps):
+    """Makes the gradient of these steps (from 1) infinite, and what the norms have seen not a number."""
+    whole, done = train.train_step, []
+
+    def step(config, learner, network, noisy, *rest):
+        done.append(None)
+        if len(done) in at_steps:
+            noisy = noisy * math.inf
+        return whole(config, learner, network, noisy, *rest)
+
+    monkeypatch.setattr(train, "train_step", step)
+
+
+def test_left_out_steps_are_counted_and_leave_no_trace(workplace, monkeypatch, capsys):
+    poison(monkeypatch, at_steps=(2, 9))
+    assert run(train, *TINY, "--name", "a", "--epochs", "2", "--skip_nonfinite", "1", "--ema", "0.5") == 0
+    assert [line["skipped"] for line in history_of("a")] == ["1", "1"]
+    assert "1 steps left out" in capsys.readouterr().out
+    for line in history_of("a"):
+        assert math.isfinite(float(line["train_loss"]))
+        assert math.isfinite(float(line["valid_loss"]))
+    content = torch.load("runs/a/last.pt", weights_only=True)
+    for tensors in (content["model"], content["average"], *content["optimizer"]["state"].values()):
+        assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+    poison(monkeypatch, at_steps=(1, 3))
+    assert run(train, *TINY, "--name", "b", "--epochs", "2", "--skip_nonfinite", "1") == 2
+    assert "epoch 1, step 3: not finite" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_training_in_one_line_with_the_last_checkpoint_intact(workplace):
+    assert run(train, *TINY, "--name", "a", "--epochs", "1") == 0
+    before = Path("runs/a/last.pt").read_bytes()
+    code = (
+        "import resource, runpy, sys; from pathlib import Path\n"
+        "from tools import run_folder\n"
+        "save = run_folder.torch.save\n"
+        "def limited(content, path):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); save(content, path)\n"
+        "run_folder.torch.save = limited\n"
+        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = [sys.executable, "-c", code, TRAIN, *TINY, "--name", "a", "--epochs", "2"]
+    env = os.environ | ONE_THREAD | {"PYTHONPATH": str(Path(TRAIN).parent)}
+    full = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    assert full.returncode == 2
+    assert full.stderr.startswith("error: ")
+    assert "File too large" in full.stderr or "could not be written" in full.stderr
+    assert len(full.stderr.splitlines()) == 1
+    assert Path("runs/a/last.pt").read_bytes() == before
+    assert not list(Path("runs/a").glob(".*partial*"))
+
+
+@pytest.mark.slow
+def test_a_loading_process_that_dies_ends_the_training_in_one_line(workplace):
+    training = shell("--name", "a", "--epochs", "500", "--workers", "1")
+    wait_for(Path("runs/a/last.pt"))
+    loaders = children(training.pid)
+    for pid in loaders:
+        os.kill(pid, signal.SIGKILL)
+    _, errors = training.communicate(timeout=300)
+    assert training.returncode == 2
+    assert errors.startswith("error: a process that loads data has died")
+    assert len(errors.splitlines()) == 1
+    load_model("runs/a/last.pt")
+
+
+def children(pid):
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    programs = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in found}
+    return [child for child, program in programs.items() if b"multiprocessing" not in program]
+
+
+def test_a_data_file_that_vanishes_is_named(corpus, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for path in corpus.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    whole = train.train_step
+
+    def step(*args):
+        (tmp_path / "train.npy").unlink(missing_ok=True)
+        return whole(*args)
+
+    monkeypatch.setattr(train, "train_step", step)
+    assert run(train, *TINY, "--data", ".", "--name", "a", "--epochs", "1") == 2
+    assert capsys.readouterr().err.startswith(
+        "error: train.npy: was there, but can no longer be read (No such file"
+    )
+
+
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port")
+
+
+@pytest.mark.parametrize("norm", ["batch", pytest.param("complex", marks=pytest.mark.slow)])
+def test_two_processes_train_as_one_does(workplace, norm):
+    options = ["--norm", norm, "--epochs", "2", "--skip_nonfinite", "1"]
+    assert run(train, *TINY, *options, "--name", "one") == 0
+    two = shell(*options, "--name", "two", launcher=(*TORCHRUN, "29611"))
+    assert two.wait(300) == 0, two.communicate()
+    one, two = scalars("one"), scalars("two")
+    for tag in ("step/loss", "step/SI-SNR", "step/LMS"):
+        assert list(two[tag]) == list(range(1, 13))  # 22 items in batches of 4: the last has 2
+        np.testing.assert_allclose([two[tag][n] for n in range(1, 11)], [one[tag][n] for n in range(1, 11)], 1e-5)
+    for name in ("train_loss", "valid_loss"):
+        ours, alone = ([float(line[name]) for line in history_of(run)] for run in ("two", "one"))
+        np.testing.assert_allclose(ours, alone, 1e-4)
+    assert {path.name for path in Path("runs/two").iterdir()} == {path.name for path in Path("runs/one").iterdir()}
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_all_within_half_a_minute(workplace):
+    both = shell("--name", "a", "--epochs", "5000", launcher=(*TORCHRUN, "29612"))
+    wait_for(Path("runs/a/last.pt"))
+    ranks = children(both.pid)
+    assert len(ranks) == 2
+    begun = time.monotonic()
+    os.kill(ranks[1], signal.SIGKILL)
+    _, errors = both.communicate(timeout=300)
+    assert time.monotonic() - begun < 30
+    assert both.returncode != 0
+    assert "ended because another process of the training did" in errors
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
+    load_model("runs/a/last.pt")
+
+
+@pytest.mark.slow
+def test_two_processes_that_are_told_to_stop_go_on_as_if_they_had_not(workplace):
+    options = ["--epochs", "6", "--ema", "0.9"]
+    whole = shell(*options, "--name", "whole", launcher=(*TORCHRUN, "29613"))
+    assert whole.wait(300) == 0
+    parts = shell(*options, "--name", "parts", launcher=(*TORCHRUN, "29614"))
+    wait_for(Path("runs/parts/last.pt"))
+    parts.send_signal(signal.SIGTERM)
+    parts.communicate(timeout=300)
+    assert len(history_of("parts")) < 6
+    parts = shell(*options, "--name", "parts", launcher=(*TORCHRUN, "29615"))
+    assert parts.wait(300) == 0
+    for file in ("last.pt", "best.pt"):
+        whole, parts = weights_of("whole", file), weights_of("parts", file)
+        assert all(torch.equal(whole[name], parts[name]) for name in whole)
