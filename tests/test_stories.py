@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from event_files import events_in
 from programs import run
 from scipy.io import wavfile
-from tensorboardX.proto import event_pb2
 
 import test
 import train
@@ -150,17 +149,12 @@ def test_balanced_weights_are_resumed_and_logged_for_every_step(workplace):
 
 
 def logged_weights(folder):
-    """Tag to step to value, from TensorBoard's files."""
+    """Tag to step to value."""
     logged = {}
-    for file in sorted(folder.iterdir()):
-        content = file.read_bytes()
-        while content:  # length, checksum, event, checksum
-            (length,) = struct.unpack("<Q", content[:8])
-            event = event_pb2.Event.FromString(content[12 : 12 + length])
-            content = content[16 + length :]
-            for value in event.summary.value:
-                if value.tag.startswith("step/weight_"):
-                    logged.setdefault(value.tag, {})[event.step] = value.simple_value
+    for event in events_in(folder):
+        for value in event.summary.value:
+            if value.tag.startswith("step/weight_"):
+                logged.setdefault(value.tag, {})[event.step] = value.simple_value
     return logged
 
 

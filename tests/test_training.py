@@ -7,7 +7,6 @@ import json
 import math
 import os
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -16,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from event_files import events_in
 from programs import run
-from tensorboardX.proto.event_pb2 import Event
 
 import train
 from config import Config
@@ -51,16 +50,6 @@ def workplace(corpus, tmp_path, monkeypatch):
 def history_of(name):
     with open(f"runs/{name}/history.csv", newline="") as file:
         return list(csv.DictReader(file))
-
-
-def events_of(name):
-    """Events of all files, in order, read as the format says: length, its checksum, content, its checksum."""
-    for path in sorted(Path(f"runs/{name}/tensorboard").iterdir()):
-        data = path.read_bytes()
-        while data:
-            (length,) = struct.unpack("<Q", data[:8])
-            yield Event.FromString(data[12 : 12 + length])
-            data = data[16 + length :]
 
 
 def weights_of(name, file="last.pt"):
@@ -147,7 +136,7 @@ def test_pieces_of_a_batch_give_the_gradient_of_the_whole(workplace):
 def scalars(name):
     """{tag: {step: value}}; what a later call strikes out is left out, as TensorBoard does."""
     found = {}
-    for event in events_of(name):
+    for event in events_in(Path(f"runs/{name}/tensorboard")):
         if event.HasField("session_log"):
             for steps in found.values():
                 for step in [step for step in steps if step >= event.step]:
@@ -172,7 +161,7 @@ def test_tensorboards_files_hold_every_scalar_audio_and_figure(workplace):
         logged = [found[f"valid/{name}"][step] for step in (6, 12)]
         assert logged == pytest.approx([float(line[f"valid_{name}"]) for line in history])
     media = {}
-    for event in events_of("a"):
+    for event in events_in(Path("runs/a/tensorboard")):
         for value in event.summary.value:
             if value.HasField("audio"):
                 assert value.audio.sample_rate == 16000
