@@ -347,7 +347,7 @@ def test_a_process_that_is_killed_ends_all_within_half_a_minute(workplace):
     _, errors = both.communicate(timeout=300)
     assert time.monotonic() - begun < 30
     assert both.returncode != 0
-    assert "ended because another process of the training did" in errors
+    assert "SIGKILL" in errors  # torchrun says what happened to which process
     assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
     load_model("runs/a/last.pt")
 
