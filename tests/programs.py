@@ -14,7 +14,7 @@ def run(program: ModuleType, *args: object) -> int:
     try:
         run_command(program.main)
     except SystemExit as stop:
-        return stop.code
+        return stop.code or 0
     finally:
         sys.argv = arguments
     return 0

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_runs import make_run
 from matplotlib.figure import Figure
+from programs import run
 
 from tools import compare, sweep
-from tools.cli import run_command
 from tools.significance import correct, paired_difference
 
 
@@ -26,18 +26,6 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(compare, "score_curves", lambda *_: Figure((1, 1)))
     return tmp_path
-
-
-def run(program, *args):
-    """What a user runs as `python -m <program> <args>`; gives its exit code."""
-    arguments, sys.argv = sys.argv, [program.__name__, *args]
-    try:
-        run_command(program.main)
-    except SystemExit as stop:
-        return stop.code
-    finally:
-        sys.argv = arguments
-    return 0
 
 
 def trial(number, shift, utterances=24, cells=14):

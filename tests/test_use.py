@@ -16,12 +16,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import REFERENCE, SMALL, VARIANTS, reference_weights, trained_like
+from programs import run
 
 from config import Config
 from models import build_model, from_upstream, load_model
 from models.upstream import infer_settings, to_upstream
 from tools import enhance, export, import_checkpoint
-from tools.cli import run_command
 from tools.espeak import synthesise
 from tools.signal_chain import SignalChain
 
@@ -56,18 +56,6 @@ def speech():
     """Two seconds of speech in noise, [samples] at 16 kHz."""
     spoken = synthesise("The small dog runs along the river in the morning.", variant="f3")[:32000]
     return spoken / np.abs(spoken).max() * 0.4 + 0.01 * np.random.default_rng(0).standard_normal(spoken.size)
-
-
-def run(program, *args):
-    """What a user runs as `python -m tools.<program> <args>`; gives its exit code."""
-    arguments, sys.argv = sys.argv, [program.__name__, *map(str, args)]
-    try:
-        run_command(program.main)
-    except SystemExit as stop:
-        return stop.code or 0
-    finally:
-        sys.argv = arguments
-    return 0
 
 
 def write(path, signal, rate=16000, **options):

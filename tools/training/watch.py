@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -58,7 +59,10 @@ class Watch:
 
         UserError where too many steps of the epoch are left out.
         """
-        weights = {name: weight for name, weight in self._learner.loss_fn.weights.items()}
+        weights = self._learner.loss_fn.weights
+        learned = [weight for weight in weights.values() if isinstance(weight, Tensor)]
+        if learned:  # they are on the device too, and travel with the numbers
+            numbers = torch.cat([numbers, torch.stack(learned).to(numbers.dtype)])
         now = time.monotonic()
         self._progress.seconds += now - self._seen
         self._seen = now
@@ -97,15 +101,18 @@ class Watch:
 
     def _look(self, wait: bool) -> None:
         for (step, batch, rate, weights), numbers in self._readout.arrived(wait):
-            items, *sums, norm, left_out = numbers
-            means = {name: total / items for name, total in zip(self._progress.totals.names, sums, strict=True)}
+            names = self._progress.totals.names
+            items, *sums = numbers[: 1 + len(names)]
+            norm, left_out, *learned = numbers[1 + len(names) :]
+            means = {name: total / items for name, total in zip(names, sums, strict=True)}
             if left_out:
                 self._count_left_out(step, batch, means | {"gradient norm": norm})
             now = time.monotonic()
             speed, self._stepped = items / (now - self._stepped + 1e-9), now
             if self._board:
                 shown = {f"step/{name}": value for name, value in means.items()}
-                shown |= {f"step/weight_{name}": float(weight) for name, weight in weights.items()}
+                values = zip(weights, learned or weights.values(), strict=True)
+                shown |= {f"step/weight_{name}": weight for name, weight in values}
                 shown |= {"step/gradient_norm": norm, "step/learning_rate": rate, "step/items_per_second": speed}
                 self._board.scalars(step, shown)
             self._bar.set_postfix(loss=f"{means['loss']:.4g}", refresh=False)
