@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Sequence
 
@@ -74,3 +76,11 @@ def _leave_signals_to_the_main_process(_: int) -> None:
     """Ctrl-C and a scheduler's SIGTERM reach all processes; batches are still needed to finish the step."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """A program that ends amid an epoch would wait forever for workers that do not hear SIGTERM."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()

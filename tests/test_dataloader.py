@@ -6,6 +6,8 @@ import copy
 import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +82,21 @@ def test_workers_deliver_the_same_batches(tmp_path):
     for one, other in zip(*batches, strict=True):
         for a, b in zip(one, other, strict=True):
             assert torch.equal(a, b)
+
+
+def test_a_program_that_ends_amid_an_epoch_does_not_wait_for_its_workers(tmp_path):
+    folder = write(tmp_path / "set", "train", counted(8, 2, 100))
+    program = f"""
+from config import Config
+from dataloader import build_loader, shuffle_for_epoch
+
+loader = build_loader(Config(data={str(folder)!r}, batch_size=2, workers=2), "train")
+shuffle_for_epoch(loader, 0, 1)
+batches = iter(loader)
+next(batches)
+raise SystemExit(3)
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 3
 
 
 def test_a_worker_gets_the_path_and_not_the_data(tmp_path):
