@@ -205,18 +205,18 @@ class Config:
 
 
 # Named sets of overrides, chosen with `--preset`; what the command line names besides wins.
+_SMALL = {
+    "kernel_num": (8, 16, 32, 64, 64, 64),
+    "rnn_units": 64,
+    "loss": "SI-SNR+LMS",
+    "batch_size": 8,
+    "learning_rate": 2e-3,
+    "schedule": "cosine",
+}
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    "demo": {
-        "name": "demo_{loss}",
-        "data": DEMO_DATA,
-        "kernel_num": (8, 16, 32, 64, 64, 64),
-        "rnn_units": 64,
-        "loss": "SI-SNR+LMS",
-        "epochs": 6,
-        "batch_size": 8,
-        "learning_rate": 2e-3,
-    },
+    "demo": {"name": "demo_{loss}", "data": DEMO_DATA, "epochs": 6, **_SMALL},
+    "real": {"name": "real_{loss}", "data": "data/real", "epochs": 5, **_SMALL},
 }
 
 _LOWEST = {
