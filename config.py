@@ -209,7 +209,7 @@ _SMALL = {
     "kernel_num": (8, 16, 32, 64, 64, 64),
     "rnn_units": 64,
     "loss": "SI-SNR+LMS",
-    "batch_size": 8,
+    "batch_size": 4,
     "learning_rate": 2e-3,
     "schedule": "cosine",
 }

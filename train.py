@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
 from models import build_model
 from tools.cli import Resume, parse_training, run_command
-from tools.make_demo_corpus import make_demo_corpus
+from tools.make_demo_corpus import ensure_demo_corpus
 from tools.run_folder import improvements, is_over, open_run, save_checkpoint, save_config, save_history
 from tools.scores import ScorePool
 from tools.training.averaging import WeightAverage
@@ -45,7 +44,7 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
     config, saved, changed = open_run(config, resume)
     set_kernels(config)
     if config.data == DEMO_DATA:
-        processes.first_alone(lambda: Path(config.data).exists() or make_demo_corpus(Path(config.data)))
+        processes.first_alone(ensure_demo_corpus)
     train_loader = build_loader(config, "train", device, share=processes.rank, shares=processes.count)
     valid_loader = build_loader(config, "valid", device, share=processes.rank, shares=processes.count)
     loss_fn = build_loss(config.loss, config.coupling, config.balance).to(device)

@@ -148,6 +148,15 @@ def test_the_command_refuses_an_existing_set_in_one_line(corpus, monkeypatch, ca
     assert before == {name: (folder / name).stat().st_mtime_ns for name in FILES}
 
 
+def test_of_two_trainings_that_begin_at_once_both_find_the_corpus(tmp_path, monkeypatch):
+    def made_by_the_other_one_meanwhile(folder):
+        folder.mkdir()
+        raise UserError(f"{folder} exists already")
+
+    monkeypatch.setattr(command, "make_demo_corpus", made_by_the_other_one_meanwhile)
+    command.ensure_demo_corpus(tmp_path / "demo")
+
+
 @pytest.mark.parametrize("wrong", [{"seed": -1}, {"n_test": 0}, {"seconds": 0.1}, {"seconds": float("nan")}])
 def test_sizes_that_make_no_corpus_are_refused_before_any_work(wrong, tmp_path):
     with pytest.raises(UserError, match=str(next(iter(wrong.values())))):

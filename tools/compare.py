@@ -22,6 +22,7 @@ from tools.comparison import (
     check_same_data,
     describe,
     find_differences,
+    first_runs,
     group_runs,
     pool_seeds,
     read_run,
@@ -82,7 +83,7 @@ def compare(settings: CompareSettings) -> Path:
         "\n".join(f"- {note}" for note in notes[1:]),
         *tables.values(),
         *difference_tables(cells, scores),
-        *([spread_table(spread, scores)] if spread else []),
+        *(["### Spread over seeds", spread_table(spread, scores)] if spread else []),
     ]
     report = "\n\n".join(part for part in parts if part) + "\n"
     folder = Path("results") / settings.name
@@ -91,7 +92,8 @@ def compare(settings: CompareSettings) -> Path:
     write_text(folder / "tables.md", report)
     write_text(folder / "tables.tex", "\n".join(latex_table(rows, name, signals) for name in scores))
     save_figure(score_curves(rows, scores, signals), folder, "curves")
-    write_page(folder, settings.name, notes, rows, signals, cells, folder / "curves.png", places)
+    heard = pool_seeds(first_runs(groups))
+    write_page(folder, settings.name, notes, rows, signals, cells, folder / "curves.png", places, heard)
     print(report)
     print(f"Tables, curves and the page are in {folder}; open {folder / 'index.html'} in a browser")
     return folder
@@ -148,7 +150,7 @@ def difference_tables(cells: Mapping[str, Mapping[str, Sequence[str]]], scores: 
 
 def spread_table(spread: Sequence[Row], scores: Sequence[str]) -> str:
     """Mean ± standard deviation over seeds of the average score, as Markdown."""
-    lines = ["### Spread over seeds", "", "| | seeds | " + " | ".join(TITLES[name][0] for name in scores) + " |"]
+    lines = ["| | seeds | " + " | ".join(TITLES[name][0] for name in scores) + " |"]
     lines.append("|---" * (len(scores) + 2) + "|")
     for row in spread:
         texts = [f"{row[f'{n}_mean']:.{TITLES[n][1]}f} ± {row[f'{n}_std']:.{TITLES[n][1] + 1}f}" for n in scores]

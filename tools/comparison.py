@@ -114,6 +114,11 @@ def pool_seeds(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
     return rows
 
 
+def first_runs(groups: Mapping[str, Sequence[Run]]) -> dict[str, Sequence[Run]]:
+    """The groups with their first run alone, which is the one to listen to."""
+    return {label: group[:1] for label, group in groups.items()}
+
+
 def shared_scores(groups: Mapping[str, Sequence[Run]]) -> list[str]:
     """The scores that every run has, in the order of tables."""
     return [name for name in SCORES if all(name in run.rows[0] for group in groups.values() for run in group)]

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from scipy import signal, stats
 
 from tools.files import replacing
@@ -64,21 +66,67 @@ def spectrogram_figure(pairs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         levels = {name: spectrogram(waveform) for name, waveform in waveforms.items()}
         top = max(level.max() for level in levels.values())
         for name, panel in zip(names, line, strict=True):
-            seconds = waveforms[name].size / SAMPLE_RATE
-            image = panel.imshow(
-                levels[name],
-                origin="lower",
-                aspect="auto",
-                extent=(0, seconds, 0, SAMPLE_RATE / 2000),
-                vmin=top - DYNAMIC_RANGE,
-                vmax=top,
-                cmap="magma",
-            )
+            image = _show(panel, levels[name], waveforms[name].size / SAMPLE_RATE, top)
         line[0].set_ylabel(f"{place}\nkHz")
         figure.colorbar(image, ax=line[-1], label="dB")
     for name, first, last in zip(names, panels[0], panels[-1], strict=True):
         first.set_title(name)
         last.set_xlabel("time (s)")
+    return figure
+
+
+def spectrogram_grid(waveforms: Mapping[str, np.ndarray], columns: int = 4) -> Figure:
+    """Spectrograms of the waveforms [samples] of one place, line by line, all with one scale."""
+    rows = -(-len(waveforms) // columns)
+    figure = Figure((2.9 * columns, 2.0 * rows + 0.3), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    levels = {name: spectrogram(waveform) for name, waveform in waveforms.items()}
+    top = max(level.max() for level in levels.values())
+    for panel, (name, level) in zip(panels.flat, levels.items(), strict=False):
+        image = _show(panel, level, waveforms[name].size / SAMPLE_RATE, top)
+        panel.set_title(name)
+    for panel in panels.flat[len(levels) :]:
+        panel.set_axis_off()
+    for panel in panels[:, 0]:
+        panel.set_ylabel("kHz")
+    for panel in panels[-1]:
+        panel.set_xlabel("time (s)")
+    figure.colorbar(image, ax=panels, label="dB", aspect=40)
+    return figure
+
+
+def training_curves(histories: Mapping[str, Mapping[int, Sequence[Row]]]) -> Figure:
+    """Loss over epochs in training and validation, a panel a label, and below two scores in validation.
+
+    `histories` holds the rows of history.csv by label and seed.
+    """
+    scores = {"valid_pesq": TITLES["pesq"][0], "valid_si_sdr": TITLES["si_sdr"][0]}
+    columns = 3
+    lines = -(-len(histories) // columns)
+    figure = Figure((3.2 * columns, 2.1 * (lines + 1) + 0.6), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(lines, 1.3))
+    panels = above.subplots(lines, columns, squeeze=False, sharex=True)
+    for panel, (label, seeds) in zip(panels.flat, histories.items(), strict=False):
+        for number, (seed, rows) in enumerate(seeds.items()):
+            for kind, line in (("train", "-"), ("valid", "--")):
+                values = [row[f"{kind}_loss"] for row in rows]
+                epochs = [row["epoch"] for row in rows]
+                panel.plot(epochs, values, line, color=f"C{number}", label=f"{kind}, seed {seed}")
+        panel.set_title(label)
+        panel.grid(alpha=0.3)
+    for panel in panels.flat[len(histories) :]:
+        panel.set_axis_off()
+    above.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    for panel, (column, title) in zip(below.subplots(1, 2), scores.items(), strict=True):
+        for number, (label, seeds) in enumerate(histories.items()):
+            for seed, rows in seeds.items():
+                name = label if seed == next(iter(seeds)) else None
+                values = [row[column] for row in rows]
+                panel.plot([row["epoch"] for row in rows], values, color=f"C{number % 10}", label=name)
+        panel.set_title(f"{title} in validation")
+        panel.set_xlabel("epoch")
+        panel.grid(alpha=0.3)
+    below.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
     return figure
 
 
@@ -90,11 +138,24 @@ def spectrogram(waveform: np.ndarray) -> np.ndarray:
     return 20 * np.log10(np.abs(np.fft.rfft(frames)).T / window.sum() + 1e-7)
 
 
-def save_figure(figure: Figure, folder: Path, name: str) -> None:
+def save_figure(figure: Figure, folder: Path, name: str, kinds: Sequence[str] = ("png", "pdf")) -> None:
     """<name>.png and <name>.pdf in the folder."""
-    for kind in ("png", "pdf"):
+    for kind in kinds:
         with replacing(folder / f"{name}.{kind}") as temporary:
             figure.savefig(temporary, format=kind, dpi=120)
+
+
+def _show(panel: Axes, levels: np.ndarray, seconds: float, top: float) -> AxesImage:
+    """Draws levels [bins, frames] in dB, from `top` down to what the dynamic range leaves."""
+    return panel.imshow(
+        levels,
+        origin="lower",
+        aspect="auto",
+        extent=(0, seconds, 0, SAMPLE_RATE / 2000),
+        vmin=top - DYNAMIC_RANGE,
+        vmax=top,
+        cmap="magma",
+    )
 
 
 def _values_by_snr(complete: Mapping[tuple, Mapping[str, float]], noise: str, name: str) -> tuple[list, list]:

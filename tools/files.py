@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,21 @@ def write_text(path: str | Path, text: str) -> None:
     """A text file that is whole or not there."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_block(path: str | Path, name: str, text: str) -> None:
+    """Renews the part of a Markdown file between `<!-- name … -->` and `<!-- end of name -->`.
+
+    UserError if the file has no such part.
+    """
+    before = Path(path).read_text(encoding="utf-8")
+    marked = re.compile(rf"(<!-- {re.escape(name)}\b[^\n]*-->\n).*?(<!-- end of {re.escape(name)} -->)", re.DOTALL)
+    after, found = marked.subn(lambda marks: f"{marks[1]}{text}\n{marks[2]}", before)
+    if found != 1:
+        raise UserError(
+            f"{path}: found {found} parts between <!-- {name} --> and <!-- end of {name} -->, expected one"
+        )
+    write_text(path, after)
 
 
 def fingerprint(path: str | Path) -> str:

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from pathlib import Path
 
 from losses import TERMS, LossTerm
-from tools.cli import UserError, parse_arguments, run_command
-from tools.files import write_text
-
-BEGIN = "<!-- losses: python -m tools.list_losses --write README.md -->"
-END = "<!-- end of losses -->"
+from tools.cli import parse_arguments, run_command
+from tools.files import write_block
 
 
 @dataclass(frozen=True)
@@ -37,15 +33,6 @@ def loss_table() -> str:
     return "\n".join(lines)
 
 
-def renew_table(text: str) -> str:
-    """The text with the table between the marks renewed; ValueError if it has none."""
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not end:
-        raise ValueError(f"found no table, expected the marks {BEGIN} and {END}")
-    return f"{head}{begin}\n{loss_table()}\n{end}{tail}"
-
-
 def _describe(term: type[LossTerm]) -> tuple[str, str]:
     """First paragraph of a term's docstring, and what follows "Source:", each on one line."""
     paragraphs = [" ".join(paragraph.split()) for paragraph in (inspect.getdoc(term) or "").split("\n\n")]
@@ -55,14 +42,10 @@ def _describe(term: type[LossTerm]) -> tuple[str, str]:
 
 def main() -> None:
     path = parse_arguments(ListSettings, __doc__).write
-    if not path:
+    if path:
+        write_block(path, "losses", loss_table())
+    else:
         print(loss_table())
-        return
-    try:
-        renewed = renew_table(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from None
-    write_text(path, renewed)
 
 
 if __name__ == "__main__":

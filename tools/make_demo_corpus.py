@@ -16,6 +16,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from config import DEMO_DATA
 from dataloader.mixing import at_level, headroom, mix, noise_gain, quantise
 from tools.cli import UserError, run_command
 from tools.espeak import SAMPLE_RATE, synthesise
@@ -40,7 +41,7 @@ LICENCE = (
 
 
 def make_demo_corpus(
-    out: Path = Path("data/demo"),
+    out: Path = Path(DEMO_DATA),
     seed: int = 0,
     n_train: int = 400,
     n_valid: int = 40,
@@ -107,6 +108,16 @@ def make_demo_corpus(
                 ),
             }
         )
+
+
+def ensure_demo_corpus(folder: Path = Path(DEMO_DATA)) -> None:
+    """Makes the demo corpus where there is none; of programs that begin to at the same time, one need succeed."""
+    if not folder.exists():
+        try:
+            make_demo_corpus(folder)
+        except (UserError, OSError):
+            if not folder.exists():
+                raise
 
 
 class _Corpus:

@@ -1,7 +1,7 @@
 """A comparison as a page to look at and listen to, opened from the disk and without a network.
 
 A browser does not let such a page read files beside it, but it lets it load scripts. So the players take their
-audio from `audio/<place>.js`, which carries the bytes of the WAV files that lie beside it.
+audio from `audio/<place>.js`, which carries the bytes of the FLAC files that lie beside it.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 from jinja2 import Environment, FileSystemLoader
 from matplotlib import colormaps
 from PIL import Image
@@ -23,7 +25,7 @@ from scipy.io import wavfile
 from tools.audio import sample_path
 from tools.cli import UserError
 from tools.comparison import Run
-from tools.figures import DYNAMIC_RANGE, spectrogram
+from tools.figures import DYNAMIC_RANGE, SAMPLE_RATE, spectrogram
 from tools.files import replacing, write_text
 from tools.tables import TITLES, Row, score_blocks, utterance_key
 
@@ -88,6 +90,7 @@ def write_page(
     differences: Mapping[str, Mapping[str, Sequence[str]]],
     curves: Path,
     places: Sequence[Place],
+    heard: Sequence[Row],
 ) -> None:
     """index.html and audio/ in the folder.
 
@@ -98,9 +101,10 @@ def write_page(
         differences: Title of a table to signal to its cells, one a score.
         curves: PNG file of the curves.
         places: What to listen to, from collect_audio.
+        heard: Scores of each signal there, which may be one seed's.
     """
     scores = [name for name in TITLES if name in rows[0]]
-    by_place = {(utterance_key(row), row["signal"]): row for row in rows}
+    by_place = {(utterance_key(row), row["signal"]): row for row in heard}
     players = []
     for number, place in enumerate(places):
         name = f"{number:03d}"
@@ -124,20 +128,30 @@ def write_page(
 
 
 def _write_audio(folder: Path, name: str, place: Place) -> list[dict[str, Any]]:
-    """Copies a place's WAV files, writes the script that carries them, and gives what the page shows of each."""
+    """Writes a place's audio and the script that carries it, and gives what the page shows of each signal."""
     signals, contents = [], {}
-    waveforms = {signal: wavfile.read(path)[1] / 32768 for signal, path in place.files.items()}
-    levels = {signal: spectrogram(waveform) for signal, waveform in waveforms.items()}
+    waveforms = {signal: wavfile.read(path)[1] for signal, path in place.files.items()}  # int16 [samples]
+    levels = {signal: spectrogram(waveform / 32768) for signal, waveform in waveforms.items()}
     top = max(level.max() for level in levels.values())
-    for number, (signal, path) in enumerate(place.files.items()):
-        content = path.read_bytes()
-        copy = folder / f"{name}_{number}.wav"
+    for number, (signal, waveform) in enumerate(waveforms.items()):
+        content = _flac(waveform)
+        where = f"{place.noise_type}_{place.snr_db:g}dB_{place.utterance:03d}"
+        copy = folder / (re.sub(r"[^\w.+-]+", "_", f"{where}_{number}_{signal}") + ".flac")
         with replacing(copy) as temporary:
             temporary.write_bytes(content)
         contents[str(number)] = base64.b64encode(content).decode()
-        signals.append({"name": signal, "wav": f"audio/{copy.name}", "picture": _picture_uri(levels[signal], top)})
+        signals.append(
+            {"name": signal, "file": f"audio/{copy.name}", "picture": _picture_uri(levels[signal], top)}
+        )
     write_text(folder / f"{name}.js", f"player.provide({json.dumps(name)}, {json.dumps(contents)});\n")
     return signals
+
+
+def _flac(waveform: np.ndarray) -> bytes:
+    """A waveform, int16 [samples], as the bytes of a FLAC file, which all browsers play."""
+    file = io.BytesIO()
+    soundfile.write(file, waveform, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
 
 
 def _picture_uri(levels: np.ndarray, top: float) -> str:

@@ -82,11 +82,9 @@ def read_config(run_dir: Path) -> Config:
 
 def is_trained(config: Config) -> bool:
     """Whether the run's folder holds this very experiment, trained to its last epoch."""
-    path = config.run_dir / "history.csv"
-    if not path.is_file():
+    if not (config.run_dir / "history.csv").is_file():
         return False
-    with path.open(newline="", encoding="utf-8") as file:
-        history = [_numbers(row) for row in csv.DictReader(file)]
+    history = read_history(config.run_dir)
     return not differing_settings(read_config(config.run_dir), config) and is_over(config, history)
 
 
@@ -128,6 +126,12 @@ def save_history(run_dir: Path, history: Sequence[Mapping[str, Any]]) -> None:
     """history.csv: one row an epoch; a column that an epoch does not have is left empty."""
     columns = dict.fromkeys(key for row in history for key in row)
     write_csv(run_dir / "history.csv", [{key: row.get(key, math.nan) for key in columns} for row in history])
+
+
+def read_history(run_dir: Path) -> list[dict[str, float]]:
+    """The rows of history.csv, NaN where one is empty."""
+    with (run_dir / "history.csv").open(newline="", encoding="utf-8") as file:
+        return [_numbers(row) for row in csv.DictReader(file)]
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -108,7 +108,8 @@ def run_jobs(jobs: list[Job], devices: tuple[str, ...]) -> list[str]:
                 job = waiting.get_nowait()
             except queue.Empty:
                 return
-            print(f"{job.config.run_name} on {device}, {waiting.qsize()} more to come", flush=True)
+            # one write a line: lines of several devices must not run into each other
+            print(f"{job.config.run_name} on {device}, {waiting.qsize()} more to come\n", end="", flush=True)
             for command in job.commands:
                 if subprocess.run([*command, "--device", device], check=False).returncode:
                     failed.append(job.config.run_name)

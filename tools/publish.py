@@ -1,0 +1,138 @@
+"""Publishes comparisons: what the README's Results show, and everything they are made of.
+
+    python -m tools.publish demo real  # takes the runs that tools.sweep --name demo and --name real have made
+    python -m tools.publish            # makes tables and figures anew from what was published before
+
+Of every run, results/published/<name>/<run>/ keeps settings, history, scores and what it was computed with;
+beside them are the figures. samples/published/ has the listening page, with samples at 0 and 5 dB.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from scipy.io import wavfile
+
+from models import read_checkpoint
+from tools.cli import UserError, parse_arguments, run_command
+from tools.compare import difference_cells, how_to_read
+from tools.comparison import (
+    Run,
+    check_same_data,
+    find_differences,
+    first_runs,
+    group_runs,
+    pool_seeds,
+    read_run,
+)
+from tools.figures import save_figure, score_curves, spectrogram_grid, training_curves
+from tools.files import write_block, write_text
+from tools.page import collect_audio, write_page
+from tools.published import BASELINE, SCORES, results_text
+from tools.run_folder import read_history
+from tools.sweep import PAPER_LOSSES
+
+RESULTS, SAMPLES = Path("results/published"), Path("samples/published")
+KEPT = ("config.json", "history.csv", "test/scores.csv")
+# What environment.json says besides is about the machine and nobody else's concern.
+FACTS = ("started", "python", "packages", "device", "gpu", "cpu", "cores", "threads", "commit", "changed")
+SAMPLES_DB = (0.0, 5.0)
+
+
+@dataclass(frozen=True)
+class PublishSettings:
+    """What to publish."""
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Comparisons whose runs are taken anew: those called <name>_<loss>_seed<seed>."""
+    samples: str = "demo"
+    """Of these comparisons the one whose samples are published too; its recordings must be free."""
+    utterance: int = 0
+    """The utterance to listen to."""
+
+
+def publish(settings: PublishSettings) -> None:
+    """Takes the runs, then makes figures, samples and the README's tables; UserError where one is missing."""
+    for name in settings.names:
+        take(find_runs(name), RESULTS / name)
+    for folder in sorted(path for path in RESULTS.iterdir() if path.is_dir()):
+        groups = sort_groups(
+            group_runs([read_run(str(path)) for path in sorted(folder.iterdir()) if path.is_dir()])
+        )
+        histories = {
+            label: {run.config.seed: read_history(run.folder) for run in runs} for label, runs in groups.items()
+        }
+        save_figure(score_curves(pool_seeds(groups), SCORES, ["noisy", *groups]), folder, "curves", ["png"])
+        save_figure(training_curves(histories), folder, "training", ["png"])
+        write_block("README.md", f"results of {folder.name}", results_text(groups))
+        print(f"{folder}: scores and figures; README.md: tables")
+    if settings.samples in settings.names:
+        publish_samples(settings)
+
+
+def find_runs(name: str) -> list[Run]:
+    """The tested runs of a sweep."""
+    runs = [read_run(str(folder)) for folder in sorted(Path("runs").glob(f"{name}_*_seed*"))]
+    if len(runs) < 2:
+        raise UserError(f"runs/{name}_*_seed*: found {len(runs)}, expected the runs of tools.sweep --name {name}")
+    check_same_data(runs)
+    return runs
+
+
+def sort_groups(groups: Mapping[str, list[Run]]) -> dict[str, list[Run]]:
+    """As the paper has its losses, others behind them; UserError without the baseline."""
+    if BASELINE not in groups:
+        raise UserError(f"found runs of {', '.join(groups)}, expected {BASELINE} among them, the baseline")
+    order = {loss: number for number, loss in enumerate(PAPER_LOSSES)}
+    return {
+        label: groups[label] for label in sorted(groups, key=lambda label: (order.get(label, len(order)), label))
+    }
+
+
+def take(runs: Sequence[Run], folder: Path) -> None:
+    """Copies what is kept of the runs; the folder is replaced as a whole."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        for run in runs:
+            for kept in KEPT:
+                (partial / run.folder.name / kept).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(run.folder / kept, partial / run.folder.name / kept)
+            calls = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
+            steps = read_checkpoint(run.folder / "last.pt")["progress"]["step"]
+            facts = {"steps": steps, "calls": [{fact: call[fact] for fact in FACTS} for call in calls]}
+            write_text(partial / run.folder.name / "facts.json", json.dumps(facts, indent=1) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def publish_samples(settings: PublishSettings) -> None:
+    """The listening page with its audio, and a figure of its spectrograms, in samples/published/."""
+    groups = sort_groups(group_runs(find_runs(settings.samples)))
+    rows, signals = pool_seeds(groups), ["noisy", *groups]
+    places = collect_audio(groups, rows, (settings.utterance,))
+    places = [place for place in places if place.snr_db in SAMPLES_DB]
+    cells = difference_cells(find_differences(rows, BASELINE, SCORES), BASELINE, SCORES)
+    shutil.rmtree(SAMPLES, ignore_errors=True)
+    curves = RESULTS / settings.samples / "curves.png"
+    heard = pool_seeds(first_runs(groups))
+    title = "The losses, side by side"
+    write_page(SAMPLES, title, [how_to_read(groups)], rows, signals, cells, curves, places, heard)
+    waveforms = {name: wavfile.read(path)[1] / 32768 for name, path in places[0].files.items()}
+    save_figure(spectrogram_grid(waveforms), SAMPLES, "spectrograms", ["png"])
+    print(f"{SAMPLES}: {sum(len(place.files) for place in places)} samples, index.html to listen to them")
+
+
+def main() -> None:
+    publish(parse_arguments(PublishSettings, __doc__))
+
+
+if __name__ == "__main__":
+    run_command(main)

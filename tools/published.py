@@ -1,0 +1,124 @@
+"""A published comparison as Markdown, for the README."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from models import build_model
+from tools.compare import difference_cells, spread_table
+from tools.comparison import EVERYWHERE, Run, find_differences, pool_seeds, seed_spread
+from tools.run_folder import read_history
+from tools.tables import TITLES, Row, score_blocks, score_table
+
+BASELINE, OTHER_BASE = "SI-SNR", "MSE"
+SCORES = ("pesq", "stoi", "estoi", "si_sdr")
+MIDDLE_DB = (-5.0, 10.0)  # where enhancement is expected to help whatever the loss
+
+
+def results_text(groups: Mapping[str, Sequence[Run]]) -> str:
+    """What the README shows of a comparison: conditions, tables over dB, differences, spread over seeds."""
+    rows, signals = pool_seeds(groups), ["noisy", *groups]
+    tables = [score_table(rows, score, signals).replace("### ", "#### ", 1).strip() for score in SCORES]
+    parts = [
+        conditions(groups),
+        summary_table(rows, signals),
+        above_noisy(rows, list(groups)),
+        *tables[:2],
+        *_folded("ESTOI and SI-SDR over dB", tables[2:]),
+        difference_table(rows),
+        *_folded("Spread over seeds (± standard deviation)", [spread_table(seed_spread(groups), SCORES)]),
+    ]
+    return "\n\n".join(parts)
+
+
+def conditions(groups: Mapping[str, Sequence[Run]]) -> str:
+    """A paragraph on network, training, time, machine and code."""
+    runs = [run for group in groups.values() for run in group]
+    facts = [json.loads((run.folder / "facts.json").read_text(encoding="utf-8")) for run in runs]
+    config = runs[0].config
+    weights = sum(weight.numel() for weight in build_model(config).parameters())
+    minutes = [sum(row["seconds"] for row in read_history(run.folder)) / 60 for run in runs]
+    calls = [call for fact in facts for call in fact["calls"]]
+    network = f"`kernel_num` {_list(config.kernel_num)}, `rnn_units` {config.rnn_units}"
+    steps = f"{_list({fact['steps'] for fact in facts})} steps with {config.batch_size} utterances each"
+    hardware = _list({_hardware(call) for call in calls})
+    return (
+        f"Network of {weights:,} weights ({network}); {steps} in {config.epochs} epochs, Adam, learning rate "
+        f"{config.learning_rate:g}, {config.schedule} schedule, {config.precision}; seeds "
+        f"{_list({run.config.seed for run in runs})}. A training took {min(minutes):.1f} to {max(minutes):.1f} "
+        f"minutes, all {len(runs)} together {sum(minutes):.0f}, each on {hardware}, with PyTorch "
+        f"{_list({call['packages']['torch'] for call in calls})}; commit "
+        f"{_list({str(call['commit'])[:7] for call in calls})}."
+    )
+
+
+def summary_table(rows: Sequence[Row], signals: Sequence[str]) -> str:
+    """Means over all dB, a line a signal, a column a noise type and score; the best of each column bold."""
+    columns, titles = [], []
+    for noise in dict.fromkeys(row["noise_type"] for row in rows):
+        for score in SCORES:
+            title, places = TITLES[score]
+            block = next(block for block in score_blocks(rows, score, signals) if block.noise_type == noise)
+            means, best = [block.means[signal][-1] for signal in signals], block.best()[-1]
+            columns.append([_bold(f"{value:.{places}f}", value == best) for value in means])
+            titles.append(f"{noise}: {title}")
+    lines = ["| mean over all SNRs | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
+    lines += ["| " + " | ".join(cells) + " |" for cells in zip(signals, *columns, strict=True)]
+    return "\n".join(lines)
+
+
+def above_noisy(rows: Sequence[Row], labels: Sequence[str]) -> str:
+    """A sentence on whether every loss beats the noisy speech at middle SNRs of the first noise type."""
+    low, high = MIDDLE_DB
+    middle = [row for row in rows if low <= row["snr_db"] <= high]
+    exceptions = []
+    for score in SCORES:
+        title, places = TITLES[score]
+        block = score_blocks(middle, score, ["noisy", *labels])[0]
+        for column, noisy, *values in zip(block.columns, *block.means.values(), strict=True):
+            exceptions += [
+                f"{label} in {title} at {column} ({value:.{places}f}, noisy {noisy:.{places}f})"
+                for label, value in zip(labels, values, strict=True)
+                if value <= noisy and column != "average"
+            ]
+    where = f"From {low:g} to {high:g} dB with {block.noise_type} noise"
+    what = ", ".join(TITLES[score][0] for score in SCORES)
+    but = f", but for {'; '.join(exceptions)}" if exceptions else ""
+    return f"{where}, every loss is above the noisy speech in {what}{but}."
+
+
+def difference_table(rows: Sequence[Row]) -> str:
+    """Differences over the whole grid: each loss from the baseline, and those with the other base from it."""
+    lines = ["| difference, whole grid | " + " | ".join(TITLES[score][0] for score in SCORES) + " |"]
+    lines.append("|---" * (len(SCORES) + 1) + "|")
+    for base in (BASELINE, OTHER_BASE):
+        differences = find_differences(rows, base, SCORES)
+        whole = [difference for difference in differences if difference["noise_type"] == EVERYWHERE]
+        (cells,) = difference_cells(whole, base, SCORES).values()
+        lines += [
+            f"| {signal} − {base} | " + " | ".join(texts) + " |"
+            for signal, texts in cells.items()
+            if base == BASELINE or signal.startswith(f"{base}+")
+        ]
+    note = "95% confidence intervals; bold where p < 0.05 after the correction for the number of comparisons."
+    return "\n".join([*lines, "", note])
+
+
+def _hardware(call: Mapping[str, Any]) -> str:
+    if call["gpu"]:
+        return call["gpu"]
+    return f"{call['threads']} thread{'s' * (call['threads'] > 1)} of {call['cores']} cores ({call['cpu']})"
+
+
+def _folded(summary: str, parts: Sequence[str]) -> list[str]:
+    return [f"<details><summary>{summary}</summary>", *parts, "</details>"]
+
+
+def _bold(text: str, bold: bool) -> str:
+    return f"**{text}**" if bold else text
+
+
+def _list(values: object) -> str:
+    return ", ".join(str(value) for value in (sorted(values) if isinstance(values, set) else values))
