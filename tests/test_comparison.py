@@ -16,6 +16,7 @@ from made_runs import make_run
 from matplotlib.figure import Figure
 from programs import run
 
+from config import Config
 from tools import compare, sweep
 from tools.significance import correct, paired_difference
 
@@ -217,7 +218,7 @@ def test_a_slurm_array_has_a_task_a_run(tmp_path, capsys):
 def test_a_sweep_skips_what_is_finished_and_goes_on_after_a_failure(monkeypatch, capsys):
     calls, broken = [], {"sweep_SDR_seed0"}
 
-    def pretend(command, check):
+    def pretend(command, env, check):
         program, name = Path(command[1]).name, command[command.index("--name") + 1]
         calls.append((program, name, command[-1]))
         if program == "test.py":
@@ -247,3 +248,20 @@ def test_a_sweep_skips_what_is_finished_and_goes_on_after_a_failure(monkeypatch,
     assert run(sweep, *command) == 0
     assert [call[1] for call in calls[:2]] == ["sweep_SDR_seed0"] * 2
     assert calls[2] == ("sweep_MSE_seed0", "sweep_SDR_seed0", "sweep_SI-SNR_seed0")
+
+
+def test_two_trainings_on_the_cpu_share_its_cores(monkeypatch):
+    threads = []
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(sweep, "cores", lambda: 8)
+    monkeypatch.setattr(
+        sweep.subprocess,
+        "run",
+        lambda command, env, check: (
+            threads.append(env.get("OMP_NUM_THREADS")) or subprocess.CompletedProcess(command, 0)
+        ),
+    )
+    job = sweep.Job(Config(), (("train.py",),))
+    sweep.run_jobs([job], ("cpu",))
+    sweep.run_jobs([job, job], ("cpu", "cpu"))
+    assert threads == [None, "4", "4"]

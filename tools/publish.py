@@ -86,9 +86,9 @@ def find_runs(name: str) -> list[Run]:
 
 
 def sort_groups(groups: Mapping[str, list[Run]]) -> dict[str, list[Run]]:
-    """As the paper has its losses, others behind them; UserError without the baseline."""
-    if BASELINE not in groups:
-        raise UserError(f"found runs of {', '.join(groups)}, expected {BASELINE} among them, the baseline")
+    """As the paper has its losses, others behind them; UserError without the baseline and one more."""
+    if BASELINE not in groups or len(groups) < 2:
+        raise UserError(f"found runs of {', '.join(groups)}, expected {BASELINE}, the baseline, and others")
     order = {loss: number for number, loss in enumerate(PAPER_LOSSES)}
     return {
         label: groups[label] for label in sorted(groups, key=lambda label: (order.get(label, len(order)), label))

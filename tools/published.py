@@ -12,14 +12,14 @@ from tools.comparison import EVERYWHERE, Run, find_differences, pool_seeds, seed
 from tools.run_folder import read_history
 from tools.tables import TITLES, Row, score_blocks, score_table
 
-BASELINE, OTHER_BASE = "SI-SNR", "MSE"
+BASELINE = "SI-SNR"
 SCORES = ("pesq", "stoi", "estoi", "si_sdr")
 MIDDLE_DB = (-5.0, 10.0)  # where enhancement is expected to help whatever the loss
 
 
 def results_text(groups: Mapping[str, Sequence[Run]]) -> str:
     """What the README shows of a comparison: conditions, tables over dB, differences, spread over seeds."""
-    rows, signals = pool_seeds(groups), ["noisy", *groups]
+    rows, signals, spread = pool_seeds(groups), ["noisy", *groups], seed_spread(groups)
     tables = [score_table(rows, score, signals).replace("### ", "#### ", 1).strip() for score in SCORES]
     parts = [
         conditions(groups),
@@ -27,9 +27,10 @@ def results_text(groups: Mapping[str, Sequence[Run]]) -> str:
         above_noisy(rows, list(groups)),
         *tables[:2],
         *_folded("ESTOI and SI-SDR over dB", tables[2:]),
-        difference_table(rows),
-        *_folded("Spread over seeds (± standard deviation)", [spread_table(seed_spread(groups), SCORES)]),
+        difference_table(rows, list(groups)),
     ]
+    if spread:
+        parts += _folded("Spread over seeds (± standard deviation)", [spread_table(spread, SCORES)])
     return "\n\n".join(parts)
 
 
@@ -89,19 +90,17 @@ def above_noisy(rows: Sequence[Row], labels: Sequence[str]) -> str:
     return f"{where}, every loss is above the noisy speech in {what}{but}."
 
 
-def difference_table(rows: Sequence[Row]) -> str:
-    """Differences over the whole grid: each loss from the baseline, and those with the other base from it."""
+def difference_table(rows: Sequence[Row], labels: Sequence[str]) -> str:
+    """Differences over the whole grid: each loss from the baseline, and combinations from another base alone."""
     lines = ["| difference, whole grid | " + " | ".join(TITLES[score][0] for score in SCORES) + " |"]
     lines.append("|---" * (len(SCORES) + 1) + "|")
-    for base in (BASELINE, OTHER_BASE):
-        differences = find_differences(rows, base, SCORES)
-        whole = [difference for difference in differences if difference["noise_type"] == EVERYWHERE]
-        (cells,) = difference_cells(whole, base, SCORES).values()
-        lines += [
-            f"| {signal} − {base} | " + " | ".join(texts) + " |"
-            for signal, texts in cells.items()
-            if base == BASELINE or signal.startswith(f"{base}+")
-        ]
+    for base in (BASELINE, *(label for label in labels if label != BASELINE)):
+        others = [label for label in labels if base in (BASELINE, label.partition("+")[0]) and label != base]
+        if others:
+            differences = find_differences([row for row in rows if row["signal"] in (base, *others)], base, SCORES)
+            whole = [difference for difference in differences if difference["noise_type"] == EVERYWHERE]
+            (cells,) = difference_cells(whole, base, SCORES).values()
+            lines += [f"| {other} − {base} | " + " | ".join(cells[other]) + " |" for other in others]
     note = "95% confidence intervals; bold where p < 0.05 after the correction for the number of comparisons."
     return "\n".join([*lines, "", note])
 

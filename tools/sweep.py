@@ -8,6 +8,7 @@ interrupted one stopped. `--dry_run` prints the commands; `--slurm` prints a job
 
 from __future__ import annotations
 
+import os
 import queue
 import shlex
 import subprocess
@@ -20,6 +21,7 @@ from config import Config
 from losses import build_loss
 from tools.cli import UserError, parse_arguments, parse_config, run_command
 from tools.compare import CompareSettings, compare
+from tools.processes import cores
 from tools.run_folder import is_trained
 
 PAPER_LOSSES = ("MSE", "MSE+LMS", "MSE+PMSQE", "SI-SNR", "SI-SNR+LMS", "SI-SNR+PMSQE")
@@ -37,7 +39,7 @@ class SweepSettings:
     name: str = "sweep"
     """Runs are called <name>_<loss>_seed<seed>, and the comparison results/<name>/."""
     devices: tuple[str, ...] = ("auto",)
-    """One process on each: auto, cpu, cuda:0 cuda:1 …"""
+    """One process on each: auto, cpu, cuda:0 cuda:1 …; cpu cpu shares the cores between two."""
     dry_run: bool = False
     """Print the commands and run nothing."""
     slurm: bool = False
@@ -101,6 +103,9 @@ def run_jobs(jobs: list[Job], devices: tuple[str, ...]) -> list[str]:
     for job in jobs:
         waiting.put(job)
     failed = []
+    environment = dict(os.environ)
+    if devices.count("cpu") > 1:  # else every process would use all cores
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // devices.count("cpu"))))
 
     def work(device: str) -> None:
         while True:
@@ -111,7 +116,7 @@ def run_jobs(jobs: list[Job], devices: tuple[str, ...]) -> list[str]:
             # one write a line: lines of several devices must not run into each other
             print(f"{job.config.run_name} on {device}, {waiting.qsize()} more to come\n", end="", flush=True)
             for command in job.commands:
-                if subprocess.run([*command, "--device", device], check=False).returncode:
+                if subprocess.run([*command, "--device", device], env=environment, check=False).returncode:
                     failed.append(job.config.run_name)
                     break
 

@@ -1,0 +1,210 @@
+"""What is published is true: the README shows the kept scores, and samples sound as they should."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from made_runs import make_run
+from programs import run
+
+from tools import publish
+
+ROOT = Path(__file__).parents[1]
+PUBLISHED = sorted((ROOT / "results/published").iterdir())
+SAMPLES = ROOT / "samples/published"
+LOSSES = ("MSE", "MSE+LMS", "MSE+PMSQE", "SI-SNR", "SI-SNR+LMS", "SI-SNR+PMSQE")
+COLUMNS = {"PESQ (wide-band)": "pesq", "STOI": "stoi", "ESTOI": "estoi", "SI-SDR (dB)": "si_sdr"}
+by_comparison = pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
+
+
+# -- Tables --
+
+
+def read_scores(folder):
+    """(noise type, signal) to dB to the rows of scores.csv, where a signal is noisy or a loss."""
+    found = defaultdict(lambda: defaultdict(list))
+    for path in folder.glob("*/test/scores.csv"):
+        loss = json.loads((path.parents[1] / "config.json").read_text())["loss"]
+        for row in csv.DictReader(path.open(newline="")):
+            signal = "noisy" if row["signal"] == "noisy" else loss
+            found[row["noise_type"], signal][float(row["snr_db"])].append(row)
+    return found
+
+
+def mean(cells, score):
+    return np.mean([float(row[score]) for rows in cells for row in rows])
+
+
+def readme_part(folder):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return text.split(f"<!-- results of {folder.name}:")[1].split(f"<!-- end of results of {folder.name} -->")[0]
+
+
+def table_cells(text):
+    """(heading, header of the line, header of the column, number) of every cell of the tables in a text."""
+    heading, header = "", None
+    for line in text.splitlines():
+        if line.startswith("#"):
+            heading = line.strip("# ")
+        cells = [cell.strip().replace("**", "") for cell in line.strip("|").split(" | ")]
+        if not line.startswith("|"):
+            header = None
+        elif header is None:
+            header = cells
+        elif not line.startswith("|---"):
+            yield from (
+                (heading, (header[0], cells[0]), column, cell)
+                for column, cell in zip(header[1:], cells[1:], strict=True)
+            )
+
+
+def is_rounded(text, value):
+    places = len(text.partition(".")[2])
+    return abs(float(text) - value) <= 0.5 * 10**-places + 1e-9
+
+
+@by_comparison
+def test_the_readmes_scores_are_those_of_the_kept_files(folder):
+    scores, seen = read_scores(folder), 0
+    for heading, (noise, signal), column, text in table_cells(readme_part(folder)):
+        if heading in COLUMNS and (noise, signal) in scores:
+            levels = scores[noise, signal]
+            cells = levels.values() if column == "average" else [levels[float(column.removesuffix(" dB"))]]
+            assert is_rounded(text, mean(cells, COLUMNS[heading])), (heading, noise, signal, column)
+            seen += 1
+    assert seen == len(COLUMNS) * 2 * (1 + len(LOSSES)) * 8
+
+
+@by_comparison
+def test_the_readmes_means_and_differences_are_those_of_the_kept_files(folder):
+    scores, seen = read_scores(folder), defaultdict(int)
+    noises = {noise for noise, _ in scores}
+
+    def whole(signal, score):
+        return mean([rows for noise in noises for rows in scores[noise, signal].values()], score)
+
+    for _, (table, line), column, text in table_cells(readme_part(folder)):
+        if table == "mean over all SNRs":
+            noise, _, title = column.partition(": ")
+            assert is_rounded(text, mean(scores[noise, line].values(), COLUMNS[title])), (line, column)
+        elif table == "difference, whole grid":
+            signal, base = line.split(" − ")
+            value, low, high = re.fullmatch(r"(\S+) \[(\S+), (\S+)\]", text).groups()
+            assert is_rounded(value, whole(signal, COLUMNS[column]) - whole(base, COLUMNS[column]))
+            assert float(low) <= float(value) <= float(high)
+        seen[table] += 1
+    assert seen["mean over all SNRs"] == 2 * len(COLUMNS) * (1 + len(LOSSES))
+    assert seen["difference, whole grid"] == len(COLUMNS) * (5 + 2)
+
+
+@by_comparison
+def test_all_losses_were_trained_and_tested_alike(folder):
+    settings, steps, seeds = [], set(), defaultdict(set)
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text())
+        seeds[config["loss"]].add(config["seed"])
+        settings.append({key: value for key, value in config.items() if key not in ("name", "loss", "seed")})
+        steps.add(json.loads((path.parent / "facts.json").read_text())["steps"])
+    assert set(seeds) == set(LOSSES)
+    assert all(len(found) >= 2 and found == seeds["MSE"] for found in seeds.values())
+    assert all(other == settings[0] for other in settings)
+    assert len(steps) == 1
+
+
+def test_kept_scores_are_small():
+    assert sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/*/test/*.csv")) < 2e6
+
+
+# -- Samples --
+
+
+def read_samples():
+    """Place, such as seen_0dB_000, to signal to waveform."""
+    places = defaultdict(dict)
+    for path in SAMPLES.glob("audio/*.flac"):
+        place, signal = re.fullmatch(r"(.+_\d+)_\d+_(.+)", path.stem).groups()
+        places[place][signal], rate = soundfile.read(path)
+        assert rate == 16000
+    return places
+
+
+def test_samples_have_the_right_polarity_and_level_and_do_not_clip():
+    places = read_samples()
+    assert {place.rpartition("_")[0] for place in places} == {"seen_0dB", "seen_5dB", "unseen_0dB", "unseen_5dB"}
+    for place, signals in places.items():
+        assert set(signals) == {"noisy", "clean", *LOSSES}
+        clean = signals["clean"]
+        for name, signal in signals.items():
+            factor = (signal @ clean) / (clean @ clean)
+            assert factor > 0, f"{place} {name}: inverted"
+            assert abs(20 * np.log10(factor)) < 3, f"{place} {name}: {20 * np.log10(factor):.1f} dB"
+            assert np.abs(signal).max() < 32767 / 32768, f"{place} {name}: clips"
+
+
+def test_samples_are_small():
+    assert sum(path.stat().st_size for path in SAMPLES.rglob("*")) < 10e6
+
+
+# -- tools.publish --
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for loss in ("MSE", "SI-SNR"):
+        for seed in (0, 1):
+            make_sweep_run(f"demo_{loss}_seed{seed}", loss, seed)
+    Path("README.md").write_text("before\n<!-- results of demo: how -->\n<!-- end of results of demo -->\nafter\n")
+    return tmp_path
+
+
+def make_sweep_run(name, loss, seed):
+    make_run(name, loss, seed, samples=1)
+    folder = Path("runs") / name
+    columns = "epoch,seconds,train_loss,valid_loss,valid_pesq,valid_si_sdr"
+    (folder / "history.csv").write_text(f"{columns}\n1,60,2,3,1.5,8\n2,60,1,2,1.6,\n")
+    facts = dict.fromkeys(publish.FACTS) | {"threads": 1, "cores": 2, "cpu": "Abacus", "commit": "0123456789"}
+    call = facts | {"packages": {"torch": "2.11.0"}, "machine": "myhost", "command": "/home/me/train.py"}
+    (folder / "environment.json").write_text(json.dumps([call]))
+    config = json.loads((folder / "config.json").read_text())
+    torch.save({"config": config, "model": {}, "epoch": 2, "progress": {"step": 600}}, folder / "last.pt")
+
+
+def test_what_was_published_makes_the_same_page_again_without_the_runs(workplace):
+    assert run(publish, "demo") == 0
+    text = Path("README.md").read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "600 steps" in text
+    assert "took 2.0 to 2.0 minutes, all 4 together 8, each on 1 thread of 2 cores (Abacus)" in text
+    assert len(list(Path("samples/published/audio").glob("*.flac"))) == 2 * 4  # 5 dB; the made grid has no 0 dB
+    Path("runs").rename("gone")
+    Path("README.md").write_text(text.replace("600 steps", "many steps"))
+    assert run(publish) == 0
+    assert Path("README.md").read_text() == text
+
+
+def test_nothing_about_the_machine_is_published(workplace):
+    run(publish, "demo")
+    for path in Path("results/published").rglob("*.*"):
+        if path.suffix in (".json", ".csv"):
+            assert not re.search("myhost|/home/me", path.read_text()), path
+
+
+@pytest.mark.parametrize("name", ["nothing", "other"])
+def test_a_comparison_without_runs_or_without_a_place_in_the_readme_is_refused(workplace, name, capsys):
+    for loss in ("MSE", "SI-SNR"):
+        make_sweep_run(f"other_{loss}_seed0", loss, 0)
+    text = Path("README.md").read_text()
+    assert run(publish, name) == 2
+    messages = {"nothing": "runs/nothing_*_seed*: found 0", "other": "README.md: found 0 parts between"}
+    assert messages[name] in capsys.readouterr().err
+    assert Path("README.md").read_text() == text
