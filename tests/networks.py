@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from config import Config
 from models import DCCRN
 
 REFERENCE = np.load(Path(__file__).with_name("reference_dccrn.npz"))
@@ -44,3 +45,9 @@ def trained_like(**options) -> DCCRN:
     with torch.no_grad():
         model(torch.randn(4, 4000) * 0.1)
     return model.eval()
+
+
+def save_checkpoint(model: DCCRN, path: Path, **settings) -> Path:
+    """As train.py does; the settings are those of the model, unless they are to lie."""
+    torch.save({"config": Config(**settings).to_dict(), "model": model.state_dict(), "epoch": 1}, path)
+    return path

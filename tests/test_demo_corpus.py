@@ -1,28 +1,21 @@
-"""The demo corpus and the parts it is made with: speech, noises, recordings, mixtures, packed sets."""
+"""The demo corpus and the parts it is made with: speech, noises, recordings."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import resource
 import sys
-from pathlib import Path
 
 import espeakng_loader
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.stats import kurtosis
 
-from dataloader.mixing import mix
 from tools import make_demo_corpus as command
 from tools.cli import UserError, run_command
 from tools.espeak import synthesise
 from tools.make_demo_corpus import make_demo_corpus
 from tools.noises import SEEN, UNSEEN, make_noise
-from tools.packing import PackedSetWriter
 from tools.sentences import draw_sentence
 from tools.talkers import ACCENTS, VARIANTS
 
@@ -238,140 +231,3 @@ def test_clips_of_one_kind_are_not_one_clip(noises):
         assert all(np.sqrt(np.mean(clip**2)) == pytest.approx(1) for clip in clips), kind
         likeness = np.abs(np.corrcoef(clips)[np.triu_indices(len(clips), 1)])
         assert np.all(likeness < 0.3), kind
-
-
-# -- Mixtures --
-
-
-@given(
-    snr=st.floats(-20, 30),
-    level=st.floats(-40, 0),
-    dtype=st.sampled_from([np.int16, np.float32]),
-    span=st.sampled_from([slice(None), slice(1000, 3000)]),
-    seed=st.integers(0, 1000),
-)
-@settings(max_examples=50, deadline=None)
-def test_a_mixture_has_its_snr_adds_up_and_never_clips(snr, level, dtype, span, seed):
-    rng = np.random.default_rng(seed)
-    clean = 10 ** (level / 20) * rng.uniform(-1, 1, 4000)
-    noise = 100 * rng.standard_normal(4000)
-    mixture = mix(clean, noise, snr, active=span, dtype=dtype)
-    assert mixture.noisy.dtype == mixture.clean.dtype == dtype
-    full_scale = 32768.0 if dtype == np.int16 else 1.0
-    noisy, speech = mixture.noisy / full_scale, mixture.clean / full_scale
-    assert max(np.abs(noisy).max(), np.abs(speech).max()) <= 0.99 + 1 / 32768
-
-    added = (mixture.noisy - mixture.clean) / full_scale  # in the type's own arithmetic
-    wanted = mixture.scale * mixture.gain * noise
-    assert np.array_equal(added, np.float64(noisy) - np.float64(speech))
-    assert np.abs(added - wanted).max() <= (2**-16 if dtype == np.int16 else 2**-25) * 1.001
-    if added[span].std() > 0.001:  # far above the rounding of int16
-        ratio = 10 * np.log10(np.sum(speech[span] ** 2) / np.sum(added[span] ** 2))
-        assert ratio == pytest.approx(snr, abs=0.01)
-
-
-@pytest.mark.parametrize(
-    ("clean", "noise", "message"),
-    [
-        (np.zeros(100), np.ones(100), "clean is silent"),
-        (np.ones(100), np.zeros(100), "noise is silent"),
-        (np.ones(100), np.full(100, np.nan), "noise holds NaN"),
-        (np.ones(100), np.ones(99), "differ in shape"),
-        (np.full(100, 1e-7), np.ones(100), "too weak"),
-    ],
-)
-def test_a_mixture_that_can_have_no_snr_is_refused_in_one_line(clean, noise, message):
-    with pytest.raises(ValueError, match=message) as caught:
-        mix(clean, noise, 0.0)
-    assert "\n" not in str(caught.value)
-
-
-# -- Packed sets --
-
-
-def write(target, value, **arguments):
-    with PackedSetWriter(target, 100, **arguments) as writer:
-        array = writer.create("train", 3)
-        for index in range(3):
-            array[index] = np.full((2, 100), value)
-        writer.describe({"value": value})
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
-def test_an_interrupted_run_leaves_nothing_and_the_old_set_as_it_was(interruption, tmp_path):
-    def write_half(**arguments):
-        with PackedSetWriter(tmp_path / "set", 100, **arguments) as writer:
-            writer.create("train", 3)
-            writer.describe({})
-            raise interruption
-
-    with pytest.raises(interruption):
-        write_half()
-    assert names(tmp_path) == []
-    write(tmp_path / "set", 1)
-    with pytest.raises(interruption):
-        write_half(overwrite=True)
-    assert names(tmp_path) == ["set"]
-    assert np.all(np.load(tmp_path / "set" / "train.npy") == 1)
-
-
-def test_a_set_is_replaced_only_when_asked_to(tmp_path):
-    write(tmp_path / "set", 1)
-    with pytest.raises(UserError, match="exists already"):
-        write(tmp_path / "set", 2)
-    assert np.all(np.load(tmp_path / "set" / "train.npy") == 1)
-    write(tmp_path / "set", 2, overwrite=True)
-    assert np.all(np.load(tmp_path / "set" / "train.npy") == 2)
-    assert names(tmp_path) == ["set"]
-
-
-def test_overwriting_never_deletes_a_folder_that_is_no_packed_set(tmp_path):
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match="no packed set"):
-        write(tmp_path / "home", 1, overwrite=True)
-    assert (tmp_path / "home" / "thesis.tex").exists()
-
-
-def test_a_set_made_meanwhile_by_another_run_is_kept(tmp_path):
-    write(tmp_path / "other", 1)
-
-    def write_while_another_finishes():
-        with PackedSetWriter(tmp_path / "set", 100):
-            (tmp_path / "other").rename(tmp_path / "set")
-
-    with pytest.raises(UserError, match="exists already"):
-        write_while_another_finishes()
-    assert np.all(np.load(tmp_path / "set" / "train.npy") == 1)
-    assert names(tmp_path) == ["set"]
-
-
-def test_a_full_disk_is_one_error_that_names_the_file(tmp_path):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
-    try:
-        with pytest.raises(OSError, match="File too large") as caught:
-            write(tmp_path / "set", 1)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert caught.value.filename == str(tmp_path / "set" / "train.npy")
-    assert names(tmp_path) == []
-
-
-@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot reserve disk space")
-def test_disk_space_is_taken_before_the_work(tmp_path):
-    """Hours of mixing are not lost to a disk that turns out too small at the end."""
-    with PackedSetWriter(tmp_path / "set", 100_000) as writer:
-        writer.create("train", 3)
-        file = next(tmp_path.rglob("train.npy")).stat()
-    assert file.st_blocks * 512 >= 3 * 2 * 100_000 * 2
-
-
-def test_noise_a_few_steps_high_keeps_its_snr_when_it_is_rounded():
-    rng = np.random.default_rng(0)
-    mixture = mix(0.001 * rng.standard_normal(16000), rng.standard_normal(16000), 20.0)  # noise of 3 steps
-    assert snr_db(np.stack([mixture.noisy, mixture.clean])) == pytest.approx(20, abs=0.005)

@@ -15,6 +15,7 @@ import torch
 from event_files import events_in
 from programs import run
 from scipy.io import wavfile
+from trainings import history_of
 
 import test
 import train
@@ -41,11 +42,6 @@ def workplace(corpus, tmp_path, monkeypatch):
     shutil.copytree(corpus, tmp_path / "data" / "demo")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def history_of(run_dir):
-    with (run_dir / "history.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 PAPERS_LOSSES = [f"{base}{more}" for more in ("", "+LMS", "+PMSQE") for base in ("MSE", "SDR", "SI-SNR", "SI-SDR")]

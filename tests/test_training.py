@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -17,49 +16,14 @@ import pytest
 import torch
 from event_files import events_in
 from programs import run
+from trainings import ONE_THREAD, TINY, TRAIN, children, history_of, scalars, shell, wait_for
 
 import train
 from config import Config
 from models import load_model
-from tools.make_demo_corpus import make_demo_corpus
 from tools.training.averaging import WeightAverage
 from tools.training.guards import NONFINITE
 from tools.training.schedule import failures_to_improve, learning_rate
-
-TRAIN = str(Path(__file__).parents[1] / "train.py")
-TINY = ["--data", "data", "--kernel_num", "4", "8", "--rnn_units", "4", "--batch_size", "4", "--device", "cpu"]
-TINY += ["--loss", "SI-SNR+LMS", "--valid_scores", "0"]
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus") / "data"
-    make_demo_corpus(folder, n_train=22, n_valid=5, n_test=1, seconds=0.6)
-    return folder
-
-
-@pytest.fixture
-def workplace(corpus, tmp_path, monkeypatch):
-    """An empty working directory with the corpus in its place."""
-    (tmp_path / "data").symlink_to(corpus)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def history_of(name):
-    with open(f"runs/{name}/history.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def weights_of(name, file="last.pt"):
-    return torch.load(f"runs/{name}/{file}", weights_only=True)["model"]
-
-
-def shell(*args, launcher=(), **environment):
-    command = [sys.executable, *launcher, TRAIN, *TINY, *map(str, args)]
-    env = os.environ | ONE_THREAD | environment
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
 def test_the_learning_rate_is_the_papers_unless_another_schedule_is_asked_for():
@@ -133,20 +97,6 @@ def test_pieces_of_a_batch_give_the_gradient_of_the_whole(workplace):
     assert norms[3] == pytest.approx(norms[1], rel=0.05)
 
 
-def scalars(name):
-    """{tag: {step: value}}; what a later call strikes out is left out, as TensorBoard does."""
-    found = {}
-    for event in events_in(Path(f"runs/{name}/tensorboard")):
-        if event.HasField("session_log"):
-            for steps in found.values():
-                for step in [step for step in steps if step >= event.step]:
-                    del steps[step]
-        for value in event.summary.value:
-            if value.HasField("simple_value"):
-                found.setdefault(value.tag, {})[event.step] = value.simple_value
-    return found
-
-
 def test_tensorboards_files_hold_every_scalar_audio_and_figure(workplace):
     assert run(train, *TINY, "--name", "a", "--epochs", "2", "--valid_scores", "2", "--clip_grad", "1") == 0
     found = scalars("a")
@@ -192,13 +142,6 @@ def test_a_resumed_run_strikes_out_what_tensorboard_saw_beyond_its_checkpoint(wo
     calls = json.loads(Path("runs/a/environment.json").read_text())
     assert [call["from_step"] for call in calls] == [0, step]
     assert {"started", "command", "packages", "commit", "gpu", "cpu", "device"} <= calls[0].keys()
-
-
-def wait_for(path, seconds=300):
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} does not come"
-        time.sleep(0.02)
 
 
 @pytest.mark.slow
@@ -294,12 +237,6 @@ def test_a_loading_process_that_dies_ends_the_training_in_one_line(workplace):
     load_model("runs/a/last.pt")
 
 
-def children(pid):
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    programs = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in found}
-    return [child for child, program in programs.items() if b"multiprocessing" not in program]
-
-
 def test_a_data_file_that_vanishes_is_named(corpus, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for path in corpus.iterdir():
@@ -315,55 +252,3 @@ def test_a_data_file_that_vanishes_is_named(corpus, tmp_path, monkeypatch, capsy
     assert capsys.readouterr().err.startswith(
         "error: train.npy: was there, but can no longer be read (No such file"
     )
-
-
-TORCHRUN = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port")
-
-
-@pytest.mark.parametrize("norm", ["batch", pytest.param("complex", marks=pytest.mark.slow)])
-def test_two_processes_train_as_one_does(workplace, norm):
-    options = ["--norm", norm, "--epochs", "2", "--skip_nonfinite", "1"]
-    assert run(train, *TINY, *options, "--name", "one") == 0
-    two = shell(*options, "--name", "two", launcher=(*TORCHRUN, "29611"))
-    assert two.wait(300) == 0, two.communicate()
-    one, two = scalars("one"), scalars("two")
-    for tag in ("step/loss", "step/SI-SNR", "step/LMS"):
-        assert list(two[tag]) == list(range(1, 13))  # 22 items in batches of 4: the last has 2
-        np.testing.assert_allclose([two[tag][n] for n in range(1, 11)], [one[tag][n] for n in range(1, 11)], 1e-5)
-    for name in ("train_loss", "valid_loss"):
-        ours, alone = ([float(line[name]) for line in history_of(run)] for run in ("two", "one"))
-        np.testing.assert_allclose(ours, alone, 1e-4)
-    assert {path.name for path in Path("runs/two").iterdir()} == {path.name for path in Path("runs/one").iterdir()}
-
-
-@pytest.mark.slow
-def test_a_process_that_is_killed_ends_all_within_half_a_minute(workplace):
-    both = shell("--name", "a", "--epochs", "5000", launcher=(*TORCHRUN, "29612"))
-    wait_for(Path("runs/a/last.pt"))
-    ranks = children(both.pid)
-    assert len(ranks) == 2
-    begun = time.monotonic()
-    os.kill(ranks[1], signal.SIGKILL)
-    _, errors = both.communicate(timeout=300)
-    assert time.monotonic() - begun < 30
-    assert both.returncode != 0
-    assert "SIGKILL" in errors  # torchrun says what happened to which process
-    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
-    load_model("runs/a/last.pt")
-
-
-@pytest.mark.slow
-def test_two_processes_that_are_told_to_stop_go_on_as_if_they_had_not(workplace):
-    options = ["--epochs", "6", "--ema", "0.9"]
-    whole = shell(*options, "--name", "whole", launcher=(*TORCHRUN, "29613"))
-    assert whole.wait(300) == 0
-    parts = shell(*options, "--name", "parts", launcher=(*TORCHRUN, "29614"))
-    wait_for(Path("runs/parts/last.pt"))
-    parts.send_signal(signal.SIGTERM)
-    parts.communicate(timeout=300)
-    assert len(history_of("parts")) < 6
-    parts = shell(*options, "--name", "parts", launcher=(*TORCHRUN, "29615"))
-    assert parts.wait(300) == 0
-    for file in ("last.pt", "best.pt"):
-        whole, parts = weights_of("whole", file), weights_of("parts", file)
-        assert all(torch.equal(whole[name], parts[name]) for name in whole)

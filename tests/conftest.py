@@ -1,0 +1,22 @@
+"""Where tiny trainings run; test files whose subject needs other data have fixtures of their own."""
+
+from __future__ import annotations
+
+import pytest
+
+from tools.make_demo_corpus import make_demo_corpus
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus") / "data"
+    make_demo_corpus(folder, n_train=22, n_valid=5, n_test=1, seconds=0.6)
+    return folder
+
+
+@pytest.fixture
+def workplace(corpus, tmp_path, monkeypatch):
+    """An empty working directory with the corpus in its place."""
+    (tmp_path / "data").symlink_to(corpus)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
