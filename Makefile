@@ -1,5 +1,6 @@
 # make setup   virtual environment .venv with everything that training, testing and checking need
 # make demo    train a small network on a corpus that makes itself, test it, print the tables
+# make results the README's first comparison: six losses, two seeds, tables and samples; about two hours on two cores
 # make test    lint, then the quick tests
 # make test-slow   the tests that take long: trainings that are killed, many processes
 # make lint    formatting and lint alone
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_RUN := runs/demo_SI-SNR+LMS
 
-.PHONY: setup demo test test-slow lint
+.PHONY: setup demo results test test-slow lint
 
 setup: .venv/.done
 
@@ -24,6 +25,10 @@ demo: $(DEMO_RUN)/test/tables.md
 $(DEMO_RUN)/test/tables.md: .venv/.done
 	$(BIN)/python train.py --preset demo
 	$(BIN)/python test.py --preset demo
+
+results: .venv/.done
+	$(BIN)/python -m tools.sweep --name demo --seeds 0 1 -- --preset demo
+	$(BIN)/python -m tools.publish demo
 
 lint: .venv/.done
 	$(BIN)/ruff check .
