@@ -80,6 +80,7 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
 
         def save() -> None:
             watch.settle()
+            watch.note_save()
             content = checkpoint(config, learner, progress, processes)
             if processes.is_first:
                 save_checkpoint(config.run_dir / "last.pt", content)

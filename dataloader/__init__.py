@@ -46,6 +46,8 @@ def build_loader(
             raise DataError(
                 f"{dataset.path}: found {len(dataset)} items, expected one for each process ({shares})"
             )
+        if config.batch_size < shares:
+            raise DataError(f"batch_size: found {config.batch_size}, expected one for each process ({shares})")
         batches = {"batch_sampler": EpochBatches(len(dataset), config.batch_size, share, shares)}
     else:
         wanted = range(len(dataset)) if items is None else items

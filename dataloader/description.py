@@ -43,7 +43,7 @@ class Description:
             raise ValueError(
                 f"{path}: found noise_types {noise_types!r}, expected different names without / or \\"
             )
-        if not _are_numbers(snr_db):
+        if not _are_numbers(snr_db) or len(set(snr_db)) < len(snr_db):
             raise ValueError(f"{path}: found snr_db {snr_db!r}, expected different numbers")
         if (len(noise_types), len(snr_db)) != tuple(grid[:2]):
             source = path if content else f"{path} is missing, so the paper's grid is assumed, which"
@@ -108,8 +108,6 @@ def _are_folder_names(values: object) -> bool:
 
 
 def _are_numbers(values: object) -> bool:
-    return (
-        isinstance(values, (list, tuple))
-        and all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e3 for v in values)
-        and len(set(values)) == len(values)
+    return isinstance(values, (list, tuple)) and all(
+        isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e3 for v in values
     )

@@ -95,12 +95,12 @@ def noise_gain(clean: np.ndarray, noise: np.ndarray, snr_db: float, active: slic
     return float(rms(clean[active], "clean") / rms(noise[active], "noise") / 10 ** (snr_db / 20))
 
 
-def headroom(clean: np.ndarray, noise: np.ndarray, peak: float = PEAK) -> float:
-    """The largest factor up to 1 that keeps clean, noise and their sum within ±peak.
+def headroom(clean: np.ndarray, noise: np.ndarray) -> float:
+    """The largest factor up to 1 that keeps clean, noise and their sum within ±PEAK.
 
     The noise counts although only the sum is stored: whoever subtracts clean from noisy finds it unclipped.
     """
-    return min(1.0, peak / max(float(np.max(np.abs(signal))) for signal in (clean, noise, clean + noise)))
+    return min(1.0, PEAK / max(float(np.max(np.abs(signal))) for signal in (clean, noise, clean + noise)))
 
 
 def at_level(signal: np.ndarray, level_db: float) -> np.ndarray:

@@ -16,8 +16,8 @@ class EpochBatches(Sampler[list[int]]):
 
     Args:
         items: How many there are; at least `shares`.
-        batch_size: Items of a whole batch, all shares together; the last one has what is left, and joins the
-            batch before where it is too small to be shared.
+        batch_size: Items of a whole batch, all shares together, at least `shares`; the last one has what is left,
+            and joins the batch before where it is too small to be shared.
         share, shares: This process gets the share-th of so many parts of each batch, which differ by one item at
             most; none is empty.
     """

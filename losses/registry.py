@@ -67,8 +67,8 @@ def register(
     invariances: what the term cannot see in the estimate, of "scale" (a positive gain), "sign" (inverted
         polarity) and "offset" (a constant added). Tests hold a term to these and to no others.
     """
-    if not re.fullmatch(r"[A-Za-z][\w.-]*", name):
-        raise LossError(f"loss term {name!r}: expected a letter, then letters, digits, '-', '_' and '.' only")
+    if not re.fullmatch(r"[A-Za-z][\w-]*", name):
+        raise LossError(f"loss term {name!r}: expected a letter, then letters, digits, '-' and '_' only")
     if set(invariances) - set(INVARIANCES):
         raise LossError(f"loss term {name}: found invariances {invariances}, expected some of {INVARIANCES}")
 

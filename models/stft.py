@@ -15,19 +15,15 @@ class STFT(nn.Module):
     in as many frames as any other. The last hop is filled up with zeros, so that any length works.
     """
 
-    def __init__(self, window: int = 400, hop: int = 100, fft: int = 512) -> None:
+    window, hop, fft = 400, 100, 512
+    bins = fft // 2 + 1
+
+    def __init__(self) -> None:
         super().__init__()
-        if window % hop or fft < window or fft % 2:
-            raise ValueError(f"window {window} must be a multiple of hop {hop}, fft {fft} even and no shorter")
-        self.window, self.hop, self.fft = window, hop, fft
-        hann = torch.hann_window(window)  # periodic
+        hann = torch.hann_window(self.window)  # periodic
         self.register_buffer("hann", hann, persistent=False)
         # Overlap-added squared window at each sample of a hop; it repeats, since the hop divides the window.
-        self.register_buffer("overlap", hann.square().view(-1, hop).sum(0) + 1e-8, persistent=False)
-
-    @property
-    def bins(self) -> int:
-        return self.fft // 2 + 1
+        self.register_buffer("overlap", hann.square().view(-1, self.hop).sum(0) + 1e-8, persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """[B, samples] to the complex spectrum [B, bins, frames], frames = ceil(samples/hop) + window/hop - 1."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -215,10 +218,47 @@ def test_a_slurm_array_has_a_task_a_run(tmp_path, capsys):
     assert "test.py --name sweep_SI-SNR_seed1" in task.stdout.splitlines()[1]
 
 
+class Finished:
+    """A program that has ended, as subprocess.Popen gives it."""
+
+    def __init__(self, code):
+        self.wait = lambda: code
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+FINISHED = [Finished(0), Finished(1)]
+
+
+def test_a_sweep_that_is_told_to_stop_stops_its_trainings_and_starts_no_more(tmp_path):
+    (tmp_path / "train.py").write_text("import time; open('started', 'a').write('x'); time.sleep(600)")
+    program = """
+import signal, sys
+from config import Config
+from tools import sweep
+signal.signal(signal.SIGTERM, sweep.stop)
+job = sweep.Job(Config(), ((sys.executable, "train.py"),))
+sweep.run_jobs([job, job], ("cpu",))
+"""
+    (tmp_path / "program.py").write_text(program)
+    environment = os.environ | {"PYTHONPATH": str(sweep.REPOSITORY)}
+    process = subprocess.Popen([sys.executable, "program.py"], env=environment)
+    while not (tmp_path / "started").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert (tmp_path / "started").read_text() == "x"
+
+
 def test_a_sweep_skips_what_is_finished_and_goes_on_after_a_failure(monkeypatch, capsys):
     calls, broken = [], {"sweep_SDR_seed0"}
 
-    def pretend(command, env, check):
+    def pretend(command, env):
         program, name = Path(command[1]).name, command[command.index("--name") + 1]
         calls.append((program, name, command[-1]))
         if program == "test.py":
@@ -228,9 +268,9 @@ def test_a_sweep_skips_what_is_finished_and_goes_on_after_a_failure(monkeypatch,
             (Path("runs") / name / "test" / "scores.csv").touch()
             for folder in ("seen/-5dB", "seen/5dB", "unseen/-5dB", "unseen/5dB"):
                 (Path("samples") / name / folder).mkdir(parents=True)
-        return subprocess.CompletedProcess(command, 1 if name in broken else 0)
+        return FINISHED[name in broken]
 
-    monkeypatch.setattr(sweep.subprocess, "run", pretend)
+    monkeypatch.setattr(sweep.subprocess, "Popen", pretend)
     monkeypatch.setattr(sweep, "compare", lambda settings: calls.append(settings.runs))
     command = ("--losses", "MSE", "SDR", "SI-SNR", "--devices", "cpu", "--", "--epochs", "1")
     assert run(sweep, *command) == 2
@@ -256,10 +296,8 @@ def test_two_trainings_on_the_cpu_share_its_cores(monkeypatch):
     monkeypatch.setattr(sweep, "cores", lambda: 8)
     monkeypatch.setattr(
         sweep.subprocess,
-        "run",
-        lambda command, env, check: (
-            threads.append(env.get("OMP_NUM_THREADS")) or subprocess.CompletedProcess(command, 0)
-        ),
+        "Popen",
+        lambda command, env: threads.append(env.get("OMP_NUM_THREADS")) or FINISHED[0],
     )
     job = sweep.Job(Config(), (("train.py",),))
     sweep.run_jobs([job], ("cpu",))

@@ -253,3 +253,9 @@ def test_the_items_in_dataset_json_are_not_read_for_training(tmp_path):
     assert PackedDataset(tmp_path, "test", 16000).place(0) == ("a", 0, 0)
     (tmp_path / "dataset.json").write_text('{\n "items": {\n },\n "noise_types": ["b"], "snr_db": [5]}')
     assert PackedDataset(tmp_path, "test", 16000).place(0) == ("b", 5, 0)
+
+
+def test_a_batch_too_small_for_the_processes_is_refused(tmp_path):
+    folder = write(tmp_path / "set", "train", counted(8, 2, 100))
+    with pytest.raises(DataError, match="batch_size: found 2, expected one for each process"):
+        build_loader(Config(data=str(folder), batch_size=2), "train", shares=3)

@@ -137,6 +137,13 @@ def test_a_folder_keeps_its_tree_and_a_bad_file_stops_nothing(tmp_path, checkpoi
     assert "aa.wav" in printed.err.splitlines()[-1]
 
 
+def test_the_folder_one_is_in_is_written_beside_itself(tmp_path, checkpoint, speech, monkeypatch):
+    write(tmp_path / "in" / "a.wav", speech)
+    monkeypatch.chdir(tmp_path / "in")
+    assert run(enhance, checkpoint, ".") == 0
+    assert (tmp_path / "in_enhanced" / "a.wav").exists()
+
+
 def test_existing_outputs_are_replaced_only_when_asked(tmp_path, checkpoint, speech, capsys):
     source, target = write(tmp_path / "a.wav", speech), tmp_path / "a_enhanced.wav"
     target.write_text("mine")

@@ -144,6 +144,7 @@ COST = loss_report.Cost(1.0, 100)
     ("arguments", "message"),
     [
         (["--terms", "SISNR"], "there is no 'SISNR'"),
+        (["--terms", "SI-SNR+LMS"], "terms: found 'SI-SNR+LMS', expected single terms"),
         (["--runs", "none"], "runs/none/best.pt: no such checkpoint"),
         (["--utterances", "0"], "expected 1 or more"),
         (["--data", "nowhere"], "nowhere/test.npy: no such file"),

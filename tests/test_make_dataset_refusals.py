@@ -83,12 +83,14 @@ def test_what_cannot_become_a_set_is_one_line_and_leaves_nothing(bad, monkeypatc
     assert sorted(bad.iterdir()) == before
 
 
-def test_a_file_that_is_gone_meanwhile_ends_the_command_in_one_line(bad, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("gone", ["speech", "noise"])
+def test_a_file_that_is_gone_meanwhile_ends_the_command_in_one_line(tmp_path, capsys, monkeypatch, gone):
     write_speech(tmp_path / "speech", talkers=4)
-    sources = ("--speech", tmp_path / "speech", "--noise", bad / "noise")
+    write_noise(tmp_path / "noise", ("rain", "street"))
+    sources = ("--speech", tmp_path / "speech", "--noise", tmp_path / "noise")
 
     def vanish(*_, **__):
-        for file in (tmp_path / "speech").rglob("*.wav"):
+        for file in (tmp_path / gone).rglob("*.wav"):
             file.unlink()
 
     monkeypatch.setattr(build, "report", vanish)  # called when all files have been read and none is packed

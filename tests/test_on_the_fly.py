@@ -122,3 +122,12 @@ def test_a_damaged_set_for_mixing_on_the_fly_is_named(tmp_path, case):
     with pytest.raises(DataError, match=message) as caught:
         mixtures(tmp_path / "set", 0, 1)
     assert "\n" not in str(caught.value)
+
+
+def test_one_level_and_one_snr_may_be_asked_for(tmp_path):
+    folder = write_on_the_fly(tmp_path / "set", snr=(5, 5))
+    text = (folder / "dataset.json").read_text()
+    (folder / "dataset.json").write_text(text.replace("[-33, -20]", "[-25, -25]"))
+    _, _, clean = mixtures(folder, seed=0, epoch=1)
+    levels = 10 * torch.log10(clean[:, : clean.shape[1] // 2].square().mean(1))
+    assert torch.allclose(levels, torch.tensor(-25.0), atol=0.1)

@@ -18,7 +18,7 @@ from programs import run
 from tools import publish
 
 ROOT = Path(__file__).parents[1]
-PUBLISHED = sorted((ROOT / "results/published").iterdir())
+PUBLISHED = sorted((ROOT / "results/published").glob("*/"))
 SAMPLES = ROOT / "samples/published"
 LOSSES = ("MSE", "MSE+LMS", "MSE+PMSQE", "SI-SNR", "SI-SNR+LMS", "SI-SNR+PMSQE")
 COLUMNS = {"PESQ (wide-band)": "pesq", "STOI": "stoi", "ESTOI": "estoi", "SI-SDR (dB)": "si_sdr"}
@@ -119,8 +119,9 @@ def test_all_losses_were_trained_and_tested_alike(folder):
     assert len(steps) == 1
 
 
-def test_kept_scores_are_small():
-    assert sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/*/test/*.csv")) < 2e6
+def test_both_comparisons_are_kept_and_their_scores_are_small():
+    assert [folder.name for folder in PUBLISHED] == ["demo", "real"]
+    assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/*/test/*.csv")) < 2e6
 
 
 # -- Samples --
@@ -150,7 +151,7 @@ def test_samples_have_the_right_polarity_and_level_and_do_not_clip():
 
 
 def test_samples_are_small():
-    assert sum(path.stat().st_size for path in SAMPLES.rglob("*")) < 10e6
+    assert 0 < sum(path.stat().st_size for path in SAMPLES.rglob("*")) < 10e6
 
 
 # -- tools.publish --
@@ -193,10 +194,11 @@ def test_what_was_published_makes_the_same_page_again_without_the_runs(workplace
 
 
 def test_nothing_about_the_machine_is_published(workplace):
-    run(publish, "demo")
-    for path in Path("results/published").rglob("*.*"):
-        if path.suffix in (".json", ".csv"):
-            assert not re.search("myhost|/home/me", path.read_text()), path
+    assert run(publish, "demo") == 0
+    kept = [path for path in Path("results/published").rglob("*.*") if path.suffix in (".json", ".csv")]
+    assert len(kept) == 4 * 4
+    for path in kept:
+        assert not re.search("myhost|/home/me", path.read_text()), path
 
 
 @pytest.mark.parametrize("name", ["nothing", "other"])

@@ -21,6 +21,7 @@ import test
 import train
 from config import Config
 from models import load_model
+from tools import make_demo_corpus as demo_command
 from tools.make_demo_corpus import make_demo_corpus
 from tools.run_folder import improvements
 from tools.training.guards import NONFINITE
@@ -117,7 +118,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(workplace, capsys):
     whole, parts = (torch.load(f"runs/{name}/last.pt", weights_only=True) for name in ("whole", "parts"))
     for name, weight in whole["model"].items():
         assert torch.equal(weight, parts["model"][name]), name
-    for one, other in zip(history_of(Path("runs/whole")), history_of(Path("runs/parts")), strict=True):
+    for one, other in zip(history_of("whole"), history_of("parts"), strict=True):
         times = {"seconds": "", "items_per_second": ""}
         assert one | times == other | times
     capsys.readouterr()
@@ -197,7 +198,7 @@ def test_interrupted_scoring_goes_on_and_noisy_scores_are_kept_beside_the_data(w
 
 def test_best_is_the_epoch_with_the_lowest_validation_loss(workplace):
     assert run(train, *TINY, "--name", "a", "--epochs", "4", "--learning_rate", "0.05", "--valid_scores", "0") == 0
-    losses = [float(row["valid_loss"]) for row in history_of(Path("runs/a"))]
+    losses = [float(row["valid_loss"]) for row in history_of("a")]
     assert torch.load("runs/a/best.pt", weights_only=True)["epoch"] == 1 + losses.index(min(losses))
 
 
@@ -292,7 +293,7 @@ def test_the_demo_corpus_makes_itself_once(tmp_path, monkeypatch):
         calls.append(folder)
         make_demo_corpus(folder, n_train=4, n_valid=1, n_test=1, seconds=0.5)
 
-    monkeypatch.setattr(train, "make_demo_corpus", small)
+    monkeypatch.setattr(demo_command, "make_demo_corpus", small)
     for epochs in ("1", "2"):
         assert run(train, *TINY, "--name", "a", "--epochs", epochs, "--valid_scores", "0") == 0
     assert calls == [Path("data/demo")]

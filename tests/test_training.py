@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +22,19 @@ from trainings import ONE_THREAD, TINY, TRAIN, children, history_of, scalars, sh
 
 import train
 from config import Config
-from models import load_model
+from dataloader import build_loader
+from losses import build_loss
+from models import build_model, load_model
+from tools.cli import UserError
+from tools.run_folder import open_run, save_config
 from tools.training.averaging import WeightAverage
+from tools.training.distributed import Processes
 from tools.training.guards import NONFINITE
+from tools.training.interruption import Interruption
+from tools.training.progress import Learner
 from tools.training.schedule import failures_to_improve, learning_rate
+from tools.training.step import train_step
+from tools.training.validation import validate
 
 
 def test_the_learning_rate_is_the_papers_unless_another_schedule_is_asked_for():
@@ -87,14 +98,62 @@ def test_the_best_by_pesq_is_the_epoch_with_the_highest(corpus, tmp_path, monkey
     assert torch.load("runs/a/best.pt", weights_only=True)["epoch"] == 1 + pesq.index(max(pesq))
 
 
-def test_pieces_of_a_batch_give_the_gradient_of_the_whole(workplace):
-    """Without batch norm's statistics, which are those of a piece: with one step, at the first gradient."""
-    norms = {}
-    for pieces in (1, 3):
-        options = ["--name", f"a{pieces}", "--epochs", "1", "--accumulate", pieces, "--norm", "batch"]
-        assert run(train, *TINY, *options) == 0
-        norms[pieces] = scalars(f"a{pieces}")["step/loss"][1]
-    assert norms[3] == pytest.approx(norms[1], rel=0.05)
+def test_pieces_of_a_batch_give_the_gradient_of_the_whole():
+    """With one weight in the place of a network, whose norms would see each piece by itself."""
+    noisy, clean = torch.randn(2, 5, 1000, generator=torch.Generator().manual_seed(0)).double()
+    gradients = []
+    for pieces in (1, 3):  # of 2, 2 and 1 items
+        model = torch.nn.Conv1d(1, 1, 1, bias=False).double()
+        torch.nn.init.constant_(model.weight, 0.7)
+        network = torch.nn.Sequential(torch.nn.Unflatten(1, (1, -1)), model, torch.nn.Flatten())
+        optimizer = torch.optim.Adam(network.parameters(), fused=True)
+        learner = Learner(network, WeightAverage(network, 0), build_loss("SDR"), optimizer)
+        config, processes = Config(accumulate=pieces), Processes(torch.device("cpu"))
+        sums, norm, left_out = train_step(config, learner, network, noisy, clean, 5, processes)
+        assert not left_out
+        gradients.append([model.weight.grad.item(), norm.item(), *sums.tolist()])
+    assert gradients[1] == pytest.approx(gradients[0], rel=1e-9)
+
+
+def test_a_run_goes_on_with_another_loss_when_asked_to(workplace):
+    options = ["--name", "a", "--valid_scores", "0"]
+    assert run(train, *TINY, *options, "--loss", "MSE+LMS", "--epochs", "1") == 0
+    assert run(train, *TINY, *options, "--loss", "SI-SNR", "--epochs", "3", "--resume", "new") == 0
+    rows = history_of("a")
+    assert [bool(row["valid_SI-SNR"]) for row in rows] == [False, True, True]
+    best = torch.load("runs/a/best.pt", weights_only=True)["epoch"]
+    assert best == min((2, 3), key=lambda epoch: float(rows[epoch - 1]["valid_loss"]))
+    assert run(train, *TINY, *options, "--loss", "SI-SNR", "--epochs", "4") == 0
+
+
+def test_new_settings_count_as_new_until_a_checkpoint_has_them(workplace):
+    """The call that changed them may have been killed before its first checkpoint."""
+    assert run(train, *TINY, "--name", "a", "--epochs", "1") == 0
+    config = Config.from_dict(json.loads(Path("runs/a/config.json").read_text()))
+    wanted = dataclasses.replace(config, batch_size=3)
+    save_config(wanted)
+    assert open_run(wanted)[2] == {"batch_size"}
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_a_signal_that_ends_the_scoring_processes_too_is_an_interruption(workplace, interrupted):
+    class Broken:
+        processes = 2
+
+        def score(self, *_):
+            raise BrokenProcessPool
+
+    config = Config(data="data", kernel_num=(4, 8), rnn_units=4, device="cpu", valid_scores=5)
+    interruption = Interruption()
+    interruption.signal = signal.SIGTERM if interrupted else None
+    model, loss_fn, processes = build_model(config), build_loss("SI-SNR"), Processes(torch.device("cpu"))
+    loader = build_loader(config, "valid")
+    arguments = (config, model, loader, loss_fn, Broken(), processes, lambda: None, interruption)
+    if interrupted:
+        assert validate(*arguments) is None
+    else:
+        with pytest.raises(UserError, match="one of 2 worker processes was killed"):
+            validate(*arguments)
 
 
 def test_tensorboards_files_hold_every_scalar_audio_and_figure(workplace):

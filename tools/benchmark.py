@@ -24,7 +24,7 @@ from config import Config
 from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
 from models import DCCRN, build_model
-from tools.cli import Arguments, parse_with_config, run_command
+from tools.cli import Arguments, UserError, parse_with_config, run_command
 from tools.device import find_device
 from tools.files import write_text
 from tools.measuring import count_flops, matrix_rate, peak_memory, time_shares, times_side_by_side
@@ -54,6 +54,8 @@ class BenchmarkArguments(Arguments):
 
 def benchmark(config: Config, seconds: float, repetitions: int) -> dict[str, Any]:
     """All figures, as plain values."""
+    if repetitions < 1 or not seconds > 0:
+        raise UserError(f"repetitions: found {repetitions}, seconds: found {seconds}, expected 1 or more, above 0")
     device = find_device(config.device)
     noisy, clean = 0.1 * torch.randn(2, config.batch_size, round(seconds * config.sample_rate), device=device)
     torch.manual_seed(config.seed)
@@ -125,7 +127,7 @@ def _step(config: Config, model: nn.Module, noisy: torch.Tensor, clean: torch.Te
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-6, fused=True)
-    loss_fn = build_loss(config.loss, config.coupling).to(noisy.device)
+    loss_fn = build_loss(config.loss, config.coupling, config.balance).to(noisy.device)
     learner = Learner(model, WeightAverage(model, 0), loss_fn, optimizer)
     if config.compile:
         model.estimate = torch.compile(model.estimate)

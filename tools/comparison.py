@@ -13,7 +13,7 @@ import numpy as np
 
 from config import Config
 from tools.cli import UserError
-from tools.run_folder import FREE_TO_CHANGE, read_config
+from tools.run_folder import FREE_TO_CHANGE, find_run, read_config
 from tools.scores import SCORES
 from tools.significance import LEVEL, correct, paired_difference
 from tools.tables import TITLES, Row, complete_utterances, mean, utterance_key
@@ -40,7 +40,7 @@ class Run:
 
 def read_run(name: str) -> Run:
     """The run in a folder, or called so in runs/; UserError if it is not tested or its scores are damaged."""
-    folder = Path(name) if Path(name).is_dir() else Path("runs") / name
+    folder = find_run(name)
     config = read_config(folder)
     path = folder / "test" / "scores.csv"
     if not path.is_file():

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from models import DCCRN, load_model
 from tools.cli import UserError, parse_arguments, run_command
 from tools.device import find_device
+from tools.files import refuse_existing
 from tools.live import LIVE_BLOCK_SECONDS, enhance_microphone, enhance_pipe
 from tools.recordings import SUFFIXES, enhance_recording, inspect
 
@@ -82,10 +83,7 @@ def enhance_files(model: DCCRN, arguments: Arguments) -> int:
         try:
             if target.resolve() == source.resolve():
                 raise UserError(f"{source}: would be replaced by its enhancement; name another file with -o")
-            if target.exists() and not arguments.overwrite:
-                raise UserError(
-                    f"{target}: exists already; add --overwrite to replace it, or name another with -o"
-                )
+            refuse_existing(target, arguments.overwrite)
             if target.resolve() in targets:
                 raise UserError(f"{source}: another input is written to {target}; enhance it in a run of its own")
             recording = inspect(source)
@@ -120,7 +118,7 @@ def find_files(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
             found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
             if not found:
                 raise UserError(f"{path}: no sound files in it, expected some of {', '.join(SUFFIXES)}")
-            folder = path.with_name(f"{path.resolve().name}_enhanced") if out is None else out
+            folder = path.resolve().with_name(f"{path.resolve().name}_enhanced") if out is None else out
             pairs += [(p, folder / p.relative_to(path)) for p in found]
         elif out is None:
             pairs.append((path, path.with_name(f"{path.stem}_enhanced{path.suffix}")))

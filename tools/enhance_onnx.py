@@ -5,6 +5,7 @@
 The graph may be either that tools.export writes: of whole recordings, or (--streaming) of a stream's step.
 """
 
+import os
 import sys
 import wave
 
@@ -52,13 +53,14 @@ def main():
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     streaming = len(session.get_inputs()) > 1
     estimate = (enhance_stream if streaming else enhance_whole)(session, noisy)
-    with wave.open(target, "wb") as file:
+    with wave.open(f"{target}.partial", "wb") as file:
         file.setparams((1, 2, 16000, 0, "NONE", "not compressed"))
         file.writeframes(np.clip(np.round(estimate * 32768), -32768, 32767).astype("<i2").tobytes())
+    os.replace(f"{target}.partial", target)
 
 
 if __name__ == "__main__":
     try:
         main()
-    except wave.Error as error:
-        sys.exit(f"error: {sys.argv[2]}: {error}; expected a WAV file")
+    except (OSError, EOFError, wave.Error) as error:
+        sys.exit(f"error: {' '.join(sys.argv[1:])}: {error or 'an empty file'}")

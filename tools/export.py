@@ -12,14 +12,14 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import torch
 import tyro
 
 from models import DCCRN, load_model
 from models.upstream import to_upstream
 from tools.cli import UserError, parse_arguments, run_command
-from tools.files import refuse_existing, replacing
+from tools.files import refuse_existing
 from tools.onnx_graphs import export_offline, export_step
+from tools.run_folder import save_checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +58,7 @@ def export_upstream(model: DCCRN, path: Path) -> None:
         raise UserError(
             f"{path}: found mask {model.mask}, skip {model.skip}, but upstream has masks and skips only"
         )
-    with replacing(path) as temporary:
-        torch.save(to_upstream(model.state_dict()), temporary)
+    save_checkpoint(path, to_upstream(model.state_dict()))
     print(f"{path}: state dict for upstream's DCCRN with mask {model.mask}")
 
 

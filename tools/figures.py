@@ -48,12 +48,12 @@ def score_curves(rows: Sequence[Row], scores: Sequence[str], signals: Sequence[s
     return figure
 
 
-def confidence_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Of the mean of independent values, by Student's t; the mean itself where there is only one value."""
+def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95%, of the mean of independent values, by Student's t; the mean itself where there is only one value."""
     centre = float(np.mean(values))
     if len(values) < 2:
         return centre, centre
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
     return centre - float(half), centre + float(half)
 
 
@@ -66,7 +66,7 @@ def spectrogram_figure(pairs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         levels = {name: spectrogram(waveform) for name, waveform in waveforms.items()}
         top = max(level.max() for level in levels.values())
         for name, panel in zip(names, line, strict=True):
-            image = _show(panel, levels[name], waveforms[name].size / SAMPLE_RATE, top)
+            image = show_spectrogram(panel, levels[name], waveforms[name].size / SAMPLE_RATE, top)
         line[0].set_ylabel(f"{place}\nkHz")
         figure.colorbar(image, ax=line[-1], label="dB")
     for name, first, last in zip(names, panels[0], panels[-1], strict=True):
@@ -75,15 +75,16 @@ def spectrogram_figure(pairs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     return figure
 
 
-def spectrogram_grid(waveforms: Mapping[str, np.ndarray], columns: int = 4) -> Figure:
-    """Spectrograms of the waveforms [samples] of one place, line by line, all with one scale."""
+def spectrogram_grid(waveforms: Mapping[str, np.ndarray]) -> Figure:
+    """Spectrograms of the waveforms [samples] of one place, four a line, all with one scale."""
+    columns = 4
     rows = -(-len(waveforms) // columns)
     figure = Figure((2.9 * columns, 2.0 * rows + 0.3), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     levels = {name: spectrogram(waveform) for name, waveform in waveforms.items()}
     top = max(level.max() for level in levels.values())
     for panel, (name, level) in zip(panels.flat, levels.items(), strict=False):
-        image = _show(panel, level, waveforms[name].size / SAMPLE_RATE, top)
+        image = show_spectrogram(panel, level, waveforms[name].size / SAMPLE_RATE, top)
         panel.set_title(name)
     for panel in panels.flat[len(levels) :]:
         panel.set_axis_off()
@@ -121,7 +122,7 @@ def training_curves(histories: Mapping[str, Mapping[int, Sequence[Row]]]) -> Fig
         for number, (label, seeds) in enumerate(histories.items()):
             for seed, rows in seeds.items():
                 name = label if seed == next(iter(seeds)) else None
-                values = [row[column] for row in rows]
+                values = [row.get(column, math.nan) for row in rows]
                 panel.plot([row["epoch"] for row in rows], values, color=f"C{number % 10}", label=name)
         panel.set_title(f"{title} in validation")
         panel.set_xlabel("epoch")
@@ -145,7 +146,7 @@ def save_figure(figure: Figure, folder: Path, name: str, kinds: Sequence[str] = 
             figure.savefig(temporary, format=kind, dpi=120)
 
 
-def _show(panel: Axes, levels: np.ndarray, seconds: float, top: float) -> AxesImage:
+def show_spectrogram(panel: Axes, levels: np.ndarray, seconds: float, top: float) -> AxesImage:
     """Draws levels [bins, frames] in dB, from `top` down to what the dynamic range leaves."""
     return panel.imshow(
         levels,

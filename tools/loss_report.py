@@ -38,6 +38,7 @@ from tools.loss_measures import (
     term_step,
     values_and_gradients,
 )
+from tools.run_folder import find_run
 from tools.scores import ScorePool, Scores, scores_key
 from tools.tables import TITLES, Row, mean, write_csv
 
@@ -110,6 +111,8 @@ def build_terms(names: Sequence[str], device: torch.device) -> tuple[dict[str, L
     terms, missing = {}, []
     for name in names or known_terms(perceptual=False) + known_terms(perceptual=True):
         parse_loss(name)
+        if name not in TERMS:
+            raise UserError(f"terms: found {name!r}, expected single terms without weights, such as LMS")
         try:
             terms[name] = TERMS[name]().to(device)
         except LossError as error:
@@ -121,7 +124,7 @@ def build_terms(names: Sequence[str], device: torch.device) -> tuple[dict[str, L
 
 def find_checkpoint(run: str) -> Path:
     """best.pt of the run in a folder, or called so in runs/."""
-    folder = Path(run) if Path(run).is_dir() else Path("runs") / run
+    folder = find_run(run)
     if not (folder / "best.pt").is_file():
         raise UserError(
             f"{folder / 'best.pt'}: no such checkpoint; train the run first, or name another in --runs"

@@ -7,18 +7,18 @@ The same seed gives the same files, byte for byte.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 from config import DEMO_DATA
 from dataloader.mixing import at_level, headroom, mix, noise_gain, quantise
-from tools.cli import UserError, run_command
+from tools.cli import UserError, parse_arguments, run_command
 from tools.espeak import SAMPLE_RATE, synthesise
 from tools.noises import SEEN, UNSEEN, make_noise
 from tools.packing import PackedSetWriter
@@ -206,8 +206,13 @@ def _describe_mixture(noise: str, snr_db: int, gain: float, scale: float) -> dic
     }
 
 
+@functools.wraps(make_demo_corpus)
+def _arguments(**arguments: Any) -> dict[str, Any]:
+    return arguments
+
+
 def main() -> None:
-    tyro.cli(make_demo_corpus, use_underscores=True)
+    make_demo_corpus(**parse_arguments(_arguments, None))
 
 
 if __name__ == "__main__":

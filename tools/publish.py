@@ -21,7 +21,6 @@ from scipy.io import wavfile
 
 from models import read_checkpoint
 from tools.cli import UserError, parse_arguments, run_command
-from tools.compare import difference_cells, how_to_read
 from tools.comparison import (
     Run,
     check_same_data,
@@ -31,6 +30,7 @@ from tools.comparison import (
     pool_seeds,
     read_run,
 )
+from tools.difference_tables import difference_cells, how_to_read
 from tools.figures import save_figure, score_curves, spectrogram_grid, training_curves
 from tools.files import write_block, write_text
 from tools.page import collect_audio, write_page
@@ -61,7 +61,7 @@ def publish(settings: PublishSettings) -> None:
     """Takes the runs, then makes figures, samples and the README's tables; UserError where one is missing."""
     for name in settings.names:
         take(find_runs(name), RESULTS / name)
-    for folder in sorted(path for path in RESULTS.iterdir() if path.is_dir()):
+    for folder in sorted(RESULTS.glob("[!.]*/")):
         groups = sort_groups(
             group_runs([read_run(str(path)) for path in sorted(folder.iterdir()) if path.is_dir()])
         )
@@ -97,7 +97,8 @@ def sort_groups(groups: Mapping[str, list[Run]]) -> dict[str, list[Run]]:
 
 def take(runs: Sequence[Run], folder: Path) -> None:
     """Copies what is kept of the runs; the folder is replaced as a whole."""
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
+    shutil.rmtree(partial, ignore_errors=True)
     try:
         for run in runs:
             for kept in KEPT:
@@ -107,10 +108,13 @@ def take(runs: Sequence[Run], folder: Path) -> None:
             steps = read_checkpoint(run.folder / "last.pt")["progress"]["step"]
             facts = {"steps": steps, "calls": [{fact: call[fact] for fact in FACTS} for call in calls]}
             write_text(partial / run.folder.name / "facts.json", json.dumps(facts, indent=1) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def publish_samples(settings: PublishSettings) -> None:
@@ -119,6 +123,8 @@ def publish_samples(settings: PublishSettings) -> None:
     rows, signals = pool_seeds(groups), ["noisy", *groups]
     places = collect_audio(groups, rows, (settings.utterance,))
     places = [place for place in places if place.snr_db in SAMPLES_DB]
+    if not places:
+        raise UserError(f"samples: found none of {settings.samples} at 0 or 5 dB, expected a test grid with one")
     cells = difference_cells(find_differences(rows, BASELINE, SCORES), BASELINE, SCORES)
     shutil.rmtree(SAMPLES, ignore_errors=True)
     curves = RESULTS / settings.samples / "curves.png"

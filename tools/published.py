@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models import build_model
-from tools.compare import difference_cells, spread_table
 from tools.comparison import EVERYWHERE, Run, find_differences, pool_seeds, seed_spread
+from tools.difference_tables import difference_cells, spread_table
 from tools.run_folder import read_history
 from tools.tables import TITLES, Row, score_blocks, score_table
 

@@ -33,6 +33,11 @@ FREE_TO_CHANGE = {
 }
 
 
+def find_run(name: str) -> Path:
+    """The folder of a run, given it or its name in runs/; it need not exist."""
+    return Path(name) if Path(name).is_dir() else Path("runs") / name
+
+
 def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str, Any] | None, set[str]]:
     """Finds the run's folder, or that there is none yet; writes nothing.
 
@@ -40,7 +45,6 @@ def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str,
     or refuse ("same"). Returns the settings to go on with, the content of last.pt or None, and the names of the
     settings in which they differ from it. Raises UserError.
     """
-    changed = set()
     if (config.run_dir / "config.json").exists():
         saved = read_config(config.run_dir)
         changed = differing_settings(saved, config)
@@ -52,14 +56,24 @@ def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str,
                 "settings (--resume saved) or with yours (--resume new), or delete the folder"
             )
         if changed and resume == "saved":
-            config, changed = dataclasses.replace(config, **{key: getattr(saved, key) for key in changed}), set()
+            config = dataclasses.replace(config, **{key: getattr(saved, key) for key in changed})
     last = config.run_dir / "last.pt"
-    return config, read_checkpoint(last) if last.exists() else None, changed
+    if not last.exists():
+        return config, None, set()
+    content = read_checkpoint(last)
+    return config, content, differing_settings(Config.from_dict(content["config"]), config)
 
 
 def differing_settings(saved: Config, wanted: Config) -> set[str]:
-    """Names of the settings that make it another training; the number of epochs does where a schedule needs it."""
-    free = FREE_TO_CHANGE - ({"epochs"} if wanted.schedule == "cosine" else set())
+    """Names of the settings that make it another training.
+
+    The number of epochs does where a schedule needs it, that of scored items where scores choose the best epoch.
+    """
+    free = set(FREE_TO_CHANGE)
+    if wanted.schedule == "cosine":
+        free.remove("epochs")
+    if wanted.best_by == "pesq":
+        free.remove("valid_scores")
     before, now = saved.to_dict(), wanted.to_dict()
     return {key for key in now if now[key] != before[key] and key not in free}
 
@@ -147,7 +161,12 @@ def _cost(row: Mapping[str, Any], judge: Mapping[str, Any], best_by: str) -> flo
     else:
         prefix = "weight_"
         weights = {key.removeprefix(prefix): judge[key] for key in judge if key.startswith(prefix)}
-        cost = sum(weight * row[f"valid_{name}"] for name, weight in weights.items())
+        # An epoch that was trained with another loss may lack a term, and has then nothing to be compared by.
+        cost = sum(
+            weight * row.get(f"valid_{name}", math.nan)
+            for name, weight in weights.items()
+            if not math.isnan(weight)
+        )
     return math.inf if math.isnan(cost) else cost
 
 

@@ -128,6 +128,7 @@ class Pair:
 
 # Higher is better in all of these.
 SCORES = ("pesq", "pesq_nb", "stoi", "estoi", "si_sdr", "ssnr", "csig", "cbak", "covl")
+VERSION = 1  # of our own computations; to be raised with any change of a value
 # What SI-SNR and SI-SDR cannot see.
 CHECKS = ("gain_db", "polarity")
 
@@ -135,7 +136,7 @@ CHECKS = ("gain_db", "polarity")
 def scores_key() -> dict[str, Any]:
     """What kept scores depend on besides the audio; where it has changed, they are computed anew."""
     packages = {name: importlib.metadata.version(name) for name in ("pesq", "pystoi")}
-    return {"scores": [*SCORES, *CHECKS], "packages": packages}
+    return {"scores": [*SCORES, *CHECKS], "packages": packages, "version": VERSION}
 
 
 def score(clean: np.ndarray, signal: np.ndarray, names: tuple[str, ...] = SCORES + CHECKS) -> Scores:

@@ -2,20 +2,23 @@
 
     python -m tools.sweep --seeds 0 1 2 -- --data data/mycorpus --batch_size 15
 
-What follows `--` goes to train.py as it is. Finished runs are skipped, so that the same command goes on where an
+What follows `--` are settings for train.py. Finished runs are skipped, so that the same command goes on where an
 interrupted one stopped. `--dry_run` prints the commands; `--slurm` prints a job array for sbatch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import shlex
+import signal
 import subprocess
 import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from config import Config
 from losses import build_loss
@@ -102,7 +105,7 @@ def run_jobs(jobs: list[Job], devices: tuple[str, ...]) -> list[str]:
     waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
-    failed = []
+    failed, running = [], set()
     environment = dict(os.environ)
     if devices.count("cpu") > 1:  # else every process would use all cores
         environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // devices.count("cpu"))))
@@ -116,7 +119,11 @@ def run_jobs(jobs: list[Job], devices: tuple[str, ...]) -> list[str]:
             # one write a line: lines of several devices must not run into each other
             print(f"{job.config.run_name} on {device}, {waiting.qsize()} more to come\n", end="", flush=True)
             for command in job.commands:
-                if subprocess.run([*command, "--device", device], env=environment, check=False).returncode:
+                with subprocess.Popen([*command, "--device", device], env=environment) as process:
+                    running.add(process)
+                    code = process.wait()
+                    running.remove(process)
+                if code:
                     failed.append(job.config.run_name)
                     break
 
@@ -126,9 +133,14 @@ def run_jobs(jobs: list[Job], devices: tuple[str, ...]) -> list[str]:
     try:
         for thread in threads:
             thread.join()
-    except KeyboardInterrupt:  # the programs that run have got it too; none is started after them
-        while not waiting.empty():
-            waiting.get_nowait()
+    except BaseException:  # Ctrl-C or SIGTERM: what runs writes its checkpoint, and nothing is started after it
+        with contextlib.suppress(queue.Empty):
+            while True:
+                waiting.get_nowait()
+        for process in list(running):
+            process.terminate()
+        for thread in threads:
+            thread.join()
         raise
     return failed
 
@@ -151,7 +163,13 @@ def _command(program: str, arguments: list[str]) -> tuple[str, ...]:
     return sys.executable, str(REPOSITORY / program), *arguments
 
 
+def stop(number: int, _: FrameType | None) -> None:
+    """SIGTERM's handler: ends the program as a shell reports it, by way of what `run_jobs` does at its end."""
+    sys.exit(128 + number)
+
+
 def main() -> None:
+    signal.signal(signal.SIGTERM, stop)
     own, options = sys.argv[1:], []
     if "--" in own:
         own, options = own[: own.index("--")], own[own.index("--") + 1 :]

@@ -70,8 +70,8 @@ def inspect(folder: Path, pool: ProcessPool) -> Report:
     for split in SPLITS:
         dataset = open_split(folder, split)
         axes = dataset.grid if isinstance(dataset, PackedDataset) else (len(dataset),)
-        hours = len(dataset) * dataset.samples / SAMPLE_RATE
-        report.splits[split] = SplitReport((*axes, 2, dataset.samples), hours)
+        seconds = len(dataset) * dataset.samples / SAMPLE_RATE
+        report.splits[split] = SplitReport((*axes, 2, dataset.samples), seconds)
         labels[split] = [(None, None)] * len(dataset)
     counts: dict[str, int] = defaultdict(int)
     for split, item in read_items(path) if path.is_file() else ():

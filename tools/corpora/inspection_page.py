@@ -10,14 +10,13 @@ from matplotlib.figure import Figure
 
 from tools.corpora.audio_files import SAMPLE_RATE
 from tools.corpora.inspection import SPLITS, Dataset, Report, SplitReport, open_split
+from tools.figures import show_spectrogram, spectrogram
 from tools.files import replacing
 
 BAR = 40  # characters of the longest bar
 BIN_DB = 5  # of the histogram, where there are too many labels for a line each
 MANY_LABELS = 20
 LISTED = 20  # faults that are printed
-WINDOW, HOP = 400, 100
-RANGE_DB = 80  # of the spectrograms' colours
 
 
 def describe(report: Report) -> Iterator[str]:
@@ -53,17 +52,9 @@ def draw_page(folder: Path, report: Report, path: Path, items: int) -> None:
         snr, level, _ = report.splits[split].measures[number]
         top = None
         for axis, name, waveform in zip(row, ("noisy", "clean"), (noisy, clean), strict=True):
-            spectrum = _spectrogram(waveform.numpy())
-            top = spectrum.max() if top is None else top
-            axis.imshow(
-                spectrum,
-                origin="lower",
-                aspect="auto",
-                extent=(0, waveform.numel() / SAMPLE_RATE, 0, SAMPLE_RATE / 2000),
-                vmin=top - RANGE_DB,
-                vmax=top,
-                cmap="magma",
-            )
+            levels = spectrogram(waveform.numpy())
+            top = levels.max() if top is None else top
+            show_spectrogram(axis, levels, waveform.numel() / SAMPLE_RATE, top)
             axis.set_title(f"{split} {number}, {name}, {snr:.1f} dB SNR, {level:.0f} dBFS", fontsize=8)
         row[0].set_ylabel("kHz")
     for axis in axes[-1]:
@@ -95,10 +86,3 @@ def _tidy(decibel: float) -> str:
 def _spread(dataset: Dataset, items: int) -> list[int]:
     """Numbers of items from all over a split."""
     return sorted({int(place) for place in np.linspace(0, len(dataset) - 1, items)})
-
-
-def _spectrogram(waveform: np.ndarray) -> np.ndarray:
-    """Magnitudes in dB, `[frequency, frames]`."""
-    padded = np.pad(waveform, (0, max(WINDOW - waveform.size, 0)))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
-    return 20 * np.log10(np.abs(np.fft.rfft(frames * np.hanning(WINDOW), axis=1)).T + 1e-7)

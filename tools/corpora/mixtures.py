@@ -21,7 +21,7 @@ from dataloader.mixing import (
 )
 from tools.cli import UserError
 from tools.corpora.audio_files import AudioError, read
-from tools.corpora.noise_sources import NoiseSource
+from tools.corpora.noise_sources import NoiseSource, read_named
 from tools.corpora.recordings import Recording
 from tools.corpora.rooms import Rooms, reverberate
 from tools.seeding import generator
@@ -79,9 +79,6 @@ class MixtureSource:
         self._rooms = rooms
         self._clips = {split: self._order(split) for split in speech}
         self._counts = {split: counts[split] or len(self._clips[split]) for split in speech}
-
-    def __len__(self) -> int:
-        return sum(self._counts.values())
 
     def count(self, split: str) -> int:
         """Items of a split; for the test, utterances of a cell of its grid."""
@@ -159,7 +156,7 @@ class MixtureSource:
         part = source.parts[number]
         start = row * self.recipe.samples
         count = min(self.recipe.samples, part.samples - start)
-        segment = read(part.recording.path, part.start + start, count) * (PACKED_PEAK / part.recording.peak)
+        segment = read_named(part.recording.path, part.start + start, count) * (PACKED_PEAK / part.recording.peak)
         return quantise_alone(np.pad(segment, (0, self.recipe.samples - count)), self.recipe.dtype)
 
     def training_noise(self) -> NoiseSource:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from dataloader.drawing import SegmentDraw
 from dataloader.mixing import is_silent, rms
 from tools.cli import UserError
-from tools.corpora.audio_files import read
+from tools.corpora.audio_files import AudioError, read
 from tools.corpora.recordings import Recording
 from tools.corpora.splits import NoisePart, by_group
 
@@ -57,7 +58,7 @@ class NoiseSource:
             number, start = self._draw.draw(rng, self.types.index(kind))
             part = self.parts[number]
             count = min(self.samples, part.samples - start)
-            segment = np.resize(read(part.recording.path, part.start + start, count), self.samples)
+            segment = np.resize(read_named(part.recording.path, part.start + start, count), self.samples)
             if not is_silent(segment[active]):
                 made_of = {"noise": str(part.recording.path), "noise_start": part.start + start}
                 return segment, {"noise_type": kind, **made_of, "noise_samples": count}
@@ -65,6 +66,14 @@ class NoiseSource:
             f"noise type {kind}: {ATTEMPTS} segments in a row were silent where there is speech, expected noise; "
             f"leave out files such as {part.recording.path}"
         )
+
+
+def read_named(path: Path, start: int, count: int) -> np.ndarray:
+    """As audio_files.read; UserError with its name for a file that can no longer be read."""
+    try:
+        return read(path, start, count)
+    except AudioError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 class Babble:
@@ -88,7 +97,7 @@ class Babble:
             recordings = self._talkers[others[number]]
             recording = recordings[rng.integers(len(recordings))]
             start = recording.starts[rng.integers(len(recording.starts))]
-            voice = np.resize(read(recording.path, start, self.samples), self.samples)
+            voice = np.resize(read_named(recording.path, start, self.samples), self.samples)
             gain = 10 ** (-rng.uniform(0, BABBLE_SPREAD_DB) / 20) / rms(voice, str(recording.path))
             mixture += gain * voice
             voices.append({"file": str(recording.path), "start": start, "gain": gain})

@@ -89,20 +89,22 @@ def restore(
         raise UserError("last.pt: holds no position in the training, as another version wrote it; start a new run")
     try:
         learner.model.load_state_dict(content["model"])
-        learner.average.model.load_state_dict(content.get("average", content["model"]))
+        if learner.average.model is not learner.model:
+            learner.average.model.load_state_dict(content.get("average", content["model"]))
         if not changed & {"loss", "coupling", "balance"}:
             learner.loss_fn.load_state_dict(content["loss"])
         learner.optimizer.load_state_dict(content["optimizer"])
+        begins_anew = bool(changed & {"data", "seed", "batch_size", "loss"})
+        if not begins_anew:
+            progress.totals.load_state_dict(content["totals"])
     except (RuntimeError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise ModelError(f"last.pt: its weights do not fit the settings: {reason}") from None
     for name in PLAIN:
         setattr(progress, name, content["progress"][name])
     progress.history = [dict(row) for row in content["history"]]
-    if changed & {"data", "seed", "batch_size", "loss"}:
+    if begins_anew:
         progress.start_epoch_anew()
-    else:
-        progress.totals.load_state_dict(content["totals"])
     states = content["random"]
     if len(states) == processes.count:
         set_random_state(states[processes.rank], processes.device)

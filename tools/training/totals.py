@@ -40,4 +40,6 @@ class Totals:
         return {"names": list(self.names), "sums": self.sums.cpu()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if tuple(state["names"]) != self.names:
+            raise ValueError(f"sums of {', '.join(state['names'])}, expected {', '.join(self.names)}")
         self.sums.copy_(state["sums"])

@@ -60,26 +60,33 @@ def validate(
     names = ("loss", *loss_fn.weights)
     totals, si_sdr = Totals(names, processes.device), build_loss("SI-SDR").terms["SI-SDR"]
     scores, gains, numbers = _Scoring(pool), [], []
-    stopped = False
-    for noisy, clean, items in loader:
-        noisy = noisy.to(processes.device, non_blocking=True)  # [B, samples]
-        clean = clean.to(processes.device, non_blocking=True)
-        with autocast(config, processes.device):
-            estimate = model(noisy)
-        totals.add(weighted(*loss_fn(estimate, clean, noisy), len(noisy)))
-        gains.append(si_sdr(noisy, clean) - si_sdr(estimate, clean))  # the term is minus the dB
-        numbers += items.tolist()
-        scores.submit(clean, estimate, sum(number < config.valid_scores for number in items.tolist()))
-        tick()
-        if stopped := interruption.is_asked_for:
-            break
+    stopped, scored = False, []
+    try:
+        for noisy, clean, items in loader:
+            noisy = noisy.to(processes.device, non_blocking=True)  # [B, samples]
+            clean = clean.to(processes.device, non_blocking=True)
+            with autocast(config, processes.device):
+                estimate = model(noisy)
+            totals.add(weighted(*loss_fn(estimate, clean, noisy), len(noisy)))
+            gains.append(si_sdr(noisy, clean) - si_sdr(estimate, clean))  # the term is minus the dB
+            numbers += items.tolist()
+            scores.submit(clean, estimate, sum(number < config.valid_scores for number in items.tolist()))
+            tick()
+            if stopped := interruption.is_asked_for:
+                break
+        else:
+            scored = scores.results()
+    except BrokenProcessPool:  # a SIGTERM to all processes ends those that score
+        if not interruption.is_asked_for:
+            raise killed_worker(pool.processes) from None
+        stopped = True
     if any(processes.any(stopped)):
         return None
     processes.sum(totals.sums)
     own = dict(zip(numbers, torch.cat(gains).tolist() if gains else [], strict=True))
     every = {number: gain for share in processes.gather(own) for number, gain in share.items()}
-    scored = [scores for share in processes.gather(scores.results()) for scores in share]
-    return Validated(totals.means(), _mean_scores(scored), every)
+    every_score = [scores for share in processes.gather(scored) for scores in share]
+    return Validated(totals.means(), _mean_scores(every_score), every)
 
 
 def choose_items(gains: dict[int, float]) -> dict[str, int]:
@@ -120,10 +127,7 @@ class _Scoring:
             self._futures.append(self._pool.score(*pair, VALID_SCORES))
 
     def results(self) -> list[Scores]:
-        try:
-            return [future.result() for future in self._futures]
-        except BrokenProcessPool:
-            raise killed_worker(self._pool.processes) from None
+        return [future.result() for future in self._futures]
 
 
 def _mean_scores(results: Sequence[Scores]) -> dict[str, float]:

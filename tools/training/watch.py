@@ -85,12 +85,13 @@ class Watch:
             self._bar.close()
 
     def is_save_due(self) -> bool:
-        """Whether the last checkpoint is too old; asking counts as writing one if it is."""
+        """Whether the last checkpoint is too old."""
         minutes = self._config.checkpoint_minutes
-        due = minutes > 0 and time.monotonic() - self._saved > 60 * minutes
-        if due:
-            self._saved = time.monotonic()
-        return due
+        return minutes > 0 and time.monotonic() - self._saved > 60 * minutes
+
+    def note_save(self) -> None:
+        """A checkpoint is being written."""
+        self._saved = time.monotonic()
 
     def log_epoch(self, row: Mapping[str, Any], items: Mapping[str, Mapping[str, np.ndarray]]) -> None:
         """Numbers of an epoch by their columns in history.csv, and waveforms [samples] by item and signal."""

@@ -1,0 +1,64 @@
+"""A comparison's differences and the spread over seeds as tables, and how to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tools.comparison import EVERYWHERE, Run, with_interval
+from tools.tables import TITLES, Row
+
+
+def how_to_read(groups: Mapping[str, Sequence[Run]]) -> str:
+    """The paragraph that says what the numbers are."""
+    seeds = ", ".join(f"{label}: {len(group)}" for label, group in groups.items() if len(group) > 1)
+    return (
+        "Means over utterances, the best of each column bold. Differences are paired, with 95% confidence "
+        "intervals from a bootstrap over utterances (those of the same number, which may share their clean "
+        "speech, are drawn together) and p-values corrected for the number of comparisons (Benjamini-Hochberg). "
+        "They speak of these trained networks on other speech; what another training of the same loss would give, "
+        "only seeds tell."
+        + (f" Scores are averaged over seeds ({seeds})." if seeds else " Each loss was trained with one seed.")
+    )
+
+
+def difference_cells(
+    differences: Sequence[Row], baseline: str, scores: Sequence[str]
+) -> dict[str, dict[str, list[str]]]:
+    """Title of a table to signal to its cells, one a score: the difference and its interval."""
+    rows = {(row["noise_type"], row["signal"], row["score"]): row for row in differences}
+    signals = list(dict.fromkeys(row["signal"] for row in differences))
+    tables = {}
+    for noise in dict.fromkeys(row["noise_type"] for row in differences):
+        where = "the whole grid" if noise == EVERYWHERE else f"{noise} noise"
+        tables[f"Difference from {baseline}, {where}"] = {
+            signal: [_difference(rows.get((noise, signal, name))) for name in scores] for signal in signals
+        }
+    return tables
+
+
+def difference_tables(cells: Mapping[str, Mapping[str, Sequence[str]]], scores: Sequence[str]) -> list[str]:
+    """The same as Markdown."""
+    tables = []
+    for title, rows in cells.items():
+        lines = [f"### {title}", "", "| | " + " | ".join(TITLES[name][0] for name in scores) + " |"]
+        lines.append("|---" * (len(scores) + 1) + "|")
+        lines += [f"| {signal} | " + " | ".join(texts) + " |" for signal, texts in rows.items()]
+        tables.append("\n".join(lines))
+    return [*tables, "Bold: distinguishable from the baseline after the correction (p < 0.05)."]
+
+
+def spread_table(spread: Sequence[Row], scores: Sequence[str]) -> str:
+    """Mean ± standard deviation over seeds of the average score, as Markdown."""
+    lines = ["| | seeds | " + " | ".join(TITLES[name][0] for name in scores) + " |"]
+    lines.append("|---" * (len(scores) + 2) + "|")
+    for row in spread:
+        texts = [f"{row[f'{n}_mean']:.{TITLES[n][1]}f} ± {row[f'{n}_std']:.{TITLES[n][1] + 1}f}" for n in scores]
+        lines.append(f"| {row['loss']} | {row['seeds']} | " + " | ".join(texts) + " |")
+    return "\n".join(lines)
+
+
+def _difference(row: Row | None) -> str:
+    if row is None:
+        return "-"
+    text = with_interval(row)
+    return text if row["verdict"] == "not distinguishable" else f"**{text}**"
