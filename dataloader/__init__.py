@@ -83,6 +83,7 @@ def _leave_signals_to_the_main_process(_: int) -> None:
 @atexit.register
 def _end_workers() -> None:
     """A program that ends amid an epoch would wait forever for workers that do not hear SIGTERM."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would take their end for an accident
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()

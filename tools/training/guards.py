@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ def naming_dead_loaders() -> Iterator[None]:
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else torch reports the next one amid the way out
         raise UserError(
             f"a process that loads data has died, as happens when memory runs out ({str(error).splitlines()[0]}); "
             "try fewer --workers; the last checkpoint is intact, and the same command goes on from there"
