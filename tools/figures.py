@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
 from scipy import signal, stats
 
 from tools.files import replacing
@@ -114,6 +115,7 @@ def training_curves(histories: Mapping[str, Mapping[int, Sequence[Row]]]) -> Fig
                 epochs = [row["epoch"] for row in rows]
                 panel.plot(epochs, values, line, color=f"C{number}", label=f"{kind}, seed {seed}")
         panel.set_title(label)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
     for panel in panels.flat[len(histories) :]:
         panel.set_axis_off()
@@ -126,6 +128,7 @@ def training_curves(histories: Mapping[str, Mapping[int, Sequence[Row]]]) -> Fig
                 panel.plot([row["epoch"] for row in rows], values, color=f"C{number % 10}", label=name)
         panel.set_title(f"{title} in validation")
         panel.set_xlabel("epoch")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
     below.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
     return figure

@@ -37,11 +37,13 @@ from tools.page import collect_audio, write_page
 from tools.published import BASELINE, SCORES, results_text
 from tools.run_folder import read_history
 from tools.sweep import PAPER_LOSSES
+from tools.tables import write_csv
 
 RESULTS, SAMPLES = Path("results/published"), Path("samples/published")
-KEPT = ("config.json", "history.csv", "test/scores.csv")
+KEPT = ("config.json", "history.csv")
 # What environment.json says besides is about the machine and nobody else's concern.
 FACTS = ("started", "python", "packages", "device", "gpu", "cpu", "cores", "threads", "commit", "changed")
+PLACES = 4  # of the kept scores
 SAMPLES_DB = (0.0, 5.0)
 
 
@@ -101,9 +103,13 @@ def take(runs: Sequence[Run], folder: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     try:
         for run in runs:
+            (partial / run.folder.name).mkdir(parents=True)
             for kept in KEPT:
-                (partial / run.folder.name / kept).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(run.folder / kept, partial / run.folder.name / kept)
+            scores = [
+                {k: round(v, PLACES) if isinstance(v, float) else v for k, v in row.items()} for row in run.rows
+            ]
+            write_csv(partial / run.folder.name / "test" / "scores.csv", scores)
             calls = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
             steps = read_checkpoint(run.folder / "last.pt")["progress"]["step"]
             facts = {"steps": steps, "calls": [{fact: call[fact] for fact in FACTS} for call in calls]}

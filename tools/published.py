@@ -76,18 +76,20 @@ def above_noisy(rows: Sequence[Row], labels: Sequence[str]) -> str:
     middle = [row for row in rows if low <= row["snr_db"] <= high]
     exceptions = []
     for score in SCORES:
-        title, places = TITLES[score]
         block = score_blocks(middle, score, ["noisy", *labels])[0]
-        for column, noisy, *values in zip(block.columns, *block.means.values(), strict=True):
-            exceptions += [
-                f"{label} in {title} at {column} ({value:.{places}f}, noisy {noisy:.{places}f})"
-                for label, value in zip(labels, values, strict=True)
-                if value <= noisy and column != "average"
-            ]
+        columns, named = [column.removesuffix(" dB") for column in block.columns[:-1]], []  # without the average
+        for label in labels:
+            pairs = zip(columns, block.means[label], block.means["noisy"], strict=False)
+            if below := [column for column, value, noisy in pairs if value <= noisy]:
+                named.append(f"{label} at {_list(below)} dB")
+        if named:
+            exceptions.append(f"{TITLES[score][0]} with {'; '.join(named)}")
     where = f"From {low:g} to {high:g} dB with {block.noise_type} noise"
     what = ", ".join(TITLES[score][0] for score in SCORES)
-    but = f", but for {'; '.join(exceptions)}" if exceptions else ""
-    return f"{where}, every loss is above the noisy speech in {what}{but}."
+    if not exceptions:
+        return f"{where}, every loss is above the noisy speech in {what}."
+    lines = "\n".join(f"- {exception}" for exception in exceptions)
+    return f"{where}, every loss is above the noisy speech in {what}, but for\n\n{lines}"
 
 
 def difference_table(rows: Sequence[Row], labels: Sequence[str]) -> str:
