@@ -142,11 +142,13 @@ def spectrogram(waveform: np.ndarray) -> np.ndarray:
     return 20 * np.log10(np.abs(np.fft.rfft(frames)).T / window.sum() + 1e-7)
 
 
-def save_figure(figure: Figure, folder: Path, name: str, kinds: Sequence[str] = ("png", "pdf")) -> None:
+def save_figure(
+    figure: Figure, folder: Path, name: str, kinds: Sequence[str] = ("png", "pdf"), dpi: int = 120
+) -> None:
     """<name>.png and <name>.pdf in the folder."""
     for kind in kinds:
         with replacing(folder / f"{name}.{kind}") as temporary:
-            figure.savefig(temporary, format=kind, dpi=120)
+            figure.savefig(temporary, format=kind, dpi=dpi)
 
 
 def show_spectrogram(panel: Axes, levels: np.ndarray, seconds: float, top: float) -> AxesImage:

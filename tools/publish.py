@@ -118,9 +118,9 @@ def take(runs: Sequence[Run], folder: Path) -> None:
         if folder.exists():
             folder.rename(old)
         partial.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def publish_samples(settings: PublishSettings) -> None:
@@ -138,7 +138,7 @@ def publish_samples(settings: PublishSettings) -> None:
     title = "The losses, side by side"
     write_page(SAMPLES, title, [how_to_read(groups)], rows, signals, cells, curves, places, heard)
     waveforms = {name: wavfile.read(path)[1] / 32768 for name, path in places[0].files.items()}
-    save_figure(spectrogram_grid(waveforms), SAMPLES, "spectrograms", ["png"])
+    save_figure(spectrogram_grid(waveforms), SAMPLES, "spectrograms", ["png"], dpi=80)  # as wide as a README
     print(f"{SAMPLES}: {sum(len(place.files) for place in places)} samples, index.html to listen to them")
 
 
