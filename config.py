@@ -216,7 +216,7 @@ _SMALL = {
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "demo": {"name": "demo_{loss}", "data": DEMO_DATA, "epochs": 6, **_SMALL},
-    "real": {"name": "real_{loss}", "data": "data/real", "epochs": 3, **_SMALL},
+    "real": {"name": "real_{loss}", "data": "data/real", "epochs": 7, **_SMALL},
 }
 
 _LOWEST = {
