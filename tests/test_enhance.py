@@ -225,7 +225,10 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path, checkpoint, speech,
     (tmp_path / "file").write_text("no folder")
     assert run(enhance, checkpoint, source, "-o", tmp_path / "file" / "b.wav") == 1
     assert "file" in capsys.readouterr().err
-    assert run(enhance, checkpoint, source, "-o", tmp_path / "b.xyz") == 0  # a folder of that name
+    assert run(enhance, checkpoint, source, "-o", tmp_path / "b.xyz") == 1
+    assert "b.xyz: unknown format '.xyz', expected one of .wav" in capsys.readouterr().err
+    assert not (tmp_path / "b.xyz").exists()
+    assert run(enhance, checkpoint, source, "-o", tmp_path / "version.2") == 0  # a folder of that name
     assert run(enhance, checkpoint, source, "-o", source, "--overwrite") == 1
     assert soundfile.info(source).frames == speech.size
 

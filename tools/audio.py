@@ -1,4 +1,4 @@
-"""WAV files to listen to."""
+"""The project's sample rate, and WAV files to listen to."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 from scipy.io import wavfile
 
 from tools.files import replacing
+
+SAMPLE_RATE = 16_000  # Hz, of all that is packed, trained on and scored
 
 
 def write_wav(path: Path, waveform: np.ndarray, sample_rate: int) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-SAMPLE_RATE = 16000  # Hz
+from tools.audio import SAMPLE_RATE
+
 FRAME = 480  # 30 ms
 HOP = 120
 LPC_ORDER = 16

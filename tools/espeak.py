@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import resample_poly
 
+from tools.audio import SAMPLE_RATE
 from tools.cli import UserError
 
-SAMPLE_RATE = 16_000
 ESPEAK_SAMPLE_RATE = 22_050
 VOLUME = 40  # percent; at 100 the louder variants clip inside the library
 SILENCE_DB = -50.0  # below the peak

@@ -13,10 +13,10 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 from scipy import signal, stats
 
+from tools.audio import SAMPLE_RATE
 from tools.files import replacing
 from tools.tables import SIGNALS, TITLES, Row, complete_utterances
 
-SAMPLE_RATE = 16000  # Hz
 DYNAMIC_RANGE = 70  # dB below the loudest point that a spectrogram shows
 NOISY_COLOUR = "0.45"
 

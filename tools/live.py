@@ -8,8 +8,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from models import DCCRN
+from tools.audio import SAMPLE_RATE
 from tools.cli import UserError
-from tools.signal_chain import NETWORK_RATE, SignalChain
+from tools.signal_chain import SignalChain
 
 ENCODINGS = {"s16le": ("<i2", 32768.0), "f32le": ("<f4", 1.0)}
 LIVE_BLOCK_SECONDS = 0.02
@@ -53,13 +54,13 @@ def enhance_microphone(
 ) -> None:
     """Microphone to loudspeaker until Ctrl-C. Raises UserError where sounddevice or the devices are missing."""
     sounddevice = _import_sounddevice()
-    chain = SignalChain(model, NETWORK_RATE, channels=1, mix=mix)
-    block = round(LIVE_BLOCK_SECONDS * NETWORK_RATE)
+    chain = SignalChain(model, SAMPLE_RATE, channels=1, mix=mix)
+    block = round(LIVE_BLOCK_SECONDS * SAMPLE_RATE)
     # The network needs this much before its first block; the loudspeaker starts with as much silence.
     ready = np.zeros((chain.enhancer.latency + block, 1), np.float32)
     arrived: queue.Queue[np.ndarray] = queue.Queue()
     devices = tuple(_device(name) for name in (input_device, output_device))
-    options = {"samplerate": NETWORK_RATE, "blocksize": block, "channels": 1, "dtype": "float32"}
+    options = {"samplerate": SAMPLE_RATE, "blocksize": block, "channels": 1, "dtype": "float32"}
 
     def collect(noisy: np.ndarray, frames: int, time: Any, status: Any) -> None:
         arrived.put(noisy.copy())

@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from config import DEMO_DATA
 from dataloader.mixing import at_level, headroom, mix, noise_gain, quantise
+from tools.audio import SAMPLE_RATE
 from tools.cli import UserError, parse_arguments, run_command
-from tools.espeak import SAMPLE_RATE, synthesise
+from tools.espeak import synthesise
 from tools.noises import SEEN, UNSEEN, make_noise
 from tools.packing import PackedSetWriter
 from tools.recording import draw_room, record

@@ -12,7 +12,8 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.signal import butter, fftconvolve, iirpeak, lfilter, sosfilt, welch
 
-SAMPLE_RATE = 16_000
+from tools.audio import SAMPLE_RATE
+
 SEEN = ("white", "pink", "speech_shaped", "babble")
 UNSEEN = ("engine", "wind", "clatter")
 

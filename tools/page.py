@@ -22,10 +22,10 @@ from matplotlib import colormaps
 from PIL import Image
 from scipy.io import wavfile
 
-from tools.audio import sample_path
+from tools.audio import SAMPLE_RATE, sample_path
 from tools.cli import UserError
 from tools.comparison import Run
-from tools.figures import DYNAMIC_RANGE, SAMPLE_RATE, spectrogram
+from tools.figures import DYNAMIC_RANGE, spectrogram
 from tools.files import replacing, write_text
 from tools.tables import TITLES, Row, score_blocks, utterance_key
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import fftconvolve
 
-SAMPLE_RATE = 16_000
+from tools.audio import SAMPLE_RATE
+
 FIRST_REFLECTION_SECONDS = 0.002
 
 

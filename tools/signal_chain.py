@@ -8,9 +8,8 @@ import torch
 
 from models import DCCRN
 from models.streaming import StreamingEnhancer
+from tools.audio import SAMPLE_RATE
 from tools.cli import UserError
-
-NETWORK_RATE = 16_000
 
 
 class SignalChain:
@@ -30,9 +29,9 @@ class SignalChain:
     def __init__(self, model: DCCRN, rate: int, channels: int, mix: float = 0.0, peak: float = 1.0) -> None:
         self.enhancer = StreamingEnhancer(model, channels)
         self.down = self.up = None
-        if rate != NETWORK_RATE:
-            self.down = soxr.ResampleStream(rate, NETWORK_RATE, channels)
-            self.up = soxr.ResampleStream(NETWORK_RATE, rate, channels)
+        if rate != SAMPLE_RATE:
+            self.down = soxr.ResampleStream(rate, SAMPLE_RATE, channels)
+            self.up = soxr.ResampleStream(SAMPLE_RATE, rate, channels)
         self.mix, self.gain = mix, max(peak, 1.0)
         self.taken = self.given = 0  # samples
         self.kept = np.zeros((0, channels), np.float32)  # the noisy signal whose estimate is not out yet

@@ -24,10 +24,11 @@ from config import Config
 from models import build_model, load_model
 from models.streaming import StreamingEnhancer
 from models.streaming_step import StreamingStep
+from tools.audio import SAMPLE_RATE
 from tools.cli import parse_arguments, run_command
 from tools.onnx_graphs import export_step, open_graph
 
-HOP, RATE = 100, 16000
+HOP = 100  # samples
 HOPS_OF_20_MS = (3, 3, 3, 3, 4)  # 20 ms are 3.2 hops
 REPETITIONS = 5
 
@@ -80,13 +81,13 @@ def onnx_stream(path: Path, sizes: dict[str, int]) -> Callable[[int], None]:
 
 def real_time_factor(feed: Callable[[int], object], pattern: tuple[int, ...], seconds: float) -> float:
     """Median over the repetitions; `pattern` is the hops of one call after the other."""
-    rounds = max(1, round(seconds * RATE / HOP / sum(pattern)))
+    rounds = max(1, round(seconds * SAMPLE_RATE / HOP / sum(pattern)))
     factors = []
     for _ in range(REPETITIONS + 1):
         start = time.process_time()
         for hops in pattern * rounds:
             feed(hops)
-        factors.append((time.process_time() - start) / (rounds * sum(pattern) * HOP / RATE))
+        factors.append((time.process_time() - start) / (rounds * sum(pattern) * HOP / SAMPLE_RATE))
     return statistics.median(factors[1:])  # the first one warms up
 
 
@@ -108,7 +109,7 @@ def time_shares(step: StreamingStep, seconds: float) -> dict[str, float]:
     state = step.first_state()
     start = time.process_time()
     with torch.inference_mode():
-        for _ in range(round(seconds * RATE / HOP)):
+        for _ in range(round(seconds * SAMPLE_RATE / HOP)):
             _, state = step(torch.randn(1, HOP), state)
     total = time.process_time() - start
     for handle in handles:

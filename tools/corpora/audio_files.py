@@ -12,7 +12,8 @@ import numpy as np
 import soundfile
 import soxr
 
-SAMPLE_RATE = 16_000  # Hz
+from tools.audio import SAMPLE_RATE
+
 SUFFIXES = frozenset(
     f".{name}"
     for name in ["wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "au", "caf", "sph", "w64", "rf64"]

@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from dataloader.on_the_fly import ACTIVE, NOISE, NOISE_INDEX, SPEECH
+from tools.audio import SAMPLE_RATE
 from tools.cli import UserError
-from tools.corpora.audio_files import SAMPLE_RATE
 from tools.corpora.layouts import with_layout
 from tools.corpora.mixtures import MixtureSource
 from tools.corpora.settings import DatasetSettings

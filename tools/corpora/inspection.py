@@ -17,7 +17,7 @@ from dataloader import OnTheFlyDataset, PackedDataset
 from dataloader.description import read_head
 from dataloader.mixing import active_span, is_silent
 from dataloader.on_the_fly import is_on_the_fly
-from tools.corpora.audio_files import SAMPLE_RATE
+from tools.audio import SAMPLE_RATE
 from tools.corpora.item_records import read_items
 from tools.corpora.sources import SPLITS
 from tools.processes import ProcessPool

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from tools.corpora.audio_files import SAMPLE_RATE
+from tools.audio import SAMPLE_RATE
 from tools.corpora.inspection import SPLITS, Dataset, Report, SplitReport, open_split
 from tools.figures import show_spectrogram, spectrogram
 from tools.files import replacing

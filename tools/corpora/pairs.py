@@ -12,8 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from dataloader.mixing import active_span, headroom, is_silent, quantise
+from tools.audio import SAMPLE_RATE
 from tools.cli import UserError
-from tools.corpora.audio_files import SAMPLE_RATE, AudioError, read, read_format
+from tools.corpora.audio_files import AudioError, read, read_format
 from tools.corpora.recordings import Problem, Recording, Selection, check_recording, find_files
 from tools.processes import ProcessPool
 from tools.seeding import generator

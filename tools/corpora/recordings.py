@@ -14,8 +14,9 @@ import numpy as np
 from tqdm import tqdm
 
 from dataloader.mixing import is_silent
+from tools.audio import SAMPLE_RATE
 from tools.cli import UserError
-from tools.corpora.audio_files import SAMPLE_RATE, SUFFIXES, AudioError, read, read_format
+from tools.corpora.audio_files import SUFFIXES, AudioError, read, read_format
 from tools.processes import ProcessPool
 from tools.seeding import generator
 

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.signal import fftconvolve
 
+from tools.audio import SAMPLE_RATE
 from tools.cli import UserError
-from tools.corpora.audio_files import SAMPLE_RATE, read
+from tools.corpora.audio_files import read
 from tools.corpora.recordings import Recording
 from tools.seeding import generator
 

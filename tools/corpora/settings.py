@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Literal
 
+from tools.audio import SAMPLE_RATE
 from tools.cli import UserError
 from tools.corpora.recordings import NOISE_TYPE, TALKER, Cut
 
@@ -133,7 +134,7 @@ class DatasetSettings:
     @property
     def samples(self) -> int:
         """Length of every item at 16 kHz."""
-        return round(self.seconds * 16_000)
+        return round(self.seconds * SAMPLE_RATE)
 
     @property
     def snr_draw(self) -> tuple[tuple[float, ...], bool]:

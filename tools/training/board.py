@@ -14,7 +14,8 @@ from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
 
-from tools.figures import DYNAMIC_RANGE, SAMPLE_RATE, spectrogram
+from tools.audio import SAMPLE_RATE
+from tools.figures import DYNAMIC_RANGE, spectrogram
 
 GAP = 6  # pixels between two spectrograms
 
