@@ -110,8 +110,10 @@ def find_files(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
     Raises UserError for a folder without sound files and for many files into one.
     """
     one_recording = len(inputs) == 1 and not inputs[0].is_dir()
-    is_name = out is not None and (out.suffix.lower() in SUFFIXES or (one_recording and out.suffix[1:2].isalpha()))
-    one_file = is_name and not out.is_dir()
+    names_file = out is not None and (
+        out.suffix.lower() in SUFFIXES or (one_recording and out.suffix[1:2].isalpha())
+    )
+    one_file = names_file and not out.is_dir()
     if one_file and not one_recording:
         raise UserError(f"out: found the file {out} for more than one input, expected a folder")
     pairs = []

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from models import DCCRN
 from models.streaming_step import StreamingStep
+from tools.audio import SAMPLE_RATE
 from tools.cli import UserError
 from tools.files import replacing
 
@@ -88,7 +89,7 @@ def export_step(model: DCCRN, path: Path, int8: bool = False) -> float:
     before = [f"state_{name}" for name in graph.names]
     after = [f"next_{name}" for name in graph.names]
     axes = {"noisy": {1: "block"}, "present": {0: "hops"}, "estimate": {1: "block"}}
-    sizes = {"hop": step.hop, "edge": step.edge, "look_ahead": step.look_ahead, "sample_rate": 16000}
+    sizes = {"hop": step.hop, "edge": step.edge, "look_ahead": step.look_ahead, "sample_rate": SAMPLE_RATE}
     with replacing(path) as temporary:
         arguments = (_noise(1, 3 * step.hop), torch.ones(3), *state.values())
         inputs, outputs = ["noisy", "present", *before], ["estimate", *after]
