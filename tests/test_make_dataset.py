@@ -348,3 +348,16 @@ def test_a_known_corpus_is_one_command_and_has_its_own_splits(tmp_path, layout, 
 
 def test_the_core_test_set_of_timit_has_its_192_sentences():
     assert len(set(TIMIT_CORE_TEST)) * 8 == 192
+
+
+def test_validation_on_noise_that_training_never_hears(folders, tmp_path):
+    sources = ("--speech", folders / "speech", "--noise", folders / "noise", "--valid_types", "wind")
+    assert (
+        command(*sources, "--out", tmp_path / "set", "--n_train", "20", "--n_valid", "4", "--n_test", "4", *SHORT)
+        == 0
+    )
+    types = {
+        split: {i["noise_type"] for i in items} for split, items in describe(tmp_path / "set")["items"].items()
+    }
+    assert types["valid"] == {"wind"}
+    assert "wind" not in types["train"] | types["test"]

@@ -42,6 +42,8 @@ class DatasetSettings:
     """Types of noise that are in the test only."""
     unseen_types: tuple[str, ...] = ()
     """Types in --noise to keep for the test only."""
+    valid_types: tuple[str, ...] = ()
+    """Types in --noise to keep for validation only, so that it tells how training serves noise it never heard."""
     babble: bool = False
     """One more type of noise: four to eight training talkers at once."""
     reverb: str = ""

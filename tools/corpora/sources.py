@@ -126,14 +126,18 @@ class _Finder:
         }
         drop_copies(found.values(), self.findings.problems)
         types = {recording.group for recording in found["noise"]}
-        for kind in settings.unseen_types:
-            if kind not in types:
-                raise UserError(f"unseen_types: found {kind!r}, expected some of {', '.join(sorted(types))}")
+        for setting in ("unseen_types", "valid_types"):
+            for kind in getattr(settings, setting):
+                if kind not in types:
+                    raise UserError(f"{setting}: found {kind!r}, expected some of {', '.join(sorted(types))}")
         unseen = found.get("unseen", []) + [r for r in found["noise"] if r.group in settings.unseen_types]
-        noise = [r for r in found["noise"] if r.group not in settings.unseen_types]
+        kept = [r for r in found["noise"] if r.group in settings.valid_types]
+        noise = [r for r in found["noise"] if r.group not in (*settings.unseen_types, *settings.valid_types)]
         self._expect_some(noise, settings.noise, "training")
-        cut = splits[:2] if "seen" in found else splits
+        cut = [s for s in splits if not (s == "test" and "seen" in found) and not (s == "valid" and kept)]
         parts, notes = split_noise(noise, cut, settings.samples, settings.seed)
+        if kept:
+            parts["valid"] = [whole(recording) for recording in kept]
         self.findings.notes += notes
         seen = [whole(recording) for recording in found["seen"]] if "seen" in found else parts.get("test", [])
         training = {recording.group for recording in noise}
