@@ -23,15 +23,16 @@ from tqdm import tqdm
 from config import Config
 from dataloader import PackedDataset, build_loader
 from models import load_model, read_checkpoint
-from tools.audio import sample_path, write_wav
-from tools.cli import UserError, parse_config, run_command
-from tools.device import find_device
-from tools.figures import save_figure, score_curves, spectrogram_figure
-from tools.files import fingerprint, write_text
-from tools.journal import Journal
-from tools.run_folder import read_config
-from tools.scores import SCORES, ScorePool, Scores, scores_key
-from tools.tables import SIGNALS, average_gain, latex_table, score_table, write_csv
+from tools.common.audio import sample_path, write_wav
+from tools.common.command_line import parse_config, run_command
+from tools.common.device import find_device
+from tools.common.errors import UserError
+from tools.common.files import fingerprint, write_text
+from tools.common.run_folder import read_config
+from tools.reports.figures import save_figure, score_curves, spectrogram_figure
+from tools.reports.tables import SIGNALS, average_gain, latex_table, score_table, write_csv
+from tools.scoring.journal import Journal
+from tools.scoring.scores import SCORES, ScorePool, Scores, scores_key
 
 # What may differ from the training: the rest made the network what it is.
 FREE_TO_CHANGE = {"name", "data", "device", "workers", "batch_size", "valid_scores", "samples", "show"}

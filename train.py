@@ -20,10 +20,10 @@ from config import DEMO_DATA, Config
 from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
 from models import build_model
-from tools.cli import Resume, parse_training, run_command
+from tools.common.command_line import Resume, parse_training, run_command
+from tools.common.run_folder import improvements, is_over, open_run, save_checkpoint, save_config, save_history
 from tools.make_demo_corpus import ensure_demo_corpus
-from tools.run_folder import improvements, is_over, open_run, save_checkpoint, save_config, save_history
-from tools.scores import ScorePool
+from tools.scoring.scores import ScorePool
 from tools.training.averaging import WeightAverage
 from tools.training.distributed import OtherProcessEnded, Processes, join_processes
 from tools.training.environment import log_environment

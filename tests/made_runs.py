@@ -9,9 +9,9 @@ import numpy as np
 from speech import speech_like
 
 from config import Config
-from tools.audio import sample_path, write_wav
-from tools.scores import SCORES
-from tools.tables import write_csv
+from tools.common.audio import sample_path, write_wav
+from tools.reports.tables import write_csv
+from tools.scoring.scores import SCORES
 
 NOISES, SNRS = ("seen", "unseen"), (-5.0, 5.0)
 TYPICAL = {"pesq": 1.5, "pesq_nb": 2.0, "stoi": 0.8, "estoi": 0.6, "si_sdr": 8.0, "ssnr": 4.0}

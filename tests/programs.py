@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-from tools.cli import run_command
+from tools.common.command_line import run_command
 
 
 def run(program: ModuleType, *args: object) -> int:

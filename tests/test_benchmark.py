@@ -11,7 +11,7 @@ from networks import trained_like
 from programs import run
 
 import tools.benchmark
-from tools.measuring import count_flops, times_side_by_side
+from tools.common.timing import count_flops, times_side_by_side
 from tools.upstream_structure import UpstreamStructure
 
 
@@ -41,7 +41,7 @@ def test_variants_take_turns_and_each_is_timed():
 @pytest.mark.slow
 def test_the_benchmark_prints_a_table_and_writes_the_same_figures(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tools.measuring.MATRIX", 256)
+    monkeypatch.setattr("tools.common.timing.MATRIX", 256)
     options = ["--kernel_num", "4", "8", "--rnn_units", "4", "--batch_size", "1", "--device", "cpu"]
     options += ["--seconds", "1", "--repetitions", "1", "--json", "out.json"]
     assert run(tools.benchmark, *options) == 0

@@ -21,7 +21,7 @@ from programs import run
 
 from config import Config
 from tools import compare, sweep
-from tools.significance import correct, paired_difference
+from tools.reports.significance import correct, paired_difference
 
 
 @pytest.fixture(autouse=True)

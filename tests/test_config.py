@@ -10,7 +10,8 @@ import pytest
 
 from config import PRESETS, Config, ConfigError
 from losses import TERMS
-from tools.cli import UserError, parse_config, run_command
+from tools.common.command_line import parse_config, run_command
+from tools.common.errors import UserError
 
 
 def test_the_defaults_are_the_papers_network_and_training():

@@ -12,12 +12,13 @@ import pytest
 from scipy.stats import kurtosis
 
 from tools import make_demo_corpus as command
-from tools.cli import UserError, run_command
-from tools.espeak import synthesise
+from tools.common.command_line import run_command
+from tools.common.errors import UserError
+from tools.demo_corpus.espeak import synthesise
+from tools.demo_corpus.noises import SEEN, UNSEEN, make_noise
+from tools.demo_corpus.sentences import draw_sentence
+from tools.demo_corpus.talkers import ACCENTS, VARIANTS
 from tools.make_demo_corpus import make_demo_corpus
-from tools.noises import SEEN, UNSEEN, make_noise
-from tools.sentences import draw_sentence
-from tools.talkers import ACCENTS, VARIANTS
 
 FILES = ("train.npy", "valid.npy", "test.npy", "dataset.json")
 TINY = {"n_train": 12, "n_valid": 4, "n_test": 3, "seconds": 1.0}

@@ -18,8 +18,8 @@ from networks import SMALL, save_checkpoint, trained_like
 from programs import run
 
 from tools import enhance
-from tools.espeak import synthesise
-from tools.signal_chain import SignalChain
+from tools.demo_corpus.espeak import synthesise
+from tools.inference.signal_chain import SignalChain
 
 MODEL = trained_like()
 

@@ -16,9 +16,9 @@ from config import Config
 from losses import TERMS, LossTerm, register
 from models import build_model
 from tools import list_losses, loss_report
-from tools.loss_measures import correlations, measure_costs, term_step, values_and_gradients
+from tools.common.run_folder import save_checkpoint
 from tools.make_demo_corpus import make_demo_corpus
-from tools.run_folder import save_checkpoint
+from tools.reports.loss_measures import correlations, measure_costs, term_step, values_and_gradients
 
 
 def test_the_readmes_table_of_losses_is_that_of_the_registry():

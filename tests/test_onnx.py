@@ -13,7 +13,7 @@ import soundfile
 import torch
 from networks import trained_like
 
-from tools.onnx_graphs import export_offline, export_step
+from tools.inference.onnx_graphs import export_offline, export_step
 
 EXAMPLE = Path(__file__).parents[1] / "tools" / "enhance_onnx.py"
 KINDS = [

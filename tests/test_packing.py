@@ -1,4 +1,4 @@
-"""tools/packing.py: a packed set is whole or not there, and what was there before is safe."""
+"""tools/corpora/packing.py: a packed set is whole or not there, and what was there before is safe."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tools.cli import UserError
-from tools.packing import PackedSetWriter
+from tools.common.errors import UserError
+from tools.corpora.packing import PackedSetWriter
 
 
 def write(target, value, **arguments):

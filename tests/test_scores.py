@@ -1,4 +1,4 @@
-"""tools/scores.py: scores that mean what they say, and can be compared with published ones."""
+"""tools/scoring/scores.py: scores that mean what they say, and can be compared with published ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.signal import lfilter
 from speech import noise, speech_like
 
 from losses import TERMS
-from tools.scores import SCORES, ScorePool, score
+from tools.scoring.scores import SCORES, ScorePool, score
 
 
 def test_scores_of_speech_itself_are_the_best_there_are():

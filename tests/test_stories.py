@@ -22,8 +22,8 @@ import train
 from config import Config
 from models import load_model
 from tools import make_demo_corpus as demo_command
+from tools.common.run_folder import improvements
 from tools.make_demo_corpus import make_demo_corpus
-from tools.run_folder import improvements
 from tools.training.guards import NONFINITE
 
 TINY = ["--kernel_num", "4", "8", "16", "--rnn_units", "8", "--batch_size", "4", "--device", "cpu"]

@@ -10,13 +10,13 @@ import torch
 from scipy.io import wavfile
 
 from config import Config
-from tools.audio import write_wav
-from tools.cli import UserError
-from tools.device import find_device
-from tools.files import fingerprint, replacing
-from tools.journal import Journal
-from tools.run_folder import open_run, read_config, save_checkpoint, save_config
-from tools.tables import average_gain, latex_table, score_table, write_csv
+from tools.common.audio import write_wav
+from tools.common.device import find_device
+from tools.common.errors import UserError
+from tools.common.files import fingerprint, replacing
+from tools.common.run_folder import open_run, read_config, save_checkpoint, save_config
+from tools.reports.tables import average_gain, latex_table, score_table, write_csv
+from tools.scoring.journal import Journal
 
 
 def rows_of(scores):

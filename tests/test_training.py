@@ -25,8 +25,8 @@ from config import Config
 from dataloader import build_loader
 from losses import build_loss
 from models import build_model, load_model
-from tools.cli import UserError
-from tools.run_folder import open_run, save_config
+from tools.common.errors import UserError
+from tools.common.run_folder import open_run, save_config
 from tools.training.averaging import WeightAverage
 from tools.training.distributed import Processes
 from tools.training.guards import NONFINITE
@@ -264,7 +264,7 @@ def test_a_full_disk_ends_the_training_in_one_line_with_the_last_checkpoint_inta
     before = Path("runs/a/last.pt").read_bytes()
     code = (
         "import resource, runpy, sys; from pathlib import Path\n"
-        "from tools import run_folder\n"
+        "from tools.common import run_folder\n"
         "save = run_folder.torch.save\n"
         "def limited(content, path):\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); save(content, path)\n"

@@ -24,11 +24,12 @@ from config import Config
 from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
 from models import DCCRN, build_model
-from tools.cli import Arguments, UserError, parse_with_config, run_command
-from tools.device import find_device
-from tools.files import write_text
-from tools.measuring import count_flops, matrix_rate, peak_memory, time_shares, times_side_by_side
-from tools.scores import ScorePool
+from tools.common.command_line import Arguments, parse_with_config, run_command
+from tools.common.device import find_device
+from tools.common.errors import UserError
+from tools.common.files import write_text
+from tools.common.timing import count_flops, matrix_rate, peak_memory, time_shares, times_side_by_side
+from tools.scoring.scores import ScorePool
 from tools.training.averaging import WeightAverage
 from tools.training.distributed import Processes
 from tools.training.environment import processor

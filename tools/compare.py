@@ -14,8 +14,10 @@ from typing import Annotated
 
 import tyro
 
-from tools.cli import UserError, parse_arguments, run_command
-from tools.comparison import (
+from tools.common.command_line import parse_arguments, run_command
+from tools.common.errors import UserError
+from tools.common.files import write_text
+from tools.reports.comparison import (
     MAIN_SCORES,
     Run,
     check_same_data,
@@ -29,11 +31,10 @@ from tools.comparison import (
     shared_scores,
     trade_offs,
 )
-from tools.difference_tables import difference_cells, difference_tables, how_to_read, spread_table
-from tools.figures import save_figure, score_curves
-from tools.files import write_text
-from tools.page import collect_audio, write_page
-from tools.tables import latex_table, score_table, write_csv
+from tools.reports.difference_tables import difference_cells, difference_tables, how_to_read, spread_table
+from tools.reports.figures import save_figure, score_curves
+from tools.reports.page import collect_audio, write_page
+from tools.reports.tables import latex_table, score_table, write_csv
 
 
 @dataclass(frozen=True)

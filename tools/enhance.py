@@ -20,11 +20,12 @@ import tyro
 from tqdm import tqdm
 
 from models import DCCRN, load_model
-from tools.cli import UserError, parse_arguments, run_command
-from tools.device import find_device
-from tools.files import refuse_existing
-from tools.live import LIVE_BLOCK_SECONDS, enhance_microphone, enhance_pipe
-from tools.recordings import SUFFIXES, enhance_recording, inspect
+from tools.common.command_line import parse_arguments, run_command
+from tools.common.device import find_device
+from tools.common.errors import UserError
+from tools.common.files import refuse_existing
+from tools.inference.live import LIVE_BLOCK_SECONDS, enhance_microphone, enhance_pipe
+from tools.inference.sound_files import SUFFIXES, enhance_recording, inspect
 
 FILE_BLOCK_SECONDS = 0.5
 

@@ -16,10 +16,11 @@ import tyro
 
 from models import DCCRN, load_model
 from models.upstream import to_upstream
-from tools.cli import UserError, parse_arguments, run_command
-from tools.files import refuse_existing
-from tools.onnx_graphs import export_offline, export_step
-from tools.run_folder import save_checkpoint
+from tools.common.command_line import parse_arguments, run_command
+from tools.common.errors import UserError
+from tools.common.files import refuse_existing
+from tools.common.run_folder import save_checkpoint
+from tools.inference.onnx_graphs import export_offline, export_step
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,9 +20,10 @@ from config import Config
 from models import build_model
 from models.safe_load import load_tensors
 from models.upstream import from_upstream, infer_settings, to_upstream, upstream_transforms
-from tools.cli import UserError, parse_arguments, run_command
-from tools.files import refuse_existing
-from tools.run_folder import save_checkpoint
+from tools.common.command_line import parse_arguments, run_command
+from tools.common.errors import UserError
+from tools.common.files import refuse_existing
+from tools.common.run_folder import save_checkpoint
 
 
 @dataclasses.dataclass(frozen=True)

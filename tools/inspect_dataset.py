@@ -15,10 +15,11 @@ from pathlib import Path
 
 import tyro
 
-from tools.cli import UserError, parse_arguments, run_command
+from tools.common.command_line import parse_arguments, run_command
+from tools.common.errors import UserError
+from tools.common.processes import ProcessPool
 from tools.corpora.inspection import inspect
 from tools.corpora.inspection_page import describe, draw_page
-from tools.processes import ProcessPool
 
 
 @dataclasses.dataclass(frozen=True)

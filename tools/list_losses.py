@@ -10,8 +10,8 @@ import inspect
 from dataclasses import dataclass
 
 from losses import TERMS, LossTerm
-from tools.cli import parse_arguments, run_command
-from tools.files import write_block
+from tools.common.command_line import parse_arguments, run_command
+from tools.common.files import write_block
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,14 @@ from dataloader import PackedDataset, build_loader
 from losses import TERMS, LossError, LossTerm, known_terms
 from losses.names import parse_loss
 from models import build_model, load_model
-from tools.cli import UserError, parse_arguments, run_command
-from tools.device import find_device
-from tools.figures import save_figure
-from tools.files import fingerprint, write_text
-from tools.journal import Journal
-from tools.loss_figures import correlation_map, cost_bars, curves_over_snr
-from tools.loss_measures import (
+from tools.common.command_line import parse_arguments, run_command
+from tools.common.device import find_device
+from tools.common.errors import UserError
+from tools.common.files import fingerprint, write_text
+from tools.common.run_folder import find_run
+from tools.reports.figures import save_figure
+from tools.reports.loss_figures import correlation_map, cost_bars, curves_over_snr
+from tools.reports.loss_measures import (
     Cost,
     correlations,
     measure_costs,
@@ -38,9 +39,9 @@ from tools.loss_measures import (
     term_step,
     values_and_gradients,
 )
-from tools.run_folder import find_run
-from tools.scores import ScorePool, Scores, scores_key
-from tools.tables import TITLES, Row, mean, write_csv
+from tools.reports.tables import TITLES, Row, mean, write_csv
+from tools.scoring.journal import Journal
+from tools.scoring.scores import ScorePool, Scores, scores_key
 
 SHOWN = ("pesq", "stoi", "si_sdr")
 EQUAL_SNR = "PESQ at one SNR"

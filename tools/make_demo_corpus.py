@@ -18,15 +18,16 @@ from tqdm import tqdm
 
 from config import DEMO_DATA
 from dataloader.mixing import at_level, headroom, mix, noise_gain, quantise
-from tools.audio import SAMPLE_RATE
-from tools.cli import UserError, parse_arguments, run_command
-from tools.espeak import synthesise
-from tools.noises import SEEN, UNSEEN, make_noise
-from tools.packing import PackedSetWriter
-from tools.recording import draw_room, record
-from tools.seeding import generator
-from tools.sentences import draw_sentence
-from tools.talkers import Talker, draw_talkers
+from tools.common.audio import SAMPLE_RATE
+from tools.common.command_line import parse_arguments, run_command
+from tools.common.errors import UserError
+from tools.common.seeding import generator
+from tools.corpora.packing import PackedSetWriter
+from tools.demo_corpus.espeak import synthesise
+from tools.demo_corpus.noises import SEEN, UNSEEN, make_noise
+from tools.demo_corpus.room import draw_room, record
+from tools.demo_corpus.sentences import draw_sentence
+from tools.demo_corpus.talkers import Talker, draw_talkers
 
 NOISE_TYPES = {"seen": SEEN, "unseen": UNSEEN}
 TRAIN_SNR_DB = (-5, 0, 5, 10, 15)

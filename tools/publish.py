@@ -20,8 +20,11 @@ import tyro
 from scipy.io import wavfile
 
 from models import read_checkpoint
-from tools.cli import UserError, parse_arguments, run_command
-from tools.comparison import (
+from tools.common.command_line import parse_arguments, run_command
+from tools.common.errors import UserError
+from tools.common.files import write_block, write_text
+from tools.common.run_folder import read_history
+from tools.reports.comparison import (
     Run,
     check_same_data,
     find_differences,
@@ -30,14 +33,12 @@ from tools.comparison import (
     pool_seeds,
     read_run,
 )
-from tools.difference_tables import difference_cells, how_to_read
-from tools.figures import save_figure, score_curves, spectrogram_grid, training_curves
-from tools.files import write_block, write_text
-from tools.page import collect_audio, write_page
-from tools.published import BASELINE, SCORES, results_text
-from tools.run_folder import read_history
+from tools.reports.difference_tables import difference_cells, how_to_read
+from tools.reports.figures import save_figure, score_curves, spectrogram_grid, training_curves
+from tools.reports.page import collect_audio, write_page
+from tools.reports.published import BASELINE, SCORES, results_text
+from tools.reports.tables import write_csv
 from tools.sweep import PAPER_LOSSES
-from tools.tables import write_csv
 
 RESULTS, SAMPLES = Path("results/published"), Path("samples/published")
 KEPT = ("config.json", "history.csv")

@@ -24,9 +24,9 @@ from config import Config
 from models import build_model, load_model
 from models.streaming import StreamingEnhancer
 from models.streaming_step import StreamingStep
-from tools.audio import SAMPLE_RATE
-from tools.cli import parse_arguments, run_command
-from tools.onnx_graphs import export_step, open_graph
+from tools.common.audio import SAMPLE_RATE
+from tools.common.command_line import parse_arguments, run_command
+from tools.inference.onnx_graphs import export_step, open_graph
 
 HOP = 100  # samples
 HOPS_OF_20_MS = (3, 3, 3, 3, 4)  # 20 ms are 3.2 hops

@@ -22,10 +22,11 @@ from types import FrameType
 
 from config import Config
 from losses import build_loss
-from tools.cli import UserError, parse_arguments, parse_config, run_command
+from tools.common.command_line import parse_arguments, parse_config, run_command
+from tools.common.errors import UserError
+from tools.common.processes import cores
+from tools.common.run_folder import is_trained
 from tools.compare import CompareSettings, compare
-from tools.processes import cores
-from tools.run_folder import is_trained
 
 PAPER_LOSSES = ("MSE", "MSE+LMS", "MSE+PMSQE", "SI-SNR", "SI-SNR+LMS", "SI-SNR+PMSQE")
 REPOSITORY = Path(__file__).parents[1]

@@ -10,14 +10,14 @@ import numpy as np
 from tqdm import tqdm
 
 from dataloader.on_the_fly import ACTIVE, NOISE, NOISE_INDEX, SPEECH
-from tools.audio import SAMPLE_RATE
-from tools.cli import UserError
+from tools.common.audio import SAMPLE_RATE
+from tools.common.errors import UserError
+from tools.common.processes import ProcessPool
 from tools.corpora.layouts import with_layout
 from tools.corpora.mixtures import MixtureSource
+from tools.corpora.packing import PackedSetWriter
 from tools.corpora.settings import DatasetSettings
 from tools.corpora.sources import Findings, Source, find_sources
-from tools.packing import PackedSetWriter
-from tools.processes import ProcessPool
 
 LISTED = 20  # problems that are printed; all are in dataset.json
 BABBLE_ROWS = 200  # clips of babble that are packed for mixing on the fly: ten minutes of 3 s

@@ -17,10 +17,10 @@ from dataloader import OnTheFlyDataset, PackedDataset
 from dataloader.description import read_head
 from dataloader.mixing import active_span, is_silent
 from dataloader.on_the_fly import is_on_the_fly
-from tools.audio import SAMPLE_RATE
+from tools.common.audio import SAMPLE_RATE
+from tools.common.processes import ProcessPool
 from tools.corpora.item_records import read_items
 from tools.corpora.sources import SPLITS
-from tools.processes import ProcessPool
 
 TOLERANCE_DB = 0.01
 BATCH = 32  # items that a process measures at a time

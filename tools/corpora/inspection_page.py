@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from tools.audio import SAMPLE_RATE
+from tools.common.audio import SAMPLE_RATE
+from tools.common.files import replacing
 from tools.corpora.inspection import SPLITS, Dataset, Report, SplitReport, open_split
-from tools.figures import show_spectrogram, spectrogram
-from tools.files import replacing
+from tools.reports.figures import show_spectrogram, spectrogram
 
 BAR = 40  # characters of the longest bar
 BIN_DB = 5  # of the histogram, where there are too many labels for a line each

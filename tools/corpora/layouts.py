@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tools.cli import UserError
+from tools.common.errors import UserError
 from tools.corpora.settings import DatasetSettings
 
 # The 24 talkers of TIMIT's core test set, two men and a woman of each dialect: 192 sentences without SA.

@@ -19,12 +19,12 @@ from dataloader.mixing import (
     quantise_at_snr,
     rms,
 )
-from tools.cli import UserError
+from tools.common.errors import UserError
+from tools.common.seeding import generator
 from tools.corpora.audio_files import AudioError, read
 from tools.corpora.noise_sources import NoiseSource, read_named
 from tools.corpora.recordings import Recording
 from tools.corpora.rooms import Rooms, reverberate
-from tools.seeding import generator
 
 PACKED_PEAK = 0.9  # of speech and noise that are packed apart; leaves room for what resampling adds
 

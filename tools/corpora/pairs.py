@@ -12,12 +12,12 @@ import numpy as np
 from tqdm import tqdm
 
 from dataloader.mixing import active_span, headroom, is_silent, quantise
-from tools.audio import SAMPLE_RATE
-from tools.cli import UserError
+from tools.common.audio import SAMPLE_RATE
+from tools.common.errors import UserError
+from tools.common.processes import ProcessPool
+from tools.common.seeding import generator
 from tools.corpora.audio_files import AudioError, read, read_format
 from tools.corpora.recordings import Problem, Recording, Selection, check_recording, find_files
-from tools.processes import ProcessPool
-from tools.seeding import generator
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.signal import fftconvolve
 
-from tools.audio import SAMPLE_RATE
-from tools.cli import UserError
+from tools.common.audio import SAMPLE_RATE
+from tools.common.errors import UserError
+from tools.common.seeding import generator
 from tools.corpora.audio_files import read
 from tools.corpora.recordings import Recording
-from tools.seeding import generator
 
 SIMULATED = "simulated"
 RT60_S = (0.15, 0.7)

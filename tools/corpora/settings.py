@@ -8,8 +8,8 @@ import shlex
 from pathlib import Path
 from typing import Literal
 
-from tools.audio import SAMPLE_RATE
-from tools.cli import UserError
+from tools.common.audio import SAMPLE_RATE
+from tools.common.errors import UserError
 from tools.corpora.recordings import NOISE_TYPE, TALKER, Cut
 
 LayoutName = Literal["voicebank-demand", "timit-noisex92", "librispeech", "dns-challenge"]

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dataloader.drawing import MixtureDraw
-from tools.cli import UserError
+from tools.common.errors import UserError
+from tools.common.processes import ProcessPool
 from tools.corpora.mixtures import MixtureSource, Recipe
 from tools.corpora.noise_sources import BABBLE, NoiseSource
 from tools.corpora.pairs import Pair, PairSource, find_pairs
@@ -21,7 +22,6 @@ from tools.corpora.splits import (
     split_noise,
     whole,
 )
-from tools.processes import ProcessPool
 
 SPLITS = ("train", "valid", "test")
 Source = MixtureSource | PairSource

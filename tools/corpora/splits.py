@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tools.cli import UserError
+from tools.common.errors import UserError
+from tools.common.seeding import generator
 from tools.corpora.recordings import Recording
-from tools.seeding import generator
 
 SHARE = 0.1  # of talkers, and of a type's recordings, for each of validation and test
 TIME_SHARE = 0.15  # of a recording that has to serve them

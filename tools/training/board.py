@@ -14,8 +14,8 @@ from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
 
-from tools.audio import SAMPLE_RATE
-from tools.figures import DYNAMIC_RANGE, spectrogram
+from tools.common.audio import SAMPLE_RATE
+from tools.reports.figures import DYNAMIC_RANGE, spectrogram
 
 GAP = 6  # pixels between two spectrograms
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from models import sync_norms
-from tools.cli import UserError
-from tools.device import find_device
-from tools.processes import cores
+from tools.common.device import find_device
+from tools.common.errors import UserError
+from tools.common.processes import cores
 
 
 class OtherProcessEnded(Exception):

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from tools.files import write_text
+from tools.common.files import write_text
 from tools.training.distributed import Processes
 
 REPOSITORY = Path(__file__).parents[2]

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from config import Config
-from tools.cli import UserError
+from tools.common.errors import UserError
+from tools.common.run_folder import save_checkpoint
 from tools.corpora.item_records import read_items
-from tools.run_folder import save_checkpoint
 
 NONFINITE = "nonfinite_batch.pt"
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from config import Config
 from models import ModelError
-from tools.cli import UserError
+from tools.common.errors import UserError
 from tools.training.averaging import WeightAverage
 from tools.training.distributed import Processes
 from tools.training.random_state import random_state, set_random_state

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from config import Config
-from tools.run_folder import improvements
+from tools.common.run_folder import improvements
 
 
 def learning_rate(config: Config, step: int, steps_an_epoch: int, failures: int) -> float:

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 
 from config import Config
 from losses import build_loss
-from tools.processes import killed_worker
-from tools.scores import ScorePool, Scores
+from tools.common.processes import killed_worker
+from tools.scoring.scores import ScorePool, Scores
 from tools.training.distributed import Processes
 from tools.training.interruption import Interruption
 from tools.training.precision import autocast

@@ -17,13 +17,10 @@ from config import PRESETS, Config, ConfigError
 from dataloader import DataError
 from losses import LossError, known_terms
 from models import ModelError
+from tools.common.errors import UserError
 
 Settings = TypeVar("Settings")
 Resume = Literal["same", "saved", "new"]
-
-
-class UserError(ValueError):
-    """A mistake the user can mend: the message says where, what was found, what was expected, what to do."""
 
 
 USER_ERRORS = (UserError, ConfigError, DataError, LossError, ModelError)

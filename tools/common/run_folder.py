@@ -15,9 +15,10 @@ import torch
 
 from config import Config, ConfigError
 from models import read_checkpoint
-from tools.cli import Resume, UserError
-from tools.files import replacing, write_text
-from tools.tables import write_csv
+from tools.common.command_line import Resume
+from tools.common.errors import UserError
+from tools.common.files import replacing, write_text
+from tools.reports.tables import write_csv
 
 # Settings that do not change what a run computes, or only how long it goes on.
 FREE_TO_CHANGE = {

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools.cli import UserError
+from tools.common.errors import UserError
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.files import replacing
+from tools.common.files import replacing
 
 SIGNALS = ("noisy", "enhanced")
 TITLES = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import fftconvolve
 
-from tools.audio import SAMPLE_RATE
+from tools.common.audio import SAMPLE_RATE
 
 FIRST_REFLECTION_SECONDS = 0.002
 

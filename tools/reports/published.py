@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models import build_model
-from tools.comparison import EVERYWHERE, Run, find_differences, pool_seeds, seed_spread
-from tools.difference_tables import difference_cells, spread_table
-from tools.run_folder import read_history
-from tools.tables import TITLES, Row, score_blocks, score_table
+from tools.common.run_folder import read_history
+from tools.reports.comparison import EVERYWHERE, Run, find_differences, pool_seeds, seed_spread
+from tools.reports.difference_tables import difference_cells, spread_table
+from tools.reports.tables import TITLES, Row, score_blocks, score_table
 
 BASELINE = "SI-SNR"
 SCORES = ("pesq", "stoi", "estoi", "si_sdr")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tools.comparison import EVERYWHERE, Run, with_interval
-from tools.tables import TITLES, Row
+from tools.reports.comparison import EVERYWHERE, Run, with_interval
+from tools.reports.tables import TITLES, Row
 
 
 def how_to_read(groups: Mapping[str, Sequence[Run]]) -> str:

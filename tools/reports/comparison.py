@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from config import Config
-from tools.cli import UserError
-from tools.run_folder import FREE_TO_CHANGE, find_run, read_config
-from tools.scores import SCORES
-from tools.significance import LEVEL, correct, paired_difference
-from tools.tables import TITLES, Row, complete_utterances, mean, utterance_key
+from tools.common.errors import UserError
+from tools.common.run_folder import FREE_TO_CHANGE, find_run, read_config
+from tools.reports.significance import LEVEL, correct, paired_difference
+from tools.reports.tables import TITLES, Row, complete_utterances, mean, utterance_key
+from tools.scoring.scores import SCORES
 
 MAIN_SCORES = ("pesq", "estoi", "si_sdr")  # PESQ is never read without the other two
 EVERYWHERE = "all"  # in the place of a noise type: the whole grid

@@ -14,9 +14,9 @@ import numpy as np
 from pesq import PesqError, pesq
 from pystoi import stoi
 
-from tools.audio import SAMPLE_RATE
-from tools.composite import composite, log_likelihood_ratio, segmental_snr, weighted_spectral_slope
-from tools.processes import ProcessPool
+from tools.common.audio import SAMPLE_RATE
+from tools.common.processes import ProcessPool
+from tools.scoring.composite import composite, log_likelihood_ratio, segmental_snr, weighted_spectral_slope
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dataloader.description import ITEMS
-from tools.cli import UserError
+from tools.common.errors import UserError
 
 DESCRIPTION = "dataset.json"
 

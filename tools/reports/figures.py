@@ -13,9 +13,9 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 from scipy import signal, stats
 
-from tools.audio import SAMPLE_RATE
-from tools.files import replacing
-from tools.tables import SIGNALS, TITLES, Row, complete_utterances
+from tools.common.audio import SAMPLE_RATE
+from tools.common.files import replacing
+from tools.reports.tables import SIGNALS, TITLES, Row, complete_utterances
 
 DYNAMIC_RANGE = 70  # dB below the loudest point that a spectrogram shows
 NOISY_COLOUR = "0.45"

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from models import DCCRN
 from models.streaming_step import StreamingStep
-from tools.audio import SAMPLE_RATE
-from tools.cli import UserError
-from tools.files import replacing
+from tools.common.audio import SAMPLE_RATE
+from tools.common.errors import UserError
+from tools.common.files import replacing
 
 OPSET = 17
 TOLERANCE = 1e-4  # largest difference to PyTorch that a graph may have

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import wavfile
 
-from tools.files import replacing
+from tools.common.files import replacing
 
 SAMPLE_RATE = 16_000  # Hz, of all that is packed, trained on and scored
 

@@ -22,12 +22,12 @@ from matplotlib import colormaps
 from PIL import Image
 from scipy.io import wavfile
 
-from tools.audio import SAMPLE_RATE, sample_path
-from tools.cli import UserError
-from tools.comparison import Run
-from tools.figures import DYNAMIC_RANGE, spectrogram
-from tools.files import replacing, write_text
-from tools.tables import TITLES, Row, score_blocks, utterance_key
+from tools.common.audio import SAMPLE_RATE, sample_path
+from tools.common.errors import UserError
+from tools.common.files import replacing, write_text
+from tools.reports.comparison import Run
+from tools.reports.figures import DYNAMIC_RANGE, spectrogram
+from tools.reports.tables import TITLES, Row, score_blocks, utterance_key
 
 TEMPLATES = Path(__file__).parent / "templates"
 COLOURS = 64  # of a spectrogram

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tools.files import replacing
+from tools.common.files import replacing
 
 
 class Journal:

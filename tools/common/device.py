@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tools.cli import UserError
+from tools.common.errors import UserError
 
 
 def find_device(name: str) -> torch.device:

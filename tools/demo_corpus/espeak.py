@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import resample_poly
 
-from tools.audio import SAMPLE_RATE
-from tools.cli import UserError
+from tools.common.audio import SAMPLE_RATE
+from tools.common.errors import UserError
 
 ESPEAK_SAMPLE_RATE = 22_050
 VOLUME = 40  # percent; at 100 the louder variants clip inside the library

@@ -8,8 +8,8 @@ import torch
 
 from models import DCCRN
 from models.streaming import StreamingEnhancer
-from tools.audio import SAMPLE_RATE
-from tools.cli import UserError
+from tools.common.audio import SAMPLE_RATE
+from tools.common.errors import UserError
 
 
 class SignalChain:

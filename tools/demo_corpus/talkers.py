@@ -30,7 +30,7 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Talker:
-    """Arguments of `tools.espeak.synthesise`, and the talker's name."""
+    """Arguments of `tools.demo_corpus.espeak.synthesise`, and the talker's name."""
 
     talker: str
     voice: str

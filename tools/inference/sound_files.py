@@ -10,9 +10,9 @@ import numpy as np
 import soundfile
 
 from models import DCCRN
-from tools.cli import UserError
-from tools.files import replacing
-from tools.signal_chain import SignalChain
+from tools.common.errors import UserError
+from tools.common.files import replacing
+from tools.inference.signal_chain import SignalChain
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # Hz

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from tools.cli import UserError
+from tools.common.errors import UserError
 
 Result = TypeVar("Result")
 AHEAD = 4  # inputs a process that are read before their results are asked for
@@ -37,7 +37,7 @@ class ProcessPool:
         # Forking a process that runs threads of torch or CUDA can hang; a fork server is started before any.
         if "forkserver" in multiprocessing.get_all_start_methods():
             context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload(["tools.processes"])  # with torch, which takes seconds
+            context.set_forkserver_preload(["tools.common.processes"])  # with torch, which takes seconds
         else:
             context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(

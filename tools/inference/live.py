@@ -8,9 +8,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from models import DCCRN
-from tools.audio import SAMPLE_RATE
-from tools.cli import UserError
-from tools.signal_chain import SignalChain
+from tools.common.audio import SAMPLE_RATE
+from tools.common.errors import UserError
+from tools.inference.signal_chain import SignalChain
 
 ENCODINGS = {"s16le": ("<i2", 32768.0), "f32le": ("<f4", 1.0)}
 LIVE_BLOCK_SECONDS = 0.02

@@ -1,0 +1,1 @@
+"""The demo corpus: talkers, sentences, noises and the room in which they are recorded."""

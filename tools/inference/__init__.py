@@ -1,0 +1,1 @@
+"""Enhancement of sound files and live audio, and ONNX graphs."""

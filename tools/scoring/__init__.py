@@ -1,0 +1,1 @@
+"""Scores of a pair of signals, of a whole test, and those kept from earlier."""
