@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .array_file import ArrayFile, DataError
+from .augmentation import Augmentation
 from .description import Description
 from .drawing import SegmentDraw
 from .mixing import is_silent, mix_at_level
@@ -32,11 +34,12 @@ class OnTheFlyDataset(Dataset):
     - `train_noise_index.npy` `[recordings, 3]`: its first row, its length in samples, the number of its type;
     - `dataset.json`: `on_the_fly` with SNRs and levels.
 
-    Raises DataError.
+    `augment` names random changes of what is mixed (see `Augmentation`). Raises DataError.
     """
 
-    def __init__(self, folder: str | Path, sample_rate: int) -> None:
+    def __init__(self, folder: str | Path, sample_rate: int, augment: Collection[str] = ()) -> None:
         folder = Path(folder)
+        self._augment = augment
         self.path = folder
         self._speech = Shards(folder, SPEECH)
         self._noise = Shards(folder, NOISE)
@@ -82,11 +85,14 @@ class OnTheFlyDataset(Dataset):
         active = slice(*self._active.read_row(number).tolist())
         snr_db, level_db = self._draw.draw(rng)
         noise = self._draw_noise(rng, active)
+        change = Augmentation(self._augment, np.random.default_rng([*self._seed_and_epoch.tolist(), number, 1]))
+        speech, noise = change.sources(speech, noise, lambda rng: self._draw_noise(rng, active))
+        snr_db = change.snr_db(snr_db)
         try:
             mixture, _ = mix_at_level(speech, noise, snr_db, level_db, active=active, dtype=np.float32)
         except ValueError as error:
             raise DataError(f"{self._speech.path}: item [{number}]: {error}") from None
-        return torch.from_numpy(mixture.noisy), torch.from_numpy(mixture.clean), number
+        return torch.from_numpy(change.recorded(mixture.noisy)), torch.from_numpy(mixture.clean), number
 
     def _draw_noise(self, rng: np.random.Generator, active: slice) -> np.ndarray:
         for _ in range(ATTEMPTS):

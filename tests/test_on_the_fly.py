@@ -10,6 +10,7 @@ import torch
 
 from config import Config
 from dataloader import DataError, build_loader, shuffle_for_epoch
+from dataloader.augmentation import SHARES, draw_room
 
 
 def write_on_the_fly(folder, items=12, samples=4000, seed=0, snr=(-5, 15), is_range=True):
@@ -131,3 +132,53 @@ def test_one_level_and_one_snr_may_be_asked_for(tmp_path):
     _, _, clean = mixtures(folder, seed=0, epoch=1)
     levels = 10 * torch.log10(clean[:, : clean.shape[1] // 2].square().mean(1))
     assert torch.allclose(levels, torch.tensor(-25.0), atol=0.1)
+
+
+def augmented(folder, *names, epoch=1):
+    loader = build_loader(Config(data=str(folder), batch_size=5, workers=0, augment=names), "train")
+    shuffle_for_epoch(loader, 0, epoch)
+    noisy, clean, numbers = (torch.cat(parts) for parts in zip(*loader, strict=True))
+    order = numbers.argsort()
+    return noisy[order].double(), clean[order].double()
+
+
+def test_augmented_mixtures_are_the_same_again_for_the_same_seed_and_epoch(tmp_path):
+    folder = write_on_the_fly(tmp_path / "set")
+    assert torch.equal(augmented(folder, *SHARES)[0], augmented(folder, *SHARES)[0])
+    assert not torch.equal(augmented(folder, *SHARES)[0], augmented(folder, *SHARES, epoch=2)[0])
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_each_change_meets_its_share_of_the_items_and_leaves_the_others_as_they_were(tmp_path, name):
+    folder = write_on_the_fly(tmp_path / "set", items=400)
+    before, after = (torch.cat(augmented(folder, *names), 1) for names in ((), (name,)))
+    met = (before != after).any(1).double().mean().item()
+    assert met == pytest.approx(SHARES[name], abs=0.08)
+    assert after.isfinite().all()
+    assert after.abs().max() < 1
+
+
+def test_clean_items_have_hardly_any_noise_and_clipping_leaves_the_target_alone(tmp_path):
+    folder = write_on_the_fly(tmp_path / "set", items=400)
+    plain = augmented(folder)
+    noisy, clean = augmented(folder, "clean")
+    met = (noisy != plain[0]).any(1)
+    ratio = 10 * torch.log10(clean[met].square().sum(1) / (noisy - clean)[met][:, :2000].square().sum(1))
+    assert ratio.min() > 29
+    noisy, clean = augmented(folder, "clip")
+    met = (noisy != plain[0]).any(1)
+    assert torch.equal(clean, plain[1])
+    assert (noisy[met].abs().amax(1) < 0.91 * plain[0][met].abs().amax(1)).all()
+
+
+def test_a_room_keeps_the_direct_sound_in_its_place(tmp_path):
+    for seed in range(20):
+        response = draw_room(np.random.default_rng(seed))
+        assert np.argmax(np.abs(response)) == 0
+        assert 10 * np.log10(np.sum(response[1:] ** 2)) <= 0.01
+
+
+def test_augmentation_of_ready_mixtures_is_refused(tmp_path):
+    np.save(tmp_path / "train.npy", np.ones((4, 2, 4000), np.float32) / 2)
+    with pytest.raises(DataError, match="augment: found clip"):
+        build_loader(Config(data=str(tmp_path), augment=("clip",)), "train")

@@ -1,0 +1,88 @@
+"""Random changes of what is mixed on the fly, for a network that meets other rooms, microphones and channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import numpy as np
+import scipy.signal
+
+RATE = 16_000  # Hz
+# How many of the items each change meets.
+SHARES = {"second-noise": 0.3, "equalise": 0.5, "band-limit": 0.15, "room": 0.25, "clip": 0.05, "clean": 0.05}
+SECOND_NOISE_DB = (-12, 0)  # level of the second noise against the first
+COEFFICIENT = 3 / 8  # largest coefficient of a random filter
+PASS_BAND = (3000, 7500)  # Hz
+DECAY = (0.1, 0.5)  # seconds in which a room's sound decays by 60 dB
+PRE_DELAY = (0.002, 0.01)  # seconds from the direct sound to the first reflection
+DIRECT_DB = (0, 12)  # energy of the direct sound against all reflections
+CLIPPED_AT = (0.25, 0.9)  # of the mixture's peak
+CLEAN_SNR_DB = (30, 60)
+
+Waveform = np.ndarray  # [samples], float
+
+
+class Augmentation:
+    """The changes of one item; which of them it meets depends on the generator alone.
+
+    Args:
+        names: Which changes may be made, of SHARES.
+        rng: Where all random choices come from.
+    """
+
+    def __init__(self, names: Collection[str], rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._met = {name for name, share in SHARES.items() if rng.random() < share and name in names}
+
+    def sources(
+        self, speech: Waveform, noise: Waveform, draw_noise: Callable[[np.random.Generator], Waveform]
+    ) -> tuple[Waveform, Waveform]:
+        """Return speech and noise as they reach the microphone; the speech stays in time, its level may change."""
+        rng = self._rng
+        if "second-noise" in self._met:
+            second = draw_noise(rng)
+            level = 10 ** (rng.uniform(*SECOND_NOISE_DB) / 20)
+            noise = noise + second * level * _norm(noise) / max(_norm(second), 1e-9)
+        if "room" in self._met:
+            speech = scipy.signal.fftconvolve(speech, draw_room(rng))[: speech.size]
+        if "equalise" in self._met:
+            speech, noise = (scipy.signal.lfilter(*draw_equaliser(rng), signal) for signal in (speech, noise))
+        if "band-limit" in self._met:
+            low_pass = scipy.signal.butter(6, rng.uniform(*PASS_BAND), fs=RATE, output="sos")
+            speech, noise = (scipy.signal.sosfilt(low_pass, signal) for signal in (speech, noise))
+        return speech, noise
+
+    def snr_db(self, drawn: float) -> float:
+        """Return the SNR to mix at, the drawn one unless the item is to be all but clean."""
+        return self._rng.uniform(*CLEAN_SNR_DB) if "clean" in self._met else drawn
+
+    def recorded(self, noisy: Waveform) -> Waveform:
+        """Return the mixture as it is recorded: as it is, or clipped."""
+        if "clip" not in self._met:
+            return noisy
+        limit = self._rng.uniform(*CLIPPED_AT) * float(np.max(np.abs(noisy)))
+        return np.clip(noisy, -limit, limit).astype(noisy.dtype)
+
+
+def draw_equaliser(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return numerator and denominator of a random stable filter of second order.
+
+    Source: Valin, "A hybrid DSP/deep learning approach to real-time full-band speech enhancement", 2018.
+    """
+    r = rng.uniform(-COEFFICIENT, COEFFICIENT, 4)
+    return np.array([1, *r[:2]]), np.array([1, *r[2:]])
+
+
+def draw_room(rng: np.random.Generator) -> np.ndarray:
+    """Return the impulse response of a small room: the direct sound, then noise that decays exponentially."""
+    decay, delay = rng.uniform(*DECAY), int(rng.uniform(*PRE_DELAY) * RATE)
+    seconds = np.arange(int(decay * RATE)) / RATE
+    tail = rng.standard_normal(seconds.size) * 10 ** (-3 * seconds / decay)
+    tail[:delay] = 0
+    tail *= 10 ** (-rng.uniform(*DIRECT_DB) / 20) / _norm(tail)
+    tail[0] = 1
+    return tail
+
+
+def _norm(signal: np.ndarray) -> float:
+    return float(np.linalg.norm(signal))
