@@ -106,9 +106,12 @@ class Config:
     """Minutes between checkpoints within an epoch; 0 for one at the end of each epoch only."""
 
     # -- The computation --
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    threads: Literal["auto"] | int = "auto"
+    """Threads that compute on a CPU; auto: OMP_NUM_THREADS, else one for each core that the run may use."""
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     """Of the network in training and validation: fp32; tf32: matrix products of a GPU round their inputs to 10
-    bits; bf16: bfloat16 autocast, which pays on a GPU, and on a CPU that has AMX. Losses are float32 always."""
+    bits; bf16: bfloat16 autocast; auto: bf16 on a GPU from Ampere on and on a CPU that is measured to compute
+    faster with it, else fp32. A run keeps what auto became. Losses and spectra are float32 always."""
     accumulate: int = 1
     """Pieces that each process computes its share of a batch in, one after the other, to save memory."""
     compile: bool = False
@@ -167,6 +170,9 @@ class Config:
             "loss where valid_scores is 0, because nothing has a PESQ then",
         )
         _expect(all(number >= 0 for number in self.show), "show", self.show, "numbers of 0 or more")
+        _expect(
+            self.threads == "auto" or self.threads >= 1, "threads", self.threads, "auto or a number of 1 or more"
+        )
         _expect(_is_device(self.device), "device", self.device, "auto, cpu, cuda or cuda:<number>")
         _expect(self.data.strip() != "", "data", self.data, "a folder")
         _expect(
@@ -217,6 +223,7 @@ _SMALL = {
     "batch_size": 4,
     "learning_rate": 2e-3,
     "schedule": "cosine",
+    "precision": "fp32",  # the published results are, bit by bit
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},

@@ -14,6 +14,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tools.common.threads import wait_briefly
+
+if __name__ == "__main__":
+    wait_briefly()  # before torch loads
+
 import numpy as np
 import torch
 from torch import nn
@@ -25,7 +30,7 @@ from dataloader import PackedDataset, build_loader
 from models import load_model, read_checkpoint
 from tools.common.audio import sample_path, write_wav
 from tools.common.command_line import parse_config, run_command
-from tools.common.device import find_device
+from tools.common.device import find_device, use_threads
 from tools.common.errors import UserError
 from tools.common.files import fingerprint, write_text
 from tools.common.run_folder import read_config
@@ -35,12 +40,13 @@ from tools.scoring.journal import Journal
 from tools.scoring.scores import SCORES, ScorePool, Scores, scores_key
 
 # What may differ from the training: the rest made the network what it is.
-FREE_TO_CHANGE = {"name", "data", "device", "workers", "batch_size", "valid_scores", "samples", "show"}
+FREE_TO_CHANGE = {"name", "data", "device", "workers", "threads", "batch_size", "valid_scores", "samples", "show"}
 
 
 def test(config: Config) -> None:
     """Scores the run's best checkpoint on config.data's test grid and writes tables, figures and samples."""
     device = find_device(config.device)
+    use_threads(config.threads)
     best = config.run_dir / "best.pt"
     model = load_model(best, device)
     grid = PackedDataset(config.data, "test", config.sample_rate)

@@ -12,6 +12,11 @@ import sys
 import time
 from collections.abc import Iterator
 
+from tools.common.threads import wait_briefly
+
+if __name__ == "__main__":
+    wait_briefly()  # before torch loads
+
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -21,6 +26,7 @@ from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
 from models import build_model
 from tools.common.command_line import Resume, parse_training, run_command
+from tools.common.device import use_threads
 from tools.common.run_folder import improvements, is_over, open_run, save_checkpoint, save_config, save_history
 from tools.make_demo_corpus import ensure_demo_corpus
 from tools.scoring.scores import ScorePool
@@ -29,7 +35,7 @@ from tools.training.distributed import OtherProcessEnded, Processes, join_proces
 from tools.training.environment import log_environment
 from tools.training.guards import naming_dead_loaders
 from tools.training.interruption import Interruption
-from tools.training.precision import set_kernels
+from tools.training.precision import set_kernels, settle_precision
 from tools.training.progress import Learner, Progress, checkpoint, restore
 from tools.training.schedule import failures_to_improve, learning_rate
 from tools.training.step import train_step
@@ -42,6 +48,8 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
     """Trains until config.epochs are done or a signal comes; writes runs/<name>/ all the while."""
     device = processes.device
     config, saved, changed = open_run(config, resume)
+    threads = use_threads(config.threads, processes.on_machine)
+    config, reason = settle_precision(config, processes)
     set_kernels(config)
     if config.data == DEMO_DATA:
         processes.first_alone(ensure_demo_corpus)
@@ -67,7 +75,10 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
         save_config(config)
         log_environment(config.run_dir, processes, progress.step)
         weights = sum(p.numel() for p in model.parameters())
-        print(f"{config.run_dir}: {config.model} with {weights:,} weights, loss {config.loss}, on {processes}")
+        print(
+            f"{config.run_dir}: {config.model} with {weights:,} weights, loss {config.loss}, on {processes}, "
+            f"{threads} threads, {config.precision} ({reason})"
+        )
     if config.compile:
         model.estimate = torch.compile(model.estimate)
     network = processes.spread(model)

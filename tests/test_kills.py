@@ -34,6 +34,7 @@ SETTINGS = {
     "clip_grad": 5,
     "ema": 0.9,
     "valid_scores": 2,
+    "precision": "fp32",
     "checkpoint_minutes": 0.001,
 }
 TIMES = ("seconds", "items_per_second")

@@ -17,6 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tools.common.threads import wait_briefly
+
+if __name__ == "__main__":
+    wait_briefly()  # before torch loads
+
 import torch
 from torch import nn
 
@@ -25,7 +30,7 @@ from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
 from models import DCCRN, build_model
 from tools.common.command_line import Arguments, parse_with_config, run_command
-from tools.common.device import find_device
+from tools.common.device import find_device, use_threads
 from tools.common.errors import UserError
 from tools.common.files import write_text
 from tools.common.timing import count_flops, matrix_rate, peak_memory, time_shares, times_side_by_side
@@ -58,6 +63,7 @@ def benchmark(config: Config, seconds: float, repetitions: int) -> dict[str, Any
     if repetitions < 1 or not seconds > 0:
         raise UserError(f"repetitions: found {repetitions}, seconds: found {seconds}, expected 1 or more, above 0")
     device = find_device(config.device)
+    use_threads(config.threads)
     noisy, clean = 0.1 * torch.randn(2, config.batch_size, round(seconds * config.sample_rate), device=device)
     torch.manual_seed(config.seed)
     model = build_model(config).to(device)

@@ -12,7 +12,12 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from tools.common.threads import wait_briefly
+
+if __name__ == "__main__":
+    wait_briefly()  # before torch loads
 
 import numpy as np
 import torch
@@ -25,7 +30,7 @@ from losses import TERMS, LossError, LossTerm, known_terms
 from losses.names import parse_loss
 from models import build_model, load_model
 from tools.common.command_line import parse_arguments, run_command
-from tools.common.device import find_device
+from tools.common.device import find_device, use_threads
 from tools.common.errors import UserError
 from tools.common.files import fingerprint, write_text
 from tools.common.run_folder import find_run
@@ -65,6 +70,8 @@ class ReportSettings:
     """The report goes to results/<name>/."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda or cuda:<number>."""
+    threads: Literal["auto"] | int = "auto"
+    """Threads that compute on a CPU; auto: OMP_NUM_THREADS, else one for each core."""
     batch_size: int = 4
     """Utterances at once, in the measurement of cost as well; 1 or more."""
 
@@ -74,6 +81,7 @@ def report(settings: ReportSettings) -> None:
     if settings.utterances < 1 or settings.batch_size < 1:
         raise UserError("utterances, batch_size: expected 1 or more")
     device = find_device(settings.device)
+    use_threads(settings.threads)
     terms, missing = build_terms(settings.terms, device)
     grid = PackedDataset(settings.data, "test", Config.sample_rate)
     numbers = [n for n in range(len(grid)) if grid.place(n)[2] < settings.utterances]

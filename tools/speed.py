@@ -1,4 +1,4 @@
-"""How fast a network enhances a live signal on one core of this machine, and where the time goes.
+"""Measure how fast a network enhances a live signal on one core of this machine, and where the time goes.
 
     python -m tools.speed runs/demo_SI-SNR+LMS/best.pt
     python -m tools.speed paper  # the full network with random weights; they do not matter for speed
@@ -26,6 +26,7 @@ from models.streaming import StreamingEnhancer
 from models.streaming_step import StreamingStep
 from tools.common.audio import SAMPLE_RATE
 from tools.common.command_line import parse_arguments, run_command
+from tools.common.device import use_threads
 from tools.inference.onnx_graphs import export_step, open_graph
 
 HOP = 100  # samples
@@ -39,10 +40,12 @@ class Arguments:
     """A checkpoint, or paper for the full network."""
     seconds: float = 2.0
     """Audio in each of the repetitions, of which the median counts."""
+    threads: int = 1
+    """Threads that compute."""
 
 
 def measure_speed(arguments: Arguments) -> None:
-    torch.set_num_threads(1)
+    use_threads(arguments.threads)
     name = arguments.checkpoint
     model = build_model(Config()).eval() if name == "paper" else load_model(name)
     enhancer = StreamingEnhancer(model)

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -23,10 +24,13 @@ from types import FrameType
 from config import Config
 from losses import build_loss
 from tools.common.command_line import parse_arguments, parse_config, run_command
+from tools.common.device import find_device
 from tools.common.errors import UserError
 from tools.common.processes import cores
-from tools.common.run_folder import is_trained
+from tools.common.run_folder import is_trained, read_config
 from tools.compare import CompareSettings, compare
+from tools.training.distributed import Processes
+from tools.training.precision import settle_precision
 
 PAPER_LOSSES = ("MSE", "MSE+LMS", "MSE+PMSQE", "SI-SNR", "SI-SNR+LMS", "SI-SNR+PMSQE")
 REPOSITORY = Path(__file__).parents[1]
@@ -68,16 +72,31 @@ def plan(settings: SweepSettings, options: list[str]) -> list[Job]:
     """The sweep's runs, losses of one seed side by side; raises the errors of their configs before any trains."""
     if not settings.losses or not settings.seeds or not settings.devices:
         raise UserError("losses, seeds and devices: expected at least one of each")
+    runs = [(seed, loss) for seed in settings.seeds for loss in settings.losses]
+    names = [
+        Config(name=f"{settings.name}_{{loss}}_seed{{seed}}", loss=loss, seed=seed).run_name for seed, loss in runs
+    ]
+    if not settings.slurm:
+        options = [*options, *one_precision(parse_config("", options), names, settings.devices[0])]
     jobs = []
-    for seed in settings.seeds:
-        for loss in settings.losses:
-            name = Config(name=f"{settings.name}_{{loss}}_seed{{seed}}", loss=loss, seed=seed).run_name
-            arguments = [*options, "--name", name, "--loss", loss, "--seed", str(seed)]
-            config = parse_config("", arguments)
-            build_loss(config.loss, config.coupling, config.balance)
-            test = ["--name", name, "--data", config.data]
-            jobs.append(Job(config, (_command("train.py", arguments), _command("test.py", test))))
+    for (seed, loss), name in zip(runs, names, strict=True):
+        arguments = [*options, "--name", name, "--loss", loss, "--seed", str(seed)]
+        config = parse_config("", arguments)
+        build_loss(config.loss, config.coupling, config.balance)
+        test = ["--name", name, "--data", config.data]
+        jobs.append(Job(config, (_command("train.py", arguments), _command("test.py", test))))
     return jobs
+
+
+def one_precision(config: Config, names: Sequence[str], device: str) -> list[str]:
+    """Return the options that give all runs the precision that `auto` became in one of them, or becomes here."""
+    if config.precision != "auto":
+        return []
+    started = [Path("runs") / name for name in names if (Path("runs") / name / "config.json").is_file()]
+    if started:
+        config = read_config(started[0])
+    settled, _ = settle_precision(config, Processes(find_device(device)))
+    return ["--precision", settled.precision]
 
 
 def sweep(settings: SweepSettings, options: list[str]) -> None:

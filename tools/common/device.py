@@ -1,14 +1,15 @@
-"""The device that a run computes on."""
+"""The device that a run computes on, and how many threads on a CPU."""
 
 from __future__ import annotations
 
 import torch
 
 from tools.common.errors import UserError
+from tools.common.processes import cores
 
 
 def find_device(name: str) -> torch.device:
-    """The device called auto, cpu, cuda or cuda:<number>; UserError if this machine does not have it."""
+    """Return the device called auto, cpu, cuda or cuda:<number>; UserError if this machine does not have it."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
@@ -16,3 +17,17 @@ def find_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= count:
         raise UserError(f"device: found {name}, but PyTorch sees {count} CUDA devices here; try --device cpu")
     return device
+
+
+def use_threads(threads: int | str, sharing: int = 1) -> int:
+    """Compute with so many threads on a CPU, and return how many that are; UserError for fewer than one.
+
+    threads: a number, or "auto": torch's choice (OMP_NUM_THREADS, else one for each physical core) within this
+    program's share of the cores, where `sharing` programs of the same training run on this machine.
+    """
+    if threads == "auto":
+        threads = min(torch.get_num_threads(), max(1, cores() // sharing))
+    if threads < 1:
+        raise UserError(f"threads: found {threads}, expected 1 or more")
+    torch.set_num_threads(threads)
+    return threads

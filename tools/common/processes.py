@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -17,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from tools.common.errors import UserError
 
 Result = TypeVar("Result")
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, in Linux
 AHEAD = 4  # inputs a process that are read before their results are asked for
 
 
@@ -88,8 +90,13 @@ def killed_worker(processes: int) -> UserError:
 
 
 def cores() -> int:
-    """How many cores this program may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many cores this program may use: those it is bound to, and no more than its container's quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CPU_QUOTA.read_text().split()  # microseconds, or "max" for no limit
+        return min(count, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        return count
 
 
 _shared: Any = None  # in a worker process: what its pool was given

@@ -26,6 +26,7 @@ FREE_TO_CHANGE = {
     "epochs",
     "device",
     "workers",
+    "threads",
     "valid_scores",
     "patience",
     "checkpoint_minutes",
@@ -48,6 +49,8 @@ def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str,
     """
     if (config.run_dir / "config.json").exists():
         saved = read_config(config.run_dir)
+        if config.precision == "auto":
+            config = dataclasses.replace(config, precision=saved.precision)
         changed = differing_settings(saved, config)
         if changed and resume == "same":
             before, now = saved.to_dict(), config.to_dict()
@@ -75,6 +78,8 @@ def differing_settings(saved: Config, wanted: Config) -> set[str]:
         free.remove("epochs")
     if wanted.best_by == "pesq":
         free.remove("valid_scores")
+    if wanted.precision == "auto":  # the run keeps what auto became
+        free.add("precision")
     before, now = saved.to_dict(), wanted.to_dict()
     return {key for key in now if now[key] != before[key] and key not in free}
 

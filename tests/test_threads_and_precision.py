@@ -1,0 +1,127 @@
+"""Threads that share the cores with other programs, and the precision that a run finds for its machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from programs import run
+from trainings import TINY, weights_of
+
+import train
+from config import Config, ConfigError
+from tools import enhance, sweep
+from tools.common import processes
+from tools.common.device import use_threads
+from tools.common.errors import UserError
+from tools.common.run_folder import read_config
+from tools.training import precision
+from tools.training.distributed import Processes
+
+REPOSITORY = Path(__file__).parents[1]
+COMPUTING = ("train.py", "test.py", "-m tools.enhance", "-m tools.benchmark", "-m tools.loss_report")
+AUTO = [*TINY, "--precision", "auto"]
+CPU = Processes(torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def same_threads_afterwards():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def fast_bf16(monkeypatch):
+    monkeypatch.setattr(precision, "bf16_gain", lambda: 2.0)
+
+
+@pytest.mark.parametrize("program", COMPUTING)
+@pytest.mark.parametrize(("chosen", "expected"), [({}, "1000"), ({"OMP_WAIT_POLICY": "active"}, "None")])
+def test_threads_wait_briefly_unless_the_user_says_how(tmp_path, program, chosen, expected):
+    (tmp_path / "torch.py").write_text("import os, sys; print(os.environ.get('GOMP_SPINCOUNT')); sys.exit(7)")
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("GOMP", "OMP", "KMP"))}
+    environment = clean | chosen | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, *program.split()]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (7, expected), done.stderr
+
+
+def test_a_program_uses_as_many_threads_as_it_is_told_and_no_more_than_its_share(monkeypatch):
+    assert use_threads(3) == torch.get_num_threads() == 3
+    monkeypatch.setattr("tools.common.device.cores", lambda: 8)
+    assert use_threads("auto") == 3  # as OMP_NUM_THREADS, or the physical cores, say
+    assert use_threads("auto", sharing=4) == 2
+    assert use_threads("auto", sharing=16) == 1
+
+
+def test_a_container_gets_no_more_processes_than_its_quota(tmp_path, monkeypatch):
+    quota = tmp_path / "cpu.max"
+    monkeypatch.setattr(processes, "CPU_QUOTA", quota)
+    whole = processes.cores()
+    quota.write_text("100000 100000\n")
+    assert processes.cores() == 1
+    quota.write_text("max 100000\n")
+    assert processes.cores() == whole
+
+
+def test_no_threads_and_half_ones_are_refused(tmp_path, capsys):
+    with pytest.raises(ConfigError, match="threads: found 0, expected auto or a number of 1 or more"):
+        Config(threads=0)
+    with pytest.raises(UserError, match="threads: found -1, expected 1 or more"):
+        use_threads(-1)
+    assert run(train, "--threads", "0") == 2
+    assert run(enhance, tmp_path / "best.pt", tmp_path / "a.wav", "--threads", "0") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(2.0, "bf16"), (1.05, "fp32"), (0.4, "fp32")])
+def test_auto_takes_bf16_where_it_is_clearly_faster(monkeypatch, gain, expected):
+    monkeypatch.setattr(precision, "bf16_gain", lambda: gain)
+    monkeypatch.setattr(precision, "_lack_of_bf16", lambda device: "")
+    config, reason = precision.settle_precision(Config(), CPU)
+    assert config.precision == expected
+    assert f"bf16 is {gain:.1f} times as fast as fp32" in reason
+
+
+def test_bf16_is_refused_where_the_processor_lacks_it_and_auto_does_without(monkeypatch):
+    monkeypatch.setattr(precision, "_lack_of_bf16", lambda device: "this processor lacks it")
+    assert precision.settle_precision(Config(), CPU)[0].precision == "fp32"
+    with pytest.raises(UserError, match="found bf16, but this processor lacks it; use --precision fp32"):
+        precision.settle_precision(Config(precision="bf16"), CPU)
+
+
+def test_the_gain_is_measured_within_a_second_and_is_that_of_a_ratio():
+    assert 0.01 < precision.bf16_gain() < 100
+
+
+def test_a_run_keeps_what_auto_became_and_goes_on_with_the_same_bits(workplace, fast_bf16, monkeypatch):
+    assert run(train, *AUTO, "--epochs", "2", "--name", "whole") == 0
+    assert run(train, *AUTO, "--epochs", "1", "--name", "parts") == 0
+    assert read_config(Path("runs/parts")).precision == "bf16"
+    monkeypatch.setattr(precision, "bf16_gain", lambda: 0.5)
+    assert run(train, *AUTO, "--epochs", "2", "--name", "parts") == 0
+    whole, parts = weights_of("whole"), weights_of("parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert run(train, *AUTO, "--epochs", "2", "--name", "parts", "--precision", "fp32") == 2  # another training
+
+
+def test_a_run_from_before_auto_goes_on_in_its_precision(workplace, fast_bf16):
+    assert run(train, *AUTO, "--epochs", "1", "--name", "old", "--precision", "fp32") == 0
+    assert run(train, *AUTO, "--epochs", "2", "--name", "old") == 0
+    assert read_config(Path("runs/old")).precision == "fp32"
+
+
+def test_the_runs_of_a_sweep_have_one_precision(workplace, fast_bf16, monkeypatch):
+    settings = sweep.SweepSettings(losses=("MSE", "SI-SNR"), devices=("cpu",))
+    assert {job.config.precision for job in sweep.plan(settings, AUTO)} == {"bf16"}
+    assert run(train, *AUTO, "--epochs", "1", "--loss", "MSE", "--name", "sweep_MSE_seed0") == 0
+    monkeypatch.setattr(precision, "bf16_gain", lambda: 0.5)
+    assert {job.config.precision for job in sweep.plan(settings, AUTO)} == {"bf16"}
+    shutil.rmtree("runs")
+    assert {job.config.precision for job in sweep.plan(settings, AUTO)} == {"fp32"}
