@@ -30,7 +30,7 @@ from dataloader import PackedDataset, build_loader
 from models import load_model, read_checkpoint
 from tools.common.audio import sample_path, write_wav
 from tools.common.command_line import parse_config, run_command
-from tools.common.device import find_device, use_threads
+from tools.common.device import find_device, keep_freed_memory, use_threads
 from tools.common.errors import UserError
 from tools.common.files import fingerprint, write_text
 from tools.common.run_folder import read_config
@@ -182,6 +182,7 @@ def parse_test_config() -> Config:
 
 
 def main() -> None:
+    keep_freed_memory()
     test(parse_test_config())
 
 

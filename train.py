@@ -26,7 +26,7 @@ from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
 from models import build_model
 from tools.common.command_line import Resume, parse_training, run_command
-from tools.common.device import use_threads
+from tools.common.device import keep_freed_memory, use_threads
 from tools.common.run_folder import improvements, is_over, open_run, save_checkpoint, save_config, save_history
 from tools.make_demo_corpus import ensure_demo_corpus
 from tools.scoring.scores import ScorePool
@@ -190,6 +190,7 @@ def describe(row: dict, epochs: int) -> str:
 
 def main() -> None:
     config, resume = parse_training(__doc__)
+    keep_freed_memory()
     try:
         with join_processes(config.device) as processes, naming_dead_loaders():
             train(config, resume, processes)

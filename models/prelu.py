@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+PIECE = 1 << 17  # values
+
 
 class PReLU(nn.PReLU):
     """nn.PReLU with one slope. On a CPU, torch's own takes longer for its gradient than a convolution would.
@@ -32,6 +34,9 @@ class _LeakyReLU(torch.autograd.Function):
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor]:
         x, slope = ctx.saved_tensors
         gradient = gradient.contiguous()
-        below = x.clamp(max=0).flatten()
-        of_slope = torch.dot(gradient.flatten().to(slope.dtype), below.to(slope.dtype))
+        if x.dtype == slope.dtype:
+            of_slope = torch.dot(gradient.flatten(), x.clamp(max=0).flatten())
+        else:  # under autocast: summed in float32, in pieces that stay in the cache
+            pieces = zip(gradient.flatten().split(PIECE), x.flatten().split(PIECE), strict=True)
+            of_slope = sum(torch.dot(g.to(slope.dtype), p.to(slope.dtype).clamp_(max=0)) for g, p in pieces)
         return torch.ops.aten.leaky_relu_backward(gradient, x, slope.item(), False), of_slope[None]

