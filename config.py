@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import string
+import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,23 +48,26 @@ class Config:
     reverberation, which is also in the target; clip: noisy clipped; clean: hardly any noise."""
 
     # -- The network --
-    model: Literal["DCCRN"] = "DCCRN"
-    """The network."""
-    mask: Literal["E", "C", "R", "none"] = "E"
-    """E: magnitude through tanh, phases add; C: complex product; R: real and imaginary part apart; none: no
-    mask, the network estimates the spectrum itself (direct mapping)."""
-    kernel_num: tuple[int, ...] = (32, 64, 128, 256, 256, 256)
-    """Channels of each encoder layer, real and imaginary together; 1 to 8 even numbers."""
-    rnn_units: int = 256
-    """Units of an LSTM layer, real and imaginary together; even, 2 or more."""
-    rnn_layers: int = 2
-    """LSTM layers; 1 or more."""
-    lstm: Literal["complex", "real"] = "complex"
+    model: str = "DCCRN"
+    """The network; python -m tools.list_networks explains each and its settings. Those below are shared by
+    several; left at None, the network's own default is taken."""
+    mask: str | None = None
+    """What the output does to the noisy spectrum. E: magnitude through tanh, phases add; C: complex product; R:
+    real and imaginary part apart; none: no mask, the network estimates the spectrum itself."""
+    kernel_num: tuple[int, ...] | None = None
+    """Channels of each encoder layer, in complex networks real and imaginary together."""
+    rnn_units: int | None = None
+    """Units of a recurrent layer, in complex networks real and imaginary together."""
+    rnn_layers: int | None = None
+    """Recurrent layers."""
+    lstm: str | None = None
     """complex: the complex product of two LSTMs a layer; real: one LSTM over all channels."""
-    norm: Literal["batch", "complex"] = "batch"
+    norm: str | None = None
     """batch: batch norm of every channel; complex: 2 x 2 whitening of real and imaginary part."""
-    skip: bool = True
+    skip: bool | None = None
     """Join every decoder layer's input with the output of the encoder layer opposite."""
+    network: tuple[str, ...] = ()
+    """Settings that only this network has, as name=value."""
 
     # -- The loss --
     loss: str = "SI-SNR"
@@ -133,13 +137,6 @@ class Config:
             _check_type(field.name, getattr(self, field.name), hints[field.name])
         for name, (low, what) in _LOWEST.items():
             _expect(getattr(self, name) >= low, name, getattr(self, name), what)
-        _expect(
-            1 <= len(self.kernel_num) <= 8 and all(n >= 2 and n % 2 == 0 for n in self.kernel_num),
-            "kernel_num",
-            self.kernel_num,
-            "1 to 8 even numbers of 2 or more",
-        )
-        _expect(self.rnn_units % 2 == 0, "rnn_units", self.rnn_units, "an even number")
         _expect(0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate, "a number above 0")
         _expect(
             isinstance(self.coupling, str)
@@ -215,6 +212,9 @@ class Config:
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
 
 
+# Settings of the network that several networks have, with one meaning.
+NETWORK_SETTINGS = ("mask", "kernel_num", "rnn_units", "rnn_layers", "lstm", "norm", "skip")
+
 # Named sets of overrides, chosen with `--preset`; what the command line names besides wins.
 _SMALL = {
     "kernel_num": (8, 16, 32, 64, 64, 64),
@@ -234,8 +234,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 _LOWEST = {
     "seed": (0, "0 or more"),
     "workers": (-1, "-1 or more"),
-    "rnn_units": (2, "2 or more"),
-    "rnn_layers": (1, "1 or more"),
     "epochs": (1, "1 or more"),
     "batch_size": (1, "1 or more"),
     "warmup_steps": (0, "0 or more"),
@@ -267,9 +265,12 @@ def _check_type(name: str, value: object, hint: Any) -> None:
         allowed = typing.get_args(hint)
         _expect(value in allowed, name, value, "one of " + ", ".join(map(str, allowed)))
     elif typing.get_origin(hint) is tuple:
-        _expect(isinstance(value, tuple), name, value, "a list of numbers")
+        _expect(isinstance(value, tuple), name, value, "a list")
         for item in value:
             _check_type(name, item, typing.get_args(hint)[0])
+    elif types.NoneType in typing.get_args(hint):  # optional
+        if value is not None:
+            _check_type(name, value, typing.get_args(hint)[0])
     else:  # a union of a name and numbers
         _check_type(name, value, typing.get_args(hint)[0 if isinstance(value, str) else 1])
 

@@ -2,36 +2,69 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import pkgutil
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
-from config import Config, ConfigError
+from config import NETWORK_SETTINGS, Config, ConfigError
 
 from .checkpoint import read_checkpoint
 from .dccrn import DCCRN
+from .gtcrn import GTCRN
+from .registry import NETWORKS, read_settings, register
 from .safe_load import ModelError
 from .synced_norms import sync_norms
 from .upstream import from_upstream
 
-__all__ = ["DCCRN", "ModelError", "build_model", "from_upstream", "load_model", "read_checkpoint", "sync_norms"]
+__all__ = [
+    "DCCRN",
+    "GTCRN",
+    "NETWORKS",
+    "ModelError",
+    "build_model",
+    "complete",
+    "from_upstream",
+    "load_model",
+    "read_checkpoint",
+    "register",
+    "sync_norms",
+]
+
+# Every file of this folder is imported, so that a new network is one new file.
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
 
 
-def build_model(config: Config) -> DCCRN:
-    """A fresh network with the config's settings; its weights follow torch's random state."""
-    return DCCRN(
-        kernel_num=config.kernel_num,
-        rnn_units=config.rnn_units,
-        rnn_layers=config.rnn_layers,
-        mask=config.mask,
-        lstm=config.lstm,
-        norm=config.norm,
-        skip=config.skip,
-    )
+def build_model(config: Config) -> nn.Module:
+    """Return a fresh network with the config's settings; its weights follow torch's random state.
+
+    Raises ModelError for a network that is not known, or a setting that it does not have or allow.
+    """
+    settings = _settings(config)
+    return NETWORKS[config.model].kind(**settings)
 
 
-def load_model(path: str | Path, device: str | torch.device = "cpu") -> DCCRN:
-    """The network of a checkpoint, rebuilt from the file alone, in evaluation mode.
+def complete(config: Config) -> Config:
+    """Return the config with the network's own defaults in place of None. Raises ModelError as `build_model`."""
+    settings = _settings(config)
+    shared = {name: value for name, value in settings.items() if name in NETWORK_SETTINGS}
+    own = tuple(f"{name}={value}" for name, value in settings.items() if name not in NETWORK_SETTINGS)
+    return dataclasses.replace(config, **shared, network=own)
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """Return the values that the network is built with."""
+    shared = {name: getattr(config, name) for name in NETWORK_SETTINGS if getattr(config, name) is not None}
+    return dataclasses.asdict(read_settings(config.model, shared, config.network))
+
+
+def load_model(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+    """Return the network of a checkpoint, rebuilt from the file alone, in evaluation mode.
 
     Raises ModelError where the file cannot be read or does not fit the settings that it carries.
     """
@@ -42,7 +75,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> DCCRN:
             build_model(config).load_state_dict(content["model"], assign=True)
         model = build_model(config)
         model.load_state_dict(content["model"])
-    except ConfigError as error:
+    except (ConfigError, ModelError) as error:
         raise ModelError(f"{path}: its settings are not this version's: {error}") from None
     except RuntimeError as error:
         raise ModelError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from .complex_layers import ComplexBatchNorm2d, ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM
 from .masks import MASKS, apply_mask
 from .prelu import PReLU
+from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, setting, whole
 from .stft import STFT
 
 # What the last layer's bias must be for a network that passes its input through: (real, imaginary) of the mask.
@@ -19,6 +21,24 @@ PASS_THROUGH = {"E": (1.5, 0.0), "C": (1.0, 0.0), "R": (1.0, 1.0), "none": (0.0,
 FIRST_MASK_STD = 0.005  # of the last layer's weights: the first mask is its bias and little else
 
 
+@dataclass(frozen=True)
+class DCCRNSettings(NetworkSettings):
+    """What can be chosen of DCCRN; the defaults are the published full network."""
+
+    mask: str = setting("E", one_of(*MASKS), "what the output does to the noisy spectrum")
+    kernel_num: tuple[int, ...] = setting(
+        (32, 64, 128, 256, 256, 256), channels(8), "channels of each encoder layer, real and imaginary together"
+    )
+    rnn_units: int = setting(256, whole(2, even=True), "units of an LSTM layer, real and imaginary together")
+    rnn_layers: int = setting(2, whole(1), "LSTM layers")
+    lstm: str = setting(
+        "complex", one_of("complex", "real"), "complex product of two LSTMs, or one over all channels"
+    )
+    norm: str = setting("batch", one_of("batch", "complex"), "batch norm of each channel, or 2 x 2 whitening")
+    skip: bool = setting(True, YES_OR_NO, "whether decoder layers see encoder outputs")
+
+
+@register("DCCRN", DCCRNSettings)
 class DCCRN(nn.Module):
     """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .dccrn import DCCRN
+from .safe_load import ModelError
 from .streaming_step import State, StreamingStep
 
 
@@ -43,6 +44,8 @@ class StreamingEnhancer:
     """
 
     def __init__(self, model: DCCRN, channels: int | None = None) -> None:
+        if not isinstance(model, DCCRN):
+            raise ModelError(f"{type(model).__name__}: this network cannot be computed hop by hop; DCCRN can")
         with torch.no_grad():
             self.step = StreamingStep(model).eval()
         self.channels = channels

@@ -10,12 +10,13 @@ import pytest
 
 from config import PRESETS, Config, ConfigError
 from losses import TERMS
+from models import complete
 from tools.common.command_line import parse_config, run_command
 from tools.common.errors import UserError
 
 
 def test_the_defaults_are_the_papers_network_and_training():
-    config = Config()
+    config = complete(Config())
     assert config.kernel_num == (32, 64, 128, 256, 256, 256)
     assert (config.rnn_units, config.mask, config.lstm, config.norm) == (256, "E", "complex", "batch")
     assert (config.epochs, config.batch_size, config.learning_rate) == (100, 15, 5e-4)
@@ -39,13 +40,8 @@ def test_settings_survive_a_round_trip_through_json():
         ({"epochs": "3"}, "epochs: found '3', expected a whole number"),
         ({"batch_size": 2.5}, "batch_size: found 2.5, expected a whole number"),
         ({"skip": 1}, "skip: found 1, expected True or False"),
-        ({"mask": "Q"}, "mask: found 'Q', expected one of E, C, R, none"),
+        ({"kernel_num": 8}, "kernel_num: found 8, expected a list"),
         ({"sample_rate": 8000}, "sample_rate: found 8000, expected one of 16000"),
-        ({"kernel_num": (8, 7)}, r"kernel_num: found \(8, 7\), expected 1 to 8 even numbers"),
-        ({"kernel_num": ()}, "kernel_num"),
-        ({"kernel_num": (2,) * 9}, "kernel_num"),
-        ({"kernel_num": 8}, "kernel_num: found 8, expected a list of numbers"),
-        ({"rnn_units": 7}, "rnn_units: found 7, expected an even number"),
         ({"coupling": "fair"}, "coupling: found 'fair', expected one of paper"),
         ({"coupling": (1, 0)}, "coupling: .* expected paper, balanced, or one positive number"),
         ({"coupling": ()}, "coupling"),
@@ -77,7 +73,7 @@ def test_an_unknown_setting_is_refused():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_is_a_valid_config(preset):
-    assert parse_config("", ["--preset", preset]) == Config(**PRESETS[preset])
+    assert parse_config("", ["--preset", preset]) == complete(Config(**PRESETS[preset]))
 
 
 def test_the_command_line_overrides_presets_and_saved_settings():
@@ -86,7 +82,7 @@ def test_the_command_line_overrides_presets_and_saved_settings():
     )
     assert (config.loss, config.kernel_num, config.skip) == ("MSE+LMS", (4, 8), False)
     assert config.batch_size == PRESETS["demo"]["batch_size"]
-    saved = Config(loss="MSE", epochs=7)
+    saved = complete(Config(loss="MSE", epochs=7))
     assert parse_config("", ["--epochs", "9"], saved=saved) == dataclasses.replace(saved, epochs=9)
     assert parse_config("", ["--coupling", "3", "1"]).coupling == (3, 1)
 
@@ -97,7 +93,7 @@ def test_the_command_line_overrides_presets_and_saved_settings():
         (["--epochs", "0"], "epochs: found 0, expected 1 or more"),
         (["--epochs", "x"], "--epochs"),
         (["--epoch", "3"], r"--epoch, 3 \(did you mean --epochs"),
-        (["--mask", "Q"], "'Q' for argument '--mask'"),
+        (["--mask", "Q"], "mask: found 'Q', expected one of E, C"),
         (["--preset", "huge"], "'huge' for argument '--preset'"),
         (["--preset"], "--preset"),
         (["stray"], "stray"),

@@ -10,6 +10,7 @@ import torch
 from scipy.io import wavfile
 
 from config import Config
+from models import complete
 from tools.common.audio import write_wav
 from tools.common.device import find_device
 from tools.common.errors import UserError
@@ -116,13 +117,13 @@ def test_a_device_that_is_not_there_is_refused():
 
 def test_a_run_is_not_continued_with_other_settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert open_run(Config(name="a", epochs=3)) == (Config(name="a", epochs=3), None, set())
-    save_config(Config(name="a", epochs=3))
-    longer = Config(name="a", epochs=5)  # is no other run
+    assert open_run(complete(Config(name="a", epochs=3))) == (complete(Config(name="a", epochs=3)), None, set())
+    save_config(complete(Config(name="a", epochs=3)))
+    longer = complete(Config(name="a", epochs=5))  # is no other run
     assert open_run(longer) == (longer, None, set())
     save_checkpoint(tmp_path / "runs/a/last.pt", {"config": {}, "model": {}, "epoch": 2})
     assert open_run(longer)[1]["epoch"] == 2
-    other = Config(name="a", epochs=5, mask="C", learning_rate=1e-3)
+    other = complete(Config(name="a", epochs=5, mask="C", learning_rate=1e-3))
     with pytest.raises(UserError, match=r"holds a run with mask E \(now C\), learning_rate 0.0005 \(now 0.001\)"):
         open_run(other)
     assert open_run(other, "saved")[::2] == (longer, set())

@@ -13,7 +13,7 @@ from networks import REFERENCE, SMALL, VARIANTS, reference_weights, save_checkpo
 from programs import run
 
 from config import Config
-from models import build_model, from_upstream, load_model
+from models import build_model, complete, from_upstream, load_model
 from models.upstream import infer_settings, to_upstream
 from tools import enhance, export, import_checkpoint
 
@@ -46,7 +46,7 @@ def test_weights_of_the_published_code_come_in_and_go_out_unchanged(tmp_path, va
     ],
 )
 def test_settings_are_read_off_the_shapes(settings):
-    config = Config(**{**SMALL, **settings})
+    config = complete(Config(**{**SMALL, **settings}))
     state = build_model(config).state_dict()
     upstream = to_upstream(state)
     inferred = infer_settings(upstream)

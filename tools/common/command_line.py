@@ -13,10 +13,10 @@ from typing import Any, Literal, TypeVar
 
 import tyro
 
-from config import PRESETS, Config, ConfigError
+from config import NETWORK_SETTINGS, PRESETS, Config, ConfigError
 from dataloader import DataError
 from losses import LossError, known_terms
-from models import ModelError
+from models import NETWORKS, ModelError, complete
 from tools.common.errors import UserError
 
 Settings = TypeVar("Settings")
@@ -63,9 +63,21 @@ def parse_with_config(
     """As `parse_config`, for a program whose `Arguments` hold more than the config."""
     args = sys.argv[1:] if args is None else args
     start = saved or Config(**PRESETS[_find_preset(args)])
-    description = f"{description}\n\n{_losses()}"
+    description = f"{description}\n\n{_losses()}\nNetworks: {', '.join(NETWORKS)}."
     markers = (tyro.conf.FlagConversionOff,)
-    return parse_arguments(kind, description, args, default=kind(start), config=markers)
+    found = parse_arguments(kind, description, args, default=kind(start), config=markers)
+    try:
+        return dataclasses.replace(found, config=complete(_for_network(found.config, start)))
+    except ModelError as error:
+        raise UserError(str(error)) from None
+
+
+def _for_network(config: Config, start: Config) -> Config:
+    """Return the config without the network settings of a preset that is of another network."""
+    if config.model == start.model:
+        return config
+    unasked = {name: None for name in NETWORK_SETTINGS if getattr(config, name) == getattr(start, name)}
+    return dataclasses.replace(config, **unasked)
 
 
 def parse_arguments(

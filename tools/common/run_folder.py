@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from config import Config, ConfigError
-from models import read_checkpoint
+from models import complete, read_checkpoint
 from tools.common.command_line import Resume
 from tools.common.errors import UserError
 from tools.common.files import replacing, write_text
@@ -80,7 +80,7 @@ def differing_settings(saved: Config, wanted: Config) -> set[str]:
         free.remove("valid_scores")
     if wanted.precision == "auto":  # the run keeps what auto became
         free.add("precision")
-    before, now = saved.to_dict(), wanted.to_dict()
+    before, now = complete(saved).to_dict(), complete(wanted).to_dict()
     return {key for key in now if now[key] != before[key] and key not in free}
 
 
@@ -95,7 +95,7 @@ def read_config(run_dir: Path) -> Config:
     if not path.is_file():
         raise UserError(f"{path}: no such run; train it first, or name another with --name")
     try:
-        return Config.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return complete(Config.from_dict(json.loads(path.read_text(encoding="utf-8"))))
     except (ConfigError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not a run's config ({error})") from None
 

@@ -66,7 +66,7 @@ def validate(
             noisy = noisy.to(processes.device, non_blocking=True)  # [B, samples]
             clean = clean.to(processes.device, non_blocking=True)
             with autocast(config, processes.device):
-                estimate = model(noisy)
+                estimate = model(noisy).float()  # a network may return what autocast made of it
             totals.add(weighted(*loss_fn(estimate, clean, noisy), len(noisy)))
             gains.append(si_sdr(noisy, clean) - si_sdr(estimate, clean))  # the term is minus the dB
             numbers += items.tolist()

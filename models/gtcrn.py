@@ -1,0 +1,168 @@
+"""GTCRN: grouped temporal convolutions and a grouped dual-path RNN; 24,000 weights, no look-ahead."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .grouped_gru import GroupedGRU
+from .prelu import PReLU
+from .registry import register
+
+FFT, HOP, RATE = 512, 256, 16_000
+BINS = FFT // 2 + 1
+LOW, BANDS = 65, 64  # bins that stay as they are, and bands that the other 192 are gathered into
+CHANNELS = 16
+DILATIONS = (1, 2, 5)
+START = (0.1, 1.5)  # of the last norm's scale and of its bias for the mask's real part: tanh gives 0.905
+
+
+@register("GTCRN")
+class GTCRN(nn.Module):
+    """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
+
+    A complex ratio mask from magnitude, real and imaginary part of the spectrum. Latency: the window, 32 ms.
+    Source: Rong et al., "GTCRN: A Speech Enhancement Model Requiring Ultralow Computational Resources",
+    ICASSP 2024.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("window", torch.hann_window(FFT).sqrt(), persistent=False)
+        self.register_buffer("bands", erb_bands(), persistent=False)  # [64, 192]
+        half = (1, 5), (1, 2), (0, 2)  # kernel, stride and padding of a layer that halves the bins
+        self.encoder = nn.ModuleList(
+            [
+                _layer(nn.Conv2d(9, CHANNELS, *half), CHANNELS),
+                _layer(nn.Conv2d(CHANNELS, CHANNELS, *half, groups=2), CHANNELS),
+                *(TemporalBlock(dilation) for dilation in DILATIONS),
+            ]
+        )
+        width = (((LOW + BANDS) + 1) // 2 + 1) // 2  # bins that are left, 33
+        self.recurrences = nn.ModuleList(DualPathRNN(width) for _ in range(2))
+        self.decoder = nn.ModuleList(
+            [
+                *(TemporalBlock(dilation) for dilation in reversed(DILATIONS)),
+                _layer(nn.ConvTranspose2d(CHANNELS, CHANNELS, *half, groups=2), CHANNELS),
+                _layer(nn.ConvTranspose2d(CHANNELS, 2, *half), 2, last=True),
+            ]
+        )
+        scale, bias = START
+        norm = self.decoder[-1][1]
+        nn.init.constant_(norm.weight, scale)
+        with torch.no_grad():
+            norm.bias.copy_(torch.tensor([bias, 0.0]))
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        with torch.autocast(noisy.device.type, enabled=False):
+            spectrum = self.spectrum(noisy.to(self.window.dtype))  # [B, 257, T]
+        mask = self.estimate(torch.stack([spectrum.real, spectrum.imag], 1)).to(self.window.dtype)
+        estimate = spectrum * torch.complex(mask[:, 0], mask[:, 1])
+        return self.waveform(estimate, noisy.shape[-1]).clamp(-1, 1)
+
+    def spectrum(self, waveform: Tensor) -> Tensor:
+        """Return the complex spectrum [B, 257, T]; waveforms shorter than half a window are filled with zeros."""
+        waveform = F.pad(waveform, (0, max(0, FFT // 2 + 1 - waveform.shape[-1])))
+        return torch.stft(waveform, FFT, HOP, window=self.window, center=True, return_complex=True)
+
+    def waveform(self, spectrum: Tensor, samples: int) -> Tensor:
+        """Return the waveform [B, samples] of a spectrum."""
+        full = max(samples, FFT // 2 + 1)
+        return torch.istft(spectrum, FFT, HOP, window=self.window, length=full)[:, :samples]
+
+    def estimate(self, parts: Tensor) -> Tensor:
+        """Return the mask's real and imaginary part [B, 2, 257, T] for those of the noisy spectrum, all real."""
+        real, imag = parts.unbind(1)
+        magnitude = (real.square() + imag.square() + 1e-12).sqrt()
+        x = torch.stack([magnitude, real, imag], 1).transpose(2, 3)  # [B, 3, T, 257]
+        x = torch.cat([x[..., :LOW], x[..., LOW:] @ self.bands.T], 3)  # [B, 3, T, 129]
+        x = with_neighbours(x)
+        skips = []
+        for layer in self.encoder:
+            x = layer(x)  # [B, 16, T, 65], then 33 bins
+            skips.append(x)
+        for recurrence in self.recurrences:
+            x = recurrence(x)
+        for layer in self.decoder:
+            x = layer(x + skips.pop())
+        x = torch.cat([x[..., :LOW], x[..., LOW:] @ self.bands], 3)  # [B, 2, T, 257]
+        return x.transpose(2, 3)
+
+
+class TemporalBlock(nn.Module):
+    """Half of the channels pass; the other half: neighbours, a causal depth-wise convolution, attention over time.
+
+    [B, 16, T, F] to the same shape, the two halves interleaved.
+    """
+
+    def __init__(self, dilation: int) -> None:
+        super().__init__()
+        half = CHANNELS // 2
+        self.past = 2 * dilation  # frames
+        self.widen = _layer(nn.Conv2d(half, CHANNELS, (1, 3), padding=(0, 1)), CHANNELS)
+        depth_wise = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=(0, 1), dilation=(dilation, 1), groups=CHANNELS)
+        self.depth = _layer(depth_wise, CHANNELS)
+        self.narrow = nn.Sequential(nn.Conv2d(CHANNELS, half, 1), nn.BatchNorm2d(half))
+        self.attention = nn.GRU(half, CHANNELS, batch_first=True)
+        self.gate = nn.Linear(CHANNELS, half)
+
+    def forward(self, x: Tensor) -> Tensor:
+        changed, passed = x.chunk(2, 1)
+        y = self.depth(F.pad(self.widen(changed), (0, 0, self.past, 0)))
+        y = self.narrow(y)
+        energy = y.square().mean(3).transpose(1, 2)  # [B, T, 8]
+        gain = self.gate(self.attention(energy)[0]).sigmoid().transpose(1, 2)[..., None]
+        return torch.stack([y * gain, passed], 2).flatten(1, 2)
+
+
+class DualPathRNN(nn.Module):
+    """A grouped RNN over the bins of each frame, then one over the frames of each bin, both added to their input.
+
+    [B, 16, T, F] to the same shape.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.over_bins = GroupedGRU(CHANNELS, 2, both_ways=True)
+        self.over_frames = GroupedGRU(CHANNELS, 2)
+        self.linears = nn.ModuleList(nn.Linear(CHANNELS, CHANNELS) for _ in range(2))
+        self.norms = nn.ModuleList(nn.LayerNorm((width, CHANNELS), eps=1e-8) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1)  # [B, T, F, C]
+        y = self.linears[0](self.over_bins(x.flatten(0, 1))).unflatten(0, x.shape[:2])
+        x = x + self.norms[0](y)
+        across = x.transpose(1, 2)  # [B, F, T, C]
+        y = self.linears[1](self.over_frames(across.flatten(0, 1))).unflatten(0, across.shape[:2])
+        return (x + self.norms[1](y.transpose(1, 2))).permute(0, 3, 1, 2)
+
+
+def with_neighbours(x: Tensor) -> Tensor:
+    """Return each channel of [B, C, T, F] with the bin below, its own and the bin above, [B, 3 C, T, F]."""
+    padded = F.pad(x, (1, 1))
+    return torch.stack([padded[..., k : k + x.shape[3]] for k in range(3)], 2).flatten(1, 2)
+
+
+def erb_bands() -> Tensor:
+    """Return the weights [64, 192] of triangular bands that gather the upper bins, even on the ERB scale.
+
+    The scale is 21.4 log10(0.00437 f + 1), f in Hz; the bands sum to one in every bin.
+    """
+    low, high = (21.4 * math.log10(0.00437 * f + 1) for f in (LOW / FFT * RATE, RATE / 2))
+    hertz = (10 ** (torch.linspace(low, high, BANDS, dtype=torch.float64) / 21.4) - 1) / 0.00437
+    centres = (hertz / RATE * FFT).round()  # in bins
+    bins = torch.arange(LOW, BINS, dtype=torch.float64)
+    rise = (bins - centres[:-1, None]) / (centres[1:] - centres[:-1])[:, None]  # between two centres, 0 to 1
+    within = ((rise >= 0) & ((rise < 1) | ((rise == 1) & (bins == BINS - 1)))).double()
+    rise = rise * within
+    weights = torch.zeros(BANDS, BINS - LOW, dtype=torch.float64)
+    weights[1:] += rise
+    weights[:-1] += within - rise
+    return weights.float()
+
+
+def _layer(conv: nn.Module, channels: int, last: bool = False) -> nn.Sequential:
+    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.Tanh() if last else PReLU())

@@ -1,0 +1,131 @@
+"""Networks and their names: a class with `@register("NAME")` in any file of this folder is one."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from torch import nn
+
+from .safe_load import ModelError
+
+Kind = TypeVar("Kind", bound=type[nn.Module])
+
+
+class Bounds(NamedTuple):
+    """What a setting may be: a test of a value, and the same in words."""
+
+    fine: Callable[[Any], bool]
+    expected: str
+
+
+def one_of(*names: str) -> Bounds:
+    """One of some names."""
+    return Bounds(lambda value: value in names, f"one of {', '.join(names)}")
+
+
+def whole(low: int, even: bool = False) -> Bounds:
+    """A whole number from `low` on."""
+    kind = "an even" if even else "a whole"
+    return Bounds(
+        lambda value: type(value) is int and value >= low and not (even and value % 2),
+        f"{kind} number of {low} or more",
+    )
+
+
+YES_OR_NO = Bounds(lambda value: type(value) is bool, "True or False")
+
+
+def channels(most: int, even: bool = True) -> Bounds:
+    """Channels of one to `most` layers."""
+    each = whole(2 if even else 1, even)
+    return Bounds(
+        lambda value: isinstance(value, tuple) and 1 <= len(value) <= most and all(map(each.fine, value)),
+        f"1 to {most} {'even ' * even}numbers of {2 if even else 1} or more",
+    )
+
+
+def setting(default: Any, bounds: Bounds, meaning: str) -> Any:
+    """A field of a network's settings."""
+    return dataclasses.field(default=default, metadata={"bounds": bounds, "meaning": meaning})
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkSettings:
+    """What can be chosen of a network; each field is a `setting`. Raises ModelError for a value out of bounds."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, bounds = getattr(self, field.name), field.metadata["bounds"]
+            if not bounds.fine(value):
+                raise ModelError(f"{field.name}: found {value!r}, expected {bounds.expected}")
+
+
+class Entry(NamedTuple):
+    """A registered network."""
+
+    kind: type[nn.Module]
+    settings: type[NetworkSettings]
+
+
+NETWORKS: dict[str, Entry] = {}
+
+
+def register(name: str, settings: type[NetworkSettings] = NetworkSettings) -> Callable[[Kind], Kind]:
+    """Class decorator: makes a network known as `name`, built with the values of `settings` as keywords.
+
+    The network maps noisy waveforms [B, samples], 16 kHz, [-1, 1], to estimates of that shape, for any length. The
+    first paragraph of its docstring and the one that begins with "Source:" are its row in tools.list_networks.
+    """
+    if not re.fullmatch(r"[A-Za-z][\w-]*", name):
+        raise ModelError(f"network {name!r}: expected a letter, then letters, digits, '-' and '_' only")
+
+    def add(kind: Kind) -> Kind:
+        if name in NETWORKS:
+            raise ModelError(
+                f"network {name}: registered twice, by {NETWORKS[name].kind.__name__} and {kind.__name__}"
+            )
+        NETWORKS[name] = Entry(kind, settings)
+        return kind
+
+    return add
+
+
+def find_network(name: str) -> Entry:
+    """Return the network of that name. Raises ModelError if there is none."""
+    if name not in NETWORKS:
+        raise ModelError(f"model: found {name!r}, expected one of {', '.join(NETWORKS)}")
+    return NETWORKS[name]
+
+
+def read_settings(name: str, shared: Mapping[str, Any], own: Sequence[str] = ()) -> NetworkSettings:
+    """Return the settings of the network called `name`, those that are not given at their defaults.
+
+    shared: values by their names. own: further ones as "name=value".
+    Raises ModelError for a setting that the network does not have, or a value out of bounds.
+    """
+    settings = find_network(name).settings
+    known = [field.name for field in dataclasses.fields(settings)]
+    given = dict(shared)
+    for text in own:
+        key, equals, value = text.partition("=")
+        if not equals or key in given:
+            raise ModelError(
+                f"network: found {text!r}, expected name=value, each name once and with no option of its own"
+            )
+        given[key] = _plain(value)
+    for unknown in [key for key in given if key not in known]:
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        raise ModelError(f"{unknown}: the network {name} has no such setting; {has}")
+    return settings(**given)
+
+
+def _plain(text: str) -> Any:
+    """Return the number, list, True or False that a text stands for, or else the text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -1,0 +1,172 @@
+"""Networks beside DCCRN: they compute what was published, at any length, and are chosen by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from programs import run
+
+import test
+import train
+from config import Config
+from losses import build_loss
+from models import GTCRN, NETWORKS, ModelError, build_model, complete, load_model
+from models.gtcrn_weights import gtcrn_from_published, gtcrn_to_published
+from models.registry import NetworkSettings, register, setting, whole
+from tools import enhance, list_networks
+
+REFERENCE = np.load(Path(__file__).with_name("reference_gtcrn.npz"))
+WEIGHTS = {name[8:]: torch.from_numpy(REFERENCE[name]) for name in REFERENCE.files if name.startswith("weights/")}
+
+
+def published() -> GTCRN:
+    model = GTCRN()
+    model.load_state_dict(gtcrn_from_published(WEIGHTS))
+    return model.eval()
+
+
+@torch.no_grad()
+def test_gtcrn_computes_what_the_published_code_does():
+    noisy, estimate = (torch.from_numpy(REFERENCE[name]) for name in ("noisy", "estimate"))
+    assert (published()(noisy) - estimate).abs().max() < 1e-5
+
+
+def test_gtcrn_weights_go_there_and_back_unchanged():
+    back = gtcrn_to_published(published().state_dict())
+    assert set(back) - set(WEIGHTS) == {"erb.erb_fc.weight", "erb.ierb_fc.weight"}
+    assert all(torch.equal(back[name], weight) for name, weight in WEIGHTS.items())
+    for broken in ({**WEIGHTS, "x": torch.zeros(1)}, {"x": torch.zeros(1)}):
+        with pytest.raises(KeyError):
+            gtcrn_from_published(broken)
+
+
+def test_gtcrn_has_the_published_number_of_weights():
+    assert sum(p.numel() for p in GTCRN().parameters()) == 23_669
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("samples", [1, 255, 4000, 4001])
+def test_every_network_returns_as_many_samples_as_it_gets(name, samples):
+    small = {"kernel_num": (4, 8), "rnn_units": 8} if name == "DCCRN" else {}
+    estimate = build_model(Config(model=name, **small)).eval()(torch.randn(2, samples) * 0.1)
+    assert estimate.shape == (2, samples)
+    assert estimate.isfinite().all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_fresh_network_passes_its_input_through_so_that_no_polarity_is_inverted(name):
+    torch.manual_seed(0)
+    noisy = torch.randn(2, 16000) * 0.1
+    estimate = build_model(Config(model=name)).train()(noisy)
+    assert torch.nn.functional.cosine_similarity(noisy, estimate).min() > 0.9
+
+
+@torch.no_grad()
+def test_gtcrn_hears_nothing_that_comes_more_than_a_window_later():
+    model, noisy = published(), torch.randn(1, 16000) * 0.1
+    changed = noisy.clone()
+    changed[:, 8192:] = 0
+    assert torch.equal(model(noisy)[:, : 8192 - 512], model(changed)[:, : 8192 - 512])
+
+
+def test_bfloat16_outside_leaves_the_spectra_of_gtcrn_in_single_precision():
+    model, noisy = published(), torch.randn(1, 8000) * 0.1
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        estimate = model(noisy)
+    assert estimate.dtype == torch.float32
+    assert (estimate - model(noisy)).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("loss", ["SI-SNR+PMSQE", "MSE+LMS"])
+def test_gtcrn_learns_with_base_and_perceptual_losses(loss):
+    torch.manual_seed(0)
+    clean = torch.sin(torch.arange(16000) * torch.tensor([[0.1], [0.05]])) * 0.1
+    noisy, model, loss_fn = clean + 0.05 * torch.randn(2, 16000), GTCRN(), build_loss(loss)
+    optimizer, values = torch.optim.Adam(model.parameters(), 1e-3), []
+    for _ in range(4):
+        value = loss_fn(model(noisy), clean)[0]
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        values.append(value.item())
+    assert values[-1] < values[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "LSTM"}, "model: found 'LSTM', expected one of DCCRN"),
+        ({"mask": "Q"}, "mask: found 'Q', expected one of E, C, R, none"),
+        ({"kernel_num": (8, 7)}, r"kernel_num: found \(8, 7\), expected 1 to 8 even numbers"),
+        ({"kernel_num": ()}, "kernel_num"),
+        ({"kernel_num": (2,) * 9}, "kernel_num"),
+        ({"rnn_units": 7}, "rnn_units: found 7, expected an even number"),
+        ({"rnn_layers": 0}, "rnn_layers: found 0"),
+        ({"model": "GTCRN", "rnn_units": 8}, "rnn_units: the network GTCRN has no such setting; it has none"),
+        ({"network": ("depth=3",)}, "depth: the network DCCRN has no such setting; it has mask, "),
+        ({"network": ("depth",)}, "network: found 'depth', expected name=value"),
+        ({"mask": "C", "network": ("mask=E",)}, "network: found 'mask=E'"),
+    ],
+)
+def test_a_setting_that_the_network_does_not_have_or_allow_is_named_in_one_line(settings, message):
+    with pytest.raises(ModelError, match=message) as caught:
+        build_model(Config(**settings))
+    assert "\n" not in str(caught.value)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScaleSettings(NetworkSettings):
+    taps: int = setting(3, whole(1), "length of the filter")
+
+
+class Scale(torch.nn.Module):
+    """One filter for all. Source: this test."""
+
+    def __init__(self, taps: int) -> None:
+        super().__init__()
+        self.filter = torch.nn.Conv1d(1, 1, taps, padding="same")
+
+    def forward(self, noisy):
+        return self.filter(noisy[:, None])[:, 0]
+
+
+@pytest.fixture
+def scale_network():
+    register("Scale", ScaleSettings)(Scale)
+    yield
+    del NETWORKS["Scale"]
+
+
+def test_a_network_of_ones_own_trains_tests_and_says_which_settings_it_has(scale_network, workplace, capsys):
+    ours = ["--model", "Scale", "--network", "taps=5", "--name", "own"]
+    assert run(train, *ours, "--data", "data", "--epochs", "1", "--batch_size", "4", "--device", "cpu") == 0
+    assert load_model("runs/own/best.pt").filter.kernel_size == (5,)
+    assert run(test, "--name", "own", "--device", "cpu") == 0
+    assert Path("runs/own/test/tables.md").is_file()
+    assert run(list_networks) == 0
+    assert "taps: length of the filter" in capsys.readouterr().out
+    assert run(train, *ours[:2], "--network", "taps=0") == 2
+    assert "taps: found 0, expected a whole number of 1 or more" in capsys.readouterr().err
+    with pytest.raises(ModelError, match="registered twice"):
+        register("Scale")(Scale)
+
+
+def test_a_preset_of_another_network_gives_way_to_the_network_asked_for():
+    assert complete(Config(model="GTCRN")).kernel_num is None
+    assert complete(Config()).kernel_num == (32, 64, 128, 256, 256, 256)
+
+
+def test_streaming_of_a_network_that_cannot_stream_is_refused_in_one_line(tmp_path, capsys):
+    config = Config(model="GTCRN")
+    content = {"config": config.to_dict(), "model": GTCRN().state_dict(), "epoch": 1}
+    torch.save(content, tmp_path / "g.pt")
+    soundfile.write(tmp_path / "a.wav", np.zeros(8000), 16000)
+    assert run(enhance, tmp_path / "g.pt", tmp_path / "a.wav", "-o", tmp_path / "b.wav") == 2
+    assert "GTCRN: this network cannot be computed hop by hop" in capsys.readouterr().err

@@ -1,0 +1,50 @@
+"""Every registered network with its weights, what a second of audio costs, its settings and where it comes from.
+
+python -m tools.list_networks
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from models import NETWORKS
+from tools.common.audio import SAMPLE_RATE
+from tools.common.command_line import parse_arguments, run_command
+
+
+@dataclasses.dataclass(frozen=True)
+class ListSettings:
+    """Nothing can be chosen."""
+
+
+def describe_network(name: str) -> str:
+    """Return a paragraph on a network: weights, multiply-adds a second outside recurrences, settings, source."""
+    entry = NETWORKS[name]
+    model = entry.kind(**dataclasses.asdict(entry.settings())).eval()
+    weights = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model(torch.zeros(1, SAMPLE_RATE))
+    millions = counter.get_total_flops() / 2 / 1e6
+    paragraphs = [" ".join(part.split()) for part in (inspect.getdoc(entry.kind) or "").split("\n\n")]
+    source = [part for part in paragraphs if "Source: " in part]
+    lines = [
+        f"{name}: {weights:,} weights, {millions:,.0f} million multiply-adds a second outside recurrences",
+        *(f"  {part}" for part in dict.fromkeys([paragraphs[0], *source])),
+    ]
+    for field in dataclasses.fields(entry.settings):
+        bounds, meaning = field.metadata["bounds"], field.metadata["meaning"]
+        lines.append(f"  {field.name}: {meaning}; {bounds.expected}; {field.default} unless set")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parse_arguments(ListSettings, __doc__)
+    print("\n\n".join(map(describe_network, NETWORKS)))
+
+
+if __name__ == "__main__":
+    run_command(main)
