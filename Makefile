@@ -1,6 +1,6 @@
 # make setup   virtual environment .venv with everything that training, testing and checking need
 # make demo    train a small network on a corpus that makes itself, test it, print the tables
-# make results the README's first comparison: six losses, two seeds, tables and samples; twelve times make demo
+# make results the first published comparison: six losses, two seeds, tables and samples; twelve times make demo
 # make test    lint, then the quick tests
 # make test-slow   the tests that take long: trainings that are killed, many processes
 # make lint    formatting and lint alone

@@ -27,7 +27,7 @@ class ArrayFile:
         """Reads the header, never pickled objects. Raises DataError for a missing, damaged or cut short file."""
         if not path.is_file():
             raise DataError(
-                f"{path}: no such file; expected a packed data set there (README, Data, says how to make one)"
+                f"{path}: no such file; expected a packed data set there (docs/data.md says how to make one)"
             )
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -49,7 +49,7 @@ class DCCRN(nn.Module):
     lstm: "complex" or "real"; norm: "batch" or "complex"; skip: whether decoder layers see encoder outputs.
 
     Algorithmic latency: the window plus one hop for each decoder layer, 62.5 ms for the full network.
-    Source: Hu et al., arXiv 2008.00264; computed as in the authors' code, see README for the departures.
+    Source: Hu et al., arXiv 2008.00264; computed as in the authors' code, docs/design.md lists the departures.
     """
 
     def __init__(

@@ -138,7 +138,7 @@ def test_a_truncated_file_is_named(tmp_path):
 
 
 def test_a_missing_file_is_named_with_the_way_to_make_it(tmp_path):
-    with pytest.raises(DataError, match=r"valid.npy: no such file.*README"):
+    with pytest.raises(DataError, match=r"valid.npy: no such file.*docs/data.md"):
         PackedDataset(tmp_path / "nowhere", "valid", 16000)
 
 

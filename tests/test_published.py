@@ -1,4 +1,4 @@
-"""What is published is true: the README shows the kept scores, and samples sound as they should."""
+"""What is published is true: docs/results.md and the README show the kept scores; samples sound as they should."""
 
 from __future__ import annotations
 
@@ -43,9 +43,13 @@ def mean(cells, score):
     return np.mean([float(row[score]) for rows in cells for row in rows])
 
 
-def readme_part(folder):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return text.split(f"<!-- results of {folder.name}:")[1].split(f"<!-- end of results of {folder.name} -->")[0]
+def generated_part(page, name):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return text.split(f"<!-- {name}:")[1].split(f"<!-- end of {name} -->")[0]
+
+
+def results_of(folder):
+    return generated_part("docs/results.md", f"results of {folder.name}")
 
 
 def table_cells(text):
@@ -72,9 +76,9 @@ def is_rounded(text, value):
 
 
 @by_comparison
-def test_the_readmes_scores_are_those_of_the_kept_files(folder):
+def test_the_published_scores_are_those_of_the_kept_files(folder):
     scores, seen = read_scores(folder), 0
-    for heading, (noise, signal), column, text in table_cells(readme_part(folder)):
+    for heading, (noise, signal), column, text in table_cells(results_of(folder)):
         if heading in COLUMNS and (noise, signal) in scores:
             levels = scores[noise, signal]
             cells = levels.values() if column == "average" else [levels[float(column.removesuffix(" dB"))]]
@@ -84,14 +88,14 @@ def test_the_readmes_scores_are_those_of_the_kept_files(folder):
 
 
 @by_comparison
-def test_the_readmes_means_and_differences_are_those_of_the_kept_files(folder):
+def test_the_published_means_and_differences_are_those_of_the_kept_files(folder):
     scores, seen = read_scores(folder), defaultdict(int)
     noises = {noise for noise, _ in scores}
 
     def whole(signal, score):
         return mean([rows for noise in noises for rows in scores[noise, signal].values()], score)
 
-    for _, (table, line), column, text in table_cells(readme_part(folder)):
+    for _, (table, line), column, text in table_cells(results_of(folder)):
         if table == "mean over all SNRs":
             noise, _, title = column.partition(": ")
             assert is_rounded(text, mean(scores[noise, line].values(), COLUMNS[title])), (line, column)
@@ -103,6 +107,16 @@ def test_the_readmes_means_and_differences_are_those_of_the_kept_files(folder):
         seen[table] += 1
     assert seen["mean over all SNRs"] == 2 * len(COLUMNS) * (1 + len(LOSSES))
     assert seen["difference, whole grid"] == len(COLUMNS) * (5 + 2)
+
+
+@by_comparison
+def test_the_readmes_means_are_those_of_the_kept_files(folder):
+    scores, seen = read_scores(folder), 0
+    for _, (_, line), column, text in table_cells(generated_part("README.md", f"summary of {folder.name}")):
+        cells = [rows for (_, signal), levels in scores.items() if signal == line for rows in levels.values()]
+        assert is_rounded(text, mean(cells, COLUMNS[column])), (line, column)
+        seen += 1
+    assert seen == len(COLUMNS) * (1 + len(LOSSES))
 
 
 @by_comparison
@@ -156,6 +170,8 @@ def test_samples_are_small():
 
 # -- tools.publish --
 
+PAGES = {publish.TABLES: "results of demo", publish.SUMMARIES: "summary of demo"}
+
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
@@ -163,7 +179,9 @@ def workplace(tmp_path, monkeypatch):
     for loss in ("MSE", "SI-SNR"):
         for seed in (0, 1):
             make_sweep_run(f"demo_{loss}_seed{seed}", loss, seed)
-    Path("README.md").write_text("before\n<!-- results of demo: how -->\n<!-- end of results of demo -->\nafter\n")
+    publish.TABLES.parent.mkdir()
+    for page, name in PAGES.items():
+        page.write_text(f"before\n<!-- {name}: how -->\n<!-- end of {name} -->\nafter\n")
     return tmp_path
 
 
@@ -179,18 +197,22 @@ def make_sweep_run(name, loss, seed):
     torch.save({"config": config, "model": {}, "epoch": 2, "progress": {"step": 600}}, folder / "last.pt")
 
 
-def test_what_was_published_makes_the_same_page_again_without_the_runs(workplace):
+def test_what_was_published_makes_the_same_pages_again_without_the_runs(workplace):
     assert run(publish, "demo") == 0
-    text = Path("README.md").read_text()
-    assert text.startswith("before\n")
-    assert text.endswith("\nafter\n")
-    assert "600 steps" in text
-    assert "took 2.0 to 2.0 minutes, all 4 together 8, each on 1 thread of 2 cores (Abacus)" in text
+    texts = {page: page.read_text() for page in PAGES}
+    for text in texts.values():
+        assert text.startswith("before\n")
+        assert text.endswith("\nafter\n")
+    assert "600 steps" in texts[publish.TABLES]
+    took = "took 2.0 to 2.0 minutes, all 4 together 8, each on 1 thread of 2 cores (Abacus)"
+    assert took in texts[publish.TABLES]
+    assert "| MSE | " in texts[publish.SUMMARIES]
     assert len(list(Path("samples/published/audio").glob("*.flac"))) == 2 * 4  # 5 dB; the made grid has no 0 dB
     Path("runs").rename("gone")
-    Path("README.md").write_text(text.replace("600 steps", "many steps"))
+    for page, text in texts.items():
+        page.write_text(text.replace("600 steps", "many steps").replace("| MSE | ", "| MSE | 9"))
     assert run(publish) == 0
-    assert Path("README.md").read_text() == text
+    assert {page: page.read_text() for page in PAGES} == texts
 
 
 def test_nothing_about_the_machine_is_published(workplace):
@@ -202,11 +224,11 @@ def test_nothing_about_the_machine_is_published(workplace):
 
 
 @pytest.mark.parametrize("name", ["nothing", "other"])
-def test_a_comparison_without_runs_or_without_a_place_in_the_readme_is_refused(workplace, name, capsys):
+def test_a_comparison_without_runs_or_without_a_place_for_its_tables_is_refused(workplace, name, capsys):
     for loss in ("MSE", "SI-SNR"):
         make_sweep_run(f"other_{loss}_seed0", loss, 0)
-    text = Path("README.md").read_text()
+    texts = {page: page.read_text() for page in PAGES}
     assert run(publish, name) == 2
-    messages = {"nothing": "runs/nothing_*_seed*: found 0", "other": "README.md: found 0 parts between"}
+    messages = {"nothing": "runs/nothing_*_seed*: found 0", "other": "docs/results.md: found 0 parts between"}
     assert messages[name] in capsys.readouterr().err
-    assert Path("README.md").read_text() == text
+    assert {page: page.read_text() for page in PAGES} == texts

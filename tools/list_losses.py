@@ -1,7 +1,7 @@
-"""The table of losses: every registered term with what it computes, what it cannot see and where it comes from.
+"""List the loss terms: what each computes, what it cannot see and where it comes from.
 
-python -m tools.list_losses                    # prints it
-python -m tools.list_losses --write README.md  # renews the table in a file, between its two marks
+python -m tools.list_losses                         # print the table
+python -m tools.list_losses --write docs/losses.md  # renew the table in a file, between its two marks
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class ListSettings:
     """Where the table goes."""
 
     write: str = ""
-    """A Markdown file whose table is renewed; the table is printed where none is named."""
+    """A Markdown file whose table is renewed; without one the table is printed."""
 
 
 def loss_table() -> str:

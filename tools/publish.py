@@ -1,4 +1,4 @@
-"""Publishes comparisons: what the README's Results show, and everything they are made of.
+"""Publish comparisons: the tables of docs/results.md and README.md, and everything they are made of.
 
     python -m tools.publish demo real  # takes the runs that tools.sweep --name demo and --name real have made
     python -m tools.publish            # makes tables and figures anew from what was published before
@@ -36,11 +36,12 @@ from tools.reports.comparison import (
 from tools.reports.difference_tables import difference_cells, how_to_read
 from tools.reports.figures import save_figure, score_curves, spectrogram_grid, training_curves
 from tools.reports.page import collect_audio, write_page
-from tools.reports.published import BASELINE, SCORES, results_text
+from tools.reports.published import BASELINE, SCORES, results_text, whole_grid_table
 from tools.reports.tables import write_csv
 from tools.sweep import PAPER_LOSSES
 
 RESULTS, SAMPLES = Path("results/published"), Path("samples/published")
+TABLES, SUMMARIES = Path("docs/results.md"), Path("README.md")
 KEPT = ("config.json", "history.csv")
 # What environment.json says besides is about the machine and nobody else's concern.
 FACTS = ("started", "python", "packages", "device", "gpu", "cpu", "cores", "threads", "commit", "changed")
@@ -61,7 +62,7 @@ class PublishSettings:
 
 
 def publish(settings: PublishSettings) -> None:
-    """Takes the runs, then makes figures, samples and the README's tables; UserError where one is missing."""
+    """Keep the runs, then make figures, tables and samples; UserError if a run or a place for tables is missing."""
     for name in settings.names:
         take(find_runs(name), RESULTS / name)
     for folder in sorted(RESULTS.glob("[!.]*/")):
@@ -71,10 +72,12 @@ def publish(settings: PublishSettings) -> None:
         histories = {
             label: {run.config.seed: read_history(run.folder) for run in runs} for label, runs in groups.items()
         }
-        save_figure(score_curves(pool_seeds(groups), SCORES, ["noisy", *groups]), folder, "curves", ["png"])
+        rows = pool_seeds(groups)
+        save_figure(score_curves(rows, SCORES, ["noisy", *groups]), folder, "curves", ["png"])
         save_figure(training_curves(histories), folder, "training", ["png"])
-        write_block("README.md", f"results of {folder.name}", results_text(groups))
-        print(f"{folder}: scores and figures; README.md: tables")
+        write_block(TABLES, f"results of {folder.name}", results_text(groups))
+        write_block(SUMMARIES, f"summary of {folder.name}", whole_grid_table(rows, ["noisy", *groups]))
+        print(f"{folder}: scores and figures; {TABLES} and {SUMMARIES}: tables")
     if settings.samples in settings.names:
         publish_samples(settings)
 

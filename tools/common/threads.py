@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 # About 50 µs: long enough to find the next piece of work without going to sleep, short enough for a thread whose
-# core another program has. The default is milliseconds. README, "Speed", says what was measured.
+# core another program has. The default is milliseconds. docs/training.md, "Threads", has the measurements.
 BRIEF = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
 OF_USER = {"OMP_WAIT_POLICY", *BRIEF}
 

@@ -1,4 +1,4 @@
-"""A published comparison as Markdown, for the README."""
+"""A published comparison as Markdown, for docs/results.md and README.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from models import build_model
 from tools.common.run_folder import read_history
 from tools.reports.comparison import EVERYWHERE, Run, find_differences, pool_seeds, seed_spread
 from tools.reports.difference_tables import difference_cells, spread_table
-from tools.reports.tables import TITLES, Row, score_blocks, score_table
+from tools.reports.tables import TITLES, Row, complete_utterances, mean, score_blocks, score_table
 
 BASELINE = "SI-SNR"
 SCORES = ("pesq", "stoi", "estoi", "si_sdr")
@@ -18,7 +18,7 @@ MIDDLE_DB = (-5.0, 10.0)  # where enhancement is expected to help whatever the l
 
 
 def results_text(groups: Mapping[str, Sequence[Run]]) -> str:
-    """What the README shows of a comparison: conditions, tables over dB, differences, spread over seeds."""
+    """Return what docs/results.md shows of a comparison: conditions, tables over dB, differences, spread over seeds."""
     rows, signals, spread = pool_seeds(groups), ["noisy", *groups], seed_spread(groups)
     tables = [score_table(rows, score, signals).replace("### ", "#### ", 1).strip() for score in SCORES]
     parts = [
@@ -70,6 +70,19 @@ def summary_table(rows: Sequence[Row], signals: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def whole_grid_table(rows: Sequence[Row], signals: Sequence[str]) -> str:
+    """Return means over all noise types and SNRs: a row for each signal, the best of each column bold."""
+    columns = []
+    for score in SCORES:
+        values = complete_utterances(rows, score, signals).values()
+        means, places = [mean([value[signal] for value in values]) for signal in signals], TITLES[score][1]
+        columns.append([_bold(f"{value:.{places}f}", value == max(means)) for value in means])
+    lines = ["| mean over the whole grid | " + " | ".join(TITLES[score][0] for score in SCORES) + " |"]
+    lines.append("|---" * (len(SCORES) + 1) + "|")
+    lines += ["| " + " | ".join(cells) + " |" for cells in zip(signals, *columns, strict=True)]
+    return "\n".join(lines)
+
+
 def above_noisy(rows: Sequence[Row], labels: Sequence[str]) -> str:
     """A sentence on whether every loss beats the noisy speech at middle SNRs of the first noise type."""
     low, high = MIDDLE_DB
@@ -89,7 +102,7 @@ def above_noisy(rows: Sequence[Row], labels: Sequence[str]) -> str:
     if not exceptions:
         return f"{where}, every loss is above the noisy speech in {what}."
     lines = "\n".join(f"- {exception}" for exception in exceptions)
-    return f"{where}, every loss is above the noisy speech in {what}, but for\n\n{lines}"
+    return f"{where}, every loss is above the noisy speech in {what}, except for\n\n{lines}"
 
 
 def difference_table(rows: Sequence[Row], labels: Sequence[str]) -> str:
