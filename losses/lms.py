@@ -22,8 +22,8 @@ class LMS(LossTerm):
     16, 32 and 64 bands up to 8 kHz. The root mean square over a frame's bands of the difference in natural
     logarithm is averaged over the frames, and then over the three banks.
 
-    Source: [P], after Kim et al. ("Multi-channel speech enhancement with log-mel loss"); docs/design.md says what [P]'s
-    code computes instead.
+    Source: [P], after Kim et al. ("Multi-channel speech enhancement with log-mel loss"); docs/design.md says what
+    [P]'s code computes instead.
     """
 
     def __init__(self) -> None:

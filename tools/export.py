@@ -32,7 +32,7 @@ class Arguments:
     streaming: bool = False
     """One step of a stream, states in and out, instead of whole recordings."""
     int8: bool = False
-    """Weights as 8-bit integers: a third of the size, and a little worse; docs/deployment.md has the cost in PESQ."""
+    """Weights as 8-bit integers: a third of the size, a little worse; docs/deployment.md has the cost in PESQ."""
     upstream: bool = False
     """A state dict for the published DCCRN code instead of ONNX."""
     overwrite: bool = False

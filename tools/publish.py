@@ -62,7 +62,7 @@ class PublishSettings:
 
 
 def publish(settings: PublishSettings) -> None:
-    """Keep the runs, then make figures, tables and samples; UserError if a run or a place for tables is missing."""
+    """Keep the runs, then make figures, tables and samples; UserError if something for them is missing."""
     for name in settings.names:
         take(find_runs(name), RESULTS / name)
     for folder in sorted(RESULTS.glob("[!.]*/")):

@@ -125,4 +125,4 @@ def _folder(root: Path, *names: str) -> Path:
     for name in names:
         if (root / name).is_dir():
             return root / name
-    raise UserError(f"{root / names[0]}: no such folder, expected the corpus unpacked in {root} (see docs/data.md)")
+    raise UserError(f"{root / names[0]}: no such folder, expected the corpus unpacked in {root} (docs/data.md)")

@@ -18,7 +18,7 @@ MIDDLE_DB = (-5.0, 10.0)  # where enhancement is expected to help whatever the l
 
 
 def results_text(groups: Mapping[str, Sequence[Run]]) -> str:
-    """Return what docs/results.md shows of a comparison: conditions, tables over dB, differences, spread over seeds."""
+    """Return what docs/results.md shows: conditions, tables over dB, differences, spread over seeds."""
     rows, signals, spread = pool_seeds(groups), ["noisy", *groups], seed_spread(groups)
     tables = [score_table(rows, score, signals).replace("### ", "#### ", 1).strip() for score in SCORES]
     parts = [
