@@ -3,13 +3,14 @@
 # make results the first published comparison: six losses, two seeds, tables and samples; twelve times make demo
 # make test    lint, then the quick tests
 # make test-slow   the tests that take long: trainings that are killed, many processes
+# make gpu     what only a GPU can show, in one table; GPU="--device cpu" for the part that runs on a CPU
 # make lint    formatting and lint alone
 
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_RUN := runs/demo_SI-SNR+LMS
 
-.PHONY: setup demo results test test-slow lint
+.PHONY: setup demo results test test-slow gpu lint
 
 setup: .venv/.done
 
@@ -39,3 +40,6 @@ test: lint
 
 test-slow: .venv/.done
 	$(BIN)/python -m pytest -m slow
+
+gpu: .venv/.done
+	$(BIN)/python -m tools.check_gpu $(GPU)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from networks import trained_like
 from programs import run
 
 import tools.benchmark
+from tools import check_gpu, make_demo_corpus
 from tools.common.timing import count_flops, times_side_by_side
 from tools.upstream_structure import UpstreamStructure
 
@@ -57,3 +59,40 @@ def test_the_benchmark_prints_a_table_and_writes_the_same_figures(tmp_path, monk
     assert figures["training"]["upstream's structure, fp32"]["times_upstream"] == 1
     assert sum(figures["shares"]["fp32"].values()) > 0.99
     assert figures["scoring"]["items_per_second"] > 0
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return check_gpu.Bench(torch.device("cpu"), time.monotonic() + 300, tmp_path)
+
+
+def test_a_check_that_fails_is_a_row_and_those_after_it_are_shown(bench):
+    def broken(bench):
+        yield check_gpu.Row("before", "this")
+        raise RuntimeError("CUDA error: no kernel image\nsecond line")
+
+    rows = list(check_gpu.check(bench, (broken, check_gpu.largest_batch)))
+    assert [row.fine for row in rows] == [None, False, None]
+    assert [row.found for row in rows] == ["this", "second line", "not shown: computed on a CPU"]
+
+
+def test_a_check_that_no_time_is_left_for_is_named(bench, tmp_path):
+    late = check_gpu.Bench(bench.device, time.monotonic() - 1, tmp_path)
+    found = {row.found for row in check_gpu.check(late)}
+    assert found == {"not shown: no time was left"}
+
+
+@pytest.mark.parametrize("most", [0, 1, 7, 100, 5000])
+def test_the_largest_batch_is_found_to_an_eighth(monkeypatch, most):
+    bench = check_gpu.Bench(torch.device("cuda"), time.monotonic() + 300, Path())
+    monkeypatch.setattr(check_gpu, "_fits", lambda bench, precision, count: count <= most)
+    row, _ = check_gpu.largest_batch(bench)
+    fits, most = int(row.found.split()[0]), min(most, check_gpu.LARGEST)
+    assert fits <= most <= fits + max(1, fits // 8)
+
+
+@pytest.mark.slow
+def test_a_training_is_stopped_and_resumed_with_the_same_bits(bench, tmp_path):
+    make_demo_corpus.make_demo_corpus(tmp_path / "data" / "demo", n_train=64, n_valid=4, n_test=1, seconds=1.0)
+    (row,) = check_gpu.resume(bench)
+    assert row.fine, row

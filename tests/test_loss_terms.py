@@ -131,6 +131,7 @@ def test_nothing_is_copied_to_or_read_from_the_device(term):
     assert elsewhere.compare(*(noisy, clean, noisy)[: 3 if term.needs_noisy else 2]).shape == (2,)
 
 
+@pytest.mark.gpu
 @needs_gpu
 def test_a_gpu_computes_the_same(term):
     noisy, clean = (x.float() for x in voiced(8))

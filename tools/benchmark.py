@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -108,26 +109,40 @@ def benchmark(config: Config, seconds: float, repetitions: int) -> dict[str, Any
 def training_steps(
     config: Config, model: DCCRN, noisy: torch.Tensor, clean: torch.Tensor
 ) -> dict[str, Callable[[], object]]:
-    """A whole training step, as train.py makes it, in each precision, and with upstream's structure."""
-    variants = {"fp32": {"precision": "fp32"}, "bf16": {"precision": "bf16"}}
-    if noisy.is_cuda:
-        variants["tf32"] = {"precision": "tf32"}
-        variants["bf16, channels last"] = variants["bf16"] | {"channels_last": True}
-        variants["bf16, channels last, compiled"] = variants["bf16, channels last"] | {"compile": True}
+    """A training step as train.py makes it, in each precision and memory layout, and with upstream's structure."""
     steps = {
-        name: _step(dataclasses.replace(config, accumulate=1, **settings), copy.deepcopy(model), noisy, clean)
-        for name, settings in variants.items()
+        name: variant_step(config, model, noisy, clean, **settings)
+        for name, settings in step_variants(noisy.is_cuda, config.compile).items()
     }
     if (config.mask, config.lstm, config.norm, config.skip) == ("E", "complex", "batch", True):
-        plain = dataclasses.replace(config, precision="fp32", accumulate=1)
         whole = noisy.shape[1] // 100 * 100  # upstream drops what lies beyond the last full hop
         network = UpstreamStructure(model).to(noisy.device)
-        steps[UPSTREAM] = _step(plain, network, noisy[:, :whole], clean[:, :whole])
-        half = dataclasses.replace(plain, precision="bf16")
-        steps[UPSTREAM.replace("fp32", "bf16")] = _step(
-            half, copy.deepcopy(network), noisy[:, :whole], clean[:, :whole]
-        )
+        for precision in ("fp32", "bf16"):
+            steps[UPSTREAM.replace("fp32", precision)] = variant_step(
+                config, network, noisy[:, :whole], clean[:, :whole], precision=precision
+            )
     return steps
+
+
+def step_variants(cuda: bool, compiled: bool) -> dict[str, dict[str, Any]]:
+    """The settings of each way to compute a step, by name."""
+    precisions = ("fp32", "tf32", "bf16") if cuda else ("fp32", "bf16")
+    layouts = {"": {}, ", channels last": {"channels_last": True}} if cuda else {"": {}}
+    plain = {
+        precision + name: {"precision": precision} | layout
+        for precision, (name, layout) in itertools.product(precisions, layouts.items())
+    }
+    if not compiled:
+        return plain
+    return plain | {f"{name}, compiled": settings | {"compile": True} for name, settings in plain.items()}
+
+
+def variant_step(
+    config: Config, model: nn.Module, noisy: torch.Tensor, clean: torch.Tensor, **settings: Any
+) -> Callable[[], object]:
+    """A step of a copy of the network, computed with other settings than the config's."""
+    plain = {"accumulate": 1, "compile": False, "channels_last": False}
+    return _step(dataclasses.replace(config, **plain | settings), copy.deepcopy(model), noisy, clean)
 
 
 def _step(config: Config, model: nn.Module, noisy: torch.Tensor, clean: torch.Tensor) -> Callable[[], object]:

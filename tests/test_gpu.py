@@ -1,0 +1,65 @@
+"""What a GPU computes is what a CPU does: run by `make gpu`, skipped where there is none."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from networks import REFERENCE, SMALL, VARIANTS, reference_weights, trained_like
+
+from config import Config
+from losses import build_loss
+from models import DCCRN, build_model, from_upstream
+from models.streaming import StreamingEnhancer
+from tools.benchmark import variant_step
+
+DEVICE = "cuda"
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_gpu_gives_the_published_estimate(variant):
+    model = DCCRN(**SMALL, **VARIANTS[variant][1])
+    model.load_state_dict(from_upstream(reference_weights(variant)))
+    with torch.no_grad():
+        estimate = model.to(DEVICE).eval()(torch.from_numpy(REFERENCE["noisy"]).to(DEVICE)).cpu()
+    expected = torch.from_numpy(REFERENCE[f"estimate/{variant}"])
+    torch.testing.assert_close(estimate, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 5e-2)])
+def test_loss_and_gradients_of_a_gpu_are_those_of_a_cpu(precision, tolerance):
+    noisy, clean = 0.1 * torch.randn(2, 2, 16000, generator=torch.Generator().manual_seed(0))
+    found = []
+    for device, half in (("cpu", False), (DEVICE, precision == "bf16")):
+        torch.manual_seed(0)
+        model = build_model(Config(**SMALL)).to(device)
+        with torch.autocast(device, torch.bfloat16, enabled=half):
+            estimate = model(noisy.to(device))
+        loss, _ = build_loss("SI-SNR+LMS").to(device)(estimate, clean.to(device), noisy.to(device))
+        loss.backward()
+        found.append((loss.item(), torch.cat([p.grad.flatten() for p in model.parameters()]).cpu()))
+    (expected, gradient), (loss, ours) = found
+    assert loss == pytest.approx(expected, abs=tolerance)
+    assert torch.linalg.vector_norm(ours - gradient) < 2 * tolerance * torch.linalg.vector_norm(gradient)
+
+
+def test_a_training_step_never_waits_for_the_gpu():
+    config = Config(**SMALL, loss="SI-SNR+LMS", clip_grad=5.0, skip_nonfinite=1)
+    noisy, clean = 0.1 * torch.randn(2, 4, 16000, device=DEVICE)
+    step = variant_step(config, build_model(config).to(DEVICE), noisy, clean, precision="bf16")
+    step()  # the first one allocates
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_stream_on_a_gpu_is_the_whole_recording_enhanced():
+    model = trained_like().to(DEVICE)
+    noisy = 0.1 * torch.randn(8000, device=DEVICE)
+    enhancer = StreamingEnhancer(model)
+    pieces = [enhancer.push(piece) for piece in noisy.split(700)] + [enhancer.flush()]
+    with torch.no_grad():
+        whole = model(noisy[None])[0]
+    torch.testing.assert_close(torch.cat(pieces), whole, rtol=0, atol=1e-4)
