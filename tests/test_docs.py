@@ -1,0 +1,293 @@
+"""README and docs are true: commands parse, links, paths and options exist, examples work, numbers agree."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import importlib
+import re
+import shlex
+import sys
+import typing
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from config import Config
+from losses import TERMS, build_loss
+from models import NETWORKS, build_model
+from tools.common import command_line
+
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "samples/README.md"]
+}
+EXAMPLES = {"losses/cube.py", "models/filter.py"}  # files that the docs tell the reader to write
+of_each_page = pytest.mark.parametrize("page", PAGES)
+
+
+def fences(page):
+    """(language, text) of the code blocks between ``` of a page."""
+    return re.findall(r"^```(\w*)\n(.*?)^```", PAGES[page], re.MULTILINE | re.DOTALL)
+
+
+def commands(page):
+    """The commands of a page, in blocks and within lines, as lists of arguments."""
+    blocks = [text for language, text in fences(page) if language in ("", "sh")]
+    prose = re.sub(r"^```.*?^```", "", PAGES[page], flags=re.MULTILINE | re.DOTALL)
+    blocks += re.findall(r"^ {4}\S.*(?:\n {4,}\S.*)*", prose, re.MULTILINE)
+    blocks += re.findall(r"`((?:python|make|pip) [^`]+)`", prose)
+    found = []
+    for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="|&>")
+        lexer.whitespace_split = True
+        try:
+            words = list(lexer)
+        except ValueError:  # no command: a drawing, or a shell script's quotes over several lines
+            continue
+        ends = [number for number, word in enumerate(words) if set(word) <= set("|&>")]
+        for start, end in zip([-1, *ends], [*ends, len(words)], strict=True):
+            found.append(words[start + 1 : end])
+    return [words for words in found if words]
+
+
+def python_calls():
+    """(page, program, arguments) of every call of a program of the project, torchrun's included."""
+    for page in PAGES:
+        for words in commands(page):
+            if words[:2] == ["python", "-m"] and words[2].startswith("tools."):
+                yield page, words[2], words[3:]
+            else:
+                script = next(
+                    (number for number, word in enumerate(words) if word in ("train.py", "test.py")), None
+                )
+                if script is not None and {"python", "torchrun"} & set(words[:script]):
+                    yield page, words[script][:-3], words[script + 1 :]
+
+
+CALLS = list(python_calls())
+
+
+class Parsed(BaseException):
+    """The command line was read; nothing else of the program is wanted."""
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    """Read a command line with the program's own parser, and stop there; gives the settings' class."""
+
+    def parse(program, arguments):
+        module = importlib.import_module(program)
+        read = command_line.parse_arguments
+
+        def stop(*args, **options):
+            with contextlib.suppress(SystemExit):  # after --help
+                read(*args, **options)
+            raise Parsed(args[0])
+
+        monkeypatch.setattr(command_line, "parse_arguments", stop)
+        if hasattr(module, "parse_arguments"):
+            monkeypatch.setattr(module, "parse_arguments", stop)
+        monkeypatch.setattr(sys, "argv", [program, *arguments])
+        with pytest.raises(Parsed) as parsed:
+            module.main()
+        monkeypatch.undo()
+        return parsed.value.args[0]
+
+    return parse
+
+
+@pytest.mark.parametrize(("page", "program", "arguments"), CALLS, ids=[f"{page}: {p}" for page, p, _ in CALLS])
+def test_a_command_in_the_docs_is_one_that_the_program_takes(page, program, arguments, parse):
+    parse(program, arguments)
+    if "--" in arguments:  # what tools.sweep passes on
+        parse("train", arguments[arguments.index("--") + 1 :])
+
+
+def test_every_program_is_in_the_docs():
+    programs = {
+        f"tools.{path.stem}" for path in ROOT.glob("tools/*.py") if "parse_" in path.read_text(encoding="utf-8")
+    }
+    assert programs | {"train", "test"} == {program for _, program, _ in CALLS}
+
+
+@of_each_page
+def test_make_targets_and_requirements_in_the_docs_exist(page):
+    targets = re.findall(r"^(\S+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for words in commands(page):
+        if words[0] == "make":
+            assert set(words[1:]) <= set(targets), words
+        if "-r" in words and words[0] == "pip":
+            assert (ROOT / words[words.index("-r") + 1]).is_file(), words
+
+
+def test_an_option_named_in_the_docs_is_one_of_a_program(parse):
+    options = set()
+    for program, arguments in {program: arguments for _, program, arguments in CALLS}.items():
+        options |= set(fields(parse(program, arguments)))
+    for page, text in PAGES.items():
+        for name in re.findall(r"`--(\w+)[^`]*`", text):
+            assert name in options, f"{page}: --{name}"
+
+
+def fields(kind):
+    """Names of a settings class's options, or a function's, those of settings within it as well."""
+    for name, hint in typing.get_type_hints(kind).items():
+        inner = typing.get_args(hint)[0] if typing.get_origin(hint) else hint
+        if dataclasses.is_dataclass(inner):
+            yield from fields(inner)
+        yield name
+
+
+def anchors(text):
+    """The names that GitHub gives to a page's headings."""
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE
+    )
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@of_each_page
+def test_links_lead_somewhere(page):
+    text = re.sub(r"`[^`\n]*`", "", PAGES[page])
+    defined = set(re.findall(r"^\[([^\]]+)\]: ", text, re.MULTILINE))
+    assert set(re.findall(r"\]\[([^\]]+)\]", text)) <= defined
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = ((ROOT / page).parent / path).resolve() if path else ROOT / page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+@of_each_page
+def test_files_of_the_project_named_in_the_docs_exist(page):
+    folders = (
+        "config.py|train.py|test.py|models|losses|dataloader|tools|tests|docs|results/published|samples/published"
+    )
+    named = re.findall(rf"`((?:{folders})(?:/[\w./-]*)?)`", PAGES[page])
+    for name in set(named) - EXAMPLES:
+        assert (ROOT / name).exists(), name
+
+
+# -- Examples --
+
+
+@pytest.fixture
+def example():
+    """Run the Python example of a page that holds a text, as a file of a package."""
+
+    def run(page, holds, package):
+        (text,) = (text for language, text in fences(page) if language == "python" and holds in text)
+        exec(
+            compile(text, page, "exec", dont_inherit=True),
+            {"__package__": package, "__name__": f"{package}.example"},
+        )
+
+    yield run
+    TERMS.pop("cube", None)
+    NETWORKS.pop("Filter", None)
+
+
+def test_the_docs_own_loss_is_one(example):
+    example("docs/losses.md", "class Cube", "losses")
+    value, _ = build_loss("cube")(torch.full((1, 9), 2.0), torch.zeros(1, 9))
+    assert value == 8
+
+
+def test_the_docs_own_network_is_one(example):
+    example("docs/networks.md", "class Filter", "models")
+    noisy = torch.zeros(1, 99)
+    assert build_model(Config(model="Filter", network=("taps=5",)))(noisy).shape == noisy.shape
+
+
+def test_what_the_docs_import_exists():
+    lines = {
+        line
+        for page in PAGES
+        for language, text in fences(page)
+        if language == "python"
+        for line in re.findall(r"^from \w.*", text, re.MULTILINE)
+    }
+    assert lines
+    for line in lines:
+        exec(line, {})
+
+
+# -- Numbers --
+
+
+def test_the_readme_is_short():
+    assert len(PAGES["README.md"].splitlines()) <= 260
+
+
+def test_the_quick_starts_table_is_of_the_published_demo():
+    cells = defaultdict(list)
+    path = ROOT / "results/published/demo/demo_SI-SNR+LMS_seed0/test/scores.csv"
+    for row in csv.DictReader(path.open(newline="")):
+        if row["noise_type"] == "seen":
+            for score in ("pesq", "stoi", "si_sdr"):
+                cells[score, row["signal"], float(row["snr_db"])].append(float(row[score]))
+    for score, title, places in (("pesq", "PESQ", 2), ("stoi", "STOI", 3), ("si_sdr", "SI-SDR (dB)", 2)):
+        for signal in ("noisy", "enhanced"):
+            means = [np.mean(cells[score, signal, snr]) for snr in range(-10, 25, 5)]
+            head = f"| {title} | noisy" if signal == "noisy" else "| | enhanced"
+            line = " | ".join([head, *(f"{mean:.{places}f}" for mean in means)]) + " |"
+            assert line in PAGES["README.md"].splitlines(), line
+
+
+def differences():
+    """(run, signal − base, score) to (difference, whether it is significant), from docs/results.md."""
+    found = {}
+    for run in ("demo", "real"):
+        part = PAGES["docs/results.md"].split(f"<!-- results of {run}:")[1].split("<!-- end of results")[0]
+        table = part.split("| difference, whole grid |")[1].split("\n\n")[0].splitlines()
+        scores = [score.strip() for score in table[0].strip(" |").split("|")]
+        for line in table[2:]:
+            name, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+            for score, cell in zip(scores, cells, strict=True):
+                found[run, name, score] = float(cell.strip("*").split(" ")[0]), cell.startswith("**")
+    return found
+
+
+def test_the_readmes_findings_are_those_of_the_difference_tables():
+    found, text = differences(), " ".join(PAGES["README.md"].split())
+    added = {
+        term: [
+            found[run, f"{base}+{term} − {base}", "PESQ (wide-band)"] for run in ("demo", "real") for base in BASES
+        ]
+        for term in ("LMS", "PMSQE")
+    }
+    everywhere = added["LMS"] + added["PMSQE"]
+    assert all(value > 0 for value, _ in everywhere)
+    assert sum(significant for _, significant in everywhere) == 7
+    assert "in all eight comparisons (significantly in seven)" in text
+    assert f"raises PESQ by {spread(added['LMS'])} beside" in text
+    assert f"raises PESQ by {spread(added['PMSQE'])} (" in text
+    assert f"by {spread(everywhere)}." in text
+    demo, real = (-found[run, "MSE − SI-SNR", "SI-SDR (dB)"][0] for run in ("demo", "real"))
+    assert f"for SI-SDR, by {demo:.1f} dB in run 1 and {real:.1f} dB in run 2" in text
+    assert f"ahead by {-found['demo', 'MSE − SI-SNR', 'PESQ (wide-band)'][0]:.2f} in run 1" in text
+    demo, real = (-found[run, "SI-SNR+PMSQE − SI-SNR", "SI-SDR (dB)"][0] for run in ("demo", "real"))
+    assert f"costs {demo:.1f} dB SI-SDR in run 1 and {real:.1f} dB in run 2" in text
+    stoi = [
+        found[run, f"{base}+{term} − {base}", "STOI"]
+        for run in ("demo", "real")
+        for base in BASES
+        for term in added
+    ]
+    assert [value < 0.01 for value, significant in stoi if significant] == [True] * 3
+
+
+BASES = ("MSE", "SI-SNR")
+
+
+def spread(values):
+    return f"{min(value for value, _ in values):.2f} to {max(value for value, _ in values):.2f}"
