@@ -14,7 +14,7 @@ DEMO_RUN := runs/demo_SI-SNR+LMS
 
 setup: .venv/.done
 
-.venv/.done: requirements.txt requirements-dev.txt
+.venv/.done: pyproject.toml requirements.txt requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: Python 3.10 or newer is needed")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
