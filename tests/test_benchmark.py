@@ -12,7 +12,10 @@ from networks import trained_like
 from programs import run
 
 import tools.benchmark
+from config import Config
+from models import build_model
 from tools import check_gpu, make_demo_corpus
+from tools.benchmark import UPSTREAM, training_steps
 from tools.common.timing import count_flops, times_side_by_side
 from tools.upstream_structure import UpstreamStructure
 
@@ -24,6 +27,13 @@ def test_the_upstream_structured_network_computes_what_ours_does():
     noisy = 0.1 * torch.randn(2, 4800)
     with torch.no_grad():
         torch.testing.assert_close(upstream(noisy), model(noisy), atol=1e-5, rtol=0)
+
+
+def test_a_step_is_compared_with_upstreams_structure_where_there_is_one():
+    noisy, clean = torch.randn(2, 1, 1600)
+    for settings, compared in (({}, True), ({"mask": "C"}, False)):
+        config = Config(kernel_num=(4, 8), rnn_units=4, **settings)
+        assert (UPSTREAM in training_steps(config, build_model(config), noisy, clean)) == compared
 
 
 def test_operations_are_counted_as_two_for_a_multiply_and_add():

@@ -29,7 +29,7 @@ from torch import nn
 from config import Config
 from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
-from models import DCCRN, build_model
+from models import DCCRN, build_model, complete
 from tools.common.command_line import Arguments, parse_with_config, run_command
 from tools.common.device import find_device, keep_freed_memory, use_threads
 from tools.common.errors import UserError
@@ -114,12 +114,13 @@ def training_steps(
         name: variant_step(config, model, noisy, clean, **settings)
         for name, settings in step_variants(noisy.is_cuda, config.compile).items()
     }
-    if (config.mask, config.lstm, config.norm, config.skip) == ("E", "complex", "batch", True):
-        whole = noisy.shape[1] // 100 * 100  # upstream drops what lies beyond the last full hop
+    whole = complete(config)
+    if (whole.model, whole.mask, whole.lstm, whole.norm, whole.skip) == ("DCCRN", "E", "complex", "batch", True):
+        samples = noisy.shape[1] // 100 * 100  # upstream drops what lies beyond the last full hop
         network = UpstreamStructure(model).to(noisy.device)
         for precision in ("fp32", "bf16"):
             steps[UPSTREAM.replace("fp32", precision)] = variant_step(
-                config, network, noisy[:, :whole], clean[:, :whole], precision=precision
+                config, network, noisy[:, :samples], clean[:, :samples], precision=precision
             )
     return steps
 
