@@ -16,10 +16,10 @@ from config import NETWORK_SETTINGS, Config, ConfigError
 from .checkpoint import read_checkpoint
 from .dccrn import DCCRN
 from .gtcrn import GTCRN
+from .published.dccrn import from_upstream
 from .registry import NETWORKS, read_settings, register
 from .safe_load import ModelError
 from .synced_norms import sync_norms
-from .upstream import from_upstream
 
 __all__ = [
     "DCCRN",

@@ -17,22 +17,34 @@ STRIDE = (2, 1)
 WEIGHT_STD = 0.05
 
 
-class _ComplexKernel(nn.Module):
-    """Weights of a complex (transposed) convolution: kernels R and I, each with its bias."""
+class ComplexKernel(nn.Module):
+    """Weights of a complex (transposed) convolution: kernels R and I, each with its bias, if it has one."""
 
-    def __init__(self, shape: tuple[int, ...], outputs: int) -> None:
+    def __init__(self, shape: tuple[int, ...], outputs: int, bias: bool = True) -> None:
         super().__init__()
         self.weight_real = nn.Parameter(torch.randn(shape) * WEIGHT_STD)
         self.weight_imag = nn.Parameter(torch.randn(shape) * WEIGHT_STD)
-        self.bias_real = nn.Parameter(torch.zeros(outputs))
-        self.bias_imag = nn.Parameter(torch.zeros(outputs))
+        self.bias_real = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.bias_imag = nn.Parameter(torch.zeros(outputs)) if bias else None
 
-    def bias(self) -> Tensor:
+    def bias(self) -> Tensor | None:
         """Both kernels add their bias to each part: R(re) - I(im) and I(re) + R(im). [outputs, both parts]"""
+        if self.bias_real is None:
+            return None
         return torch.cat([self.bias_real - self.bias_imag, self.bias_real + self.bias_imag])
 
+    def weight_of_conv(self) -> Tensor:
+        """Return the kernel of the real convolution that does its work, [outputs, inputs, height, width]."""
+        real, imag = self.weight_real, self.weight_imag
+        return torch.cat([torch.cat([real, -imag], 1), torch.cat([imag, real], 1)])
 
-class ComplexConv2d(_ComplexKernel):
+    def weight_of_transposed(self) -> Tensor:
+        """Return the same of a transposed convolution, [inputs, outputs, height, width]."""
+        real, imag = self.weight_real, self.weight_imag
+        return torch.cat([torch.cat([real, imag], 1), torch.cat([-imag, real], 1)])
+
+
+class ComplexConv2d(ComplexKernel):
     """Complex convolution that halves the frequencies, causal in time.
 
     [B, inputs, F, T] to [B, outputs, F/2, T]; channel counts hold both parts.
@@ -42,12 +54,11 @@ class ComplexConv2d(_ComplexKernel):
         super().__init__((outputs // 2, inputs // 2, *KERNEL), outputs // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        real, imag = self.weight_real, self.weight_imag
-        weight = torch.cat([torch.cat([real, -imag], 1), torch.cat([imag, real], 1)])  # [outputs, inputs, 5, 2]
-        return F.conv2d(F.pad(x, (KERNEL[1] - 1, 0)), weight, self.bias(), STRIDE, (KERNEL[0] // 2, 0))
+        x = F.pad(x, (KERNEL[1] - 1, 0))
+        return F.conv2d(x, self.weight_of_conv(), self.bias(), STRIDE, (KERNEL[0] // 2, 0))
 
 
-class ComplexConvTranspose2d(_ComplexKernel):
+class ComplexConvTranspose2d(ComplexKernel):
     """Complex transposed convolution that doubles the frequencies, with one frame of look-ahead.
 
     [B, inputs, F, T] to [B, outputs, 2F, T]; channel counts hold both parts.
@@ -57,10 +68,14 @@ class ComplexConvTranspose2d(_ComplexKernel):
         super().__init__((inputs // 2, outputs // 2, *KERNEL), outputs // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        real, imag = self.weight_real, self.weight_imag
-        weight = torch.cat([torch.cat([real, imag], 1), torch.cat([-imag, real], 1)])  # [inputs, outputs, 5, 2]
-        y = F.conv_transpose2d(x, weight, self.bias(), STRIDE, (KERNEL[0] // 2, 0), (STRIDE[0] - 1, 0))
+        padding, output_padding = (KERNEL[0] // 2, 0), (STRIDE[0] - 1, 0)
+        y = F.conv_transpose2d(x, self.weight_of_transposed(), self.bias(), STRIDE, padding, output_padding)
         return y[..., 1:]  # output frame t then sees the input frames t and t + 1
+
+
+def join_parts(x: Tensor, skip: Tensor) -> Tensor:
+    """Return channels joined part by part: both real halves, then both imaginary halves."""
+    return torch.cat([x.unflatten(1, (2, -1)), skip.unflatten(1, (2, -1))], 2).flatten(1, 2)
 
 
 class ComplexLSTM(nn.Module):

@@ -9,16 +9,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from .complex_layers import ComplexBatchNorm2d, ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM
-from .masks import MASKS, apply_mask
+from .complex_layers import ComplexBatchNorm2d, ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM, join_parts
+from .masks import MASKS, apply_mask, start_at_pass_through
 from .prelu import PReLU
 from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, setting, whole
 from .stft import STFT
-
-# What the last layer's bias must be for a network that passes its input through: (real, imaginary) of the mask.
-# Mask E has tanh on its magnitude: 1.5 gives 0.905, a place where the gradient still flows.
-PASS_THROUGH = {"E": (1.5, 0.0), "C": (1.0, 0.0), "R": (1.0, 1.0), "none": (0.0, 0.0)}
-FIRST_MASK_STD = 0.005  # of the last layer's weights: the first mask is its bias and little else
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ class DCCRN(nn.Module):
             [_Layer(ComplexConvTranspose2d(i * joined, o), o, norm) for i, o in upward[:-1]]
             + [ComplexConvTranspose2d(upward[-1][0] * joined, 2)]
         )
-        self._start_at_pass_through()
+        start_at_pass_through(self.decoder[-1], mask)
 
     def forward(self, noisy: Tensor) -> Tensor:
         spectrum, output = self.estimate_mask(noisy)
@@ -106,17 +101,8 @@ class DCCRN(nn.Module):
             skips.append(x)
         x = self.recurrence(x)
         for layer in self.decoder:
-            x = layer(_join(x, skips.pop()) if self.skip else x)
+            x = layer(join_parts(x, skips.pop()) if self.skip else x)
         return x
-
-    def _start_at_pass_through(self) -> None:
-        """SI-SNR cannot see the sign, so a network that starts anywhere may learn the inverted speech."""
-        last = self.decoder[-1]
-        real, imag = PASS_THROUGH[self.mask]
-        nn.init.normal_(last.weight_real, std=FIRST_MASK_STD)
-        nn.init.normal_(last.weight_imag, std=FIRST_MASK_STD)
-        nn.init.constant_(last.bias_real, (real + imag) / 2)  # bias_real - bias_imag = real,
-        nn.init.constant_(last.bias_imag, (imag - real) / 2)  # bias_real + bias_imag = imag
 
 
 class _Layer(nn.Module):
@@ -162,8 +148,3 @@ class _RealRecurrence(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.linear(self.lstm(x.permute(3, 0, 1, 2).flatten(2))[0])  # [T, B, C * F]
         return y.unflatten(2, x.shape[1:3]).permute(1, 2, 3, 0)
-
-
-def _join(x: Tensor, skip: Tensor) -> Tensor:
-    """Channels joined part by part: both real halves, then both imaginary halves."""
-    return torch.cat([x.unflatten(1, (2, -1)), skip.unflatten(1, (2, -1))], 2).flatten(1, 2)

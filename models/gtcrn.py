@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .centred_stft import CentredSTFT
 from .grouped_gru import GroupedGRU
 from .prelu import PReLU
 from .registry import register
@@ -31,7 +32,7 @@ class GTCRN(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("window", torch.hann_window(FFT).sqrt(), persistent=False)
+        self.stft = CentredSTFT(torch.hann_window(FFT).sqrt(), HOP)
         self.register_buffer("bands", erb_bands(), persistent=False)  # [64, 192]
         half = (1, 5), (1, 2), (0, 2)  # kernel, stride and padding of a layer that halves the bins
         self.encoder = nn.ModuleList(
@@ -58,44 +59,59 @@ class GTCRN(nn.Module):
 
     def forward(self, noisy: Tensor) -> Tensor:
         with torch.autocast(noisy.device.type, enabled=False):
-            spectrum = self.spectrum(noisy.to(self.window.dtype))  # [B, 257, T]
-        mask = self.estimate(torch.stack([spectrum.real, spectrum.imag], 1)).to(self.window.dtype)
-        estimate = spectrum * torch.complex(mask[:, 0], mask[:, 1])
-        return self.waveform(estimate, noisy.shape[-1]).clamp(-1, 1)
-
-    def spectrum(self, waveform: Tensor) -> Tensor:
-        """Return the complex spectrum [B, 257, T]; waveforms shorter than half a window are filled with zeros."""
-        waveform = F.pad(waveform, (0, max(0, FFT // 2 + 1 - waveform.shape[-1])))
-        return torch.stft(waveform, FFT, HOP, window=self.window, center=True, return_complex=True)
-
-    def waveform(self, spectrum: Tensor, samples: int) -> Tensor:
-        """Return the waveform [B, samples] of a spectrum."""
-        full = max(samples, FFT // 2 + 1)
-        return torch.istft(spectrum, FFT, HOP, window=self.window, length=full)[:, :samples]
+            spectrum = self.stft(noisy.to(self.stft.window.dtype))  # [B, 257, T]
+        mask = self.estimate(torch.stack([spectrum.real, spectrum.imag], 1)).to(spectrum.real.dtype)
+        return self.stft.inverse(spectrum * torch.complex(*mask.unbind(1)), noisy.shape[-1]).clamp(-1, 1)
 
     def estimate(self, parts: Tensor) -> Tensor:
         """Return the mask's real and imaginary part [B, 2, 257, T] for those of the noisy spectrum, all real."""
+        return self.follow(parts, self.first_memory(parts))[0]
+
+    def first_memory(self, parts: Tensor) -> list[Tensor]:
+        """Return what is remembered before the first frame of spectra [B, 2, 257, T]: zeros."""
+        width = self.recurrences[0].width
+        blocks = [layer for layer in (*self.encoder, *self.decoder) if isinstance(layer, TemporalBlock)]
+        batch = parts.shape[0]
+        shapes = [shape for b in blocks for shape in ((batch, CHANNELS, b.past, width), (1, batch, CHANNELS))]
+        shapes += [(1, batch * width, CHANNELS)] * len(self.recurrences)
+        return [parts.new_zeros(shape) for shape in shapes]
+
+    def follow(self, parts: Tensor, memory: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return the mask of some frames as `estimate` does, and the memory after them, given that before."""
+        memory, after = list(memory), []
         real, imag = parts.unbind(1)
         magnitude = (real.square() + imag.square() + 1e-12).sqrt()
         x = torch.stack([magnitude, real, imag], 1).transpose(2, 3)  # [B, 3, T, 257]
         x = torch.cat([x[..., :LOW], x[..., LOW:] @ self.bands.T], 3)  # [B, 3, T, 129]
         x = with_neighbours(x)
+
+        def apply(layer: nn.Module, x: Tensor) -> Tensor:
+            if not isinstance(layer, TemporalBlock):
+                return layer(x)
+            x, *kept = layer(x, memory.pop(0), memory.pop(0))
+            after.extend(kept)
+            return x
+
         skips = []
         for layer in self.encoder:
-            x = layer(x)  # [B, 16, T, 65], then 33 bins
+            x = apply(layer, x)  # [B, 16, T, 65], then 33 bins
             skips.append(x)
+        hiddens = [memory.pop() for _ in self.recurrences]
+        kept = []
         for recurrence in self.recurrences:
-            x = recurrence(x)
+            x, hidden = recurrence(x, hiddens.pop())
+            kept.append(hidden)
         for layer in self.decoder:
-            x = layer(x + skips.pop())
+            x = apply(layer, x + skips.pop())
         x = torch.cat([x[..., :LOW], x[..., LOW:] @ self.bands], 3)  # [B, 2, T, 257]
-        return x.transpose(2, 3)
+        return x.transpose(2, 3), after + kept
 
 
 class TemporalBlock(nn.Module):
     """Half of the channels pass; the other half: neighbours, a causal depth-wise convolution, attention over time.
 
-    [B, 16, T, F] to the same shape, the two halves interleaved.
+    [B, 16, T, F] to the same shape, the two halves interleaved, given what is remembered of the frames before:
+    inputs of the depth-wise convolution, [B, 16, past, F], and the attention's state, [1, B, 16].
     """
 
     def __init__(self, dilation: int) -> None:
@@ -109,35 +125,39 @@ class TemporalBlock(nn.Module):
         self.attention = nn.GRU(half, CHANNELS, batch_first=True)
         self.gate = nn.Linear(CHANNELS, half)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, before: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         changed, passed = x.chunk(2, 1)
-        y = self.depth(F.pad(self.widen(changed), (0, 0, self.past, 0)))
-        y = self.narrow(y)
+        y = torch.cat([before, self.widen(changed)], 2)
+        before = y[:, :, -self.past :]
+        y = self.narrow(self.depth(y))
         energy = y.square().mean(3).transpose(1, 2)  # [B, T, 8]
-        gain = self.gate(self.attention(energy)[0]).sigmoid().transpose(1, 2)[..., None]
-        return torch.stack([y * gain, passed], 2).flatten(1, 2)
+        attended, hidden = self.attention(energy, hidden)
+        gain = self.gate(attended).sigmoid().transpose(1, 2)[..., None]
+        return torch.stack([y * gain, passed], 2).flatten(1, 2), before, hidden
 
 
 class DualPathRNN(nn.Module):
     """A grouped RNN over the bins of each frame, then one over the frames of each bin, both added to their input.
 
-    [B, 16, T, F] to the same shape.
+    [B, 16, T, F] to the same shape, given the state of the latter, [1, B * F, 16].
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.width = width
         self.over_bins = GroupedGRU(CHANNELS, 2, both_ways=True)
         self.over_frames = GroupedGRU(CHANNELS, 2)
         self.linears = nn.ModuleList(nn.Linear(CHANNELS, CHANNELS) for _ in range(2))
         self.norms = nn.ModuleList(nn.LayerNorm((width, CHANNELS), eps=1e-8) for _ in range(2))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         x = x.permute(0, 2, 3, 1)  # [B, T, F, C]
         y = self.linears[0](self.over_bins(x.flatten(0, 1))).unflatten(0, x.shape[:2])
         x = x + self.norms[0](y)
         across = x.transpose(1, 2)  # [B, F, T, C]
-        y = self.linears[1](self.over_frames(across.flatten(0, 1))).unflatten(0, across.shape[:2])
-        return (x + self.norms[1](y.transpose(1, 2))).permute(0, 3, 1, 2)
+        y, hidden = self.over_frames.step(across.flatten(0, 1), hidden)
+        y = self.linears[1](y).unflatten(0, across.shape[:2])
+        return (x + self.norms[1](y.transpose(1, 2))).permute(0, 3, 1, 2), hidden
 
 
 def with_neighbours(x: Tensor) -> Tensor:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
+
+from .complex_layers import ComplexKernel
 
 MASKS = ("E", "C", "R", "none")
+
+# What the last layer's bias must be for a network that passes its input through: (real, imaginary) of the mask.
+# Mask E has tanh on its magnitude: 1.5 gives 0.905, a place where the gradient still flows.
+PASS_THROUGH = {"E": (1.5, 0.0), "C": (1.0, 0.0), "R": (1.0, 1.0), "none": (0.0, 0.0)}
+FIRST_MASK_STD = 0.005  # of the last layer's weights: the first mask is its bias and little else
 
 Parts = tuple[Tensor, Tensor]  # real and imaginary part, of one shape
 
@@ -27,3 +34,15 @@ def apply_mask(kind: str, output: Parts, spectrum: Parts) -> Parts:
         scale = magnitude.tanh() / magnitude
         mask_real, mask_imag = mask_real * scale, mask_imag * scale
     return mask_real * real - mask_imag * imag, mask_real * imag + mask_imag * real
+
+
+def start_at_pass_through(last: ComplexKernel, kind: str) -> None:
+    """Let a network's last layer begin with a mask that passes the input through.
+
+    SI-SNR cannot see the sign, so a network that starts anywhere may learn the inverted speech.
+    """
+    real, imag = PASS_THROUGH[kind]
+    nn.init.normal_(last.weight_real, std=FIRST_MASK_STD)
+    nn.init.normal_(last.weight_imag, std=FIRST_MASK_STD)
+    nn.init.constant_(last.bias_real, (real + imag) / 2)  # bias_real - bias_imag = real,
+    nn.init.constant_(last.bias_imag, (imag - real) / 2)  # bias_real + bias_imag = imag

@@ -16,10 +16,13 @@ import train
 from config import Config
 from losses import build_loss
 from models import GTCRN, NETWORKS, ModelError, build_model, complete, load_model
-from models.gtcrn_weights import gtcrn_from_published, gtcrn_to_published
+from models.dcunet import DCUNET
+from models.masks import apply_mask
+from models.published.gtcrn import gtcrn_from_published, gtcrn_to_published
 from models.registry import NetworkSettings, register, setting, whole
-from tools import enhance, list_networks
+from tools import enhance, export, import_checkpoint, list_networks
 
+OTHERS = np.load(Path(__file__).with_name("reference_crn_fullsubnet.npz"))
 REFERENCE = np.load(Path(__file__).with_name("reference_gtcrn.npz"))
 WEIGHTS = {name[8:]: torch.from_numpy(REFERENCE[name]) for name in REFERENCE.files if name.startswith("weights/")}
 
@@ -49,23 +52,159 @@ def test_gtcrn_has_the_published_number_of_weights():
     assert sum(p.numel() for p in GTCRN().parameters()) == 23_669
 
 
+PUBLISHED_ESTIMATES = [("CRN", "mask", "E"), ("CRN", "mask", "none")] + [
+    ("FullSubNet", "level", level) for level in ("offline", "cumulative")
+]
+
+
+def other_weights(network: str) -> dict[str, torch.Tensor]:
+    """Return weights with the published names."""
+    prefix = f"{network}/weights/"
+    return {n.removeprefix(prefix): torch.from_numpy(OTHERS[n]) for n in OTHERS.files if n.startswith(prefix)}
+
+
+@pytest.mark.parametrize(("network", "setting", "value"), PUBLISHED_ESTIMATES)
+def test_published_weights_come_in_give_the_published_estimate_and_go_out(tmp_path, network, setting, value):
+    state = other_weights(network)
+    torch.save({"model": {f"module.{name}": weight for name, weight in state.items()}}, tmp_path / "up.pt")
+    assert run(import_checkpoint, tmp_path / "up.pt", tmp_path / "ours.pt", f"--{setting}", value) == 0
+    noisy, estimate = (torch.from_numpy(OTHERS[f"{network}/{n}"]) for n in ("noisy", f"estimate/{value}"))
+    with torch.no_grad():
+        assert (load_model(tmp_path / "ours.pt")(noisy) - estimate).abs().max() < 1e-5
+    assert run(export, tmp_path / "ours.pt", tmp_path / "back.pt", "--upstream") == 0
+    back = torch.load(tmp_path / "back.pt", weights_only=True)
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[name], weight) for name, weight in state.items())
+
+
+def test_published_gtcrn_comes_in_and_goes_out_with_its_filter_bank(tmp_path):
+    bands = gtcrn_to_published(published().state_dict())
+    torch.save({"model": bands, "epoch": 3}, tmp_path / "up.pt")
+    assert run(import_checkpoint, tmp_path / "up.pt", tmp_path / "ours.pt") == 0
+    assert run(export, tmp_path / "ours.pt", tmp_path / "back.pt", "--upstream") == 0
+    back = torch.load(tmp_path / "back.pt", weights_only=True)
+    assert back.keys() == bands.keys()
+    assert all(torch.equal(back[name], weight) for name, weight in bands.items())
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "change", "named"),
+    [
+        ("CRN", [], {}, "mask: found None, expected one of E, none for CRN"),
+        ("CRN", ["--mask", "C"], {}, "mask: found C, expected one of E, none for CRN"),
+        ("FullSubNet", ["--mask", "E"], {}, "mask: found E, but these are weights of FullSubNet, which has none"),
+        ("FullSubNet", [], {}, "level: found None, expected one of offline, cumulative for FullSubNet"),
+        (
+            "FullSubNet",
+            ["--level", "offline"],
+            {"fb_model.fc_output_layer.bias": torch.zeros(161)},
+            "fb_model.fc_output_layer.bias of shape [161] instead of [257]",
+        ),
+        ("CRN", ["--mask", "E"], {"x": torch.zeros(1)}, "unknown x"),
+    ],
+)
+def test_published_weights_that_do_not_fit_are_named_in_one_line(
+    tmp_path, capsys, network, options, change, named
+):
+    torch.save(other_weights(network) | change, tmp_path / "up.pt")
+    assert run(import_checkpoint, tmp_path / "up.pt", tmp_path / "ours.pt", *options) == 2
+    error = capsys.readouterr().err.strip()
+    assert named in error
+    assert "\n" not in error
+    assert not (tmp_path / "ours.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("network", "own", "weights"),
+    [
+        ("DCCRN", (), 3_671_053),
+        ("CRN", (), 1_703_436),
+        ("FullSubNet", (), 5_637_635),
+        ("DCUNET", ("layers=10",), 1_421_890),
+        ("DCUNET", ("layers=16",), 2_375_490),
+        ("DCUNET", ("layers=20",), 3_527_850),
+    ],
+)
+def test_networks_have_the_published_numbers_of_weights(network, own, weights):
+    with torch.device("meta"):
+        model = build_model(Config(model=network, network=own))
+    assert sum(p.numel() for p in model.parameters()) == weights
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("layers", [10, 16, 20])
+def test_dcunet_computes_what_asteroid_does_with_the_same_weights(layers):
+    from asteroid.models import DCUNet
+
+    torch.manual_seed(0)
+    theirs = DCUNet(f"DCUNet-{layers}", fix_length_mode="pad").masker
+    ours = DCUNET(layers).eval()
+    x = torch.randn(2, 513, 30, dtype=torch.complex64)
+    theirs.train()(x)  # norms that have seen signals
+    theirs.eval()
+    for layer, other in zip(
+        [*ours.encoder, *ours.decoder], [*theirs.encoders, *theirs.decoders, None], strict=True
+    ):
+        conv = theirs.output_layer[0] if other is None else getattr(other, "conv", getattr(other, "deconv", None))
+        kernel = layer if other is None else layer.conv
+        for part, module in (("real", conv.re_module), ("imag", conv.im_module)):
+            getattr(kernel, f"weight_{part}").copy_(module.weight)
+            if other is None:
+                getattr(kernel, f"bias_{part}").copy_(module.bias)
+        if other is not None:
+            parts = [other.norm.re_module.state_dict(), other.norm.im_module.state_dict()]
+            state = {k: torch.cat([p[k] for p in parts]) for k in parts[0] if k != "num_batches_tracked"}
+            layer.norm.load_state_dict(state, strict=False)
+    mask = ours.estimate(torch.stack([x.real, x.imag], 1)).unbind(1)
+    mask = torch.complex(*apply_mask("E", mask, (torch.ones_like(x.real), torch.zeros_like(x.real))))
+    assert (mask - theirs(x)[:, 0]).abs().max() < 1e-4
+
+
+# Small ones of every kind, by the settings that make them small.
+SMALL_NETWORKS = {
+    "DCCRN": {"kernel_num": (4, 8), "rnn_units": 8},
+    "CRN": {"kernel_num": (4, 8), "rnn_units": 8},
+    "CRN without skips": {"kernel_num": (4, 8), "rnn_units": 8, "skip": False, "mask": "E"},
+    "FullSubNet": {"network": ("full_units=8", "sub_units=8")},
+    "FullSubNet cumulative": {"network": ("full_units=8", "sub_units=8", "level=cumulative")},
+    "DCUNET": {"kernel_num": (4, 4, 4, 4, 4), "network": ("layers=10",)},
+    "DCUNET of Hu et al.": {"kernel_num": (4,) * 8, "norm": "complex", "network": ("layers=16", "time_stride=1")},
+    "GTCRN": {},
+}
+
+
+def small(name: str) -> torch.nn.Module:
+    return build_model(Config(model=name.split()[0], **SMALL_NETWORKS[name]))
+
+
+def test_every_registered_network_is_tested_below():
+    assert {name.split()[0] for name in SMALL_NETWORKS} == set(NETWORKS)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", SMALL_NETWORKS)
 @pytest.mark.parametrize("samples", [1, 255, 4000, 4001])
 def test_every_network_returns_as_many_samples_as_it_gets(name, samples):
-    small = {"kernel_num": (4, 8), "rnn_units": 8} if name == "DCCRN" else {}
-    estimate = build_model(Config(model=name, **small)).eval()(torch.randn(2, samples) * 0.1)
+    estimate = small(name).eval()(torch.randn(2, samples) * 0.1)
     assert estimate.shape == (2, samples)
     assert estimate.isfinite().all()
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SMALL_NETWORKS)
 def test_a_fresh_network_passes_its_input_through_so_that_no_polarity_is_inverted(name):
     torch.manual_seed(0)
     noisy = torch.randn(2, 16000) * 0.1
-    estimate = build_model(Config(model=name)).train()(noisy)
+    estimate = small(name).train()(noisy)
     assert torch.nn.functional.cosine_similarity(noisy, estimate).min() > 0.9
+
+
+@torch.no_grad()
+def test_a_fresh_network_that_maps_magnitudes_keeps_the_polarity():
+    noisy = torch.randn(2, 16000) * 0.1
+    estimate = build_model(Config(model="CRN", mask="none", kernel_num=(4, 8), rnn_units=8)).train()(noisy)
+    assert torch.nn.functional.cosine_similarity(noisy, estimate).min() > 0.5
 
 
 @torch.no_grad()
@@ -76,8 +215,9 @@ def test_gtcrn_hears_nothing_that_comes_more_than_a_window_later():
     assert torch.equal(model(noisy)[:, : 8192 - 512], model(changed)[:, : 8192 - 512])
 
 
-def test_bfloat16_outside_leaves_the_spectra_of_gtcrn_in_single_precision():
-    model, noisy = published(), torch.randn(1, 8000) * 0.1
+@pytest.mark.parametrize("name", SMALL_NETWORKS)
+def test_bfloat16_outside_leaves_spectra_in_single_precision(name):
+    model, noisy = small(name).eval(), torch.randn(1, 8000) * 0.1
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         estimate = model(noisy)
     assert estimate.dtype == torch.float32

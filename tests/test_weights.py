@@ -14,7 +14,7 @@ from programs import run
 
 from config import Config
 from models import build_model, complete, from_upstream, load_model
-from models.upstream import infer_settings, to_upstream
+from models.published.dccrn import infer_settings, to_upstream
 from tools import enhance, export, import_checkpoint
 
 MODEL = trained_like()

@@ -1,4 +1,4 @@
-"""Take a trained network elsewhere: to ONNX, or to the published DCCRN code.
+"""Take a trained network elsewhere: to ONNX, or to the code that the network was published with.
 
     python -m tools.export runs/demo_SI-SNR+LMS/best.pt enhance.onnx
     python -m tools.export runs/demo_SI-SNR+LMS/best.pt step.onnx --streaming
@@ -13,9 +13,10 @@ import dataclasses
 from pathlib import Path
 
 import tyro
+from torch import nn
 
-from models import DCCRN, load_model
-from models.upstream import to_upstream
+from models import NETWORKS, load_model
+from models.published import PUBLISHED
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
 from tools.common.files import refuse_existing
@@ -34,7 +35,7 @@ class Arguments:
     int8: bool = False
     """Weights as 8-bit integers: a third of the size, a little worse; docs/deployment.md has the cost in PESQ."""
     upstream: bool = False
-    """A state dict for the published DCCRN code instead of ONNX."""
+    """A state dict for the published code of DCCRN, CRN, FullSubNet or GTCRN instead of ONNX."""
     overwrite: bool = False
     """Replace a file that exists."""
 
@@ -45,7 +46,7 @@ def export(arguments: Arguments) -> None:
     refuse_existing(arguments.out, arguments.overwrite)
     model = load_model(arguments.checkpoint)
     if arguments.upstream:
-        export_upstream(model, arguments.out)
+        export_published(model, arguments.out)
         return
     write = export_step if arguments.streaming else export_offline
     difference = write(model, arguments.out, arguments.int8)
@@ -53,14 +54,15 @@ def export(arguments: Arguments) -> None:
     print(f"{arguments.out}: {size:.1f} MB, in onnxruntime within {difference:.1e} of PyTorch")
 
 
-def export_upstream(model: DCCRN, path: Path) -> None:
-    """Raises UserError for a network that the published code does not have."""
-    if model.mask == "none" or not model.skip:
-        raise UserError(
-            f"{path}: found mask {model.mask}, skip {model.skip}, but upstream has masks and skips only"
-        )
-    save_checkpoint(path, to_upstream(model.state_dict()))
-    print(f"{path}: state dict for upstream's DCCRN with mask {model.mask}")
+def export_published(model: nn.Module, path: Path) -> None:
+    """Write the weights as the published code saves them. Raises UserError for a network that it does not have."""
+    name = next(name for name, entry in NETWORKS.items() if type(model) is entry.kind)
+    code = PUBLISHED.get(name)
+    if code is None or not code.has(model):
+        what = f"mask {model.mask}, skip {model.skip}" if code else "no published code that is known here"
+        raise UserError(f"upstream: found {name} with {what}; the published DCCRN has a mask and skips, CRN skips")
+    save_checkpoint(path, code.to_theirs(model.state_dict()))
+    print(f"{path}: state dict for the published {name}")
 
 
 def main() -> None:

@@ -1,25 +1,26 @@
-"""Make a checkpoint of weights that the published DCCRN code trained.
+"""Make a checkpoint of weights that the published code of a network trained.
 
     python -m tools.import_checkpoint UPSTREAM.pt OUT.pt --mask E
 
-UPSTREAM.pt is a state dict, bare or under 'model'. Its settings are read off the shapes of its weights; the mask
-has none, so its kind must be named. Nothing in the file is run.
+UPSTREAM.pt is a state dict, bare or under 'model', of DCCRN, CRN, FullSubNet or GTCRN. Which one it is and its
+settings are read off the names and shapes of its weights; a mask's kind and FullSubNet's level have none, so they
+must be named. Nothing in the file is run.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import tyro
 from torch import Tensor
 
 from config import Config
-from models import build_model
+from models import build_model, complete
+from models.published import PUBLISHED, recognise
 from models.safe_load import load_tensors
-from models.upstream import from_upstream, infer_settings, to_upstream, upstream_transforms
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
 from tools.common.files import refuse_existing
@@ -32,8 +33,10 @@ class Arguments:
     """Weights that the published code saved."""
     out: tyro.conf.Positional[Path]
     """Checkpoint to write."""
-    mask: Literal["E", "C", "R"]
-    """What the network was trained with; upstream's default is E."""
+    mask: str | None = None
+    """What the network was trained with: E, C or R for DCCRN, E or none for CRN; upstream's default is E."""
+    level: str | None = None
+    """For FullSubNet: offline or cumulative, how its inputs were normalised."""
     overwrite: bool = False
     """Replace a checkpoint that exists."""
 
@@ -41,16 +44,43 @@ class Arguments:
 def import_checkpoint(arguments: Arguments) -> None:
     refuse_existing(arguments.out, arguments.overwrite)
     path = arguments.upstream
-    state = _state_dict(load_tensors(path, "a state dict of upstream's DCCRN"), path)
+    state = _state_dict(load_tensors(path, "a state dict of a published network"), path)
+    name = recognise(state)
+    if name is None:
+        marks = ", ".join(f"{code.mark} ({network})" for network, code in PUBLISHED.items())
+        raise UserError(f"{path}: no network that is known here; expected a weight called one of {marks}")
+    named = _named(name, arguments)
     try:
-        config = Config(mask=arguments.mask, **infer_settings(state))
+        settings = PUBLISHED[name].settings(state)
+        config = _config(name, named | settings)
         _refuse_misfits(state, config, path)
-        model = from_upstream(state)
+        model = PUBLISHED[name].to_ours(state)
     except KeyError as error:
-        raise UserError(f"{path}: missing in it: {error.args[0]}; expected a state dict of DCCRN") from None
+        raise UserError(f"{path}: missing in it: {error.args[0]}; expected a state dict of {name}") from None
     save_checkpoint(arguments.out, {"config": config.to_dict(), "model": model, "epoch": 0})
-    settings = ", ".join(f"{name} {getattr(config, name)}" for name in ("mask", *infer_settings(state)))
-    print(f"{arguments.out}: DCCRN with {settings}")
+    print(f"{arguments.out}: {name} with {_sizes(named | settings)}")
+
+
+def _named(network: str, arguments: Arguments) -> dict[str, str]:
+    """Return the settings that must be named because no weight tells them. Raises UserError."""
+    given = {"mask": arguments.mask, "level": arguments.level}
+    unread = PUBLISHED[network].unread
+    for name, value in given.items():
+        if name in unread and value not in unread[name]:
+            raise UserError(f"{name}: found {value}, expected one of {', '.join(unread[name])} for {network}")
+        if name not in unread and value is not None:
+            raise UserError(
+                f"{name}: found {value}, but these are weights of {network}, which has none; leave it out"
+            )
+    return {name: given[name] for name in unread}
+
+
+def _config(network: str, settings: dict[str, Any]) -> Config:
+    """Return the config of a network with these settings."""
+    fields = {field.name for field in dataclasses.fields(Config)}
+    shared = {name: value for name, value in settings.items() if name in fields}
+    own = tuple(f"{name}={value}" for name, value in settings.items() if name not in fields)
+    return complete(Config(model=network, network=own, **shared))
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
@@ -67,13 +97,14 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _refuse_misfits(state: dict[str, Tensor], config: Config, path: Path) -> None:
-    """UserError with all names that are unknown or missing, and with weights of another shape."""
+    """Raise UserError with all names that are unknown or missing, and with weights of another shape."""
+    code = PUBLISHED[config.model]
     with torch.device("meta"):
         model = build_model(config)
-    expected = to_upstream(model.state_dict())
-    transforms = upstream_transforms()
-    unknown = sorted(state.keys() - expected.keys())
-    missing = sorted(expected.keys() - state.keys() - transforms.keys())
+    expected = code.to_theirs(model.state_dict())
+    constants = code.constants()
+    unknown = sorted(state.keys() - expected.keys() - constants.keys())
+    missing = sorted(expected.keys() - state.keys() - constants.keys())
     found = [f"unknown {', '.join(unknown)}"] * bool(unknown) + [f"missing {', '.join(missing)}"] * bool(missing)
     found += [
         f"{name} of shape {list(state[name].shape)} instead of {list(expected[name].shape)}"
@@ -81,12 +112,17 @@ def _refuse_misfits(state: dict[str, Tensor], config: Config, path: Path) -> Non
         if state[name].shape != expected[name].shape
     ]
     found += [
-        f"{name} of another transform than 512-point, with a Hann window of 400 samples"
-        for name in sorted(state.keys() & transforms.keys())
-        if state[name].shape == transforms[name].shape and (state[name] - transforms[name]).abs().max() > 1e-4
+        f"{name} of another transform than {config.model}'s here"
+        for name in sorted(state.keys() & constants.keys())
+        if state[name].shape == constants[name].shape and (state[name] - constants[name]).abs().max() > 1e-4
     ]
     if found:
-        raise UserError(f"{path}: no DCCRN with {config.kernel_num}, {config.lstm} LSTM: {'; '.join(found)}")
+        raise UserError(f"{path}: no {config.model} with {_sizes(code.settings(state))}: {'; '.join(found)}")
+
+
+def _sizes(settings: dict[str, Any]) -> str:
+    """Return settings in words."""
+    return ", ".join(f"{name} {value}" for name, value in settings.items()) or "the published sizes"
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models import DCCRN
 from models.complex_layers import KERNEL, STRIDE
-from models.upstream import to_upstream
+from models.published.dccrn import to_upstream
 
 WINDOW, HOP = 400, 100
 EDGE = WINDOW - HOP

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# (upstream's name, ours), tried in turn. Layers with batch norm and PReLU are numbered 0 conv, 1 norm, 2 PReLU.
+from .names import last_layer, to_ours, to_theirs
+
+# (upstream's name, ours). Layers with batch norm and PReLU are numbered 0 conv, 1 norm, 2 PReLU.
 _NAMES = [
     ("{side}.{n}.0.{part}_conv.{kind}", "{side}.{n}.conv.{kind}_{part}"),
     ("{side}.{n}.1.{item}", "{side}.{n}.norm.{item}"),
@@ -21,7 +23,6 @@ _NAMES = [
     ("enhance.{item}", "recurrence.lstm.{item}"),
     ("tranform.{kind}", "recurrence.linear.{kind}"),  # spelt so upstream
 ]
-_FIELDS = {"side": "encoder|decoder", "n": r"\d+", "part": "real|imag", "kind": "weight|bias", "item": r"\w+"}
 # Complex batch norm: vectors upstream, rows of one tensor here.
 _ROWS = {
     "weight": ("Wrr", "Wri", "Wii"),
@@ -30,7 +31,7 @@ _ROWS = {
     "running_cov": ("RVrr", "RVri", "RVii"),
 }
 _WINDOW, _FFT = 400, 512
-_PASSED_OVER = ("stft.", "istft.")
+TRANSFORMS = ("stft.", "istft.")
 
 
 def from_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -39,14 +40,11 @@ def from_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     The transforms' fixed kernels (stft., istft.) are left out. Raises KeyError with the names that upstream's
     DCCRN does not have, or with one that is missing.
     """
-    state = {name: tensor for name, tensor in state.items() if not name.startswith(_PASSED_OVER)}
-    names = {name: _rename(name, *zip(*_NAMES, strict=True)) for name in state}
-    unknown = [name for name, ours in names.items() if ours is None]
-    if unknown:
-        raise KeyError(f"{', '.join(unknown)}: no parameters of upstream's DCCRN")
-    last = max((int(name.split(".")[1]) for name in state if name.startswith("decoder.")), default=0)
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(TRANSFORMS)}
+    last = last_layer(state)
     renamed = {
-        names[name].replace(f"decoder.{last}.conv.", f"decoder.{last}."): tensor for name, tensor in state.items()
+        name.replace(f"decoder.{last}.conv.", f"decoder.{last}."): tensor
+        for name, tensor in to_ours(_NAMES, state, "DCCRN").items()
     }
     for prefix in {name.removesuffix("Wrr") for name in renamed if name.endswith(".Wrr")}:
         for ours, rows in _ROWS.items():
@@ -56,17 +54,16 @@ def from_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def to_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dict of a `DCCRN` with upstream's parameter names, and upstream's fixed transforms."""
-    result = upstream_transforms()
+    ours = {}
     for name, tensor in state.items():
         name = re.sub(r"^(decoder\.\d+)\.(weight|bias)_", r"\1.conv.\2_", name)  # the last layer is a bare one
         prefix, _, item = name.rpartition(".")
         rows = _ROWS.get(item, ()) if f"{prefix}.running_cov" in state else ()
         if rows:
-            vectors = zip(rows, tensor, strict=True)
-            result |= {_upstream_name(f"{prefix}.{row}"): vector.clone() for row, vector in vectors}
+            ours |= {f"{prefix}.{row}": vector.clone() for row, vector in zip(rows, tensor, strict=True)}
         else:
-            result[_upstream_name(name)] = tensor
-    return result
+            ours[name] = tensor
+    return upstream_transforms() | to_theirs(_NAMES, ours, "DCCRN")
 
 
 def upstream_transforms() -> dict[str, Tensor]:
@@ -105,20 +102,3 @@ def infer_settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "norm": "complex" if "encoder.0.1.Wrr" in state else "batch",
         "skip": state["decoder.0.0.real_conv.weight"].shape[0] == kernel_num[-1],
     }
-
-
-def _upstream_name(name: str) -> str:
-    renamed = _rename(name, *zip(*((ours, theirs) for theirs, ours in _NAMES), strict=True))
-    if renamed is None:
-        raise KeyError(f"{name}: upstream's DCCRN has no such parameter")
-    return renamed
-
-
-def _rename(name: str, patterns: tuple[str, ...], templates: tuple[str, ...]) -> str | None:
-    for pattern, template in zip(patterns, templates, strict=True):
-        expression = re.sub(
-            r"\\{(\w+)\\}", lambda field: f"(?P<{field[1]}>{_FIELDS[field[1]]})", re.escape(pattern)
-        )
-        if match := re.fullmatch(expression, name):
-            return template.format(**match.groupdict())
-    return None

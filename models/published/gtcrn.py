@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .gtcrn import erb_bands
+from ..gtcrn import erb_bands
 
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -53,13 +53,18 @@ def gtcrn_from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def gtcrn_to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the state dict of a `GTCRN` with the published names, and the fixed filter bank."""
-    bands = erb_bands()
-    result = {"erb.erb_fc.weight": bands, "erb.ierb_fc.weight": bands.T.contiguous()}
+    result = gtcrn_bands()
     for ours, (theirs, change) in _tensors().items():
         result[theirs] = change.back(state[ours]).contiguous()
     for ours, parts in _recurrences().items():
         result |= {part: block.clone() for part, block in zip(parts, state[ours], strict=True)}
     return result
+
+
+def gtcrn_bands() -> dict[str, Tensor]:
+    """Return the fixed filter bank, there and back, that the published code saves."""
+    bands = erb_bands()
+    return {"erb.erb_fc.weight": bands, "erb.ierb_fc.weight": bands.T.contiguous()}
 
 
 def _tensors() -> dict[str, tuple[str, _Change]]:

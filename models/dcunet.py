@@ -1,0 +1,172 @@
+"""DCUNET: a complex U-Net of convolutions that estimates a complex ratio mask of a whole utterance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .centred_stft import CentredSTFT
+from .complex_layers import ComplexBatchNorm2d, ComplexKernel, join_parts
+from .masks import MASKS, apply_mask, start_at_pass_through
+from .registry import Bounds, NetworkSettings, channels, one_of, register, setting
+from .safe_load import ModelError
+
+FFT, HOP = 1024, 256
+
+
+class Shape(NamedTuple):
+    """Of a layer: channels, real and imaginary together; kernel and stride, frequency first."""
+
+    channels: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+
+
+# Encoders by the number of layers that the network has with its decoder; [Choi et al.], table of appendix B.
+ENCODERS = {
+    10: [
+        Shape(64, (7, 5), (2, 2)),
+        Shape(128, (7, 5), (2, 2)),
+        *[Shape(128, (5, 3), (2, 2))] * 2,
+        Shape(128, (5, 3), (2, 1)),
+    ],
+    16: [
+        Shape(64, (7, 5), (2, 2)),
+        Shape(64, (7, 5), (2, 1)),
+        Shape(128, (7, 5), (2, 2)),
+        Shape(128, (5, 3), (2, 1)),
+        *[Shape(128, (5, 3), (2, 2)), Shape(128, (5, 3), (2, 1))] * 2,
+    ],
+    20: [
+        Shape(64, (7, 1), (1, 1)),
+        Shape(64, (1, 7), (1, 1)),
+        Shape(128, (7, 5), (2, 2)),
+        Shape(128, (7, 5), (2, 1)),
+        *[Shape(128, (5, 3), (2, 2)), Shape(128, (5, 3), (2, 1))] * 2,
+        Shape(128, (5, 3), (2, 2)),
+        Shape(180, (5, 3), (2, 1)),
+    ],
+}
+
+
+@dataclass(frozen=True)
+class DCUNETSettings(NetworkSettings):
+    """What can be chosen of DCUNET; the defaults are the published DCUnet-20 with plain batch norms."""
+
+    layers: int = setting(20, Bounds(lambda n: n in ENCODERS, "one of 10, 16, 20"), "of encoder and decoder")
+    kernel_num: tuple[int, ...] = setting(
+        (),
+        Bounds(lambda n: n == () or channels(10).fine(n), f"nothing, or {channels(10).expected}"),
+        "channels of each encoder layer, real and imaginary together; nothing for the published ones",
+    )
+    time_stride: int = setting(2, Bounds(lambda n: n in (1, 2), "1 or 2"), "of the layers that skip frames")
+    mask: str = setting("E", one_of(*MASKS), "what the output does to the noisy spectrum")
+    norm: str = setting("batch", one_of("batch", "complex"), "batch norm of each channel, or 2 x 2 whitening")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kernel_num and len(self.kernel_num) != self.layers // 2:
+            raise ModelError(
+                f"kernel_num: found {self.kernel_num}, expected {self.layers // 2} numbers, for {self.layers} "
+                "layers of encoder and decoder"
+            )
+
+
+@register("DCUNET", DCUNETSettings)
+class DCUNET(nn.Module):
+    """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
+
+    Hears the whole utterance before it answers. With layers 16, time_stride 1 and kernel_num 72 72 144 144 144
+    160 160 180 it is the variant that Hu et al. compare DCCRN with.
+
+    Source: Choi et al., "Phase-Aware Speech Enhancement with Deep Complex U-Net", ICLR 2019, arXiv 1903.03107.
+    """
+
+    def __init__(
+        self,
+        layers: int = 20,
+        kernel_num: Sequence[int] = (),
+        time_stride: int = 2,
+        mask: str = "E",
+        norm: str = "batch",
+    ) -> None:
+        super().__init__()
+        self.mask = mask
+        self.stft = CentredSTFT(torch.hann_window(FFT), HOP)
+        shapes = [s._replace(stride=(s.stride[0], min(s.stride[1], time_stride))) for s in ENCODERS[layers]]
+        sizes = [2, *(kernel_num or (s.channels for s in shapes))]
+        self.frame_groups = 2 ** sum(s.stride[1] == 2 for s in shapes)
+        self.encoder = nn.ModuleList(
+            _Layer(_Conv(i, o, s), o, norm) for (i, o), s in zip(pairwise(sizes), shapes, strict=True)
+        )
+        upward = list(zip(pairwise(reversed(sizes)), reversed(shapes), strict=True))
+        joined = [1] + [2] * (len(upward) - 1)  # with the output of the encoder layer opposite
+        self.decoder = nn.ModuleList(
+            _Layer(_ConvTranspose(n * i, o, s), o, norm)
+            for n, ((i, o), s) in zip(joined[:-1], upward[:-1], strict=True)
+        )
+        (i, o), shape = upward[-1]
+        self.decoder.append(_ConvTranspose(2 * i, o, shape, bias=True))
+        start_at_pass_through(self.decoder[-1], mask)
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        with torch.autocast(noisy.device.type, enabled=False):
+            spectrum = self.stft(noisy.to(self.stft.window.dtype))  # [B, 513, T]
+        output = self.estimate(torch.stack([spectrum.real, spectrum.imag], 1)).to(spectrum.real.dtype)
+        parts = apply_mask(self.mask, output.unbind(1), (spectrum.real, spectrum.imag))
+        return self.stft.inverse(torch.complex(*parts), noisy.shape[-1]).clamp(-1, 1)
+
+    def estimate(self, x: Tensor) -> Tensor:
+        """Return the output for real and imaginary part, [B, 2, 513, T] both; all in it is real."""
+        frames = x.shape[-1]
+        x = F.pad(x, (0, (1 - frames) % self.frame_groups))  # so that every layer's frames divide evenly
+        skips = []
+        for layer in self.encoder:
+            x = layer(x)  # [B, C, F, T]
+            skips.append(x)
+        skips.pop()
+        first, *layers = self.decoder
+        x = first(x)
+        for layer in layers:
+            x = layer(join_parts(x, skips.pop()))
+        return x[..., :frames]
+
+
+class _Conv(ComplexKernel):
+    """Complex convolution, padded so that strides alone change the size."""
+
+    def __init__(self, inputs: int, outputs: int, shape: Shape, bias: bool = False) -> None:
+        super().__init__((outputs // 2, inputs // 2, *shape.kernel), outputs // 2, bias)
+        self.stride, self.padding = shape.stride, tuple(n // 2 for n in shape.kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight_of_conv(), self.bias(), self.stride, self.padding)
+
+
+class _ConvTranspose(ComplexKernel):
+    """Complex transposed convolution, the mirror of `_Conv`."""
+
+    def __init__(self, inputs: int, outputs: int, shape: Shape, bias: bool = False) -> None:
+        super().__init__((inputs // 2, outputs // 2, *shape.kernel), outputs // 2, bias)
+        self.stride, self.padding = shape.stride, tuple(n // 2 for n in shape.kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, self.weight_of_transposed(), self.bias(), self.stride, self.padding)
+
+
+class _Layer(nn.Module):
+    """Convolution, norm and leaky ReLU of each part."""
+
+    def __init__(self, conv: ComplexKernel, channels: int, norm: str) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = {"batch": nn.BatchNorm2d, "complex": ComplexBatchNorm2d}[norm](channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(self.norm(self.conv(x)))

@@ -1,0 +1,77 @@
+"""Weights that others' code has trained: how to tell whose they are, and their names there and here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from .crn import crn_from_published, crn_settings, crn_to_published
+from .dccrn import from_upstream, infer_settings, to_upstream, upstream_transforms
+from .fullsubnet import fullsubnet_from_published, fullsubnet_settings, fullsubnet_to_published
+from .gtcrn import gtcrn_bands, gtcrn_from_published, gtcrn_to_published
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A network's published code.
+
+    mark: a parameter that this code alone has.
+    settings: those that the shapes of its weights tell; `unread` are those that they don't, with their values.
+    to_ours, to_theirs: state dicts translated; both raise KeyError for unknown names.
+    constants: tensors that it saves beside the weights.
+    has: whether the published code could compute this network.
+    """
+
+    mark: str
+    settings: Callable[[State], dict[str, Any]]
+    to_ours: Callable[[State], dict[str, Tensor]]
+    to_theirs: Callable[[State], dict[str, Tensor]]
+    unread: Mapping[str, tuple[str, ...]]
+    constants: Callable[[], dict[str, Tensor]] = dict
+    has: Callable[[nn.Module], bool] = lambda model: True
+
+
+PUBLISHED = {
+    "DCCRN": Published(
+        "encoder.0.0.real_conv.weight",
+        infer_settings,
+        from_upstream,
+        to_upstream,
+        {"mask": ("E", "C", "R")},
+        upstream_transforms,
+        lambda model: model.mask != "none" and model.skip,
+    ),
+    "CRN": Published(
+        "encoder.0.0.conv.weight",
+        crn_settings,
+        crn_from_published,
+        crn_to_published,
+        {"mask": ("E", "none")},
+        has=lambda model: model.skip,
+    ),
+    "FullSubNet": Published(
+        "fb_model.sequence_model.weight_ih_l0",
+        fullsubnet_settings,
+        fullsubnet_from_published,
+        fullsubnet_to_published,
+        {"level": ("offline", "cumulative")},
+    ),
+    "GTCRN": Published(
+        "encoder.en_convs.0.conv.weight",
+        lambda state: {},
+        gtcrn_from_published,
+        gtcrn_to_published,
+        {},
+        gtcrn_bands,
+    ),
+}
+
+
+def recognise(state: State) -> str | None:
+    """Return the network whose published code has saved this state dict, or None."""
+    return next((name for name, code in PUBLISHED.items() if code.mark in state), None)

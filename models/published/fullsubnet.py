@@ -1,0 +1,33 @@
+"""Weights of the published FullSubNet code: its parameter names, and the settings that their shapes tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from .names import to_ours, to_theirs
+
+_NAMES = [
+    ("fb_model.sequence_model.{item}", "full.{item}"),
+    ("fb_model.fc_output_layer.{kind}", "full_linear.{kind}"),
+    ("sb_model.sequence_model.{item}", "sub.{item}"),
+    ("sb_model.fc_output_layer.{kind}", "sub_linear.{kind}"),
+]
+
+
+def fullsubnet_from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state dict of a `FullSubNet` from one with the published names. Raises KeyError for others."""
+    return to_ours(_NAMES, state, "FullSubNet")
+
+
+def fullsubnet_to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state dict of a `FullSubNet` with the published names."""
+    return to_theirs(_NAMES, state, "FullSubNet")
+
+
+def fullsubnet_settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the sizes of the LSTMs. Raises KeyError if a weight that tells one is missing."""
+    parts = {"full_units": "fb_model", "sub_units": "sb_model"}
+    return {name: state[f"{part}.sequence_model.weight_hh_l0"].shape[1] for name, part in parts.items()}

@@ -1,0 +1,43 @@
+"""Parameter names of one code translated to those of another, by patterns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+# What a field of a pattern stands for.
+FIELDS = {"side": "encoder|decoder", "n": r"\d+", "part": "real|imag", "kind": "weight|bias", "item": r"\w+"}
+
+Names = Sequence[tuple[str, str]]  # (theirs, ours), tried in turn; {field} stands for the same text in both
+
+
+def to_ours(names: Names, state: Mapping[str, Tensor], network: str) -> dict[str, Tensor]:
+    """Return the state dict with our names. Raises KeyError with the names that no pattern has."""
+    renamed = {name: rename(name, names) for name in state}
+    unknown = [name for name, ours in renamed.items() if ours is None]
+    if unknown:
+        raise KeyError(f"{', '.join(unknown)}: no parameters of the published {network}")
+    return {renamed[name]: tensor for name, tensor in state.items()}
+
+
+def to_theirs(names: Names, state: Mapping[str, Tensor], network: str) -> dict[str, Tensor]:
+    """Return the state dict with the published names. Raises KeyError as `to_ours`."""
+    return to_ours([(ours, theirs) for theirs, ours in names], state, network)
+
+
+def rename(name: str, names: Names) -> str | None:
+    """Return the name that the first pattern that fits turns `name` into, or None."""
+    for pattern, template in names:
+        expression = re.sub(
+            r"\\{(\w+)\\}", lambda field: f"(?P<{field[1]}>{FIELDS[field[1]]})", re.escape(pattern)
+        )
+        if match := re.fullmatch(expression, name):
+            return template.format(**match.groupdict())
+    return None
+
+
+def last_layer(state: Mapping[str, Tensor]) -> int:
+    """Return the number of the last decoder layer, which has no norm."""
+    return max((int(name.split(".")[1]) for name in state if name.startswith("decoder.")), default=0)
