@@ -8,9 +8,12 @@ The same command run again goes on where the last one stopped, however it stoppe
 
 from __future__ import annotations
 
+import contextlib
+import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from tools.common.threads import wait_briefly
 
@@ -33,13 +36,11 @@ from tools.scoring.scores import ScorePool
 from tools.training.averaging import WeightAverage
 from tools.training.distributed import OtherProcessEnded, Processes, join_processes
 from tools.training.environment import log_environment
-from tools.training.guards import naming_dead_loaders
+from tools.training.guards import NormStatistics, naming_dead_loaders
 from tools.training.interruption import Interruption
-from tools.training.precision import set_kernels, settle_precision
+from tools.training.precision import autocast, set_kernels, settle_precision
 from tools.training.progress import Learner, Progress, checkpoint, restore
-from tools.training.schedule import failures_to_improve, learning_rate
-from tools.training.step import train_step
-from tools.training.totals import Totals
+from tools.training.totals import StepResult, Totals, weighted
 from tools.training.validation import choose_items, enhance_items, validate
 from tools.training.watch import Watch
 
@@ -99,8 +100,8 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
         while not is_over(config, progress.history):
             # Train what is left of the epoch.
             watch.start_epoch(len(train_loader) + len(valid_loader))
-            for numbers, rate in train_epoch(config, learner, network, train_loader, progress, processes):
-                watch.follow(numbers, rate)
+            for result, rate in train_epoch(config, learner, network, train_loader, progress, processes):
+                watch.follow(result, rate)
                 stop, due = processes.any(interruption.is_asked_for, processes.is_first and watch.is_save_due())
                 if stop or due:
                     save()
@@ -147,11 +148,8 @@ def train_epoch(
     loader: DataLoader,
     progress: Progress,
     processes: Processes,
-) -> Iterator[tuple[Tensor, float]]:
-    """The steps of an epoch that are left; after each come its numbers, on the device, and its learning rate.
-
-    The numbers: items, sums of the loss and its parts over them, gradient norm, whether the step was left out.
-    """
+) -> Iterator[tuple[StepResult, float]]:
+    """Train the remaining steps of an epoch; yield each step's result and its learning rate."""
     network.train()
     learner.loss_fn.train()
     shuffle_for_epoch(loader, config.seed, progress.epoch, progress.batch)
@@ -162,12 +160,69 @@ def train_epoch(
             group["lr"] = rate
         items = len(loader.batch_sampler.whole(progress.batch))  # of all processes
         batch = (x.to(processes.device, non_blocking=True) for x in (noisy, clean))  # [share of items, samples]
-        sums, norm, left_out = train_step(config, learner, network, *batch, items, processes)
-        progress.totals.add(sums, left_out)
-        progress.batch += 1
-        progress.step += 1
+        result = train_step(config, learner, network, *batch, items, processes)
+        progress.count_step(result)
         learner.average.update(progress.step)
-        yield torch.cat([sums, torch.stack([norm, left_out])]), rate
+        yield result, rate
+
+
+def train_step(
+    config: Config,
+    learner: Learner,
+    network: nn.Module,
+    noisy: Tensor,
+    clean: Tensor,
+    items: int,
+    processes: Processes,
+) -> StepResult:
+    """Update the weights once, unless loss or gradient is not finite; nothing here waits for the device.
+
+    noisy, clean: [share, samples], this process's share of a batch of `items` items over all processes.
+    """
+    model, optimizer = learner.model, learner.optimizer
+    before = NormStatistics(model) if config.skip_nonfinite else None
+    optimizer.zero_grad()
+    pieces = min(config.accumulate, items // processes.count)
+    sums = 0
+    for number, (x, y) in enumerate(zip(noisy.tensor_split(pieces), clean.tensor_split(pieces), strict=True), 1):
+        # Processes exchange gradients once, with the last piece.
+        alone = processes.count > 1 and number < pieces
+        with network.no_sync() if alone else contextlib.nullcontext():
+            with autocast(config, processes.device):
+                estimate = network(x)  # [piece, samples]
+            loss, parts = learner.loss_fn(estimate, y, x)
+            # The exchange averages over processes, of which each may hold another number of items.
+            (loss * (len(x) * processes.count / items)).backward()
+        sums = sums + weighted(loss, parts, len(x))
+    processes.sum(sums)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad or math.inf)
+    left_out = ~torch.isfinite(norm + sums.sum())
+    optimizer.found_inf = left_out.float()  # fused Adam then leaves weights and moments alone
+    optimizer.step()
+    if before:
+        before.put_back(left_out)
+    return StepResult(sums, norm, left_out)
+
+
+def learning_rate(config: Config, step: int, steps_an_epoch: int, failures: int) -> float:
+    """Return the learning rate of a step, counted from 0; a resumed training needs no other state.
+
+    failures: see `failures_to_improve`.
+    Sources: plateau: Hu et al., arXiv 2008.00264; cosine with warm-up: Loshchilov & Hutter 2017, without restarts.
+    """
+    rate = config.learning_rate * min(1.0, (step + 1) / (config.warmup_steps + 1))
+    if config.schedule == "plateau":
+        return rate * 0.5**failures
+    if config.schedule == "cosine":
+        last = config.epochs * steps_an_epoch
+        way = max(0, step - config.warmup_steps) / max(1, last - config.warmup_steps)
+        return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, way)))
+    return rate
+
+
+def failures_to_improve(history: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many epochs did not lower the validation loss."""
+    return len(history) - len(improvements(history, "loss"))
 
 
 def leave(config: Config, progress: Progress, processes: Processes, interruption: Interruption) -> None:

@@ -32,9 +32,8 @@ from tools.training.distributed import Processes
 from tools.training.guards import NONFINITE
 from tools.training.interruption import Interruption
 from tools.training.progress import Learner
-from tools.training.schedule import failures_to_improve, learning_rate
-from tools.training.step import train_step
 from tools.training.validation import validate
+from train import failures_to_improve, learning_rate, train_step
 
 
 def test_the_learning_rate_is_the_papers_unless_another_schedule_is_asked_for():
@@ -109,9 +108,9 @@ def test_pieces_of_a_batch_give_the_gradient_of_the_whole():
         optimizer = torch.optim.Adam(network.parameters(), fused=True)
         learner = Learner(network, WeightAverage(network, 0), build_loss("SDR"), optimizer)
         config, processes = Config(accumulate=pieces), Processes(torch.device("cpu"))
-        sums, norm, left_out = train_step(config, learner, network, noisy, clean, 5, processes)
-        assert not left_out
-        gradients.append([model.weight.grad.item(), norm.item(), *sums.tolist()])
+        result = train_step(config, learner, network, noisy, clean, 5, processes)
+        assert not result.left_out
+        gradients.append([model.weight.grad.item(), result.gradient_norm.item(), *result.sums.tolist()])
     assert gradients[1] == pytest.approx(gradients[0], rel=1e-9)
 
 

@@ -41,9 +41,9 @@ from tools.training.distributed import Processes
 from tools.training.environment import processor
 from tools.training.precision import autocast, set_kernels
 from tools.training.progress import Learner
-from tools.training.step import train_step
 from tools.training.validation import VALID_SCORES
 from tools.upstream_structure import UpstreamStructure
+from train import train_step
 
 UPSTREAM = "upstream's structure, fp32"
 SCORED = 8  # items for each core

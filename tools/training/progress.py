@@ -15,7 +15,7 @@ from tools.common.errors import UserError
 from tools.training.averaging import WeightAverage
 from tools.training.distributed import Processes
 from tools.training.random_state import random_state, set_random_state
-from tools.training.totals import Totals
+from tools.training.totals import StepResult, Totals
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,12 @@ class Progress:
     def items_per_second(self) -> float:
         """Of the training in this epoch so far."""
         return float(self.totals.sums[0]) / max(self.seconds, 1e-9)
+
+    def count_step(self, result: StepResult) -> None:
+        """Count one more batch of the epoch and step of the optimiser; a step that was left out adds no sums."""
+        self.totals.add(result.sums, result.left_out)
+        self.batch += 1
+        self.step += 1
 
     def start_next_epoch(self, row: dict[str, Any]) -> None:
         """`row` is the history of the epoch that is done."""

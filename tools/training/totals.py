@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +15,15 @@ def weighted(loss: Tensor, parts: Mapping[str, Tensor], items: int) -> Tensor:
     """What a batch adds to the totals: its items, its loss and each part times its items; float64."""
     means = torch.stack([loss.detach(), *parts.values()]).double()
     return torch.cat([means.new_tensor([items]), means * items])
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Hold what a training step gives, on the device."""
+
+    sums: Tensor  # over the whole batch, as `weighted` returns them
+    gradient_norm: Tensor
+    left_out: Tensor  # whether the optimiser left the step out, as its loss or gradient was not finite
 
 
 class Totals:

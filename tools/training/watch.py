@@ -18,6 +18,7 @@ from tools.training.distributed import Processes
 from tools.training.guards import report_nonfinite
 from tools.training.progress import Learner, Progress
 from tools.training.readout import Readout
+from tools.training.totals import StepResult
 
 
 class Watch:
@@ -54,12 +55,13 @@ class Watch:
         self._bar = tqdm(total=batches, initial=self._progress.batch, desc=title, leave=False, disable=hidden)
         self._seen = self._stepped = time.monotonic()
 
-    def follow(self, numbers: Tensor, rate: float) -> None:
-        """After a step: its items, sums, gradient norm and whether it is left out, on the device; learning rate.
+    def follow(self, result: StepResult, rate: float) -> None:
+        """Send a step's result, with its learning rate, on its way to the guard, to TensorBoard and to the bar.
 
-        UserError where too many steps of the epoch are left out.
+        Raises UserError if too many steps of the epoch are left out.
         """
         weights = self._learner.loss_fn.weights
+        numbers = torch.cat([result.sums, torch.stack([result.gradient_norm, result.left_out])])
         learned = [weight for weight in weights.values() if isinstance(weight, Tensor)]
         if learned:  # they are on the device too, and travel with the numbers
             numbers = torch.cat([numbers, torch.stack(learned).to(numbers.dtype)])
