@@ -31,7 +31,7 @@ from models import build_model
 from tools.common.command_line import Resume, parse_training, run_command
 from tools.common.device import keep_freed_memory, use_threads
 from tools.common.run_folder import improvements, is_over, open_run, save_checkpoint, save_config, save_history
-from tools.make_demo_corpus import ensure_demo_corpus
+from tools.demo_corpus.corpus import ensure_demo_corpus
 from tools.scoring.scores import ScorePool
 from tools.training.averaging import WeightAverage
 from tools.training.distributed import OtherProcessEnded, Processes, join_processes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tools.make_demo_corpus import make_demo_corpus
+from tools.demo_corpus.corpus import make_demo_corpus
 
 
 @pytest.fixture(scope="session")

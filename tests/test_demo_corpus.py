@@ -14,11 +14,12 @@ from scipy.stats import kurtosis
 from tools import make_demo_corpus as command
 from tools.common.command_line import run_command
 from tools.common.errors import UserError
+from tools.demo_corpus import corpus as demo_corpus
+from tools.demo_corpus.corpus import make_demo_corpus
 from tools.demo_corpus.espeak import synthesise
 from tools.demo_corpus.noises import SEEN, UNSEEN, make_noise
 from tools.demo_corpus.sentences import draw_sentence
 from tools.demo_corpus.talkers import ACCENTS, VARIANTS
-from tools.make_demo_corpus import make_demo_corpus
 
 FILES = ("train.npy", "valid.npy", "test.npy", "dataset.json")
 TINY = {"n_train": 12, "n_valid": 4, "n_test": 3, "seconds": 1.0}
@@ -155,8 +156,8 @@ def test_of_two_trainings_that_begin_at_once_both_find_the_corpus(tmp_path, monk
         folder.mkdir()
         raise UserError(f"{folder} exists already")
 
-    monkeypatch.setattr(command, "make_demo_corpus", made_by_the_other_one_meanwhile)
-    command.ensure_demo_corpus(tmp_path / "demo")
+    monkeypatch.setattr(demo_corpus, "make_demo_corpus", made_by_the_other_one_meanwhile)
+    demo_corpus.ensure_demo_corpus(tmp_path / "demo")
 
 
 @pytest.mark.parametrize("wrong", [{"seed": -1}, {"n_test": 0}, {"seconds": 0.1}, {"seconds": float("nan")}])

@@ -11,7 +11,7 @@ from programs import run
 from recordings import write_noise, write_speech
 
 from tools import inspect_dataset, make_dataset
-from tools.make_demo_corpus import make_demo_corpus
+from tools.demo_corpus.corpus import make_demo_corpus
 
 
 def inspect(folder, *args):

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tools.make_demo_corpus import make_demo_corpus
+from tools.demo_corpus.corpus import make_demo_corpus
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 KILLS = int(os.environ.get("KILLS", "4"))

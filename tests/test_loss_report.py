@@ -17,7 +17,7 @@ from losses import TERMS, LossTerm, register
 from models import build_model
 from tools import list_losses, loss_report
 from tools.common.run_folder import save_checkpoint
-from tools.make_demo_corpus import make_demo_corpus
+from tools.demo_corpus.corpus import make_demo_corpus
 from tools.reports.loss_measures import correlations, measure_costs, term_step, values_and_gradients
 
 

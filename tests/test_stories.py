@@ -21,9 +21,9 @@ import test
 import train
 from config import Config
 from models import load_model
-from tools import make_demo_corpus as demo_command
 from tools.common.run_folder import improvements
-from tools.make_demo_corpus import make_demo_corpus
+from tools.demo_corpus import corpus as demo_corpus
+from tools.demo_corpus.corpus import make_demo_corpus
 from tools.training.guards import NONFINITE
 
 TINY = ["--kernel_num", "4", "8", "16", "--rnn_units", "8", "--batch_size", "4", "--device", "cpu"]
@@ -293,7 +293,7 @@ def test_the_demo_corpus_makes_itself_once(tmp_path, monkeypatch):
         calls.append(folder)
         make_demo_corpus(folder, n_train=4, n_valid=1, n_test=1, seconds=0.5)
 
-    monkeypatch.setattr(demo_command, "make_demo_corpus", small)
+    monkeypatch.setattr(demo_corpus, "make_demo_corpus", small)
     for epochs in ("1", "2"):
         assert run(train, *TINY, "--name", "a", "--epochs", epochs, "--valid_scores", "0") == 0
     assert calls == [Path("data/demo")]
