@@ -78,7 +78,7 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
         weights = sum(p.numel() for p in model.parameters())
         print(
             f"{config.run_dir}: {config.model} with {weights:,} weights, loss {config.loss}, on {processes}, "
-            f"{threads} threads, {config.precision} ({reason})"
+            f"{threads} thread{'s' * (threads > 1)}, {config.precision} ({reason})"
         )
     if config.compile:
         model.estimate = torch.compile(model.estimate)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .complex_layers import KERNEL, STRIDE, WEIGHT_STD
-from .prelu import PReLU
+from .encoder_decoder import ConvLayer, RealRecurrence, encode_and_decode
 from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, setting, whole
 from .stft import STFT
 
@@ -58,12 +58,13 @@ class CRN(nn.Module):
         self.stft = STFT()
         sizes = [1, *(number // 2 for number in kernel_num)]
         frequencies = (self.stft.bins - 1) >> len(kernel_num)  # left after the encoder has halved them
-        self.encoder = nn.ModuleList(_Layer(Conv2d(i, o), o) for i, o in pairwise(sizes))
-        self.recurrence = _Recurrence(sizes[-1] * frequencies, rnn_units // 2, rnn_layers)
+        self.encoder = nn.ModuleList(ConvLayer(Conv2d(i, o), nn.BatchNorm2d(o)) for i, o in pairwise(sizes))
+        self.recurrence = RealRecurrence(sizes[-1] * frequencies, rnn_units // 2, rnn_layers)
         joined = 2 if skip else 1
         *upward, last = pairwise(reversed(sizes))
         self.decoder = nn.ModuleList(
-            [_Layer(ConvTranspose2d(i * joined, o), o) for i, o in upward] + [ConvTranspose2d(last[0] * joined, 1)]
+            [ConvLayer(ConvTranspose2d(i * joined, o), nn.BatchNorm2d(o)) for i, o in upward]
+            + [ConvTranspose2d(last[0] * joined, 1)]
         )
         nn.init.normal_(self.decoder[-1].weight, std=FIRST_OUTPUT_STD)
         nn.init.constant_(self.decoder[-1].bias, START[mask])
@@ -78,14 +79,7 @@ class CRN(nn.Module):
 
     def estimate(self, x: Tensor) -> Tensor:
         """Return the output for magnitudes without DC, [B, 1, 256, T] both."""
-        skips = []
-        for layer in self.encoder:
-            x = layer(x)  # [B, C, F, T]
-            skips.append(x)
-        x = self.recurrence(x)
-        for layer in self.decoder:
-            x = layer(torch.cat([x, skips.pop()], 1) if self.skip else x)
-        return x
+        return encode_and_decode(x, self.encoder, self.recurrence, self.decoder, _join if self.skip else None)
 
 
 def magnitude_of(real: Tensor, imag: Tensor) -> Tensor:
@@ -129,27 +123,5 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         return super().forward(x)[..., 1:]
 
 
-class _Layer(nn.Module):
-    """Convolution, batch norm and PReLU with one slope."""
-
-    def __init__(self, conv: nn.Module, channels: int) -> None:
-        super().__init__()
-        self.conv = conv
-        self.norm = nn.BatchNorm2d(channels)
-        self.activation = PReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.norm(self.conv(x)))
-
-
-class _Recurrence(nn.Module):
-    """LSTM over all channels and frequencies and a linear layer back, [B, C, F, T] to the same shape."""
-
-    def __init__(self, features: int, units: int, layers: int) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(features, units, layers)
-        self.linear = nn.Linear(units, features)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.linear(self.lstm(x.permute(3, 0, 1, 2).flatten(2))[0])  # [T, B, C * F]
-        return y.unflatten(2, x.shape[1:3]).permute(1, 2, 3, 0)
+def _join(x: Tensor, skip: Tensor) -> Tensor:
+    return torch.cat([x, skip], 1)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from .complex_layers import ComplexBatchNorm2d, ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM, join_parts
+from .encoder_decoder import ConvLayer, RealRecurrence, encode_and_decode
 from .masks import MASKS, apply_mask, start_at_pass_through
-from .prelu import PReLU
 from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, setting, whole
 from .stft import STFT
 
@@ -65,13 +65,14 @@ class DCCRN(nn.Module):
         channels = [2, *kernel_num]
         frequencies = (self.stft.bins - 1) >> len(kernel_num)  # left after the encoder has halved them
         features = channels[-1] * frequencies
-        self.encoder = nn.ModuleList(_Layer(ComplexConv2d(i, o), o, norm) for i, o in pairwise(channels))
-        recurrence = {"complex": _ComplexRecurrence, "real": _RealRecurrence}[lstm]
+        norm_of = {"batch": nn.BatchNorm2d, "complex": ComplexBatchNorm2d}[norm]
+        self.encoder = nn.ModuleList(ConvLayer(ComplexConv2d(i, o), norm_of(o)) for i, o in pairwise(channels))
+        recurrence = {"complex": _ComplexRecurrence, "real": RealRecurrence}[lstm]
         self.recurrence = recurrence(features, rnn_units, rnn_layers)
         joined = 2 if skip else 1
         upward = list(pairwise(reversed(channels)))
         self.decoder = nn.ModuleList(
-            [_Layer(ComplexConvTranspose2d(i * joined, o), o, norm) for i, o in upward[:-1]]
+            [ConvLayer(ComplexConvTranspose2d(i * joined, o), norm_of(o)) for i, o in upward[:-1]]
             + [ComplexConvTranspose2d(upward[-1][0] * joined, 2)]
         )
         start_at_pass_through(self.decoder[-1], mask)
@@ -95,27 +96,8 @@ class DCCRN(nn.Module):
 
         All in it is real, as torch.compile wants it.
         """
-        skips = []
-        for layer in self.encoder:
-            x = layer(x)  # [B, C, F, T]
-            skips.append(x)
-        x = self.recurrence(x)
-        for layer in self.decoder:
-            x = layer(join_parts(x, skips.pop()) if self.skip else x)
-        return x
-
-
-class _Layer(nn.Module):
-    """Convolution, norm and PReLU with one slope."""
-
-    def __init__(self, conv: nn.Module, channels: int, norm: str) -> None:
-        super().__init__()
-        self.conv = conv
-        self.norm = {"batch": nn.BatchNorm2d, "complex": ComplexBatchNorm2d}[norm](channels)
-        self.activation = PReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.norm(self.conv(x)))
+        join = join_parts if self.skip else None
+        return encode_and_decode(x, self.encoder, self.recurrence, self.decoder, join)
 
 
 class _ComplexRecurrence(nn.Module):
@@ -135,16 +117,3 @@ class _ComplexRecurrence(nn.Module):
             real, imag = layer(real, imag)
         joined = torch.cat([real, imag], 2)  # [T, B, C * F]
         return joined.unflatten(2, x.shape[1:3]).permute(1, 2, 3, 0)
-
-
-class _RealRecurrence(nn.Module):
-    """One real LSTM over all channels and a linear layer back, [B, C, F, T] to the same shape."""
-
-    def __init__(self, features: int, units: int, layers: int) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(features, units, layers)
-        self.linear = nn.Linear(units, features)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.linear(self.lstm(x.permute(3, 0, 1, 2).flatten(2))[0])  # [T, B, C * F]
-        return y.unflatten(2, x.shape[1:3]).permute(1, 2, 3, 0)

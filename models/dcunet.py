@@ -59,13 +59,13 @@ ENCODERS = {
 class DCUNETSettings(NetworkSettings):
     """What can be chosen of DCUNET; the defaults are the published DCUnet-20 with plain batch norms."""
 
-    layers: int = setting(20, Bounds(lambda n: n in ENCODERS, "one of 10, 16, 20"), "of encoder and decoder")
+    layers: int = setting(20, one_of(*ENCODERS), "of encoder and decoder")
     kernel_num: tuple[int, ...] = setting(
         (),
         Bounds(lambda n: n == () or channels(10).fine(n), f"nothing, or {channels(10).expected}"),
         "channels of each encoder layer, real and imaginary together; nothing for the published ones",
     )
-    time_stride: int = setting(2, Bounds(lambda n: n in (1, 2), "1 or 2"), "of the layers that skip frames")
+    time_stride: int = setting(2, one_of(1, 2), "of the layers that skip frames")
     mask: str = setting("E", one_of(*MASKS), "what the output does to the noisy spectrum")
     norm: str = setting("batch", one_of("batch", "complex"), "batch norm of each channel, or 2 x 2 whitening")
 

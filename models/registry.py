@@ -22,9 +22,11 @@ class Bounds(NamedTuple):
     expected: str
 
 
-def one_of(*names: str) -> Bounds:
-    """One of some names."""
-    return Bounds(lambda value: value in names, f"one of {', '.join(names)}")
+def one_of(*values: str | int) -> Bounds:
+    """One of some names or numbers."""
+    return Bounds(
+        lambda found: type(found) in (str, int) and found in values, f"one of {', '.join(map(str, values))}"
+    )
 
 
 def whole(low: int, even: bool = False) -> Bounds:
@@ -127,5 +129,5 @@ def _plain(text: str) -> Any:
     """Return the number, list, True or False that a text stands for, or else the text."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text

@@ -14,10 +14,10 @@ from programs import run
 import tools.benchmark
 from config import Config
 from models import build_model
+from models.published.dccrn_structure import UpstreamStructure
 from tools import check_gpu, make_demo_corpus
 from tools.benchmark import UPSTREAM, training_steps
 from tools.common.timing import count_flops, times_side_by_side
-from tools.upstream_structure import UpstreamStructure
 
 
 def test_the_upstream_structured_network_computes_what_ours_does():

@@ -252,6 +252,8 @@ def test_gtcrn_learns_with_base_and_perceptual_losses(loss):
         ({"model": "GTCRN", "rnn_units": 8}, "rnn_units: the network GTCRN has no such setting; it has none"),
         ({"network": ("depth=3",)}, "depth: the network DCCRN has no such setting; it has mask, "),
         ({"network": ("depth",)}, "network: found 'depth', expected name=value"),
+        ({"model": "DCUNET", "network": ("layers=[10]",)}, r"layers: found \[10\], expected one of 10, 16, 20"),
+        ({"model": "DCUNET", "network": ("layers=" + "(" * 5000,)}, "layers: found"),
         ({"mask": "C", "network": ("mask=E",)}, "network: found 'mask=E'"),
     ],
 )

@@ -4,7 +4,7 @@
     python -m tools.benchmark --preset demo --json out.json
 
 Every training step is measured beside that of a network with the structure of the published code and the same
-weights (tools/upstream_structure.py), in turn, so that the ratios hold on a busy machine too. The rate of
+weights (models/published/dccrn_structure.py), in turn, so that the ratios hold on a busy machine too. The rate of
 convolutions and matrix products in a step is set against that of a large matrix product on the same device.
 """
 
@@ -30,6 +30,7 @@ from config import Config
 from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
 from models import DCCRN, build_model, complete
+from models.published.dccrn_structure import UpstreamStructure
 from tools.common.command_line import Arguments, parse_with_config, run_command
 from tools.common.device import find_device, keep_freed_memory, use_threads
 from tools.common.errors import UserError
@@ -42,7 +43,6 @@ from tools.training.environment import processor
 from tools.training.precision import autocast, set_kernels
 from tools.training.progress import Learner
 from tools.training.validation import VALID_SCORES
-from tools.upstream_structure import UpstreamStructure
 from train import train_step
 
 UPSTREAM = "upstream's structure, fp32"

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import DCCRN
-from models.complex_layers import KERNEL, STRIDE
-from models.published.dccrn import to_upstream
+from ..complex_layers import KERNEL, STRIDE
+from ..dccrn import DCCRN
+from .dccrn import to_upstream
 
 WINDOW, HOP = 400, 100
 EDGE = WINDOW - HOP
