@@ -10,10 +10,19 @@ from typing import Literal
 from .balancer import Balancer
 from .combined import CombinedLoss
 from .coupling import balanced_shares, fixed_weights
-from .names import parse_loss
+from .names import COMBINATIONS, parse_loss
 from .registry import TERMS, LossError, LossTerm, known_terms, register
 
-__all__ = ["TERMS", "CombinedLoss", "LossError", "LossTerm", "build_loss", "known_terms", "register"]
+__all__ = [
+    "COMBINATIONS",
+    "TERMS",
+    "CombinedLoss",
+    "LossError",
+    "LossTerm",
+    "build_loss",
+    "known_terms",
+    "register",
+]
 
 # Every file of this folder is imported, so that a new term is one new file.
 for _module in pkgutil.iter_modules(__path__):
@@ -23,8 +32,9 @@ for _module in pkgutil.iter_modules(__path__):
 def build_loss(
     name: str, coupling: Literal["paper", "balanced"] | Sequence[float] = "paper", balance: float = 1.0
 ) -> CombinedLoss:
-    """The loss called `name`: registered terms joined by "+", such as "SI-SNR+LMS" or "SI-SNR+0.3*MR-STFT".
+    """Return the loss called `name`: registered terms joined by "+", or a published combination, such as "GTCRN".
 
+    Examples: "SI-SNR+LMS", "SI-SNR+0.3*MR-STFT".
     Numbers in the name are the terms' weights, 1 where there is none; `coupling` then stays as it is.
     coupling: "paper" for the published weights, one positive number a term, or "balanced": each base term gets
         `balance` times the influence of a perceptual one, measured in training (see Balancer).

@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from .registry import TERMS, LossError, known_terms
 
 
+class Combination(NamedTuple):
+    """Terms that were published together, with their weights, and by whom."""
+
+    loss: str
+    source: str
+
+
+COMBINATIONS = {
+    # Their SI-SNR keeps the means, as SI-SDR does, and is a bare logarithm: a tenth of the decibels.
+    "GTCRN": Combination("30*compressed-complex+70*compressed-magnitude+0.1*SI-SDR", 'Rong et al. 2024 ("GTCRN")'),
+}
+
+
 def parse_loss(name: str) -> dict[str, float | None]:
-    """Terms of "SI-SNR+0.3*MR-STFT" with their numbers, {"SI-SNR": None, "MR-STFT": 0.3}; raises LossError."""
+    """Return the terms of "SI-SNR+0.3*MR-STFT" with their numbers, {"SI-SNR": None, "MR-STFT": 0.3}.
+
+    A published combination may be given by its name alone. Raises LossError.
+    """
     numbers: dict[str, float | None] = {}
-    for part in name.split("+"):
+    terms = COMBINATIONS[name].loss if name in COMBINATIONS else name
+    for part in terms.split("+"):
         number, star, term = part.rpartition("*")
         if term not in TERMS:
             known = ", ".join(known_terms(perceptual=False) + known_terms(perceptual=True))
-            raise LossError(f"loss: found {name!r}, but there is no {term!r}; known terms: {known}")
+            combined = ", ".join(COMBINATIONS)
+            raise LossError(
+                f"loss: found {name!r}, but there is no {term!r}; known terms: {known}; combinations: {combined}"
+            )
         if term in numbers:
             raise LossError(f"loss: found {name!r}, expected every term once")
         numbers[term] = _positive(number, name) if star else None

@@ -30,12 +30,12 @@ class MultiResolutionSTFT(LossTerm):
 
     def __init__(self) -> None:
         super().__init__()
-        self.transforms = nn.ModuleList(_STFT(*resolution) for resolution in RESOLUTIONS)
+        self.transforms = nn.ModuleList(STFT(*resolution) for resolution in RESOLUTIONS)
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
         distances = []
         for stft in self.transforms:
-            e, s = (_power(stft(x)).clamp(min=MAGNITUDE_FLOOR).sqrt() for x in (estimate, clean))  # [B, F, T]
+            e, s = (power(stft(x)).clamp(min=MAGNITUDE_FLOOR).sqrt() for x in (estimate, clean))  # [B, F, T]
             convergence = torch.linalg.matrix_norm(s - e) / torch.linalg.matrix_norm(s)
             distances.append(convergence + (s.log() - e.log()).abs().mean((1, 2)))
         return torch.stack(distances).mean(0)
@@ -53,25 +53,29 @@ class PowerCompressedMSE(LossTerm):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stft = _STFT(FRAME, HOP, FRAME)
+        self.stft = STFT(FRAME, HOP, FRAME)
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
         level = (clean.square().mean(-1, keepdim=True) + LEVEL_FLOOR**2).sqrt()
         e, s = (self.stft(x / level) for x in (estimate, clean))  # [B, F, T], complex
         # A magnitude to the power of c is the length of the compressed spectrum: one power serves both parts.
-        e_factor, s_factor = ((_power(x) + POWER_FLOOR) ** ((COMPRESSION - 1) / 2) for x in (e, s))
-        of_complex = _power(s * s_factor - e * e_factor)
+        e_factor, s_factor = ((power(x) + POWER_FLOOR) ** ((COMPRESSION - 1) / 2) for x in (e, s))
+        of_complex = power(s * s_factor - e * e_factor)
         of_magnitude = (_magnitude(s) * s_factor - _magnitude(e) * e_factor).square()
         return (COMPLEX_SHARE * of_complex + (1 - COMPLEX_SHARE) * of_magnitude).mean((1, 2))
 
 
-class _STFT(nn.Module):
-    """[B, samples] to complex [B, fft / 2 + 1, frames]; zeros at both ends, so any length has a frame."""
+class STFT(nn.Module):
+    """[B, samples] to complex [B, fft / 2 + 1, frames]; zeros at both ends, so any length has a frame.
 
-    def __init__(self, fft: int, hop: int, window: int) -> None:
+    window: its values, or the length of a Hann window.
+    """
+
+    def __init__(self, fft: int, hop: int, window: int | Tensor) -> None:
         super().__init__()
-        self.fft, self.hop, self.length = fft, hop, window
-        self.register_buffer("window", torch.hann_window(window), persistent=False)
+        window = torch.hann_window(window) if isinstance(window, int) else window
+        self.fft, self.hop, self.length = fft, hop, len(window)
+        self.register_buffer("window", window, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.pad(x, (self.fft // 2, self.fft // 2))
@@ -79,9 +83,10 @@ class _STFT(nn.Module):
         return torch.stft(x, self.fft, self.hop, self.length, window, center=False, return_complex=True)
 
 
-def _power(spectrum: Tensor) -> Tensor:
+def power(spectrum: Tensor) -> Tensor:
+    """Return the squared magnitude of a complex spectrum."""
     return spectrum.real.square() + spectrum.imag.square()
 
 
 def _magnitude(spectrum: Tensor) -> Tensor:
-    return (_power(spectrum) + POWER_FLOOR).sqrt()
+    return (power(spectrum) + POWER_FLOOR).sqrt()

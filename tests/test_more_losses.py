@@ -115,6 +115,58 @@ def test_pc_mse_does_not_depend_on_the_level_of_the_recording():
     torch.testing.assert_close(term(0.1 * noisy, 0.1 * clean), term(noisy, clean), rtol=1e-3, atol=0)
 
 
+def spectra(signals: torch.Tensor, hop: int, window: np.ndarray) -> np.ndarray:
+    """[B, samples] to [B, frames, 257], by the definition: frames of 512 samples, zeros beyond both ends."""
+    padded = np.pad(signals.numpy(), ((0, 0), (256, 256)))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, 512, axis=1)[:, ::hop]
+    return np.fft.rfft(frames * window)
+
+
+HANN = scipy.signal.get_window("hann", 512)
+SHORT_HANN = np.pad(scipy.signal.get_window("hann", 400), 56)
+
+
+def compressed(spectrum: np.ndarray) -> np.ndarray:
+    return np.abs(spectrum) ** 0.3 * np.exp(1j * np.angle(spectrum))
+
+
+def compressed_mask(noisy: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Return K (1 - exp(-C m)) / (1 + exp(-C m)) of both parts of m = S / X, K = 10, C = 0.1."""
+    mask = of / noisy
+    return np.stack([10 * (1 - np.exp(-0.1 * m)) / (1 + np.exp(-0.1 * m)) for m in (mask.real, mask.imag)])
+
+
+# Of the spectra of estimate, clean and noisy: what a term computes, as its source writes it.
+FORMULAS = {
+    "spectral-MSE": (100, SHORT_HANN, lambda e, s, x: ((s - e).real ** 2 + (s - e).imag ** 2) / 2),
+    "magnitude-MSE": (100, SHORT_HANN, lambda e, s, x: (np.abs(s) - np.abs(e)) ** 2),
+    "cIRM-MSE": (256, HANN, lambda e, s, x: np.mean((compressed_mask(x, s) - compressed_mask(x, e)) ** 2, 0)),
+    "compressed-complex": (256, HANN**0.5, lambda e, s, x: np.abs(compressed(s) - compressed(e)) ** 2),
+    "compressed-magnitude": (256, HANN**0.5, lambda e, s, x: (np.abs(s) ** 0.3 - np.abs(e) ** 0.3) ** 2),
+}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_losses_on_what_networks_estimate_are_their_formulas_in_numpy(name):
+    noisy, clean = (x + 1e-3 for x in speech_like(4))  # no band of it is silent, where the floors would count
+    estimate = 0.4 * noisy + 0.5 * clean
+    hop, window, formula = FORMULAS[name]
+    expected = formula(*(spectra(x, hop, window) for x in (estimate, clean, noisy))).mean((1, 2))
+    value = TERMS[name]().double()(estimate, clean, noisy)
+    torch.testing.assert_close(value, torch.tensor(expected), rtol=1e-4, atol=0)
+
+
+def test_gtcrns_loss_is_the_published_combination_of_its_terms():
+    noisy, clean = speech_like(4)
+    value, parts = build_loss("GTCRN").double()(noisy, clean)
+    target = (noisy * clean).sum(-1, keepdim=True) / clean.square().sum(-1, keepdim=True) * clean
+    ratio = target.square().sum(-1) / (noisy - target).square().sum(-1)
+    expected = 30 * parts["compressed-complex"] + 70 * parts["compressed-magnitude"] - ratio.log10().mean()
+    torch.testing.assert_close(100.1 * value, expected, rtol=1e-6, atol=0)
+    with pytest.raises(LossError, match=r"there is no 'GTCRN'; known terms: .*; combinations: GTCRN"):
+        build_loss("GTCRN+LMS")
+
+
 @pytest.mark.parametrize(("name", "extended"), [("STOI", False), ("ESTOI", True)])
 def test_stoi_agrees_with_pystoi(name, extended):
     noisy, clean = (x.numpy().copy() for x in voiced(6, samples=32000))

@@ -1,4 +1,4 @@
-"""List the loss terms: what each computes, what it cannot see and where it comes from.
+"""List the loss terms and published combinations: what each computes, cannot see, and where it comes from.
 
 python -m tools.list_losses                         # print the table
 python -m tools.list_losses --write docs/losses.md  # renew the table in a file, between its two marks
@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 
-from losses import TERMS, LossTerm
+from losses import COMBINATIONS, TERMS, LossTerm
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.files import write_block
 
@@ -23,13 +23,14 @@ class ListSettings:
 
 
 def loss_table() -> str:
-    """The Markdown table of all terms, base ones first."""
+    """Return the Markdown table of all terms, base ones first, and combinations."""
     lines = ["| term | | definition | does not see | source |", "|---|---|---|---|---|"]
     for name, term in sorted(TERMS.items(), key=lambda item: item[1].perceptual):
         definition, source = _describe(term)
         kind = "perceptual" if term.perceptual else "base"
         cells = [name, kind, definition, ", ".join(term.invariances), source]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    lines += [f"| {name} | combination | {loss} |  | {source} |" for name, (loss, source) in COMBINATIONS.items()]
     return "\n".join(lines)
 
 
