@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 
 import numpy as np
 import scipy.signal
+from scipy.interpolate import CubicSpline
 
 RATE = 16_000  # Hz
 # How many of the items each change meets.
-SHARES = {"second-noise": 0.3, "equalise": 0.5, "band-limit": 0.15, "room": 0.25, "clip": 0.05, "clean": 0.05}
+SHARES = {
+    "synthetic": 0.3,
+    "second-noise": 0.3,
+    "equalise": 0.5,
+    "band-limit": 0.15,
+    "room": 0.25,
+    "clip": 0.05,
+    "clean": 0.05,
+}
+SPECTRUM_DB = 15  # standard deviation of a synthetic noise's spectrum, each octave drawn for itself
+SWELL_DB = (0, 6)  # standard deviation of its slow changes of level
+TONE_DB = (-15, 10)  # level of its hum against the rest, in half of them
+PITCH = (30, 1000)  # Hz, of the hum
 SECOND_NOISE_DB = (-12, 0)  # level of the second noise against the first
 COEFFICIENT = 3 / 8  # largest coefficient of a random filter
 PASS_BAND = (3000, 7500)  # Hz
@@ -39,6 +53,8 @@ class Augmentation:
     ) -> tuple[Waveform, Waveform]:
         """Return speech and noise as they reach the microphone; the speech stays in time, its level may change."""
         rng = self._rng
+        if "synthetic" in self._met:
+            noise = draw_synthetic(rng, noise.size) * _norm(noise)
         if "second-noise" in self._met:
             second = draw_noise(rng)
             level = 10 ** (rng.uniform(*SECOND_NOISE_DB) / 20)
@@ -71,6 +87,31 @@ def draw_equaliser(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """
     r = rng.uniform(-COEFFICIENT, COEFFICIENT, 4)
     return np.array([1, *r[:2]]), np.array([1, *r[2:]])
+
+
+def draw_synthetic(rng: np.random.Generator, samples: int) -> Waveform:
+    """Return noise of a norm of 1 with a random smooth spectrum whose level swells and falls, half with a hum."""
+    seconds = np.arange(samples) / RATE
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(samples, 1 / RATE), 30) / 30)  # 0 to 8.06
+    spectrum_db = CubicSpline(np.arange(10), SPECTRUM_DB * rng.standard_normal(10))(octaves)
+    gains = 10 ** (np.minimum(spectrum_db - spectrum_db.max(), 0) / 20)
+    noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(samples)) * gains, samples)
+    noise *= 10 ** (rng.uniform(*SWELL_DB) * _wander(rng, seconds, rng.uniform(0.5, 8)) / 20)
+    if rng.random() < 0.5:
+        pitch = math.exp(rng.uniform(*np.log(PITCH)))
+        phase = 2 * np.pi * pitch * np.cumsum(2 ** (rng.uniform(0, 0.1) * _wander(rng, seconds, 2))) / RATE
+        partials = np.arange(1, min(12, int(RATE / 2 / pitch / 1.5)) + 1)
+        amplitudes = rng.exponential(size=partials.size) * partials ** -rng.uniform(0, 1.5)
+        shifts = rng.uniform(0, 2 * np.pi, partials.size)
+        hum = sum(a * np.sin(n * phase + shift) for n, a, shift in zip(partials, amplitudes, shifts, strict=True))
+        noise = noise + hum * 10 ** (rng.uniform(*TONE_DB) / 20) * _norm(noise) / _norm(hum)
+    return noise / _norm(noise)
+
+
+def _wander(rng: np.random.Generator, seconds: np.ndarray, rate: float) -> np.ndarray:
+    """Return a smooth random curve of unit variance that turns some `rate` times a second."""
+    knots = int(seconds[-1] * rate) + 4
+    return CubicSpline(np.arange(knots), rng.standard_normal(knots))(seconds * rate)
 
 
 def draw_room(rng: np.random.Generator) -> np.ndarray:

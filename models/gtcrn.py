@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -11,17 +12,27 @@ from torch import Tensor, nn
 from .centred_stft import CentredSTFT
 from .grouped_gru import GroupedGRU
 from .prelu import PReLU
-from .registry import register
+from .registry import Bounds, NetworkSettings, register, setting
 
 FFT, HOP, RATE = 512, 256, 16_000
 BINS = FFT // 2 + 1
 LOW, BANDS = 65, 64  # bins that stay as they are, and bands that the other 192 are gathered into
-CHANNELS = 16
 DILATIONS = (1, 2, 5)
 START = (0.1, 1.5)  # of the last norm's scale and of its bias for the mask's real part: tanh gives 0.905
 
 
-@register("GTCRN")
+@dataclass(frozen=True)
+class GTCRNSettings(NetworkSettings):
+    """What can be chosen of GTCRN; the default is the published network."""
+
+    channels: int = setting(
+        16,
+        Bounds(lambda value: type(value) is int and value >= 4 and value % 4 == 0, "a multiple of 4, 4 or more"),
+        "channels of every layer between the first and the last",
+    )
+
+
+@register("GTCRN", GTCRNSettings)
 class GTCRN(nn.Module):
     """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
 
@@ -30,25 +41,26 @@ class GTCRN(nn.Module):
     ICASSP 2024.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 16) -> None:
         super().__init__()
+        self.channels = channels
         self.stft = CentredSTFT(torch.hann_window(FFT).sqrt(), HOP)
         self.register_buffer("bands", erb_bands(), persistent=False)  # [64, 192]
         half = (1, 5), (1, 2), (0, 2)  # kernel, stride and padding of a layer that halves the bins
         self.encoder = nn.ModuleList(
             [
-                _layer(nn.Conv2d(9, CHANNELS, *half), CHANNELS),
-                _layer(nn.Conv2d(CHANNELS, CHANNELS, *half, groups=2), CHANNELS),
-                *(TemporalBlock(dilation) for dilation in DILATIONS),
+                _layer(nn.Conv2d(9, channels, *half), channels),
+                _layer(nn.Conv2d(channels, channels, *half, groups=2), channels),
+                *(TemporalBlock(channels, dilation) for dilation in DILATIONS),
             ]
         )
         width = (((LOW + BANDS) + 1) // 2 + 1) // 2  # bins that are left, 33
-        self.recurrences = nn.ModuleList(DualPathRNN(width) for _ in range(2))
+        self.recurrences = nn.ModuleList(DualPathRNN(channels, width) for _ in range(2))
         self.decoder = nn.ModuleList(
             [
-                *(TemporalBlock(dilation) for dilation in reversed(DILATIONS)),
-                _layer(nn.ConvTranspose2d(CHANNELS, CHANNELS, *half, groups=2), CHANNELS),
-                _layer(nn.ConvTranspose2d(CHANNELS, 2, *half), 2, last=True),
+                *(TemporalBlock(channels, dilation) for dilation in reversed(DILATIONS)),
+                _layer(nn.ConvTranspose2d(channels, channels, *half, groups=2), channels),
+                _layer(nn.ConvTranspose2d(channels, 2, *half), 2, last=True),
             ]
         )
         scale, bias = START
@@ -71,9 +83,9 @@ class GTCRN(nn.Module):
         """Return what is remembered before the first frame of spectra [B, 2, 257, T]: zeros."""
         width = self.recurrences[0].width
         blocks = [layer for layer in (*self.encoder, *self.decoder) if isinstance(layer, TemporalBlock)]
-        batch = parts.shape[0]
-        shapes = [shape for b in blocks for shape in ((batch, CHANNELS, b.past, width), (1, batch, CHANNELS))]
-        shapes += [(1, batch * width, CHANNELS)] * len(self.recurrences)
+        batch, channels = parts.shape[0], self.channels
+        shapes = [shape for b in blocks for shape in ((batch, channels, b.past, width), (1, batch, channels))]
+        shapes += [(1, batch * width, channels)] * len(self.recurrences)
         return [parts.new_zeros(shape) for shape in shapes]
 
     def follow(self, parts: Tensor, memory: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -94,7 +106,7 @@ class GTCRN(nn.Module):
 
         skips = []
         for layer in self.encoder:
-            x = apply(layer, x)  # [B, 16, T, 65], then 33 bins
+            x = apply(layer, x)  # [B, C, T, 65], then 33 bins
             skips.append(x)
         hiddens = [memory.pop() for _ in self.recurrences]
         kept = []
@@ -110,27 +122,27 @@ class GTCRN(nn.Module):
 class TemporalBlock(nn.Module):
     """Half of the channels pass; the other half: neighbours, a causal depth-wise convolution, attention over time.
 
-    [B, 16, T, F] to the same shape, the two halves interleaved, given what is remembered of the frames before:
-    inputs of the depth-wise convolution, [B, 16, past, F], and the attention's state, [1, B, 16].
+    [B, C, T, F] to the same shape, the two halves interleaved, given what is remembered of the frames before:
+    inputs of the depth-wise convolution, [B, C, past, F], and the attention's state, [1, B, C].
     """
 
-    def __init__(self, dilation: int) -> None:
+    def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
-        half = CHANNELS // 2
+        half = channels // 2
         self.past = 2 * dilation  # frames
-        self.widen = _layer(nn.Conv2d(half, CHANNELS, (1, 3), padding=(0, 1)), CHANNELS)
-        depth_wise = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=(0, 1), dilation=(dilation, 1), groups=CHANNELS)
-        self.depth = _layer(depth_wise, CHANNELS)
-        self.narrow = nn.Sequential(nn.Conv2d(CHANNELS, half, 1), nn.BatchNorm2d(half))
-        self.attention = nn.GRU(half, CHANNELS, batch_first=True)
-        self.gate = nn.Linear(CHANNELS, half)
+        self.widen = _layer(nn.Conv2d(half, channels, (1, 3), padding=(0, 1)), channels)
+        depth_wise = nn.Conv2d(channels, channels, 3, padding=(0, 1), dilation=(dilation, 1), groups=channels)
+        self.depth = _layer(depth_wise, channels)
+        self.narrow = nn.Sequential(nn.Conv2d(channels, half, 1), nn.BatchNorm2d(half))
+        self.attention = nn.GRU(half, channels, batch_first=True)
+        self.gate = nn.Linear(channels, half)
 
     def forward(self, x: Tensor, before: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         changed, passed = x.chunk(2, 1)
         y = torch.cat([before, self.widen(changed)], 2)
         before = y[:, :, -self.past :]
         y = self.narrow(self.depth(y))
-        energy = y.square().mean(3).transpose(1, 2)  # [B, T, 8]
+        energy = y.square().mean(3).transpose(1, 2)  # [B, T, C / 2]
         attended, hidden = self.attention(energy, hidden)
         gain = self.gate(attended).sigmoid().transpose(1, 2)[..., None]
         return torch.stack([y * gain, passed], 2).flatten(1, 2), before, hidden
@@ -139,16 +151,16 @@ class TemporalBlock(nn.Module):
 class DualPathRNN(nn.Module):
     """A grouped RNN over the bins of each frame, then one over the frames of each bin, both added to their input.
 
-    [B, 16, T, F] to the same shape, given the state of the latter, [1, B * F, 16].
+    [B, C, T, F] to the same shape, given the state of the latter, [1, B * F, C].
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.width = width
-        self.over_bins = GroupedGRU(CHANNELS, 2, both_ways=True)
-        self.over_frames = GroupedGRU(CHANNELS, 2)
-        self.linears = nn.ModuleList(nn.Linear(CHANNELS, CHANNELS) for _ in range(2))
-        self.norms = nn.ModuleList(nn.LayerNorm((width, CHANNELS), eps=1e-8) for _ in range(2))
+        self.over_bins = GroupedGRU(channels, 2, both_ways=True)
+        self.over_frames = GroupedGRU(channels, 2)
+        self.linears = nn.ModuleList(nn.Linear(channels, channels) for _ in range(2))
+        self.norms = nn.ModuleList(nn.LayerNorm((width, channels), eps=1e-8) for _ in range(2))
 
     def forward(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         x = x.permute(0, 2, 3, 1)  # [B, T, F, C]

@@ -52,6 +52,12 @@ def test_gtcrn_has_the_published_number_of_weights():
     assert sum(p.numel() for p in GTCRN().parameters()) == 23_669
 
 
+def test_a_wider_gtcrn_has_more_weights_and_keeps_the_length():
+    wide = GTCRN(channels=32)
+    assert sum(p.numel() for p in wide.parameters()) == 78_805
+    assert wide(torch.zeros(2, 1001)).shape == (2, 1001)
+
+
 PUBLISHED_ESTIMATES = [("CRN", "mask", "E"), ("CRN", "mask", "none")] + [
     ("FullSubNet", "level", level) for level in ("offline", "cumulative")
 ]
@@ -249,7 +255,8 @@ def test_gtcrn_learns_with_base_and_perceptual_losses(loss):
         ({"kernel_num": (2,) * 9}, "kernel_num"),
         ({"rnn_units": 7}, "rnn_units: found 7, expected an even number"),
         ({"rnn_layers": 0}, "rnn_layers: found 0"),
-        ({"model": "GTCRN", "rnn_units": 8}, "rnn_units: the network GTCRN has no such setting; it has none"),
+        ({"model": "GTCRN", "rnn_units": 8}, "rnn_units: the network GTCRN has no such setting; it has channels"),
+        ({"model": "GTCRN", "network": ("channels=6",)}, "channels: found 6, expected a multiple of 4"),
         ({"network": ("depth=3",)}, "depth: the network DCCRN has no such setting; it has mask, "),
         ({"network": ("depth",)}, "network: found 'depth', expected name=value"),
         ({"model": "DCUNET", "network": ("layers=[10]",)}, r"layers: found \[10\], expected one of 10, 16, 20"),
