@@ -109,6 +109,8 @@ class Config:
     valid_scores: int = 100
     """Validation utterances scored with PESQ, STOI, ESTOI and SI-SDR after each epoch, 0 for none; the loss is
     over all."""
+    valid_metrics: tuple[str, ...] = ("pesq", "stoi", "estoi", "si_sdr")
+    """The scores of validation, named as for metrics."""
     checkpoint_minutes: float = 10.0
     """Minutes between checkpoints within an epoch; 0 for one at the end of each epoch only."""
 
@@ -129,6 +131,9 @@ class Config:
     """Use kernels on the GPU that give the same bits every time, and are slower; on a CPU all do."""
 
     # -- The test --
+    metrics: tuple[str, ...] = ("standard",)
+    """Scores of the test: pesq, pesq_nb, stoi, estoi, si_sdr, ssnr, csig, cbak, covl, which are the standard ones;
+    without a reference: dnsmos_sig, dnsmos_bak, dnsmos_ovrl (together: dnsmos) and distillmos; or all."""
     samples: int = 3
     """Utterances of each noise type and dB that test.py saves as WAV files; 0 for none."""
     show: tuple[int, ...] = (0,)
@@ -164,10 +169,11 @@ class Config:
             "a number of minutes, or 0 for none within an epoch",
         )
         _expect(
-            self.best_by == "loss" or self.valid_scores > 0,
+            self.best_by == "loss"
+            or (self.valid_scores > 0 and {"pesq", "standard", "all"} & set(self.valid_metrics)),
             "best_by",
             self.best_by,
-            "loss where valid_scores is 0, because nothing has a PESQ then",
+            "loss where valid_scores is 0 or valid_metrics lacks pesq, because nothing has a PESQ then",
         )
         _expect(all(number >= 0 for number in self.show), "show", self.show, "numbers of 0 or more")
         _expect(

@@ -37,14 +37,16 @@ from tools.common.run_folder import read_config
 from tools.reports.figures import save_figure, score_curves, spectrogram_figure
 from tools.reports.tables import SIGNALS, average_gain, latex_table, score_table, write_csv
 from tools.scoring.journal import Journal
-from tools.scoring.scores import SCORES, ScorePool, Scores, scores_key
+from tools.scoring.scores import CHECKS, ScorePool, Scores, choose_scores, scores_key
 
 # What may differ from the training: the rest made the network what it is.
 FREE_TO_CHANGE = {"name", "data", "device", "workers", "threads", "batch_size", "valid_scores", "samples", "show"}
+FREE_TO_CHANGE |= {"metrics", "valid_metrics"}
 
 
 def test(config: Config) -> None:
     """Scores the run's best checkpoint on config.data's test grid and writes tables, figures and samples."""
+    metrics = choose_scores(config.metrics)
     device = find_device(config.device)
     use_threads(config.threads)
     best = config.run_dir / "best.pt"
@@ -61,7 +63,12 @@ def test(config: Config) -> None:
         "noisy": Journal(Path(config.data) / "noisy_scores.jsonl", key),
         "enhanced": Journal(folder / "enhanced_scores.jsonl", key | {"checkpoint": fingerprint(best)}),
     }
-    jobs = dict.fromkeys((n, s) for n in range(len(grid)) for s in SIGNALS if n not in journals[s].results)
+    kept_scores = {(n, s): Scores(**journals[s].results.get(n, {})) for n in range(len(grid)) for s in SIGNALS}
+    jobs = {
+        place: lacking
+        for place, scores in kept_scores.items()
+        if (lacking := [name for name in metrics + CHECKS if name not in scores.values])
+    }
     to_enhance = sorted({n for n, _ in jobs} | kept | set(drawn))
     loader = build_loader(config, "test", device, to_enhance)
 
@@ -71,36 +78,35 @@ def test(config: Config) -> None:
                 save_samples(samples, grid.place(number), waveforms, config.sample_rate)
             if number in drawn:
                 drawn[number] = waveforms
-            yield from ((waveforms["clean"], waveforms[s]) for s in SIGNALS if (number, s) in jobs)
+            for signal in SIGNALS:
+                if (number, signal) in jobs:
+                    yield waveforms["clean"], waveforms[signal], jobs[number, signal]
 
     with ScorePool() as pool:
         results = tqdm(pool.map(pairs()), "scores", len(jobs), leave=False, disable=None)
         for (number, signal), scores in zip(jobs, results, strict=True):
-            journals[signal].add(number, dataclasses.asdict(scores))
+            kept_scores[number, signal] |= scores
+            journals[signal].add(number, dataclasses.asdict(kept_scores[number, signal]))
     for journal in journals.values():
         journal.close()
-    rows = [
-        score_row(grid, number, signal, Scores(**journals[signal].results[number]))
-        for number in range(len(grid))
-        for signal in SIGNALS
-    ]
+    rows = [score_row(grid, *place, scores, metrics + CHECKS) for place, scores in kept_scores.items()]
 
     epoch = read_checkpoint(best)["epoch"]
     head = (
         f"# {config.run_name}\n\n{config.data}, best checkpoint (epoch {epoch}), {grid.grid[2]} utterances a cell."
     )
-    tables = [score_table(rows, name).strip() for name in SCORES]
+    tables = [score_table(rows, name).strip() for name in metrics]
     report = "\n\n".join([head, *tables, gain_and_polarity(rows), *failures(rows)]) + "\n"
     write_csv(folder / "scores.csv", rows)
     write_text(folder / "tables.md", report)
-    write_text(folder / "tables.tex", "\n".join(latex_table(rows, name) for name in SCORES))
-    save_figure(score_curves(rows, SCORES), folder, "curves")
+    write_text(folder / "tables.tex", "\n".join(latex_table(rows, name) for name in metrics))
+    save_figure(score_curves(rows, metrics), folder, "curves")
     if drawn:
         titles = ("{}, {:g} dB, utterance {}".format(*grid.place(number)) for number in drawn)
         save_figure(spectrogram_figure(dict(zip(titles, drawn.values(), strict=True))), folder, "spectrograms")
     print(report)
     print(
-        ", ".join(f"{name} {average_gain(rows, name):+.3f}" for name in SCORES), "(enhanced over noisy, average)"
+        ", ".join(f"{name} {average_gain(rows, name):+.3f}" for name in metrics), "(enhanced over noisy, average)"
     )
     print(f"Scores, tables and figures are in {folder}, samples in {samples}")
 
@@ -138,11 +144,11 @@ def save_samples(folder: Path, place: tuple[str, float, int], waveforms: dict, s
         write_wav(sample_path(folder, place, name), waveform, sample_rate)
 
 
-def score_row(grid: PackedDataset, number: int, signal: str, scores: Scores) -> dict:
+def score_row(grid: PackedDataset, number: int, signal: str, scores: Scores, names: Sequence[str]) -> dict:
     """The row of scores.csv for a signal of the number-th item."""
     place = dict(zip(("noise_type", "snr_db", "utterance"), grid.place(number), strict=True))
-    missing = "; ".join(f"{name}: {reason}" for name, reason in scores.failed.items())
-    return place | {"signal": signal} | scores.values | {"missing": missing}
+    missing = "; ".join(f"{name}: {reason}" for name, reason in scores.failed.items() if name in names)
+    return place | {"signal": signal} | {name: scores.values[name] for name in names} | {"missing": missing}
 
 
 def gain_and_polarity(rows: list[dict]) -> str:

@@ -32,7 +32,7 @@ from tools.common.command_line import Resume, parse_training, run_command
 from tools.common.device import keep_freed_memory, use_threads
 from tools.common.run_folder import improvements, is_over, open_run, save_checkpoint, save_config, save_history
 from tools.demo_corpus.corpus import ensure_demo_corpus
-from tools.scoring.scores import ScorePool
+from tools.scoring.scores import ScorePool, choose_scores
 from tools.training.averaging import WeightAverage
 from tools.training.distributed import OtherProcessEnded, Processes, join_processes
 from tools.training.environment import log_environment
@@ -48,6 +48,7 @@ from tools.training.watch import Watch
 def train(config: Config, resume: Resume, processes: Processes) -> None:
     """Trains until config.epochs are done or a signal comes; writes runs/<name>/ all the while."""
     device = processes.device
+    choose_scores(config.valid_metrics)  # raises its error before anything is written
     config, saved, changed = open_run(config, resume)
     threads = use_threads(config.threads, processes.on_machine)
     config, reason = settle_precision(config, processes)

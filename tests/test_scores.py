@@ -11,7 +11,8 @@ from scipy.signal import lfilter
 from speech import noise, speech_like
 
 from losses import TERMS
-from tools.scoring.scores import SCORES, ScorePool, score
+from tools.common.errors import UserError
+from tools.scoring.scores import OPINIONS, SCORES, ScorePool, choose_scores, score
 
 
 def test_scores_of_speech_itself_are_the_best_there_are():
@@ -101,7 +102,35 @@ def test_a_pool_gives_the_same_scores_in_order():
     clean = speech_like()
     pairs = [(clean, clean + level * noise()) for level in np.linspace(0.01, 0.1, 12)]
     with ScorePool(2) as pool:
-        results = list(pool.map(iter(pairs), ("stoi", "si_sdr")))
+        results = list(pool.map((*pair, ("stoi", "si_sdr")) for pair in pairs))
     for (reference, signal), result in zip(pairs, results, strict=True):
         expected = score(reference, signal, ("stoi", "si_sdr")).values
         assert result.values == pytest.approx(expected, abs=1e-9)  # the number of threads rounds differently
+
+
+@pytest.mark.slow
+def test_opinions_are_those_of_the_packages_themselves():
+    dnsmos, distillmos = (pytest.importorskip(name) for name in ("speechmos.dnsmos", "distillmos"))
+    model = distillmos.ConvTransformerSQAModel().eval()
+    for samples in (32000, 300_000):  # heard several times over, and in several stretches
+        clean = speech_like(samples=samples)
+        signal = np.clip(clean + 0.01 * noise(samples=samples), -1, 1)
+        theirs = dnsmos.run(signal, 16000)
+        expected = {f"dnsmos_{name}": theirs[f"{name}_mos"] for name in ("sig", "bak", "ovrl")}
+        with torch.inference_mode():
+            expected["distillmos"] = model(torch.from_numpy(signal)[None]).item()
+        assert score(clean, signal, OPINIONS).values == pytest.approx(expected, abs=1e-4)
+
+
+def test_scores_are_chosen_by_name_or_as_a_set():
+    assert choose_scores(["si_sdr", "pesq"]) == ("pesq", "si_sdr")
+    assert choose_scores(["standard", "pesq"]) == SCORES
+    with pytest.raises(UserError, match="metrics: found psq, expected some of standard, dnsmos, all, pesq"):
+        choose_scores(["psq"])
+
+
+def test_a_score_whose_package_is_not_installed_is_refused_with_the_way_to_install_it(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert choose_scores(["standard"]) == SCORES
+    with pytest.raises(UserError, match=r"needs the package speechmos.*pip install -e \.\[quality\]"):
+        choose_scores(["dnsmos"])

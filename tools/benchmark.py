@@ -42,7 +42,6 @@ from tools.training.distributed import Processes
 from tools.training.environment import processor
 from tools.training.precision import autocast, set_kernels
 from tools.training.progress import Learner
-from tools.training.validation import VALID_SCORES
 from train import train_step
 
 UPSTREAM = "upstream's structure, fp32"
@@ -189,7 +188,7 @@ def scoring_rate(noisy: torch.Tensor, clean: torch.Tensor) -> dict[str, float]:
         pair = (clean[0].cpu().numpy(), noisy[0].cpu().numpy())
 
         def score() -> None:
-            for future in [pool.score(*pair, VALID_SCORES) for _ in range(count)]:
+            for future in [pool.score(*pair, Config.valid_metrics) for _ in range(count)]:
                 future.result()
 
         took = times_side_by_side({"score": score}, 1, torch.device("cpu"), warm_up=1)["score"]

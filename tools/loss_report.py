@@ -165,6 +165,7 @@ def judge(
         journal = Journal(Path(settings.data) / "noisy_scores.jsonl", key)
     config = Config(data=settings.data, batch_size=settings.batch_size, device=settings.device)
     rows: dict[int, dict[str, Any]] = {}
+    known: dict[int, Scores] = {}
 
     def unscored():
         for noisy, clean, items in tqdm(loader, signal, leave=False, disable=None):
@@ -174,18 +175,19 @@ def judge(
                 place = dict(zip(("noise_type", "snr_db", "utterance"), grid.place(item), strict=True))
                 rows[item] = place | {"signal": signal} | row
             for item, *pair in zip(items.tolist(), clean.numpy(), estimate.cpu().numpy(), strict=True):
-                if item not in journal.results:
+                known[item] = Scores(**journal.results.get(item, {}))
+                if not set(SHOWN) <= known[item].values.keys():
                     scored.append(item)
-                    yield pair
+                    yield *pair, SHOWN
 
     loader, scored = build_loader(config, "test", device, numbers), []
     with ScorePool() as pool:
         for number, scores in enumerate(pool.map(unscored())):
-            journal.add(scored[number], dataclasses.asdict(scores))
+            known[scored[number]] |= scores
+            journal.add(scored[number], dataclasses.asdict(known[scored[number]]))
     journal.close()
     for item, row in rows.items():
-        values = Scores(**journal.results[item]).values
-        row |= {name: values[name] for name in SHOWN}
+        row |= {name: known[item].values[name] for name in SHOWN}
     return list(rows.values())
 
 

@@ -28,6 +28,8 @@ FREE_TO_CHANGE = {
     "workers",
     "threads",
     "valid_scores",
+    "valid_metrics",
+    "metrics",
     "patience",
     "checkpoint_minutes",
     "samples",

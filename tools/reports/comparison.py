@@ -16,7 +16,7 @@ from tools.common.errors import UserError
 from tools.common.run_folder import FREE_TO_CHANGE, find_run, read_config
 from tools.reports.significance import LEVEL, correct, paired_difference
 from tools.reports.tables import TITLES, Row, complete_utterances, mean, utterance_key
-from tools.scoring.scores import SCORES
+from tools.scoring.scores import ALL_SCORES
 
 MAIN_SCORES = ("pesq", "estoi", "si_sdr")  # PESQ is never read without the other two
 EVERYWHERE = "all"  # in the place of a noise type: the whole grid
@@ -121,7 +121,7 @@ def first_runs(groups: Mapping[str, Sequence[Run]]) -> dict[str, Sequence[Run]]:
 
 def shared_scores(groups: Mapping[str, Sequence[Run]]) -> list[str]:
     """The scores that every run has, in the order of tables."""
-    return [name for name in SCORES if all(name in run.rows[0] for group in groups.values() for run in group)]
+    return [name for name in ALL_SCORES if all(name in run.rows[0] for group in groups.values() for run in group)]
 
 
 def seed_spread(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
@@ -223,7 +223,7 @@ def _p_text(p: float) -> str:
 def _read_row(line: Mapping[str, str]) -> dict[str, Any]:
     row: dict[str, Any] = {"noise_type": line["noise_type"], "snr_db": float(line["snr_db"])}
     row |= {"utterance": int(line["utterance"]), "signal": line["signal"]}
-    return row | {name: float(line[name] or "nan") for name in SCORES if name in line}
+    return row | {name: float(line[name] or "nan") for name in ALL_SCORES if name in line}
 
 
 def _noisy_scores(run: Run) -> dict[tuple, list[float]]:

@@ -22,6 +22,10 @@ TITLES = {
     "csig": ("CSIG", 2),
     "cbak": ("CBAK", 2),
     "covl": ("COVL", 2),
+    "dnsmos_sig": ("DNSMOS SIG", 2),
+    "dnsmos_bak": ("DNSMOS BAK", 2),
+    "dnsmos_ovrl": ("DNSMOS OVRL", 2),
+    "distillmos": ("DistillMOS", 2),
 }  # title and decimal places
 
 Row = Mapping[str, Any]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import importlib.util
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,16 +16,22 @@ from pesq import PesqError, pesq
 from pystoi import stoi
 
 from tools.common.audio import SAMPLE_RATE
+from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
 from tools.scoring.composite import composite, log_likelihood_ratio, segmental_snr, weighted_spectral_slope
+from tools.scoring.opinions import PACKAGES, distillmos, dnsmos
 
 
 @dataclass(frozen=True)
 class Scores:
     """Scores of one signal; one that could not be computed is NaN, and `failed` says why, by its name."""
 
-    values: dict[str, float]
+    values: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+
+    def __or__(self, other: Scores) -> Scores:
+        """Return these scores and the other's."""
+        return Scores(self.values | other.values, self.failed | other.failed)
 
 
 class Pair:
@@ -85,6 +92,26 @@ class Pair:
         return self._composite["covl"]
 
     @property
+    def dnsmos_sig(self) -> float:
+        """DNSMOS P.835's opinion of the speech, 1 to 5; needs no reference."""
+        return self._dnsmos["dnsmos_sig"]
+
+    @property
+    def dnsmos_bak(self) -> float:
+        """DNSMOS P.835's opinion of the background, 1 to 5; needs no reference."""
+        return self._dnsmos["dnsmos_bak"]
+
+    @property
+    def dnsmos_ovrl(self) -> float:
+        """DNSMOS P.835's opinion of the whole, 1 to 5; needs no reference."""
+        return self._dnsmos["dnsmos_ovrl"]
+
+    @property
+    def distillmos(self) -> float:
+        """DistillMOS's opinion of the whole, 1 to 5; needs no reference."""
+        return distillmos(self.signal)
+
+    @property
     def gain_db(self) -> float:
         """Gain in dB of the clean speech in the signal: of <signal, clean> / <clean, clean>."""
         return 20 * np.log10(abs(self._speech_factor))
@@ -102,6 +129,10 @@ class Pair:
     def _speech_factor(self) -> float:
         clean, signal = self._doubles
         return (signal @ clean) / (clean @ clean)
+
+    @functools.cached_property
+    def _dnsmos(self) -> dict[str, float]:
+        return dnsmos(self.signal)
 
     @functools.cached_property
     def _composite(self) -> dict[str, float]:
@@ -127,18 +158,50 @@ class Pair:
 
 # Higher is better in all of these.
 SCORES = ("pesq", "pesq_nb", "stoi", "estoi", "si_sdr", "ssnr", "csig", "cbak", "covl")
+OPINIONS = ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "distillmos")  # without a reference
+ALL_SCORES = SCORES + OPINIONS
+# Short names for several.
+SETS = {"standard": SCORES, "dnsmos": OPINIONS[:3], "all": ALL_SCORES}
 VERSION = 1  # of our own computations; to be raised with any change of a value
 # What SI-SNR and SI-SDR cannot see.
 CHECKS = ("gain_db", "polarity")
 
 
+def choose_scores(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the scores that are named, singly or as a set, in the order of tables.
+
+    Raises UserError for a name that is none, and for a score whose package is not installed.
+    """
+    unknown = [name for name in names if name not in {*SETS, *ALL_SCORES}]
+    if unknown or not names:
+        known = ", ".join(dict.fromkeys((*SETS, *ALL_SCORES)))
+        raise UserError(f"metrics: found {unknown[0] if unknown else 'none'}, expected some of {known}")
+    wanted = {score for name in names for score in SETS.get(name, (name,))}
+    for score in wanted & PACKAGES.keys():
+        if importlib.util.find_spec(PACKAGES[score]) is None:
+            raise UserError(
+                f"metrics: {score} needs the package {PACKAGES[score]}, which is not installed; "
+                "pip install -e .[quality]"
+            )
+    return tuple(score for score in ALL_SCORES if score in wanted)
+
+
 def scores_key() -> dict[str, Any]:
-    """What kept scores depend on besides the audio; where it has changed, they are computed anew."""
-    packages = {name: importlib.metadata.version(name) for name in ("pesq", "pystoi")}
-    return {"scores": [*SCORES, *CHECKS], "packages": packages, "version": VERSION}
+    """What kept scores depend on besides the audio; where it has changed, they are computed again."""
+    return {
+        "packages": {name: _version(name) for name in ("pesq", "pystoi", *PACKAGES.values())},
+        "version": VERSION,
+    }
 
 
-def score(clean: np.ndarray, signal: np.ndarray, names: tuple[str, ...] = SCORES + CHECKS) -> Scores:
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def score(clean: np.ndarray, signal: np.ndarray, names: Sequence[str] = SCORES + CHECKS) -> Scores:
     """The named scores of `signal` against `clean`, [samples] at 16 kHz; no content makes it raise."""
     silent = "reference" if not np.any(clean) else "signal" if not np.any(signal) else None
     pair = Pair(clean, signal)
@@ -159,18 +222,19 @@ def score(clean: np.ndarray, signal: np.ndarray, names: tuple[str, ...] = SCORES
 class ScorePool(ProcessPool):
     """Processes that score; use as a context manager."""
 
-    def map(
-        self, pairs: Iterable[tuple[np.ndarray, np.ndarray]], names: tuple[str, ...] = SCORES + CHECKS
-    ) -> Iterator[Scores]:
-        """Scores of each (clean, signal), in order; `pairs` is read only a little ahead, so memory stays flat."""
-        return self.starmap(_score, ((clean, signal, names) for clean, signal in pairs))
+    def map(self, jobs: Iterable[tuple[np.ndarray, np.ndarray, Sequence[str]]]) -> Iterator[Scores]:
+        """The named scores of each (clean, signal, names), in order.
+
+        `jobs` is read only a little ahead, so memory stays flat.
+        """
+        return self.starmap(_score, jobs)
 
     def score(
-        self, clean: np.ndarray, signal: np.ndarray, names: tuple[str, ...] = SCORES + CHECKS
+        self, clean: np.ndarray, signal: np.ndarray, names: Sequence[str] = SCORES + CHECKS
     ) -> Future[Scores]:
         """Scores of one pair, computed while the caller goes on."""
         return self.submit(_score, clean, signal, names)
 
 
-def _score(_: None, clean: np.ndarray, signal: np.ndarray, names: tuple[str, ...]) -> Scores:
+def _score(_: None, clean: np.ndarray, signal: np.ndarray, names: Sequence[str]) -> Scores:
     return score(clean, signal, names)

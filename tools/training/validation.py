@@ -16,13 +16,12 @@ from torch.utils.data import DataLoader
 from config import Config
 from losses import build_loss
 from tools.common.processes import killed_worker
-from tools.scoring.scores import ScorePool, Scores
+from tools.scoring.scores import ScorePool, Scores, choose_scores
 from tools.training.distributed import Processes
 from tools.training.interruption import Interruption
 from tools.training.precision import autocast
 from tools.training.totals import Totals, weighted
 
-VALID_SCORES = ("pesq", "stoi", "estoi", "si_sdr")
 FIXED = 0  # the item that is looked at after every epoch
 AHEAD = 8  # items a process that may wait for their scores
 
@@ -59,7 +58,8 @@ def validate(
     loss_fn.eval()
     names = ("loss", *loss_fn.weights)
     totals, si_sdr = Totals(names, processes.device), build_loss("SI-SDR").terms["SI-SDR"]
-    scores, gains, numbers = _Scoring(pool), [], []
+    metrics = choose_scores(config.valid_metrics)
+    scores, gains, numbers = _Scoring(pool, metrics), [], []
     stopped, scored = False, []
     try:
         for noisy, clean, items in loader:
@@ -86,7 +86,7 @@ def validate(
     own = dict(zip(numbers, torch.cat(gains).tolist() if gains else [], strict=True))
     every = {number: gain for share in processes.gather(own) for number, gain in share.items()}
     every_score = [scores for share in processes.gather(scored) for scores in share]
-    return Validated(totals.means(), _mean_scores(every_score), every)
+    return Validated(totals.means(), _mean_scores(every_score, metrics), every)
 
 
 def choose_items(gains: dict[int, float]) -> dict[str, int]:
@@ -113,8 +113,8 @@ def enhance_items(
 class _Scoring:
     """Scores that are computed in the background, with no more than a few items waiting."""
 
-    def __init__(self, pool: ScorePool) -> None:
-        self._pool = pool
+    def __init__(self, pool: ScorePool, metrics: Sequence[str]) -> None:
+        self._pool, self._metrics = pool, metrics
         self._futures: list[Future[Scores]] = []
 
     def submit(self, clean: Tensor, estimate: Tensor, count: int) -> None:
@@ -124,16 +124,16 @@ class _Scoring:
             waiting = [future for future in self._futures if not future.done()]
             if len(waiting) > AHEAD * self._pool.processes:
                 wait(waiting, return_when=FIRST_COMPLETED)
-            self._futures.append(self._pool.score(*pair, VALID_SCORES))
+            self._futures.append(self._pool.score(*pair, self._metrics))
 
     def results(self) -> list[Scores]:
         return [future.result() for future in self._futures]
 
 
-def _mean_scores(results: Sequence[Scores]) -> dict[str, float]:
+def _mean_scores(results: Sequence[Scores], metrics: Sequence[str]) -> dict[str, float]:
     """Mean of each score over those that have it, to 6 decimals: the last bits are not the same every time."""
     means = {}
-    for name in VALID_SCORES if results else ():
+    for name in metrics if results else ():
         values = [result.values[name] for result in results if name not in result.failed]
         means[name] = round(math.fsum(values) / len(values), 6) if values else math.nan
     return means

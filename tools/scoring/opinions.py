@@ -1,0 +1,72 @@
+"""Opinions that networks predict of speech without hearing its reference: DNSMOS P.835 and DistillMOS.
+
+Both packages bring their weights (extra `quality`); nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.resources
+import io
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+
+from tools.common.audio import SAMPLE_RATE
+
+PACKAGES = {"dnsmos_sig": "speechmos", "dnsmos_bak": "speechmos", "dnsmos_ovrl": "speechmos"}
+PACKAGES |= {"distillmos": "distillmos"}  # what each score needs
+
+SECONDS = 9.01  # that DNSMOS P.835 hears at once, and again from every following second of a longer signal
+# Polynomials from the network's three outputs to mean opinions, as in package speechmos 0.0.1.1 (dnsmos.py).
+TO_OPINION = {
+    "dnsmos_sig": (-0.08397278, 1.22083953, 0.0052439),
+    "dnsmos_bak": (-0.13166888, 1.60915514, -0.39604546),
+    "dnsmos_ovrl": (-0.06766283, 1.11546468, 0.04602535),
+}
+
+
+def dnsmos(signal: np.ndarray) -> dict[str, float]:
+    """Return DNSMOS P.835 (Reddy et al., ICASSP 2022): opinions of speech, background and whole, 1 to 5.
+
+    signal: [samples] at 16 kHz; one shorter than 9.01 s is heard several times over.
+    """
+    signal, window = signal.astype(np.float32), int(SECONDS * SAMPLE_RATE)
+    while signal.size < window:
+        signal = np.concatenate([signal, signal])
+    # int() makes the package lose a sample of some stretches, which it then leaves out; so they are here.
+    stretches = [
+        signal[second * SAMPLE_RATE : int((second + SECONDS) * SAMPLE_RATE)]
+        for second in range(int(signal.size // SAMPLE_RATE - SECONDS) + 1)
+    ]
+    run = _dnsmos_network().run
+    raw = np.array([run(None, {"input_1": heard[None]})[0][0] for heard in stretches if heard.size == window])
+    return {
+        name: float(np.polyval(polynomial, raw[:, column].astype(np.float64)).mean())
+        for column, (name, polynomial) in enumerate(TO_OPINION.items())
+    }
+
+
+def distillmos(signal: np.ndarray) -> float:
+    """Return DistillMOS (Stahl & Gamper, ICASSP 2025): the opinion of the whole, 1 to 5."""
+    with torch.inference_mode():
+        return float(_distillmos_network()(torch.from_numpy(signal.astype(np.float32))[None]))
+
+
+@functools.cache
+def _dnsmos_network() -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # a pool has a process on every core
+    weights = importlib.resources.files("speechmos") / "dnsmos_models" / "sig_bak_ovr.onnx"
+    return onnxruntime.InferenceSession(weights.read_bytes(), options, providers=["CPUExecutionProvider"])
+
+
+@functools.cache
+def _distillmos_network() -> Any:
+    with contextlib.redirect_stdout(io.StringIO()):  # it says where its weights are
+        from distillmos import ConvTransformerSQAModel
+
+        return ConvTransformerSQAModel().eval()
