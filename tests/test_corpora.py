@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from recordings import RATE, noise, speech, write
 
 from dataloader.mixing import active_span
+from tools.common.audio_files import AudioError, read, read_format
 from tools.common.errors import UserError
-from tools.corpora.audio_files import AudioError, read, read_format
 from tools.corpora.recordings import TALKER, Problem, Recording, Selection, check_recording
 from tools.corpora.rooms import SimulatedRooms, reverberate
 from tools.corpora.splits import split_by_talker, split_noise

@@ -15,7 +15,7 @@ from recordings import RATE, noise, speech, write, write_noise, write_speech
 import test
 import train
 from tools import make_dataset
-from tools.corpora.audio_files import read
+from tools.common.audio_files import read
 from tools.corpora.layouts import TIMIT_CORE_TEST
 from tools.corpora.rooms import reverberate
 

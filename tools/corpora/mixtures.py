@@ -19,9 +19,9 @@ from dataloader.mixing import (
     quantise_at_snr,
     rms,
 )
+from tools.common.audio_files import AudioError, read
 from tools.common.errors import UserError
 from tools.common.seeding import generator
-from tools.corpora.audio_files import AudioError, read
 from tools.corpora.noise_sources import NoiseSource, read_named
 from tools.corpora.recordings import Recording
 from tools.corpora.rooms import Rooms, reverberate

@@ -10,8 +10,8 @@ import numpy as np
 
 from dataloader.drawing import SegmentDraw
 from dataloader.mixing import is_silent, rms
+from tools.common.audio_files import AudioError, read
 from tools.common.errors import UserError
-from tools.corpora.audio_files import AudioError, read
 from tools.corpora.recordings import Recording
 from tools.corpora.splits import NoisePart, by_group
 

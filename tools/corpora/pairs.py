@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from dataloader.mixing import active_span, headroom, is_silent, quantise
 from tools.common.audio import SAMPLE_RATE
+from tools.common.audio_files import AudioError, read, read_format
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
 from tools.common.seeding import generator
-from tools.corpora.audio_files import AudioError, read, read_format
 from tools.corpora.recordings import Problem, Recording, Selection, check_recording, find_files
 
 

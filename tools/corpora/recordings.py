@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from dataloader.mixing import is_silent
 from tools.common.audio import SAMPLE_RATE
+from tools.common.audio_files import SUFFIXES, AudioError, read, read_format
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
 from tools.common.seeding import generator
-from tools.corpora.audio_files import SUFFIXES, AudioError, read, read_format
 
 Cut = Literal["first", "random", "every"]
 MIN_SAMPLES = SAMPLE_RATE // 2  # what is shorter is no utterance, and nothing that a score could judge

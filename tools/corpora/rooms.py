@@ -9,9 +9,9 @@ import numpy as np
 from scipy.signal import fftconvolve
 
 from tools.common.audio import SAMPLE_RATE
+from tools.common.audio_files import read
 from tools.common.errors import UserError
 from tools.common.seeding import generator
-from tools.corpora.audio_files import read
 from tools.corpora.recordings import Recording
 
 SIMULATED = "simulated"
