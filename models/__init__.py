@@ -16,6 +16,7 @@ from config import NETWORK_SETTINGS, Config, ConfigError
 from .checkpoint import read_checkpoint
 from .dccrn import DCCRN
 from .gtcrn import GTCRN
+from .masks import limit_attenuation
 from .published.dccrn import from_upstream
 from .registry import NETWORKS, read_settings, register
 from .safe_load import ModelError
@@ -29,7 +30,10 @@ __all__ = [
     "build_model",
     "complete",
     "from_upstream",
+    "limit_attenuation",
     "load_model",
+    "load_pretrained",
+    "pretrained_path",
     "read_checkpoint",
     "register",
     "sync_norms",
@@ -74,7 +78,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> nn.Modul
         with torch.device("meta"):  # settings that ask for more memory than there is fail before they take it
             build_model(config).load_state_dict(content["model"], assign=True)
         model = build_model(config)
-        model.load_state_dict(content["model"])
+        model.load_state_dict(dict(content["model"]))  # a plain copy: the first one was marked to be assigned
     except (ConfigError, ModelError) as error:
         raise ModelError(f"{path}: its settings are not this version's: {error}") from None
     except RuntimeError as error:
@@ -87,3 +91,16 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> nn.Modul
             f"{path}: NaN or infinity in {len(broken)} weights ({broken[0]}), expected finite numbers"
         )
     return model.to(device).eval()
+
+
+def load_pretrained(device: str | torch.device = "cpu") -> nn.Module:
+    """Return the trained network that comes with the package, as `load_model` does."""
+    return load_model(pretrained_path(), device)
+
+
+def pretrained_path() -> Path:
+    """Return the checkpoint that comes with the package. Raises ModelError if this installation has none."""
+    path = Path(__file__).with_name("pretrained") / "enhancer.pt"
+    if not path.is_file():
+        raise ModelError(f"{path}: no trained network came with this installation; name a checkpoint")
+    return path

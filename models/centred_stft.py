@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .stft import check_waveforms
+
 LEAST_OVERLAP = 0.01  # of the squared windows that lie over a sample
 
 
@@ -24,6 +26,7 @@ class CentredSTFT(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """[B, samples] to the complex spectrum [B, bins, samples // hop + 1]."""
+        check_waveforms(waveform)
         waveform = F.pad(waveform, (0, max(0, self.bins - waveform.shape[-1])))
         return torch.stft(waveform, self.fft, self.hop, window=self.window, return_complex=True)
 

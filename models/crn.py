@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .complex_layers import KERNEL, STRIDE, WEIGHT_STD
 from .encoder_decoder import ConvLayer, RealRecurrence, encode_and_decode
+from .masks import hold_floor
 from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, setting, whole
 from .stft import STFT
 
@@ -45,6 +46,8 @@ class CRN(nn.Module):
     2018.
     """
 
+    floor = 0.0  # least gain of a cell of the spectrum
+
     def __init__(
         self,
         mask: str = "E",
@@ -75,7 +78,8 @@ class CRN(nn.Module):
         magnitude = magnitude_of(spectrum.real, spectrum.imag)
         output = self.estimate(magnitude[:, None, 1:]).to(magnitude.dtype)[:, 0]
         gain = gain_of(self.mask, F.pad(output, (0, 0, 1, 0)), magnitude)  # DC comes back as zero
-        return self.stft.inverse(spectrum * gain, noisy.shape[-1]).clamp(-1, 1)
+        estimate = hold_floor(spectrum * gain, spectrum, self.floor)
+        return self.stft.inverse(estimate, noisy.shape[-1]).clamp(-1, 1)
 
     def estimate(self, x: Tensor) -> Tensor:
         """Return the output for magnitudes without DC, [B, 1, 256, T] both."""

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .centred_stft import CentredSTFT
+from .masks import hold_floor
 from .registry import NetworkSettings, one_of, register, setting, whole
 
 FFT, HOP = 512, 256
@@ -47,6 +48,8 @@ class FullSubNet(nn.Module):
     Enhancement", ICASSP 2021, arXiv 2010.15508.
     """
 
+    floor = 0.0  # least gain of a cell of the spectrum
+
     def __init__(
         self, level: str = "offline", full_units: int = 512, sub_units: int = 384, look_ahead: int = 2
     ) -> None:
@@ -66,7 +69,7 @@ class FullSubNet(nn.Module):
             spectrum = self.stft(noisy.to(self.stft.window.dtype))  # [B, 257, T]
             magnitude = spectrum.abs()
         mask = decompress(self.estimate(magnitude).to(magnitude.dtype))
-        estimate = spectrum * torch.complex(*mask.unbind(1))
+        estimate = hold_floor(spectrum * torch.complex(*mask.unbind(1)), spectrum, self.floor)
         return self.stft.inverse(estimate, noisy.shape[-1]).clamp(-1, 1)
 
     def estimate(self, magnitude: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .centred_stft import CentredSTFT
 from .grouped_gru import GroupedGRU
+from .masks import hold_floor
 from .prelu import PReLU
 from .registry import Bounds, NetworkSettings, register, setting
 
@@ -40,6 +41,8 @@ class GTCRN(nn.Module):
     Source: Rong et al., "GTCRN: A Speech Enhancement Model Requiring Ultralow Computational Resources",
     ICASSP 2024.
     """
+
+    floor = 0.0  # least gain of a cell of the spectrum
 
     def __init__(self, channels: int = 16) -> None:
         super().__init__()
@@ -73,7 +76,8 @@ class GTCRN(nn.Module):
         with torch.autocast(noisy.device.type, enabled=False):
             spectrum = self.stft(noisy.to(self.stft.window.dtype))  # [B, 257, T]
         mask = self.estimate(torch.stack([spectrum.real, spectrum.imag], 1)).to(spectrum.real.dtype)
-        return self.stft.inverse(spectrum * torch.complex(*mask.unbind(1)), noisy.shape[-1]).clamp(-1, 1)
+        estimate = hold_floor(spectrum * torch.complex(*mask.unbind(1)), spectrum, self.floor)
+        return self.stft.inverse(estimate, noisy.shape[-1]).clamp(-1, 1)
 
     def estimate(self, parts: Tensor) -> Tensor:
         """Return the mask's real and imaginary part [B, 2, 257, T] for those of the noisy spectrum, all real."""

@@ -27,6 +27,7 @@ class STFT(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """[B, samples] to the complex spectrum [B, bins, frames], frames = ceil(samples/hop) + window/hop - 1."""
+        check_waveforms(waveform)
         edge = self.window - self.hop
         fill = -waveform.shape[-1] % self.hop
         beyond = self.fft - self.window  # the last frame's FFT points past its window
@@ -59,3 +60,12 @@ class STFT(nn.Module):
         weight = torch.ones(self.bins, 1, device=spectrum.device, dtype=spectrum.real.dtype)
         weight[0] = weight[-1] = 2
         return spectrum * weight
+
+
+def check_waveforms(waveforms: Tensor) -> None:
+    """Raise ValueError for another shape than [B, samples]."""
+    if waveforms.ndim != 2:
+        raise ValueError(
+            f"noisy: found shape {list(waveforms.shape)}, expected [batch, samples]; one waveform is noisy[None]; "
+            "tools.inference.enhance takes [samples] and [channels, samples] at any rate"
+        )

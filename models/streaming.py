@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,6 +38,7 @@ class StreamingEnhancer:
         estimate = enhancer.push(noisy)  # [n] to [m], any n; m may be 0
         rest = enhancer.flush()  # ends the signal; the next push starts another
 
+    numpy arrays come out as numpy arrays.
     channels: None for signals [samples]; a number for [channels, samples], each channel a signal of its own.
     Samples are float, [-1, 1], at 16 kHz. A sample's estimate is ready `latency` samples after the sample began at
     the latest (1000, 62.5 ms, for the full network: window of 25 ms and one hop for each decoder layer).
@@ -50,6 +52,7 @@ class StreamingEnhancer:
             self.step = StreamingStep(model).eval()
         self.channels = channels
         self.latency = self.step.latency
+        self._is_numpy = False
         self.reset()
 
     def reset(self) -> None:
@@ -57,11 +60,14 @@ class StreamingEnhancer:
         network = self.step.first_state(self.channels or 1)
         self.state = StreamState(network, network["hops"].new_zeros(self.channels or 1, 0), 0, 0)
 
-    def push(self, samples: Tensor) -> Tensor:
+    def push(self, samples: Tensor | np.ndarray) -> Tensor | np.ndarray:
         """Noisy [n] to the estimate [m] that is ready now; with channels, [channels, n] to [channels, m].
 
         Raises ValueError for another shape.
         """
+        self._is_numpy = isinstance(samples, np.ndarray)
+        if self._is_numpy:
+            samples = torch.from_numpy(np.ascontiguousarray(samples))
         expected = "[samples]" if self.channels is None else f"[{self.channels}, samples]"
         if samples.ndim != (1 if self.channels is None else 2) or (
             samples.numel() and (self.channels not in (None, samples.shape[0]))
@@ -73,9 +79,9 @@ class StreamingEnhancer:
         whole = samples.shape[1] // self.step.hop * self.step.hop
         estimate = self._feed(samples[:, :whole], present=True)
         self.state = replace(self.state, waiting=samples[:, whole:])
-        return estimate[0] if self.channels is None else estimate
+        return self._as_given(estimate)
 
-    def flush(self) -> Tensor:
+    def flush(self) -> Tensor | np.ndarray:
         """The estimate of all samples that have arrived and are not out yet; the stream starts anew."""
         state = self.state
         out = max(state.hops - self.step.delay, 0) * self.step.hop
@@ -85,7 +91,12 @@ class StreamingEnhancer:
         estimate = torch.cat([self._feed(padded, present=True), self._feed(silence, present=False)], 1)
         estimate = estimate[:, : state.arrived - out]
         self.reset()
-        return estimate[0] if self.channels is None else estimate
+        return self._as_given(estimate)
+
+    def _as_given(self, estimate: Tensor) -> Tensor | np.ndarray:
+        """Of the shape and kind of what was pushed last."""
+        estimate = estimate[0] if self.channels is None else estimate
+        return estimate.cpu().numpy() if self._is_numpy else estimate
 
     def _feed(self, samples: Tensor, present: bool) -> Tensor:
         """Whole hops through the network; what it puts out before the signal's beginning is dropped."""

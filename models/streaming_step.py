@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .dccrn import DCCRN
 from .folded import FoldedConv, FoldedConvTranspose
-from .masks import apply_mask
+from .masks import apply_mask, hold_floor_of_parts
 from .streaming_recurrence import StreamingRecurrence
 from .streaming_stft import StreamingSTFT
 
@@ -31,7 +31,7 @@ class StreamingStep(nn.Module):
 
     def __init__(self, model: DCCRN, for_export: bool = False) -> None:
         super().__init__()
-        self.mask = model.mask
+        self.mask, self.floor = model.mask, model.floor
         self.stft = StreamingSTFT(model.stft)
         self.encoder = nn.ModuleList(
             FoldedConv(layer.conv, layer.norm, layer.activation) for layer in model.encoder
@@ -117,7 +117,8 @@ class StreamingStep(nn.Module):
             x = layer(*inputs)
         output = F.pad(x[..., 0], (1, 0))  # DC comes back as zero, [2, B, T, bins]
         spectrum = with_past("spectrum", spectrum, 2)[:, :, : -self.look_ahead]
-        estimate = torch.stack(apply_mask(self.mask, output.unbind(0), spectrum.unbind(0)))
+        parts = apply_mask(self.mask, output.unbind(0), spectrum.unbind(0))
+        estimate = torch.stack(hold_floor_of_parts(parts, spectrum.unbind(0), self.floor))
         pieces = with_past("pieces", self.stft.pieces(estimate), 1)
         return self.stft.overlap_add(pieces).flatten(1).clamp(-1, 1), following
 

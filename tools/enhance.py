@@ -1,8 +1,9 @@
 """Enhance recordings with a trained network: files, folders, pipes, or the microphone.
 
-    python -m tools.enhance runs/demo_SI-SNR+LMS/best.pt noisy.wav folder/ -o enhanced/
-    arecord -t raw -f S16_LE -r 16000 | python -m tools.enhance best.pt - | aplay -t raw -f S16_LE -r 16000
-    python -m tools.enhance best.pt --live
+    python -m tools.enhance noisy.wav folder/ -o enhanced/       # with the network that comes with the package
+    python -m tools.enhance runs/demo_SI-SNR+LMS noisy.wav       # with one of yours: a run, or a checkpoint
+    arecord -t raw -f S16_LE -r 16000 | python -m tools.enhance - | aplay -t raw -f S16_LE -r 16000
+    python -m tools.enhance --live
 
 What comes out has the rate, channels, format and length of what went in. A file that cannot be enhanced does not
 stop the others; it is named at the end, and the exit code is 1.
@@ -22,29 +23,37 @@ if __name__ == "__main__":
     wait_briefly()  # before torch loads
 
 import tyro
+from torch import nn
 from tqdm import tqdm
 
-from models import DCCRN, load_model
+from models import load_model, load_pretrained
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device, use_threads
 from tools.common.errors import UserError
 from tools.common.files import refuse_existing
+from tools.common.run_folder import find_checkpoint
+from tools.inference.high_band import HighBandWay
 from tools.inference.live import LIVE_BLOCK_SECONDS, enhance_microphone, enhance_pipe
-from tools.inference.sound_files import SUFFIXES, enhance_recording, inspect
+from tools.inference.signal_chain import Kept
+from tools.inference.sound_files import SUFFIXES, audio_seconds, enhance_recording, inspect
 
 FILE_BLOCK_SECONDS = 0.5
+BAR = "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio, {remaining} left"
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    checkpoint: tyro.conf.Positional[Path]
-    """A checkpoint that train.py or tools.import_checkpoint wrote."""
     inputs: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Sound files and folders; - for raw PCM from stdin to stdout."""
+    """Sound files and folders; - for raw PCM from stdin to stdout. Before them the checkpoint or the run's folder
+    to use, if not the network that comes with the package."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """File (for one file) or folder to write; left out: <name>_enhanced beside each input."""
     mix: float = 0.0
     """Share of the noisy signal to keep, 0 (none) to 1 (nothing else)."""
+    limit_db: float | None = None
+    """Largest attenuation of any part of the spectrum, such as 12; left out: no limit."""
+    highband: HighBandWay = "follow"
+    """Above 8 kHz, which the network does not hear: follow its gain from 4 to 8 kHz, keep, or drop."""
     overwrite: bool = False
     """Replace outputs that exist."""
     stream: bool = False
@@ -69,26 +78,40 @@ class Arguments:
 
 def enhance(arguments: Arguments) -> int:
     """Does what the arguments ask for; gives the number of files that failed."""
+    checkpoint = find_checkpoint(arguments.inputs[0]) if arguments.inputs else None
+    if checkpoint:
+        arguments = dataclasses.replace(arguments, inputs=arguments.inputs[1:])
     _check(arguments)
+    kept = Kept(arguments.mix, arguments.limit_db, arguments.highband)
     use_threads(arguments.threads)
-    model = load_model(arguments.checkpoint, find_device(arguments.device))
+    device = find_device(arguments.device)
+    model = load_model(checkpoint, device) if checkpoint else load_pretrained(device)
     if arguments.live:
-        enhance_microphone(model, arguments.input_device, arguments.output_device, arguments.mix)
+        enhance_microphone(model, arguments.input_device, arguments.output_device, kept)
         return 0
     if arguments.inputs == ("-",):
-        pcm = arguments.rate, arguments.channels, arguments.encoding, arguments.mix
+        pcm = arguments.rate, arguments.channels, arguments.encoding, kept
         enhance_pipe(model, sys.stdin.buffer, sys.stdout.buffer, *pcm)
         return 0
-    return enhance_files(model, arguments)
-
-
-def enhance_files(model: DCCRN, arguments: Arguments) -> int:
-    """Enhances every file named and every sound file in the folders named; gives the number that failed."""
-    start, seconds, failures = time.monotonic(), 0.0, []
     pairs = find_files([Path(name) for name in arguments.inputs], arguments.out)
+    with tqdm(
+        total=sum(audio_seconds(source) for source, _ in pairs), bar_format=BAR, leave=False, disable=None
+    ) as bar:
+        return enhance_files(model, arguments, kept, pairs, bar)
+
+
+def enhance_files(
+    model: nn.Module, arguments: Arguments, kept: Kept, pairs: list[tuple[Path, Path]], bar: tqdm
+) -> int:
+    """Enhance every source and write its target; return the number that failed.
+
+    bar: counts seconds of audio.
+    """
+    start, seconds, failures = time.monotonic(), 0.0, []
     targets = set()
     block_seconds = LIVE_BLOCK_SECONDS if arguments.stream else FILE_BLOCK_SECONDS
     for source, target in pairs:
+        bar.set_description(source.name[-30:])
         try:
             if target.resolve() == source.resolve():
                 raise UserError(f"{source}: would be replaced by its enhancement; name another file with -o")
@@ -96,16 +119,18 @@ def enhance_files(model: DCCRN, arguments: Arguments) -> int:
             if target.resolve() in targets:
                 raise UserError(f"{source}: another input is written to {target}; enhance it in a run of its own")
             recording = inspect(source)
-            with tqdm(
-                total=recording.frames, desc=source.name, unit="frame", unit_scale=True, disable=None
-            ) as bar:
-                enhance_recording(model, recording, target, arguments.mix, block_seconds, bar.update)
+            rate = recording.rate
+            enhance_recording(
+                model, recording, target, kept, block_seconds, lambda frames, rate=rate: bar.update(frames / rate)
+            )
+            bar.write(f"{source} -> {target}")
             targets.add(target.resolve())
             seconds += recording.frames / recording.rate
         except UserError as error:
             failures.append(str(error))
         except OSError as error:
             failures.append(f"{error.filename or target}: {error.strerror or error}")
+    bar.close()
     took = time.monotonic() - start
     print(f"{len(targets)} of {len(pairs)} files enhanced, {seconds:.1f} s of audio in {took:.1f} s")
     for failure in failures:
@@ -141,8 +166,6 @@ def find_files(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
 
 
 def _check(arguments: Arguments) -> None:
-    if not 0 <= arguments.mix <= 1:
-        raise UserError(f"mix: found {arguments.mix}, expected 0 to 1")
     if not 1000 <= arguments.rate <= 768_000 or not 1 <= arguments.channels <= 1024:
         raise UserError(
             f"rate, channels: found {arguments.rate}, {arguments.channels}, expected 1000 to 768000, 1 to 1024"
@@ -158,5 +181,10 @@ def main() -> None:
         sys.exit(1)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Run the command dccrn-enhance, which `pip install` makes."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -20,14 +20,15 @@ from models.published import PUBLISHED
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
 from tools.common.files import refuse_existing
-from tools.common.run_folder import save_checkpoint
+from tools.common.run_folder import checkpoint_path, save_checkpoint
 from tools.inference.onnx_graphs import export_offline, export_step
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    checkpoint: tyro.conf.Positional[Path]
-    """A checkpoint that train.py or tools.import_checkpoint wrote."""
+    checkpoint: tyro.conf.Positional[str]
+    """A checkpoint that train.py or tools.import_checkpoint wrote, or a run's folder; pretrained: the network that
+    comes with the package."""
     out: tyro.conf.Positional[Path]
     """File to write."""
     streaming: bool = False
@@ -44,7 +45,7 @@ def export(arguments: Arguments) -> None:
     if arguments.upstream and (arguments.streaming or arguments.int8):
         raise UserError("upstream: found it beside streaming or int8, which are for ONNX; leave one out")
     refuse_existing(arguments.out, arguments.overwrite)
-    model = load_model(arguments.checkpoint)
+    model = load_model(checkpoint_path(arguments.checkpoint))
     if arguments.upstream:
         export_published(model, arguments.out)
         return

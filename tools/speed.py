@@ -27,6 +27,7 @@ from models.streaming_step import StreamingStep
 from tools.common.audio import SAMPLE_RATE
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import use_threads
+from tools.common.run_folder import checkpoint_path
 from tools.inference.onnx_graphs import export_step, open_graph
 
 HOP = 100  # samples
@@ -37,7 +38,8 @@ REPETITIONS = 5
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     checkpoint: tyro.conf.Positional[str]
-    """A checkpoint, or paper for the full network."""
+    """A checkpoint or a run's folder; pretrained for the network that comes with the package; paper for the full
+    one."""
     seconds: float = 2.0
     """Audio in each of the repetitions, of which the median counts."""
     threads: int = 1
@@ -47,7 +49,7 @@ class Arguments:
 def measure_speed(arguments: Arguments) -> None:
     use_threads(arguments.threads)
     name = arguments.checkpoint
-    model = build_model(Config()).eval() if name == "paper" else load_model(name)
+    model = build_model(Config()).eval() if name == "paper" else load_model(checkpoint_path(name))
     enhancer = StreamingEnhancer(model)
     runs = {"PyTorch": [lambda hops: enhancer.push(torch.randn(hops * HOP))] * 2}
     with tempfile.TemporaryDirectory() as folder:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from config import Config, ConfigError
-from models import complete, read_checkpoint
+from models import complete, pretrained_path, read_checkpoint
 from tools.common.command_line import Resume
 from tools.common.errors import UserError
 from tools.common.files import replacing, write_text
@@ -40,6 +40,24 @@ FREE_TO_CHANGE = {
 def find_run(name: str) -> Path:
     """The folder of a run, given it or its name in runs/; it need not exist."""
     return Path(name) if Path(name).is_dir() else Path("runs") / name
+
+
+def find_checkpoint(name: str) -> Path | None:
+    """Return the checkpoint that is meant, given its file, or a run's folder or name, which mean its best.pt.
+
+    None if it is neither. Raises UserError for a run without best.pt.
+    """
+    for folder in (Path(name), Path("runs") / name):
+        if (folder / "config.json").is_file() or (folder / "best.pt").is_file():
+            if not (folder / "best.pt").is_file():
+                raise UserError(f"{folder}: no best.pt in it yet, which train.py writes after the first epoch")
+            return folder / "best.pt"
+    return Path(name) if Path(name).suffix in (".pt", ".pth") else None
+
+
+def checkpoint_path(name: str) -> Path:
+    """Return the checkpoint called so: as `find_checkpoint`, any file, or pretrained for the package's own."""
+    return pretrained_path() if name == "pretrained" else find_checkpoint(name) or Path(name)
 
 
 def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str, Any] | None, set[str]]:

@@ -6,25 +6,32 @@ import queue
 from typing import Any, BinaryIO
 
 import numpy as np
+from torch import nn
 
-from models import DCCRN
 from tools.common.audio import SAMPLE_RATE
 from tools.common.errors import UserError
-from tools.inference.signal_chain import SignalChain
+from tools.inference.signal_chain import NOTHING_KEPT, Kept, SignalChain
 
 ENCODINGS = {"s16le": ("<i2", 32768.0), "f32le": ("<f4", 1.0)}
 LIVE_BLOCK_SECONDS = 0.02
+FILE_HEADERS = {b"RIFF": "WAV", b"RF64": "WAV", b"fLaC": "FLAC", b"OggS": "Ogg", b"FORM": "AIFF", b".snd": "AU"}
 
 
 def enhance_pipe(
-    model: DCCRN, source: BinaryIO, target: BinaryIO, rate: int, channels: int, encoding: str, mix: float = 0.0
+    model: nn.Module,
+    source: BinaryIO,
+    target: BinaryIO,
+    rate: int,
+    channels: int,
+    encoding: str,
+    kept: Kept = NOTHING_KEPT,
 ) -> None:
     """Raw interleaved PCM from source to target in the same encoding, each piece as soon as it is ready.
 
     Raises UserError for NaN and infinity, and for an end within a sample.
     """
     dtype, full_scale = ENCODINGS[encoding]
-    chain = SignalChain(model, rate, channels, mix)
+    chain = SignalChain(model, rate, channels, kept)
     frame_bytes = np.dtype(dtype).itemsize * channels
     block_bytes = max(1, round(LIVE_BLOCK_SECONDS * rate)) * frame_bytes
     rest = b""
@@ -38,6 +45,11 @@ def enhance_pipe(
 
     while data := source.read1(block_bytes):
         data = rest + data
+        if chain.taken == 0 and data[:4] in FILE_HEADERS:
+            raise UserError(
+                f"stdin: found the header of a {FILE_HEADERS[data[:4]]} file, expected raw PCM without one; name "
+                "the file instead of -, or send raw samples (ffmpeg -f s16le, arecord -t raw)"
+            )
         whole = len(data) // frame_bytes * frame_bytes
         rest = data[whole:]
         noisy = np.frombuffer(data[:whole], dtype).reshape(-1, channels)
@@ -50,11 +62,11 @@ def enhance_pipe(
 
 
 def enhance_microphone(
-    model: DCCRN, input_device: str | None, output_device: str | None, mix: float = 0.0
+    model: nn.Module, input_device: str | None, output_device: str | None, kept: Kept = NOTHING_KEPT
 ) -> None:
     """Microphone to loudspeaker until Ctrl-C. Raises UserError where sounddevice or the devices are missing."""
     sounddevice = _import_sounddevice()
-    chain = SignalChain(model, SAMPLE_RATE, channels=1, mix=mix)
+    chain = SignalChain(model, SAMPLE_RATE, channels=1, kept=kept)
     block = round(LIVE_BLOCK_SECONDS * SAMPLE_RATE)
     # The network needs this much before its first block; the loudspeaker starts with as much silence.
     ready = np.zeros((chain.enhancer.latency + block, 1), np.float32)

@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+import typing
+from dataclasses import dataclass
+
 import numpy as np
 import soxr
 import torch
+from torch import nn
 
-from models import DCCRN
+from models import limit_attenuation
 from models.streaming import StreamingEnhancer
 from tools.common.audio import SAMPLE_RATE
 from tools.common.errors import UserError
+from tools.inference.high_band import HighBand, HighBandWay
+
+LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # Hz
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What of the noisy signal stays. Raises UserError for a value that cannot be."""
+
+    mix: float = 0.0  # share of the noisy signal in the output, 0 to 1
+    limit_db: float | None = None  # largest attenuation of a cell of the spectrum; None for no limit
+    highband: HighBandWay = "follow"  # what happens above 8 kHz
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mix <= 1:
+            raise UserError(f"mix: found {self.mix}, expected 0 to 1")
+        if self.limit_db is not None and not 0 < self.limit_db < np.inf:
+            raise UserError(f"limit_db: found {self.limit_db}, expected a number of dB above 0")
+        if self.highband not in typing.get_args(HighBandWay):
+            raise UserError(
+                f"highband: found {self.highband!r}, expected one of {', '.join(typing.get_args(HighBandWay))}"
+            )
+
+
+NOTHING_KEPT = Kept()
 
 
 class SignalChain:
@@ -22,19 +51,24 @@ class SignalChain:
     Args:
         model: The network; it may lie on any device.
         rate, channels: Of the signal, in Hz.
-        mix: Share of the noisy signal in the output, 0 to 1.
+        kept: What of the noisy signal stays.
         peak: Highest magnitude of the signal; the network clips beyond 1, so what is higher passes it scaled down.
     """
 
-    def __init__(self, model: DCCRN, rate: int, channels: int, mix: float = 0.0, peak: float = 1.0) -> None:
-        self.enhancer = StreamingEnhancer(model, channels)
+    def __init__(
+        self, model: nn.Module, rate: int, channels: int, kept: Kept = NOTHING_KEPT, peak: float = 1.0
+    ) -> None:
+        if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+            raise UserError(f"rate: found {rate} Hz, expected {LOWEST_RATE} to {HIGHEST_RATE}")
+        self.enhancer = StreamingEnhancer(limit_attenuation(model, kept.limit_db), channels)
         self.down = self.up = None
         if rate != SAMPLE_RATE:
             self.down = soxr.ResampleStream(rate, SAMPLE_RATE, channels)
-            self.up = soxr.ResampleStream(SAMPLE_RATE, rate, channels)
-        self.mix, self.gain = mix, max(peak, 1.0)
+            way = kept.highband if rate > SAMPLE_RATE else "drop"
+            self.up = HighBand(way, rate, channels, 0.0 if kept.limit_db is None else 10 ** (-kept.limit_db / 20))
+        self.mix, self.gain = kept.mix, max(peak, 1.0)
         self.taken = self.given = 0  # samples
-        self.kept = np.zeros((0, channels), np.float32)  # the noisy signal whose estimate is not out yet
+        self.waiting = np.zeros((0, channels), np.float32)  # the noisy signal whose estimate is not out yet
 
     def push(self, noisy: np.ndarray) -> np.ndarray:
         """Float32 [n, channels], [-peak, peak], to what is ready now. Raises UserError for NaN and infinity."""
@@ -45,29 +79,28 @@ class SignalChain:
 
     def finish(self) -> np.ndarray:
         """The rest of the signal's estimate."""
-        return self._pass(self.kept[:0], last=True)
+        return self._pass(self.waiting[:0], last=True)
 
     def _pass(self, noisy: np.ndarray, last: bool) -> np.ndarray:
         self.taken += len(noisy)
-        x = noisy / self.gain
-        if self.down:
-            x = self.down.resample_chunk(np.ascontiguousarray(x), last)
-        x = torch.from_numpy(np.ascontiguousarray(x.T))
-        y = self.enhancer.push(x)
+        noisy = noisy / np.float32(self.gain)
+        x = self.down.resample_chunk(np.ascontiguousarray(noisy), last) if self.down else noisy
+        low = torch.from_numpy(np.ascontiguousarray(x.T))
+        y = self.enhancer.push(low)
         y = torch.cat([y, self.enhancer.flush()], 1) if last else y
         y = y.cpu().numpy().T
         if self.up:
-            y = self.up.resample_chunk(np.ascontiguousarray(y), last)
+            y = self.up.push(noisy, x, y, last)
         left = self.taken - self.given
-        y = y[:left] * self.gain
+        y = y[:left]
         if last:  # two resamplings may round the length down
             y = np.pad(y, ((0, left - len(y)), (0, 0)))
         self.given += len(y)
-        return self._with_noisy(noisy, y)
+        return self._with_noisy(noisy, y) * np.float32(self.gain)
 
     def _with_noisy(self, noisy: np.ndarray, estimate: np.ndarray) -> np.ndarray:
         if self.mix == 0:
             return estimate
-        self.kept = np.concatenate([self.kept, noisy])
-        now, self.kept = np.split(self.kept, [len(estimate)])
+        self.waiting = np.concatenate([self.waiting, noisy])
+        now, self.waiting = np.split(self.waiting, [len(estimate)])
         return estimate + np.float32(self.mix) * (now - estimate)

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from torch import nn
 
-from models import DCCRN
 from tools.common.errors import UserError
 from tools.common.files import replacing
-from tools.inference.signal_chain import SignalChain
+from tools.inference.signal_chain import HIGHEST_RATE, LOWEST_RATE, NOTHING_KEPT, Kept, SignalChain
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
-LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # Hz
 SCAN_FRAMES = 1 << 18
 
 
@@ -28,6 +27,14 @@ class Recording:
     channels: int
     frames: int
     peak: float  # highest magnitude; floating-point files may go beyond 1
+
+
+def audio_seconds(path: Path) -> float:
+    """Return the seconds of audio that a file announces; 0 if it cannot be read."""
+    try:
+        return soundfile.info(path).duration
+    except (soundfile.SoundFileError, TypeError, ValueError, OSError):
+        return 0.0
 
 
 def inspect(path: Path) -> Recording:
@@ -54,10 +61,10 @@ def inspect(path: Path) -> Recording:
 
 
 def enhance_recording(
-    model: DCCRN,
+    model: nn.Module,
     recording: Recording,
     target: Path,
-    mix: float = 0.0,
+    kept: Kept = NOTHING_KEPT,
     block_seconds: float = 1.0,
     progress: Callable[[int], None] = lambda frames: None,
 ) -> None:
@@ -65,7 +72,7 @@ def enhance_recording(
 
     `progress` is told the frames of each block read. Raises UserError if the file cannot be read or written.
     """
-    chain = SignalChain(model, recording.rate, recording.channels, mix, recording.peak)
+    chain = SignalChain(model, recording.rate, recording.channels, kept, recording.peak)
     block = max(1, round(block_seconds * recording.rate))
     with _naming(recording.path), soundfile.SoundFile(recording.path) as source:
         encoding = _encoding(source, target)

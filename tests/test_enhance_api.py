@@ -1,0 +1,205 @@
+"""enhance() from Python, the limit of attenuation, the band above 8 kHz, and the packaged network."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from networks import SMALL, save_checkpoint, trained_like
+from programs import run
+
+import models
+from config import Config
+from models import NETWORKS, build_model, limit_attenuation
+from models.streaming import StreamingEnhancer
+from tools import enhance as command
+from tools.inference import enhance
+from tools.inference.onnx_graphs import export_offline, open_graph
+
+MODEL = trained_like()
+
+
+def noise(*shape, seed=0):
+    return 0.1 * np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def offline(model, noisy):
+    with torch.no_grad():
+        return model(torch.from_numpy(noisy)[None])[0].numpy()
+
+
+@pytest.mark.parametrize("shape", [(5000,), (1, 5000), (2, 5000)])
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int16, torch.float32, torch.float16])
+def test_shape_and_type_come_back(shape, kind):
+    audio = noise(*shape)
+    if kind is np.int16:
+        audio = (audio * 32768).astype(np.int16)
+    elif isinstance(kind, torch.dtype):
+        audio = torch.from_numpy(audio).to(kind).requires_grad_()
+    else:
+        audio = audio.astype(kind)
+    estimate = enhance(audio, 16000, MODEL)
+    assert type(estimate) is type(audio)
+    assert (estimate.dtype, tuple(estimate.shape)) == (audio.dtype, shape)
+    assert not getattr(estimate, "requires_grad", False)
+
+
+def test_at_16_khz_it_is_the_network():
+    noisy = noise(20_000)
+    np.testing.assert_allclose(enhance(noisy, 16000, MODEL), offline(MODEL, noisy), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
+def test_from_python_and_from_the_command_line_are_the_same(tmp_path, rate):
+    checkpoint = save_checkpoint(MODEL, tmp_path / "best.pt", **SMALL)
+    noisy = noise(2, rate + 13)
+    soundfile.write(tmp_path / "a.wav", noisy.T, rate, subtype="FLOAT")
+    options = ["--limit_db", "12", "--mix", "0.1"]
+    assert run(command, checkpoint, tmp_path / "a.wav", "-o", tmp_path / "b.wav", *options) == 0
+    from_file = soundfile.read(tmp_path / "b.wav", dtype="float32")[0].T
+    np.testing.assert_allclose(enhance(noisy, rate, MODEL, limit_db=12, mix=0.1), from_file, rtol=0, atol=1e-5)
+
+
+BAD_AUDIO = {
+    "empty": (np.zeros(0), 16000, "shape \\[0\\]"),
+    "three axes": (np.zeros((1, 1, 5)), 16000, "expected \\[samples\\] or"),
+    "turned": (np.zeros((5000, 2)), 16000, "audio.T"),
+    "nan": (np.float32([0, np.nan]), 16000, "NaN"),
+    "rate 0": (np.zeros(5), 0, "rate: found 0"),
+    "a list": ([0.0], 16000, "found list"),
+    "booleans": (np.zeros(5, bool), 16000, "found bool"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_AUDIO)
+def test_audio_that_cannot_be_enhanced_is_named(case):
+    audio, rate, message = BAD_AUDIO[case]
+    with pytest.raises(ValueError, match=message):
+        enhance(audio, rate, MODEL)
+
+
+@pytest.mark.parametrize("options", [{"limit_db": -3}, {"mix": 2}, {"highband": "up"}])
+def test_options_out_of_bounds_are_named(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        enhance(np.zeros(5), 16000, MODEL, **options)
+
+
+def test_a_waveform_without_a_batch_is_explained():
+    with pytest.raises(ValueError, match="noisy\\[None\\]"):
+        MODEL(torch.zeros(100))
+
+
+def test_a_stream_takes_numpy_and_gives_numpy():
+    noisy, enhancer = noise(3000), StreamingEnhancer(MODEL)
+    pieces = [enhancer.push(block) for block in np.split(noisy, [1000])] + [enhancer.flush()]
+    assert all(isinstance(piece, np.ndarray) for piece in pieces)
+    np.testing.assert_allclose(np.concatenate(pieces), offline(MODEL, noisy), rtol=0, atol=1e-5)
+
+
+def suppressing(name):
+    """A network that attenuates much."""
+    torch.manual_seed(0)
+    model = build_model(Config(model=name, **(SMALL if name in ("DCCRN", "CRN") else {}))).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(0.5)
+    return model
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_cell_is_attenuated_by_more_than_the_limit(name, monkeypatch):
+    model, noisy = suppressing(name), torch.from_numpy(noise(1, 8000))
+    spectra = []
+    inverse = type(model.stft).inverse
+    monkeypatch.setattr(type(model.stft), "inverse", lambda s, y, n: inverse(s, spectra.append(y) or y, n))
+    with torch.no_grad():
+        free, limited = model(noisy), limit_attenuation(model, 3.0)(noisy)
+        gains = [20 * (y.abs() / model.stft(noisy).abs()).log10() for y in spectra]
+    assert gains[0].min() < -3.5  # or there is nothing to see
+    assert gains[1].min() > -3.01
+    kept = gains[0] > -3
+    torch.testing.assert_close(gains[1][kept], gains[0][kept])
+    assert not torch.equal(free, limited)
+    assert model.floor == 0
+
+
+def test_stream_and_graph_hold_the_limit_too(tmp_path):
+    model, noisy = limit_attenuation(suppressing("DCCRN"), 3.0), noise(4000)
+    expected = offline(model, noisy)
+    enhancer = StreamingEnhancer(model)
+    stream = np.concatenate([enhancer.push(block) for block in np.split(noisy, 20)] + [enhancer.flush()])
+    np.testing.assert_allclose(stream, expected, rtol=0, atol=1e-5)
+    export_offline(model, tmp_path / "a.onnx")
+    estimate = open_graph(tmp_path / "a.onnx").run(None, {"noisy": noisy[None]})[0][0]
+    np.testing.assert_allclose(estimate, expected, rtol=0, atol=1e-5)
+
+
+def energy(signal, rate, low, high):
+    power = np.abs(np.fft.rfft(signal * np.hanning(len(signal)))) ** 2
+    hertz = np.fft.rfftfreq(len(signal), 1 / rate)
+    return power[(hertz > low) & (hertz < high)].sum()
+
+
+@pytest.mark.parametrize("rate", [22050, 44100, 48000])
+def test_above_8_khz_the_signal_follows_stays_or_goes(rate):
+    noisy = noise(2 * rate)
+    out = {way: enhance(noisy, rate, MODEL, highband=way) for way in ("follow", "keep", "drop")}
+    gain = {
+        way: 10 * np.log10(energy(y, rate, 8500, 11000) / energy(noisy, rate, 8500, 11000))
+        for way, y in out.items()
+    }
+    below = 10 * np.log10(energy(out["drop"], rate, 4500, 7500) / energy(noisy, rate, 4500, 7500))
+    assert abs(gain["keep"]) < 0.01
+    assert abs(gain["follow"] - below) < 0.3
+    assert gain["drop"] < -60
+    for way in ("follow", "keep"):  # below, all are the same
+        assert energy(out[way] - out["drop"], rate, 0, 7000) < 1e-6 * energy(noisy, rate, 0, 7000)
+
+
+def test_without_the_packaged_network_one_line_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(models, "__file__", str(tmp_path / "models" / "__init__.py"))
+    soundfile.write(tmp_path / "a.wav", noise(100), 16000)
+    assert run(command, tmp_path / "a.wav") == 2
+    error = capsys.readouterr().err.strip()
+    assert "\n" not in error
+    assert "enhancer.pt: no trained network came with this installation; name a checkpoint" in error
+
+
+def test_the_packaged_network_is_used_where_none_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(models, "__file__", str(tmp_path / "models" / "__init__.py"))
+    (tmp_path / "models" / "pretrained").mkdir(parents=True)
+    half = trained_like().half()
+    save_checkpoint(half, tmp_path / "models" / "pretrained" / "enhancer.pt", **SMALL)
+    noisy = noise(5000)
+    soundfile.write(tmp_path / "a.wav", noisy, 16000, subtype="FLOAT")
+    assert run(command, tmp_path / "a.wav") == 0
+    assert "a_enhanced.wav" in capsys.readouterr().out
+    out = soundfile.read(tmp_path / "a_enhanced.wav", dtype="float32")[0]
+    np.testing.assert_allclose(out, offline(half.float(), noisy), rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(enhance(noisy, 16000), out)
+
+
+def test_a_run_is_taken_as_its_best_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    save_checkpoint(MODEL, tmp_path / "runs" / "mine" / "best.pt", **SMALL)
+    soundfile.write("a.wav", noise(100), 16000)
+    for number, name in enumerate(("mine", "runs/mine", "runs/mine/best.pt")):
+        assert run(command, name, "a.wav", "-o", f"{number}.wav") == 0
+
+
+def test_a_header_on_the_pipe_is_noticed(tmp_path, monkeypatch, capsys):
+    checkpoint = save_checkpoint(MODEL, tmp_path / "best.pt", **SMALL)
+    file = io.BytesIO()
+    soundfile.write(file, noise(100), 16000, format="WAV")
+
+    class Pipe:
+        buffer = io.BytesIO(file.getvalue())
+
+    monkeypatch.setattr(sys, "stdin", Pipe)
+    assert run(command, checkpoint, "-") == 2
+    assert "header of a WAV file" in capsys.readouterr().err
