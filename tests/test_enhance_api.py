@@ -172,14 +172,14 @@ def test_without_the_packaged_network_one_line_says_so(tmp_path, monkeypatch, ca
 def test_the_packaged_network_is_used_where_none_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(models, "__file__", str(tmp_path / "models" / "__init__.py"))
     (tmp_path / "models" / "pretrained").mkdir(parents=True)
-    half = trained_like().half()
-    save_checkpoint(half, tmp_path / "models" / "pretrained" / "enhancer.pt", **SMALL)
+    packaged = tmp_path / "models" / "pretrained" / "enhancer.pt"
+    save_checkpoint(trained_like().half(), packaged, **SMALL)  # half precision, as the packaged one
     noisy = noise(5000)
     soundfile.write(tmp_path / "a.wav", noisy, 16000, subtype="FLOAT")
     assert run(command, tmp_path / "a.wav") == 0
     assert "a_enhanced.wav" in capsys.readouterr().out
     out = soundfile.read(tmp_path / "a_enhanced.wav", dtype="float32")[0]
-    np.testing.assert_allclose(out, offline(half.float(), noisy), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(out, offline(models.load_model(packaged), noisy), rtol=0, atol=1e-5)
     np.testing.assert_array_equal(enhance(noisy, 16000), out)
 
 
