@@ -20,6 +20,8 @@ DEMO_DATA = "data/demo"
 class ConfigError(ValueError):
     """A setting that cannot be used; the message names it, what was found and what was expected."""
 
+    exit_code = 2  # of a program that ends with it
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -220,6 +222,25 @@ class Config:
             raise ConfigError(f"{unknown[0]}: no such setting; the settings are {', '.join(sorted(known))}")
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
 
+
+# Settings that may differ from the run's own when it is resumed or tested, and between seeds of one experiment:
+# none changes what a step of training computes.
+_HOW_IT_RUNS = {
+    "name",
+    "device",
+    "workers",
+    "threads",
+    "valid_scores",
+    "metrics",
+    "valid_metrics",
+    "samples",
+    "show",
+}
+MAY_DIFFER: dict[str, set[str]] = {
+    "resumed": _HOW_IT_RUNS | {"epochs", "patience", "checkpoint_minutes"},
+    "tested": _HOW_IT_RUNS | {"data", "batch_size"},
+    "seeds": _HOW_IT_RUNS | {"seed", "patience", "checkpoint_minutes"},
+}
 
 # Settings of the network that several networks have, with one meaning.
 NETWORK_SETTINGS = ("mask", "kernel_num", "rnn_units", "rnn_layers", "lstm", "norm", "skip")

@@ -25,23 +25,20 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from config import Config
+from config import MAY_DIFFER, Config
 from dataloader import PackedDataset, build_loader
-from models import load_model, read_checkpoint
+from models import complete, load_model, read_checkpoint
 from tools.common.audio import sample_path, write_wav
-from tools.common.command_line import parse_config, run_command
+from tools.common.command_line import run_command
 from tools.common.device import find_device, keep_freed_memory, use_threads
 from tools.common.errors import UserError
-from tools.common.files import fingerprint, write_text
+from tools.common.files import fingerprint, write_csv, write_text
 from tools.common.run_folder import read_config
 from tools.reports.figures import save_figure, score_curves, spectrogram_figure
-from tools.reports.tables import SIGNALS, average_gain, latex_table, score_table, write_csv
+from tools.reports.tables import SIGNALS, average_gain, latex_table, score_table
 from tools.scoring.journal import Journal
 from tools.scoring.scores import CHECKS, ScorePool, Scores, choose_scores, scores_key
-
-# What may differ from the training: the rest made the network what it is.
-FREE_TO_CHANGE = {"name", "data", "device", "workers", "threads", "batch_size", "valid_scores", "samples", "show"}
-FREE_TO_CHANGE |= {"metrics", "valid_metrics"}
+from tools.training.settings import parse_config
 
 
 def test(config: Config) -> None:
@@ -176,11 +173,11 @@ def failures(rows: list[dict]) -> list[str]:
 
 def parse_test_config() -> Config:
     """The run's own config with what the command line changes for the test."""
-    saved = read_config(parse_config(__doc__).run_dir)
+    saved = complete(read_config(parse_config(__doc__).run_dir))
     config = parse_config(__doc__, saved=saved)
     for field in dataclasses.fields(Config):
         trained, asked = getattr(saved, field.name), getattr(config, field.name)
-        if trained != asked and field.name not in FREE_TO_CHANGE:
+        if trained != asked and field.name not in MAY_DIFFER["tested"]:
             raise UserError(
                 f"{field.name}: found {asked}, but {saved.run_dir} was trained with {trained}; leave it out"
             )

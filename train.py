@@ -28,9 +28,9 @@ from config import DEMO_DATA, Config
 from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
 from models import build_model
-from tools.common.command_line import Resume, parse_training, run_command
+from tools.common.command_line import run_command
 from tools.common.device import keep_freed_memory, use_threads
-from tools.common.run_folder import improvements, is_over, open_run, save_checkpoint, save_config, save_history
+from tools.common.run_folder import improvements, is_over, save_checkpoint, save_config, save_history
 from tools.demo_corpus.corpus import ensure_demo_corpus
 from tools.scoring.scores import ScorePool, choose_scores
 from tools.training.averaging import WeightAverage
@@ -40,6 +40,8 @@ from tools.training.guards import NormStatistics, naming_dead_loaders
 from tools.training.interruption import Interruption
 from tools.training.precision import autocast, set_kernels, settle_precision
 from tools.training.progress import Learner, Progress, checkpoint, restore
+from tools.training.resume import open_run
+from tools.training.settings import Resume, parse_training
 from tools.training.totals import StepResult, Totals, weighted
 from tools.training.validation import choose_items, enhance_items, validate
 from tools.training.watch import Watch

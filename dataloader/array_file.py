@@ -12,6 +12,8 @@ import numpy as np
 class DataError(ValueError):
     """Data that cannot be used; the message names the file, what was found and what was expected."""
 
+    exit_code = 2  # of a program that ends with it
+
 
 @dataclass(frozen=True)
 class ArrayFile:

@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .drawing import MixtureDraw
 
 # The grid of the paper, taken where a set with its shape has no dataset.json.
 PAPER_NOISE_TYPES = ("seen", "unseen")
-ITEMS = ' "items": {'  # the line from which on the file tells what each item is made of
 PAPER_SNR_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 
 
@@ -31,7 +31,7 @@ class Description:
         dataset.json is damaged, contradicts them, or is missing and the grid is not the paper's.
         """
         path = Path(folder) / "dataset.json"
-        content = read_head(path) if path.is_file() else {}
+        content = read_description(path) if path.is_file() else {}
         found = content.get("sample_rate", sample_rate)
         if found != sample_rate:
             raise ValueError(f"{path}: found sample_rate {found!r}, expected {sample_rate}, that of the config")
@@ -54,23 +54,17 @@ class Description:
         return cls(tuple(noise_types), tuple(float(value) for value in snr_db))
 
 
-def read_head(path: Path) -> dict:
-    """dataset.json without `items`, where they come last as the project writes them, else all of it.
-
-    The items of a large set are hundreds of megabytes of text, and no training needs them. Raises ValueError.
-    """
-    lines = []
+def read_description(path: Path) -> dict[str, Any]:
+    """Return the content of dataset.json. Raises ValueError if it is no JSON object."""
     try:
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                if line.rstrip("\n") == ITEMS:
-                    head = _parse(path, "".join(lines).rstrip().rstrip(",") + "}")
-                    if {"sample_rate", "noise_types", "snr_db"} <= head.keys():
-                        return head
-                lines.append(line)
-    except UnicodeDecodeError as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise ValueError(f"{path}: not readable as JSON ({error})") from None
-    return _parse(path, "".join(lines))
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path}: found a {type(content).__name__}, expected an object with sample_rate and so on"
+        )
+    return content
 
 
 def _read_draw(path: Path, found: object) -> MixtureDraw | None:
@@ -85,18 +79,6 @@ def _read_draw(path: Path, found: object) -> MixtureDraw | None:
     if not fine:
         raise ValueError(f"{path}: found on_the_fly {found!r}, expected snr_db, is_range and level_db")
     return draw
-
-
-def _parse(path: Path, text: str) -> dict:
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{path}: not readable as JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"{path}: found a {type(content).__name__}, expected an object with sample_rate and so on"
-        )
-    return content
 
 
 def _are_folder_names(values: object) -> bool:

@@ -14,6 +14,8 @@ INVARIANCES = ("scale", "sign", "offset")
 class LossError(ValueError):
     """A loss that cannot be built; the message names it, what was found and what was expected."""
 
+    exit_code = 2  # of a program that ends with it
+
 
 class LossTerm(nn.Module):
     """One way to compare an estimate with the clean speech: [B, samples] each, 16 kHz, to [B]; lower is better.

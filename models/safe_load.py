@@ -15,6 +15,8 @@ from torch import Tensor
 class ModelError(ValueError):
     """A checkpoint that cannot be used; the message names the file, what was found and what was expected."""
 
+    exit_code = 2  # of a program that ends with it
+
 
 def load_tensors(path: str | Path, expected: str) -> Any:
     """What torch.save put into the file, on the CPU, if that is tensors and plain values only.

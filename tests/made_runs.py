@@ -10,7 +10,7 @@ from speech import speech_like
 
 from config import Config
 from tools.common.audio import sample_path, write_wav
-from tools.reports.tables import write_csv
+from tools.common.files import write_csv
 from tools.scoring.scores import SCORES
 
 NOISES, SNRS = ("seen", "unseen"), (-5.0, 5.0)

@@ -11,8 +11,9 @@ import pytest
 from config import PRESETS, Config, ConfigError
 from losses import TERMS
 from models import complete
-from tools.common.command_line import parse_config, run_command
+from tools.common.command_line import run_command
 from tools.common.errors import UserError
+from tools.training.settings import parse_config
 
 
 def test_the_defaults_are_the_papers_network_and_training():

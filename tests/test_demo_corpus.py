@@ -10,6 +10,7 @@ import espeakng_loader
 import numpy as np
 import pytest
 from scipy.stats import kurtosis
+from sets import describe
 
 from tools import make_demo_corpus as command
 from tools.common.command_line import run_command
@@ -21,7 +22,7 @@ from tools.demo_corpus.noises import SEEN, UNSEEN, make_noise
 from tools.demo_corpus.sentences import draw_sentence
 from tools.demo_corpus.talkers import ACCENTS, VARIANTS
 
-FILES = ("train.npy", "valid.npy", "test.npy", "dataset.json")
+FILES = ("train.npy", "valid.npy", "test.npy", "dataset.json", "items.jsonl")
 TINY = {"n_train": 12, "n_valid": 4, "n_test": 3, "seconds": 1.0}
 SENTENCE = "The joyful judge measured three boxes of cheese."
 
@@ -32,7 +33,7 @@ def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "demo"
     make_demo_corpus(folder, **TINY)
     arrays = {split: np.load(folder / f"{split}.npy") for split in ("train", "valid", "test")}
-    return folder, arrays, json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    return folder, arrays, describe(folder)
 
 
 def snr_db(item):

@@ -21,6 +21,7 @@ from config import Config
 from losses import TERMS, build_loss
 from models import NETWORKS, build_model
 from tools.common import command_line
+from tools.training import settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -90,9 +91,9 @@ def parse(monkeypatch):
                 read(*args, **options)
             raise Parsed(args[0])
 
-        monkeypatch.setattr(command_line, "parse_arguments", stop)
-        if hasattr(module, "parse_arguments"):
-            monkeypatch.setattr(module, "parse_arguments", stop)
+        for reader in (command_line, settings, module):
+            if hasattr(reader, "parse_arguments"):
+                monkeypatch.setattr(reader, "parse_arguments", stop)
         monkeypatch.setattr(sys, "argv", [program, *arguments])
         with pytest.raises(Parsed) as parsed:
             module.main()

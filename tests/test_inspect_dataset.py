@@ -62,26 +62,47 @@ def test_the_demo_corpus_and_sets_without_a_description_are_measured_too(tmp_pat
     assert "about 0 dB" in capsys.readouterr().out
 
 
+def test_sets_made_before_items_had_a_file_of_their_own_are_still_understood(copy, capsys):
+    description, grouped = json.loads((copy / "dataset.json").read_text()), {}
+    for item in read_lines(copy):
+        grouped.setdefault(item.pop("split"), []).append(item)
+    (copy / "dataset.json").write_text(json.dumps(description | {"items": grouped}))
+    (copy / "items.jsonl").unlink()
+    assert inspect(copy, "--items", 0) == 0
+    assert "noise: rain, street" in capsys.readouterr().out
+    grouped["train"].pop()
+    (copy / "dataset.json").write_text(json.dumps(description | {"items": grouped}))
+    assert inspect(copy, "--items", 0) == 1
+
+
 def change(folder, split, place, value):
     array = np.load(folder / f"{split}.npy")
     array[place] = value
     np.save(folder / f"{split}.npy", array)
 
 
+def read_lines(folder):
+    return [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+
+
+def write_lines(folder, items):
+    (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+
+
 def relabel(folder, split, number, **values):
-    description = json.loads((folder / "dataset.json").read_text())
-    description["items"][split][number].update(values)
-    (folder / "dataset.json").write_text(json.dumps(description))
+    items = read_lines(folder)
+    [item for item in items if item["split"] == split][number].update(values)
+    write_lines(folder, items)
 
 
 def drop_item(folder):
-    description = json.loads((folder / "dataset.json").read_text())
-    del description["items"]["train"][3]
-    (folder / "dataset.json").write_text(json.dumps(description, indent=1))
+    items = read_lines(folder)
+    items.remove([item for item in items if item["split"] == "train"][3])
+    write_lines(folder, items)
 
 
 def share_noise(folder):
-    item = json.loads((folder / "dataset.json").read_text())["items"]["train"][5]
+    item = [item for item in read_lines(folder) if item["split"] == "train"][5]
     relabel(folder, "valid", 0, noise=item["noise"], noise_start=item["noise_start"] + 100)
 
 
@@ -98,7 +119,7 @@ WRONG = {
     "no noise": (lambda f: change(f, "train", 1, np.arange(16000) % 900), "train item 1: noisy is clean"),
     "a talker twice": (share_talker, "talker 't99' is in train and in test"),
     "noise twice": (share_noise, "is in train and in valid"),
-    "an item too few": (drop_item, "train: dataset.json tells of 15 items, 16 are there"),
+    "an item too few": (drop_item, "train: items.jsonl tells of 15 items, 16 are there"),
 }
 
 
@@ -118,7 +139,8 @@ UNREADABLE = {
         "train.npy: item [0] holds NaN",
     ),
     "description": (lambda f: (f / "dataset.json").write_text("{"), "dataset.json: not readable as JSON"),
-    "items": (lambda f: relabel(f, "train", 0, talker=[]), "dataset.json: item 0 of train is not as expected"),
+    "items": (lambda f: relabel(f, "train", 0, talker=[]), ": item 0 of train is not as expected"),
+    "line": (lambda f: (f / "items.jsonl").write_text("[]\n"), "items.jsonl: line 1 is no item"),
 }
 
 

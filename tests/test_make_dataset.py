@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import soundfile
 from programs import run
 from recordings import RATE, noise, speech, write, write_noise, write_speech
+from sets import describe
 
 import test
 import train
@@ -19,16 +19,12 @@ from tools.common.audio_files import read
 from tools.corpora.layouts import TIMIT_CORE_TEST
 from tools.corpora.rooms import reverberate
 
-FILES = ("train.npy", "valid.npy", "test.npy", "dataset.json")
+FILES = ("train.npy", "valid.npy", "test.npy", "dataset.json", "items.jsonl")
 SHORT = ("--seconds", "1", "--workers", "1", "--test_snr_db", "0", "10")
 
 
 def command(*args: object) -> int:
     return run(make_dataset, *args)
-
-
-def describe(folder: Path) -> dict:
-    return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
 
 
 def items_of(folder: Path):

@@ -14,10 +14,11 @@ from models import complete
 from tools.common.audio import write_wav
 from tools.common.device import find_device
 from tools.common.errors import UserError
-from tools.common.files import fingerprint, replacing
-from tools.common.run_folder import open_run, read_config, save_checkpoint, save_config
-from tools.reports.tables import average_gain, latex_table, score_table, write_csv
+from tools.common.files import fingerprint, replacing, write_csv
+from tools.common.run_folder import read_config, save_checkpoint, save_config
+from tools.reports.tables import average_gain, latex_table, score_table
 from tools.scoring.journal import Journal
+from tools.training.resume import open_run
 
 
 def rows_of(scores):

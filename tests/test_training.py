@@ -23,15 +23,17 @@ from trainings import ONE_THREAD, TINY, TRAIN, children, history_of, scalars, sh
 import train
 from config import Config
 from dataloader import build_loader
+from dataloader.item_records import read_items
 from losses import build_loss
 from models import build_model, load_model
 from tools.common.errors import UserError
-from tools.common.run_folder import open_run, save_config
+from tools.common.run_folder import save_config
 from tools.training.averaging import WeightAverage
 from tools.training.distributed import Processes
 from tools.training.guards import NONFINITE
 from tools.training.interruption import Interruption
 from tools.training.progress import Learner
+from tools.training.resume import open_run
 from tools.training.validation import validate
 from train import failures_to_improve, learning_rate, train_step
 
@@ -221,7 +223,7 @@ def test_a_batch_that_is_not_finite_is_named_and_kept(workplace, capsys):
     error = capsys.readouterr().err
     assert error.startswith("error: epoch 1, step 2: not finite: loss, SI-SNR, LMS, gradient norm (loss nan")
     kept = torch.load(f"runs/a/{NONFINITE}", weights_only=True)
-    items = json.loads(Path("data/dataset.json").read_text())["items"]["train"]
+    items = [item for split, item in read_items(Path("data")) if split == "train"]
     for number, noisy in zip(kept["items"], kept["noisy"], strict=True):
         assert f"{number} (" in error
         assert f"{items[number]['snr_db']:g} dB)" in error

@@ -31,7 +31,7 @@ from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
 from models import DCCRN, build_model, complete
 from models.published.dccrn_structure import UpstreamStructure
-from tools.common.command_line import Arguments, parse_with_config, run_command
+from tools.common.command_line import run_command
 from tools.common.device import find_device, keep_freed_memory, use_threads
 from tools.common.errors import UserError
 from tools.common.files import write_text
@@ -42,6 +42,7 @@ from tools.training.distributed import Processes
 from tools.training.environment import processor
 from tools.training.precision import autocast, set_kernels
 from tools.training.progress import Learner
+from tools.training.settings import Arguments, parse_with_config
 from train import train_step
 
 UPSTREAM = "upstream's structure, fp32"

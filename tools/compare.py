@@ -16,7 +16,7 @@ import tyro
 
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
-from tools.common.files import write_text
+from tools.common.files import write_csv, write_text
 from tools.reports.comparison import (
     MAIN_SCORES,
     Run,
@@ -34,7 +34,7 @@ from tools.reports.comparison import (
 from tools.reports.difference_tables import difference_cells, difference_tables, how_to_read, spread_table
 from tools.reports.figures import save_figure, score_curves
 from tools.reports.page import collect_audio, write_page
-from tools.reports.tables import latex_table, score_table, write_csv
+from tools.reports.tables import latex_table, score_table
 
 
 @dataclass(frozen=True)

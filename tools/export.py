@@ -20,7 +20,8 @@ from models.published import PUBLISHED
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
 from tools.common.files import refuse_existing
-from tools.common.run_folder import checkpoint_path, save_checkpoint
+from tools.common.run_folder import save_checkpoint
+from tools.inference.checkpoints import checkpoint_path
 from tools.inference.onnx_graphs import export_offline, export_step
 
 

@@ -32,7 +32,7 @@ from models import build_model, load_model
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device, use_threads
 from tools.common.errors import UserError
-from tools.common.files import fingerprint, write_text
+from tools.common.files import fingerprint, write_csv, write_text
 from tools.common.run_folder import find_run
 from tools.reports.figures import save_figure
 from tools.reports.loss_figures import correlation_map, cost_bars, curves_over_snr
@@ -44,7 +44,7 @@ from tools.reports.loss_measures import (
     term_step,
     values_and_gradients,
 )
-from tools.reports.tables import TITLES, Row, mean, write_csv
+from tools.reports.tables import TITLES, Row, mean
 from tools.scoring.journal import Journal
 from tools.scoring.scores import ScorePool, Scores, scores_key
 

@@ -22,7 +22,7 @@ from scipy.io import wavfile
 from models import read_checkpoint
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
-from tools.common.files import write_block, write_text
+from tools.common.files import write_block, write_csv, write_text
 from tools.common.run_folder import read_history
 from tools.reports.comparison import (
     Run,
@@ -37,7 +37,6 @@ from tools.reports.difference_tables import difference_cells, how_to_read
 from tools.reports.figures import save_figure, score_curves, spectrogram_grid, training_curves
 from tools.reports.page import collect_audio, write_page
 from tools.reports.published import BASELINE, SCORES, results_text, whole_grid_table
-from tools.reports.tables import write_csv
 from tools.sweep import PAPER_LOSSES
 
 RESULTS, SAMPLES = Path("results/published"), Path("samples/published")

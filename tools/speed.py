@@ -27,7 +27,7 @@ from models.streaming_step import StreamingStep
 from tools.common.audio import SAMPLE_RATE
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import use_threads
-from tools.common.run_folder import checkpoint_path
+from tools.inference.checkpoints import checkpoint_path
 from tools.inference.onnx_graphs import export_step, open_graph
 
 HOP = 100  # samples

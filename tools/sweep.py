@@ -23,14 +23,16 @@ from types import FrameType
 
 from config import Config
 from losses import build_loss
-from tools.common.command_line import parse_arguments, parse_config, run_command
+from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device
 from tools.common.errors import UserError
 from tools.common.processes import cores
-from tools.common.run_folder import is_trained, read_config
+from tools.common.run_folder import read_config
 from tools.compare import CompareSettings, compare
 from tools.training.distributed import Processes
 from tools.training.precision import settle_precision
+from tools.training.resume import is_trained
+from tools.training.settings import parse_config
 
 PAPER_LOSSES = ("MSE", "MSE+LMS", "MSE+PMSQE", "SI-SNR", "SI-SNR+LMS", "SI-SNR+PMSQE")
 REPOSITORY = Path(__file__).parents[1]

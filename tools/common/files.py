@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
+import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tools.common.errors import UserError
 
@@ -35,6 +38,16 @@ def write_text(path: str | Path, text: str) -> None:
     """A text file that is whole or not there."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line a row, with the first row's keys as the header; a value that is NaN is left empty."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            filled = {key: value for key, value in row.items() if not (type(value) is float and math.isnan(value))}
+            writer.writerow(filled)
 
 
 def write_block(path: str | Path, name: str, text: str) -> None:

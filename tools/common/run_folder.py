@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 import math
 import os
@@ -14,27 +13,8 @@ from typing import Any
 import torch
 
 from config import Config, ConfigError
-from models import complete, pretrained_path, read_checkpoint
-from tools.common.command_line import Resume
 from tools.common.errors import UserError
-from tools.common.files import replacing, write_text
-from tools.reports.tables import write_csv
-
-# Settings that do not change what a run computes, or only how long it goes on.
-FREE_TO_CHANGE = {
-    "name",
-    "epochs",
-    "device",
-    "workers",
-    "threads",
-    "valid_scores",
-    "valid_metrics",
-    "metrics",
-    "patience",
-    "checkpoint_minutes",
-    "samples",
-    "show",
-}
+from tools.common.files import replacing, write_csv, write_text
 
 
 def find_run(name: str) -> Path:
@@ -55,77 +35,20 @@ def find_checkpoint(name: str) -> Path | None:
     return Path(name) if Path(name).suffix in (".pt", ".pth") else None
 
 
-def checkpoint_path(name: str) -> Path:
-    """Return the checkpoint called so: as `find_checkpoint`, any file, or pretrained for the package's own."""
-    return pretrained_path() if name == "pretrained" else find_checkpoint(name) or Path(name)
-
-
-def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str, Any] | None, set[str]]:
-    """Finds the run's folder, or that there is none yet; writes nothing.
-
-    resume: where the folder holds a run with other settings, take the "saved" ones, or the "new" ones of `config`,
-    or refuse ("same"). Returns the settings to go on with, the content of last.pt or None, and the names of the
-    settings in which they differ from it. Raises UserError.
-    """
-    if (config.run_dir / "config.json").exists():
-        saved = read_config(config.run_dir)
-        if config.precision == "auto":
-            config = dataclasses.replace(config, precision=saved.precision)
-        changed = differing_settings(saved, config)
-        if changed and resume == "same":
-            before, now = saved.to_dict(), config.to_dict()
-            differences = ", ".join(f"{key} {before[key]} (now {now[key]})" for key in before if key in changed)
-            raise UserError(
-                f"{config.run_dir}: holds a run with {differences}; choose another --name, go on with its "
-                "settings (--resume saved) or with yours (--resume new), or delete the folder"
-            )
-        if changed and resume == "saved":
-            config = dataclasses.replace(config, **{key: getattr(saved, key) for key in changed})
-    last = config.run_dir / "last.pt"
-    if not last.exists():
-        return config, None, set()
-    content = read_checkpoint(last)
-    return config, content, differing_settings(Config.from_dict(content["config"]), config)
-
-
-def differing_settings(saved: Config, wanted: Config) -> set[str]:
-    """Names of the settings that make it another training.
-
-    The number of epochs does where a schedule needs it, that of scored items where scores choose the best epoch.
-    """
-    free = set(FREE_TO_CHANGE)
-    if wanted.schedule == "cosine":
-        free.remove("epochs")
-    if wanted.best_by == "pesq":
-        free.remove("valid_scores")
-    if wanted.precision == "auto":  # the run keeps what auto became
-        free.add("precision")
-    before, now = complete(saved).to_dict(), complete(wanted).to_dict()
-    return {key for key in now if now[key] != before[key] and key not in free}
-
-
 def save_config(config: Config) -> None:
     """config.json in the run's folder, which is made if need be."""
     write_text(config.run_dir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
 
 
 def read_config(run_dir: Path) -> Config:
-    """The config of a run; UserError if there is no such run or its config.json is damaged."""
+    """Return the config of a run as it was saved. Raises UserError if there is no such run or it is damaged."""
     path = run_dir / "config.json"
     if not path.is_file():
         raise UserError(f"{path}: no such run; train it first, or name another with --name")
     try:
-        return complete(Config.from_dict(json.loads(path.read_text(encoding="utf-8"))))
+        return Config.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (ConfigError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not a run's config ({error})") from None
-
-
-def is_trained(config: Config) -> bool:
-    """Whether the run's folder holds this very experiment, trained to its last epoch."""
-    if not (config.run_dir / "history.csv").is_file():
-        return False
-    history = read_history(config.run_dir)
-    return not differing_settings(read_config(config.run_dir), config) and is_over(config, history)
 
 
 def improvements(history: Sequence[Mapping[str, Any]], best_by: str) -> list[int]:

@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from config import Config
 from dataloader import OnTheFlyDataset, PackedDataset
-from dataloader.description import read_head
+from dataloader.description import read_description
+from dataloader.item_records import ITEMS, read_items
 from dataloader.mixing import active_span, is_silent
 from dataloader.on_the_fly import is_on_the_fly
 from tools.common.audio import SAMPLE_RATE
 from tools.common.processes import ProcessPool
-from tools.corpora.item_records import read_items
 from tools.corpora.sources import SPLITS
 
 TOLERANCE_DB = 0.01
@@ -65,7 +65,8 @@ class Report:
 def inspect(folder: Path, pool: ProcessPool) -> Report:
     """Measures every item of a set. Raises DataError where it cannot be read, ValueError for its dataset.json."""
     path = folder / "dataset.json"
-    report = Report(read_head(path) if path.is_file() else {})
+    report = Report(read_description(path) if path.is_file() else {})
+    report.head.pop("items", None)
     labels: dict[str, list[Label]] = {split: [] for split in SPLITS}
     for split in SPLITS:
         dataset = open_split(folder, split)
@@ -74,20 +75,18 @@ def inspect(folder: Path, pool: ProcessPool) -> Report:
         report.splits[split] = SplitReport((*axes, 2, dataset.samples), seconds)
         labels[split] = [(None, None)] * len(dataset)
     counts: dict[str, int] = defaultdict(int)
-    for split, item in read_items(path) if path.is_file() else ():
+    for split, item in read_items(folder):
         try:
             _note(report.splits[split.removesuffix("_noise")], item)
             if split in labels and (place := _place(item, counts[split], report, split)) is not None:
                 labels[split][place] = item.get("snr_db"), item.get("active")
         except (KeyError, TypeError, AttributeError) as error:
             number = counts[split]
-            raise ValueError(f"{path}: item {number} of {split} is not as expected ({error!r})") from None
+            raise ValueError(f"{folder}: item {number} of {split} is not as expected ({error!r})") from None
         counts[split] += 1
     for split in SPLITS:
         if counts and counts[split] != len(labels[split]):
-            report.wrong.append(
-                f"{split}: dataset.json tells of {counts[split]} items, {len(labels[split])} are there"
-            )
+            report.wrong.append(f"{split}: {ITEMS} tells of {counts[split]} items, {len(labels[split])} are there")
         _measure_all(folder, split, labels[split], pool, report)
     report.wrong += list(_heard_twice(report.splits))
     return report

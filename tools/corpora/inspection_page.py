@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from tools.common.audio import SAMPLE_RATE
 from tools.common.files import replacing
+from tools.common.spectrograms import show_spectrogram, spectrogram
 from tools.corpora.inspection import SPLITS, Dataset, Report, SplitReport, open_split
-from tools.reports.figures import show_spectrogram, spectrogram
 
 BAR = 40  # characters of the longest bar
 BIN_DB = 5  # of the histogram, where there are too many labels for a line each

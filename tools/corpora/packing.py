@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dataloader.description import ITEMS
+from dataloader.item_records import ITEMS
 from tools.common.errors import UserError
 
 DESCRIPTION = "dataset.json"
@@ -61,7 +61,7 @@ class PackedSetWriter:
         self._partial = self._sibling("partial")
         self.shard_bytes = shard_bytes
         self._open_files = contextlib.ExitStack()
-        self._records: dict[str, IO[str]] = {}
+        self._records: IO[str] | None = None
 
     def __enter__(self) -> PackedSetWriter:
         self._check_target()
@@ -94,26 +94,17 @@ class PackedSetWriter:
         return NewShards(shards, a_shard)
 
     def record(self, split: str, item: dict[str, Any]) -> None:
-        """Says what the next item of a split is made of; it goes to `dataset.json` and not into memory."""
-        if split not in self._records:
-            file = (self._partial / f".items-{split}").open("w+", encoding="utf-8")
-            self._records[split] = self._open_files.enter_context(file)
-        with self._naming(self._partial / DESCRIPTION):
-            self._records[split].write(json.dumps(item, ensure_ascii=False) + "\n")
+        """Write what the next item of a split is made of to `items.jsonl`."""
+        path = self._partial / ITEMS
+        with self._naming(path):
+            self._records = self._records or self._open_files.enter_context(path.open("w", encoding="utf-8"))
+            self._records.write(json.dumps({"split": split, **item}, ensure_ascii=False) + "\n")
 
     def describe(self, description: dict[str, Any]) -> None:
-        """Writes `dataset.json`: the description, and last the items that were recorded, one a line."""
+        """Write `dataset.json`."""
         path = self._partial / DESCRIPTION
-        with self._naming(path), path.open("w", encoding="utf-8") as file:
-            head = json.dumps(description, indent=1, ensure_ascii=False)
-            file.write(head.removesuffix("}").rstrip() + ("," if description else "") + f"\n{ITEMS}")
-            for number, (split, records) in enumerate(self._records.items()):
-                file.write(("," if number else "") + f"\n  {json.dumps(split)}: [")
-                records.seek(0)
-                for line, record in enumerate(records):
-                    file.write(("," if line else "") + "\n   " + record.rstrip("\n"))
-                file.write("\n  ]")
-            file.write("\n }\n}\n")
+        with self._naming(path):
+            path.write_text(json.dumps(description, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def _new_array(self, path: Path, leading: Sequence[int], item: Sequence[int], dtype: np.dtype) -> NewArray:
         with self._naming(path):
@@ -130,16 +121,11 @@ class PackedSetWriter:
     ) -> None:
         try:
             with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
-                self._close_files()
+                self._open_files.close()
             if kind is None:
                 self._finish()
         finally:
             shutil.rmtree(self._partial, ignore_errors=True)
-
-    def _close_files(self) -> None:
-        self._open_files.close()
-        for split in self._records:
-            (self._partial / f".items-{split}").unlink()
 
     def _finish(self) -> None:
         self._check_target()

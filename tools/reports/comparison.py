@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from config import Config
+from config import MAY_DIFFER, Config
+from models import complete
 from tools.common.errors import UserError
-from tools.common.run_folder import FREE_TO_CHANGE, find_run, read_config
+from tools.common.run_folder import find_run, read_config
 from tools.reports.significance import LEVEL, correct, paired_difference
 from tools.reports.tables import TITLES, Row, complete_utterances, mean, utterance_key
 from tools.scoring.scores import ALL_SCORES
 
 MAIN_SCORES = ("pesq", "estoi", "si_sdr")  # PESQ is never read without the other two
 EVERYWHERE = "all"  # in the place of a noise type: the whole grid
-# Runs that differ in nothing else are seeds of one experiment.
-SAME_EXPERIMENT = FREE_TO_CHANGE - {"epochs"} | {"seed"}
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,13 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that make it another experiment."""
-        return {key: value for key, value in self.config.to_dict().items() if key not in SAME_EXPERIMENT}
+        return {key: value for key, value in self.config.to_dict().items() if key not in MAY_DIFFER["seeds"]}
 
 
 def read_run(name: str) -> Run:
     """The run in a folder, or called so in runs/; UserError if it is not tested or its scores are damaged."""
     folder = find_run(name)
-    config = read_config(folder)
+    config = complete(read_config(folder))
     path = folder / "test" / "scores.csv"
     if not path.is_file():
         raise UserError(f"{path}: no such file; test the run first: python test.py --name {folder.name}")

@@ -7,17 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
-from scipy import signal, stats
+from scipy import stats
 
 from tools.common.audio import SAMPLE_RATE
 from tools.common.files import replacing
+from tools.common.spectrograms import show_spectrogram, spectrogram
 from tools.reports.tables import SIGNALS, TITLES, Row, complete_utterances
 
-DYNAMIC_RANGE = 70  # dB below the loudest point that a spectrogram shows
 NOISY_COLOUR = "0.45"
 
 
@@ -134,14 +132,6 @@ def training_curves(histories: Mapping[str, Mapping[int, Sequence[Row]]]) -> Fig
     return figure
 
 
-def spectrogram(waveform: np.ndarray) -> np.ndarray:
-    """Levels in dB, [257 bins, frames], of 32 ms Hann windows every 10 ms."""
-    window = signal.windows.hann(512, sym=False)
-    padded = np.pad(waveform.astype(np.float64), (256, 256))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, 512)[::160] * window
-    return 20 * np.log10(np.abs(np.fft.rfft(frames)).T / window.sum() + 1e-7)
-
-
 def save_figure(
     figure: Figure, folder: Path, name: str, kinds: Sequence[str] = ("png", "pdf"), dpi: int = 120
 ) -> None:
@@ -149,19 +139,6 @@ def save_figure(
     for kind in kinds:
         with replacing(folder / f"{name}.{kind}") as temporary:
             figure.savefig(temporary, format=kind, dpi=dpi)
-
-
-def show_spectrogram(panel: Axes, levels: np.ndarray, seconds: float, top: float) -> AxesImage:
-    """Draws levels [bins, frames] in dB, from `top` down to what the dynamic range leaves."""
-    return panel.imshow(
-        levels,
-        origin="lower",
-        aspect="auto",
-        extent=(0, seconds, 0, SAMPLE_RATE / 2000),
-        vmin=top - DYNAMIC_RANGE,
-        vmax=top,
-        cmap="magma",
-    )
 
 
 def _values_by_snr(complete: Mapping[tuple, Mapping[str, float]], noise: str, name: str) -> tuple[list, list]:

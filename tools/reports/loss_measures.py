@@ -13,13 +13,11 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from losses import LossTerm
-
 REPETITIONS = 5
 
 
 def values_and_gradients(
-    term: LossTerm, estimate: Tensor, clean: Tensor, noisy: Tensor
+    term: nn.Module, estimate: Tensor, clean: Tensor, noisy: Tensor
 ) -> tuple[list[float], list[float]]:
     """Each utterance's value, and the norm of its gradient with respect to the estimate; [B, samples] thrice."""
     leaf = estimate.detach().requires_grad_()
@@ -62,7 +60,7 @@ def measure_costs(steps: Mapping[str, Callable[[], Tensor]], device: torch.devic
     return {name: Cost(statistics.median(seconds[name]), kept[name]) for name in steps}
 
 
-def term_step(term: LossTerm, estimate: Tensor, clean: Tensor, noisy: Tensor) -> Callable[[], Tensor]:
+def term_step(term: nn.Module, estimate: Tensor, clean: Tensor, noisy: Tensor) -> Callable[[], Tensor]:
     """Forward of a term, down to the gradient at the estimate."""
     return lambda: term(estimate.detach().requires_grad_(), clean, noisy).mean()
 

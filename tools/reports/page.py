@@ -25,8 +25,8 @@ from scipy.io import wavfile
 from tools.common.audio import SAMPLE_RATE, sample_path
 from tools.common.errors import UserError
 from tools.common.files import replacing, write_text
+from tools.common.spectrograms import DYNAMIC_RANGE, spectrogram
 from tools.reports.comparison import Run
-from tools.reports.figures import DYNAMIC_RANGE, spectrogram
 from tools.reports.tables import TITLES, Row, score_blocks, utterance_key
 
 TEMPLATES = Path(__file__).parent / "templates"

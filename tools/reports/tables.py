@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from tools.common.files import replacing
 
 SIGNALS = ("noisy", "enhanced")
 TITLES = {
@@ -42,15 +38,6 @@ class Block:
     def best(self) -> list[float]:
         """The highest mean of each column."""
         return [max(values) for values in zip(*self.means.values(), strict=True)]
-
-
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """One line a row, with the first row's keys as the header; a value that is NaN is left empty."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: "" if _is_nan(value) else value for key, value in row.items()})
 
 
 def average_gain(rows: Iterable[Row], score: str) -> float:

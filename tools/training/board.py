@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
 from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
 
 from tools.common.audio import SAMPLE_RATE
-from tools.reports.figures import DYNAMIC_RANGE, spectrogram
-
-GAP = 6  # pixels between two spectrograms
+from tools.common.spectrograms import draw_spectrograms
 
 
 class Board:
@@ -63,16 +60,3 @@ class Board:
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()
         self._writer.write(event.SerializeToString())
-
-
-def draw_spectrograms(waveforms: Iterable[np.ndarray]) -> np.ndarray:
-    """Spectrograms side by side, [257 bins, pixels, 3], 0 … 255: 0 … 8 kHz upwards, 10 ms a pixel, one scale.
-
-    A figure with axes takes a second to draw, which no training should wait for after every epoch.
-    """
-    levels = [spectrogram(waveform) for waveform in waveforms]  # each [257, frames]
-    gap = np.full((levels[0].shape[0], GAP), np.inf)
-    joined = np.concatenate([piece for level in levels for piece in (gap, level)][1:], axis=1)
-    top = max(level.max() for level in levels)
-    colours = colormaps["magma"](np.clip(1 + (joined - top) / DYNAMIC_RANGE, 0, 1))[::-1, :, :3]
-    return (255 * colours).astype(np.uint8)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from config import Config
+from dataloader.item_records import read_items
 from tools.common.errors import UserError
 from tools.common.run_folder import save_checkpoint
-from tools.corpora.item_records import read_items
 
 NONFINITE = "nonfinite_batch.pt"
 
@@ -92,7 +92,7 @@ def describe_items(data: str, numbers: Sequence[int]) -> str:
     """The items' numbers with what dataset.json says they are made of, where it does."""
     wanted = set(numbers)
     try:
-        training = (item for split, item in read_items(Path(data) / "dataset.json") if split == "train")
+        training = (item for split, item in read_items(Path(data)) if split == "train")
         known = {number: item for number, item in enumerate(training) if number in wanted}
     except (OSError, ValueError):
         known = {}

@@ -1,0 +1,65 @@
+"""The structure that docs/design.md promises: who imports whom, and what a file may need."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("models", "losses", "dataloader", "tools")
+FILES = [ROOT / "config.py", *(file for name in PACKAGES for file in sorted((ROOT / name).rglob("*.py")))]
+COMMANDS = "tools/*"  # may import all
+ROW = re.compile(r"^\| (`[^|]+) \|[^|]+\| ([^|]+) \|$", re.MULTILINE)
+
+
+def rules() -> dict[str, set[str]]:
+    """Return what each room may import, as the table of docs/design.md has it."""
+    rows = ROW.findall((ROOT / "docs" / "design.md").read_text(encoding="utf-8"))
+    rooms = {file.parent.name if room(file).startswith("tools/") else room(file): room(file) for file in FILES}
+    return {
+        name.strip("`/").removesuffix(".py"): {rooms[other] for other in allowed.split(", ") if other in rooms}
+        for name, allowed in rows
+    }
+
+
+def room(file: Path) -> str:
+    """Return the room of a file of the project."""
+    first, *rest = file.relative_to(ROOT).with_suffix("").parts
+    if first != "tools":
+        return first
+    return f"tools/{rest[0]}" if len(rest) > 1 else COMMANDS
+
+
+def imported(file: Path) -> set[Path]:
+    """Return the project's files that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            base = ".".join(file.relative_to(ROOT).parts[: -node.level]) if node.level else ""
+            names = [".".join(filter(None, (base, node.module)))]
+        for path in (ROOT.joinpath(*name.split(".")) for name in names):
+            found |= {module for module in (path.with_suffix(".py"), path / "__init__.py") if module.is_file()}
+    return found
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if room(f) != COMMANDS], ids=lambda f: str(f.relative_to(ROOT)))
+def test_a_file_imports_only_what_its_room_may(file):
+    assert {room(other) for other in imported(file)} - {room(file)} <= rules()[room(file)]
+
+
+def test_files_directly_in_tools_are_commands():
+    for file in (ROOT / "tools").glob("[a-z]*.py"):
+        functions = [node.name for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)]
+        assert "main" in functions, file
+
+
+@pytest.mark.parametrize("module", ["tools.common.errors", "tools.common.files"])
+def test_what_only_names_errors_and_renames_files_starts_without_torch(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

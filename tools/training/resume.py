@@ -1,0 +1,64 @@
+"""Whether a run's folder holds the experiment that is asked for, and where it stands."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from config import MAY_DIFFER, Config
+from models import complete, read_checkpoint
+from tools.common.errors import UserError
+from tools.common.run_folder import is_over, read_config, read_history
+from tools.training.settings import Resume
+
+
+def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str, Any] | None, set[str]]:
+    """Finds the run's folder, or that there is none yet; writes nothing.
+
+    resume: where the folder holds a run with other settings, take the "saved" ones, or the "new" ones of `config`,
+    or refuse ("same"). Returns the settings to go on with, the content of last.pt or None, and the names of the
+    settings in which they differ from it. Raises UserError.
+    """
+    if (config.run_dir / "config.json").exists():
+        saved = complete(read_config(config.run_dir))
+        if config.precision == "auto":
+            config = dataclasses.replace(config, precision=saved.precision)
+        changed = differing_settings(saved, config)
+        if changed and resume == "same":
+            before, now = saved.to_dict(), config.to_dict()
+            differences = ", ".join(f"{key} {before[key]} (now {now[key]})" for key in before if key in changed)
+            raise UserError(
+                f"{config.run_dir}: holds a run with {differences}; choose another --name, go on with its "
+                "settings (--resume saved) or with yours (--resume new), or delete the folder"
+            )
+        if changed and resume == "saved":
+            config = dataclasses.replace(config, **{key: getattr(saved, key) for key in changed})
+    last = config.run_dir / "last.pt"
+    if not last.exists():
+        return config, None, set()
+    content = read_checkpoint(last)
+    return config, content, differing_settings(Config.from_dict(content["config"]), config)
+
+
+def differing_settings(saved: Config, wanted: Config) -> set[str]:
+    """Names of the settings that make it another training.
+
+    The number of epochs does where a schedule needs it, that of scored items where scores choose the best epoch.
+    """
+    free = set(MAY_DIFFER["resumed"])
+    if wanted.schedule == "cosine":
+        free.remove("epochs")
+    if wanted.best_by == "pesq":
+        free.remove("valid_scores")
+    if wanted.precision == "auto":  # the run keeps what auto became
+        free.add("precision")
+    before, now = complete(saved).to_dict(), complete(wanted).to_dict()
+    return {key for key in now if now[key] != before[key] and key not in free}
+
+
+def is_trained(config: Config) -> bool:
+    """Whether the run's folder holds this very experiment, trained to its last epoch."""
+    if not (config.run_dir / "history.csv").is_file():
+        return False
+    history = read_history(config.run_dir)
+    return not differing_settings(read_config(config.run_dir), config) and is_over(config, history)

@@ -1,0 +1,93 @@
+"""The settings of one experiment from the command line, a preset or an earlier run."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import Literal, TypeVar
+
+import tyro
+
+from config import NETWORK_SETTINGS, PRESETS, Config
+from losses import known_terms
+from models import NETWORKS, ModelError, complete
+from tools.common.command_line import parse_arguments
+from tools.common.errors import UserError
+
+Settings = TypeVar("Settings")
+Resume = Literal["same", "saved", "new"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What a program with a config takes."""
+
+    config: tyro.conf.OmitArgPrefixes[Config]
+    preset: Literal[tuple(PRESETS)] = "paper"  # type: ignore[valid-type]
+    """Named set of settings to start from; what the command line names besides wins."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainingArguments(Arguments):
+    resume: Resume = "same"
+    """Where the run's folder holds a run with other settings: same refuses, saved goes on with that run's
+    settings, new goes on with these."""
+
+
+def parse_config(description: str, args: Sequence[str] | None = None, saved: Config | None = None) -> Config:
+    """The config that the command line asks for.
+
+    What the arguments do not name comes from `saved` if given (the config of an earlier run), else from
+    `--preset`. Raises UserError for arguments that cannot be used.
+    """
+    return parse_with_config(Arguments, description, args, saved).config
+
+
+def parse_training(description: str, args: Sequence[str] | None = None) -> tuple[Config, Resume]:
+    """As `parse_config`, with `--resume`, which says how to meet a run that has other settings."""
+    arguments = parse_with_config(_TrainingArguments, description, args)
+    return arguments.config, arguments.resume
+
+
+def parse_with_config(
+    kind: type[Settings], description: str, args: Sequence[str] | None = None, saved: Config | None = None
+) -> Settings:
+    """As `parse_config`, for a program whose `Arguments` hold more than the config."""
+    args = sys.argv[1:] if args is None else args
+    start = saved or Config(**PRESETS[_find_preset(args)])
+    description = f"{description}\n\n{_losses()}\nNetworks: {', '.join(NETWORKS)}."
+    markers = (tyro.conf.FlagConversionOff,)
+    found = parse_arguments(kind, description, args, default=kind(start), config=markers)
+    try:
+        return dataclasses.replace(found, config=complete(_for_network(found.config, start)))
+    except ModelError as error:
+        raise UserError(str(error)) from None
+
+
+def _for_network(config: Config, start: Config) -> Config:
+    """Return the config without the network settings of a preset that is of another network."""
+    if config.model == start.model:
+        return config
+    unasked = {name: None for name in NETWORK_SETTINGS if getattr(config, name) == getattr(start, name)}
+    return dataclasses.replace(config, **unasked)
+
+
+def _losses() -> str:
+    base, perceptual = (", ".join(known_terms(perceptual=kind)) for kind in (False, True))
+    return (
+        f"Loss terms: {base}; perceptual: {perceptual}. Several are joined by +, such as SI-SNR+PMSQE; "
+        "python -m tools.list_losses explains each."
+    )
+
+
+def _find_preset(args: Sequence[str]) -> str:
+    """The preset must be known before the other arguments are read, because it makes their defaults."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--preset", default="paper")
+    try:
+        preset = parser.parse_known_args(args)[0].preset
+    except argparse.ArgumentError:
+        preset = "paper"  # tyro reports the missing value
+    return preset if preset in PRESETS else "paper"
