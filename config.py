@@ -192,7 +192,7 @@ class Config:
 
     @property
     def run_name(self) -> str:
-        """The name with every {field} replaced by that setting's value."""
+        """Return the name with every {field} replaced by that setting's value."""
         try:
             values = {f: getattr(self, f) for f in _template_fields(self.name) if f != "name"}
             if "loss" in values:
@@ -205,17 +205,19 @@ class Config:
 
     @property
     def run_dir(self) -> Path:
-        """The folder that train.py and test.py write: runs/<name>."""
+        """Return the folder that train.py and test.py write: runs/<name>."""
         return Path("runs") / self.run_name
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings as plain values, as they stand in config.json and in a checkpoint."""
+        """Return all settings as plain values, as they stand in config.json and in a checkpoint."""
         plain = dataclasses.asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Config:
-        """The settings read back; unnamed ones keep their defaults, an unknown one is a ConfigError."""
+        """Return the settings read back; unnamed ones keep their defaults. Raises ConfigError for an unknown
+        one.
+        """
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(settings) - known)
         if unknown:
@@ -281,7 +283,7 @@ def _expect(fine: object, name: str, found: object, expected: str) -> None:
 
 
 def _check_type(name: str, value: object, hint: Any) -> None:
-    """Python does not check annotations; a config read from a file or written by hand needs it."""
+    """Refuse a value of another type than the annotation's: Python itself does not check."""
     if hint is float:
         _expect(isinstance(value, (int, float)) and not isinstance(value, bool), name, value, "a number")
     elif hint in (int, str, bool):

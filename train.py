@@ -48,7 +48,7 @@ from tools.training.watch import Watch
 
 
 def train(config: Config, resume: Resume, processes: Processes) -> None:
-    """Trains until config.epochs are done or a signal comes; writes runs/<name>/ all the while."""
+    """Train until config.epochs are done or a signal comes; writes runs/<name>/ all the while."""
     device = processes.device
     choose_scores(config.valid_metrics)  # raises its error before anything is written
     config, saved, changed = open_run(config, resume)
@@ -229,7 +229,7 @@ def failures_to_improve(history: Sequence[Mapping[str, Any]]) -> int:
 
 
 def leave(config: Config, progress: Progress, processes: Processes, interruption: Interruption) -> None:
-    """Ends the program after an interruption, with a word on how to go on."""
+    """End the program after an interruption, with a word on how to go on."""
     if processes.is_first:
         print(
             f"{config.run_dir}: interrupted after step {progress.step} (epoch {progress.epoch}, {progress.batch} "
@@ -240,7 +240,7 @@ def leave(config: Config, progress: Progress, processes: Processes, interruption
 
 
 def describe(row: dict, epochs: int) -> str:
-    """The epoch's line on the console."""
+    """Return the epoch's line on the console."""
     numbers = [f"{name} {value:.4g}" for name, value in row.items() if name.startswith(("train_", "valid_"))]
     skipped = f", {row['skipped']} steps left out" if row["skipped"] else ""
     return f"epoch {row['epoch']}/{epochs}: {', '.join(numbers)}{skipped}, {row['seconds']:.0f} s"

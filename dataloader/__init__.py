@@ -28,7 +28,7 @@ def build_loader(
     share: int = 0,
     shares: int = 1,
 ) -> DataLoader:
-    """Batches (noisy [B, samples], clean [B, samples], item numbers [B]) of a split: train, valid or test.
+    """Return batches (noisy [B, samples], clean [B, samples], item numbers [B]) of a split: train, valid or test.
 
     Training items are shuffled, and mixed anew in a set made for that (see shuffle_for_epoch); the others come in
     order. `items` are the numbers of those wanted, all by default. Of several processes each gets its share of
@@ -70,7 +70,7 @@ def build_loader(
 
 
 def shuffle_for_epoch(loader: DataLoader, seed: int, epoch: int, first: int = 0) -> None:
-    """Makes order and mixtures of the next pass depend on seed and epoch alone: a resumed run sees the same.
+    """Make order and mixtures of the next pass depend on seed and epoch alone: a resumed run sees the same.
 
     The pass begins with the first-th batch; those before it are not loaded.
     """
@@ -80,7 +80,7 @@ def shuffle_for_epoch(loader: DataLoader, seed: int, epoch: int, first: int = 0)
 
 
 def _leave_signals_to_the_main_process(_: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach all processes; batches are still needed to finish the step."""
+    """Ignore Ctrl-C and SIGTERM, which reach all processes: batches are still needed to finish the step."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 

@@ -26,7 +26,7 @@ class ArrayFile:
 
     @classmethod
     def open(cls, path: Path) -> ArrayFile:
-        """Reads the header, never pickled objects. Raises DataError for a missing, damaged or cut short file."""
+        """Read the header, never pickled objects. Raises DataError for a missing, damaged or cut short file."""
         if not path.is_file():
             raise DataError(
                 f"{path}: no such file; expected a packed data set there (docs/data.md says how to make one)"
@@ -42,7 +42,7 @@ class ArrayFile:
         return cls(path, array.dtype, array.shape, array.offset)
 
     def read(self, start: int, *shape: int) -> np.ndarray:
-        """A copy of the values from the start-th on, counted over the flattened array.
+        """Return a copy of the values from the start-th on, counted over the flattened array.
 
         Each call makes its own memory map: one that stays open would keep every page that was ever read resident.
         Raises DataError where the file has vanished or has been cut short since it was opened.
@@ -55,6 +55,6 @@ class ArrayFile:
             raise DataError(f"{self.path}: was there, but can no longer be read ({reason})") from None
 
     def read_row(self, row: int) -> np.ndarray:
-        """A copy of one entry of the first axis."""
+        """Return a copy of one entry of the first axis."""
         shape = self.shape[1:]
         return self.read(row * math.prod(shape), *shape)

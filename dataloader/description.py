@@ -25,7 +25,7 @@ class Description:
 
     @classmethod
     def read(cls, folder: str | Path, sample_rate: int, grid: Sequence[int] | None) -> Description:
-        """The description beside the data, checked against the sample rate in Hz and the test grid's shape.
+        """Return the description beside the data, checked against the sample rate in Hz and the test grid's shape.
 
         grid: [noise types, dB values, utterances], or None for training and validation. Raises ValueError where
         dataset.json is damaged, contradicts them, or is missing and the grid is not the paper's.

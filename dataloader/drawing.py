@@ -23,7 +23,7 @@ class MixtureDraw:
     level_db: tuple[float, float]
 
     def draw(self, rng: np.random.Generator) -> tuple[float, float]:
-        """SNR in dB and level in dBFS, to a hundredth."""
+        """Return an SNR in dB and a level in dBFS, to a hundredth."""
         level_db = round(rng.uniform(*self.level_db), 2)
         snr_db = round(rng.uniform(*self.snr_db), 2) if self.is_range else float(rng.choice(self.snr_db))
         return snr_db, level_db

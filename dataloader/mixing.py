@@ -36,7 +36,7 @@ def mix(
     active: slice = EVERYWHERE,
     dtype: type | np.dtype = np.int16,
 ) -> Mixture:
-    """Adds noise to clean speech at an SNR, then scales both down together where anything would clip.
+    """Add noise to clean speech at an SNR, then scales both down together where anything would clip.
 
     Args:
         clean: `[samples]`, full scale 1.
@@ -62,7 +62,7 @@ def mix_at_level(
     active: slice = EVERYWHERE,
     dtype: type | np.dtype = np.int16,
 ) -> tuple[Mixture, float]:
-    """As `mix`, with the clean speech first brought to an RMS of `level_db` dBFS over the active span.
+    """Mix as `mix` does, with the clean speech first brought to an RMS of `level_db` dBFS over the active span.
 
     Returns the mixture and the factor by which the speech was brought to that level. Raises ValueError as `mix`.
     """
@@ -71,7 +71,8 @@ def mix_at_level(
 
 
 def active_span(speech: np.ndarray) -> slice:
-    """From the first to the last frame of 20 ms within 40 dB of the loudest; leaves out padding and silent ends.
+    """Return the span from the first to the last frame of 20 ms within 40 dB of the loudest; leaves out padding
+    and silent ends.
 
     Pauses between words are in it, as in most corpora's SNRs. Raises ValueError if there is no sound at all.
     """
@@ -84,19 +85,21 @@ def active_span(speech: np.ndarray) -> slice:
 
 
 def is_silent(signal: np.ndarray) -> bool:
-    """Whether there is nothing to be heard in the signal, full scale 1."""
+    """Return whether there is nothing to be heard in the signal, full scale 1."""
     return signal.size == 0 or float(np.mean(np.square(signal, dtype=np.float64))) < SILENCE**2
 
 
 def noise_gain(clean: np.ndarray, noise: np.ndarray, snr_db: float, active: slice = EVERYWHERE) -> float:
-    """The factor that brings the noise to the SNR over the active span; arguments and errors as in `mix`."""
+    """Return the factor that brings the noise to the SNR over the active span; arguments and errors as in
+    `mix`.
+    """
     if clean.shape != noise.shape:
         raise ValueError(f"clean and noise differ in shape: {clean.shape} and {noise.shape}")
     return float(rms(clean[active], "clean") / rms(noise[active], "noise") / 10 ** (snr_db / 20))
 
 
 def headroom(clean: np.ndarray, noise: np.ndarray) -> float:
-    """The largest factor up to 1 that keeps clean, noise and their sum within ±PEAK.
+    """Return the largest factor up to 1 that keeps clean, noise and their sum within ±PEAK.
 
     The noise counts although only the sum is stored: whoever subtracts clean from noisy finds it unclipped.
     """
@@ -104,12 +107,14 @@ def headroom(clean: np.ndarray, noise: np.ndarray) -> float:
 
 
 def at_level(signal: np.ndarray, level_db: float) -> np.ndarray:
-    """The signal with an RMS of `level_db` dBFS (0 dBFS: an RMS of 1). Raises ValueError if it is silent."""
+    """Return the signal with an RMS of `level_db` dBFS (0 dBFS: an RMS of 1). Raises ValueError if it is
+    silent.
+    """
     return signal * (10 ** (level_db / 20) / rms(signal, "signal"))
 
 
 def rms(signal: np.ndarray, name: str) -> float:
-    """Root of the mean square. Raises ValueError with the signal's name if it is silent or not finite."""
+    """Return root of the mean square. Raises ValueError with the signal's name if it is silent or not finite."""
     value = float(np.sqrt(np.mean(np.square(signal, dtype=np.float64)))) if signal.size else 0.0
     if not np.isfinite(value):
         raise ValueError(f"{name} holds NaN or infinity")
@@ -119,7 +124,9 @@ def rms(signal: np.ndarray, name: str) -> float:
 
 
 def quantise_alone(signal: np.ndarray, dtype: type | np.dtype = np.int16) -> np.ndarray:
-    """A signal in the type's own steps, int16 full scale or float32; what is beyond full scale is clipped."""
+    """Return a signal in the type's own steps, int16 full scale or float32; what is beyond full scale is
+    clipped.
+    """
     steps = FULL_SCALE[np.dtype(dtype)]
     values = np.clip(np.rint(signal * steps), -steps, steps - 1)
     return (values if np.dtype(dtype) == np.int16 else values / steps).astype(dtype)
@@ -132,7 +139,7 @@ def quantise_at_snr(
     active: slice = EVERYWHERE,
     dtype: type | np.dtype = np.int16,
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """As `quantise`, with the factor on the noise that undoes what rounding changes in the SNR.
+    """Quantise as `quantise` does, with the factor on the noise that undoes what rounding changes in the SNR.
 
     Where noise is a few steps high, its rounding moves the SNR by some hundredths of a dB.
     """
@@ -150,7 +157,7 @@ def quantise_at_snr(
 def quantise(
     clean: np.ndarray, noise: np.ndarray, dtype: type | np.dtype = np.int16
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Noisy and clean in the type's own steps, where `noisy - clean` is the rounded noise to the last bit.
+    """Return noisy and clean in the type's own steps, where `noisy - clean` is the rounded noise to the last bit.
 
     Raises ValueError for another type than int16 and float32, for a sum that clips, and for a signal so weak
     that rounding leaves nothing of it.

@@ -73,7 +73,7 @@ class OnTheFlyDataset(Dataset):
         self._seed_and_epoch = torch.zeros(2, dtype=torch.int64).share_memory_()
 
     def start_epoch(self, seed: int, epoch: int) -> None:
-        """Makes all that is drawn from now on that of this seed and epoch, in worker processes too."""
+        """Make all that is drawn from now on that of this seed and epoch, in worker processes too."""
         self._seed_and_epoch[:] = torch.tensor([seed, epoch])
 
     def __len__(self) -> int:
@@ -105,12 +105,14 @@ class OnTheFlyDataset(Dataset):
         raise DataError(f"{self._noise.path}: {ATTEMPTS} segments in a row are silent, expected noise")
 
     def _read_rows(self, row: int, start: int, count: int) -> np.ndarray:
-        """`count` samples of the recording that begins with `row`, from its start-th on; they may cross a row."""
+        """Return `count` samples of the recording that begins with `row`, from its start-th on; they may cross a
+        row.
+        """
         first, skip = divmod(start, self.samples)
         rows = [self._noise.read([row + first + n]) for n in range(-(-(skip + count) // self.samples))]
         return as_float(np.concatenate(rows)[skip : skip + count])
 
 
 def is_on_the_fly(folder: str | Path) -> bool:
-    """Whether the training items of a set are to be mixed anew in every epoch."""
+    """Return whether the training items of a set are to be mixed anew in every epoch."""
     return exists(folder, SPEECH)

@@ -31,13 +31,13 @@ class EpochBatches(Sampler[list[int]]):
         self.start_epoch(0, 0)
 
     def start_epoch(self, seed: int, epoch: int, first: int = 0) -> None:
-        """Makes the next pass that of this seed and epoch, from its first-th batch on."""
+        """Make the next pass that of this seed and epoch, from its first-th batch on."""
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         self._order = torch.randperm(self._items, generator=generator).tolist()
         self._first = first
 
     def whole(self, number: int) -> list[int]:
-        """Item numbers of a batch, all shares together."""
+        """Return item numbers of a batch, all shares together."""
         return self._order[self._edges[number] : self._edges[number + 1]]
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -47,5 +47,5 @@ class EpochBatches(Sampler[list[int]]):
             yield batch[start:end]
 
     def __len__(self) -> int:
-        """Batches of a whole pass."""
+        """Return batches of a whole pass."""
         return len(self._edges) - 1

@@ -54,13 +54,13 @@ class PackedDataset(Dataset):
         return noisy, clean, number
 
     def place(self, number: int) -> tuple[str, float, int]:
-        """Noise type, SNR in dB and utterance number of an item of the test grid."""
+        """Return noise type, SNR in dB and utterance number of an item of the test grid."""
         noise, snr, utterance = np.unravel_index(number, self.grid)
         return self.description.noise_types[noise], self.description.snr_db[snr], int(utterance)
 
 
 def check_values(array: Shards) -> None:
-    """Raises DataError unless the array holds something, as float32 or int16."""
+    """Raise DataError unless the array holds something, as float32 or int16."""
     if 0 in array.shape:
         raise DataError(f"{array.path}: found shape {list(array.shape)}, an empty set; expected at least one item")
     if array.dtype not in (np.float32, np.int16):
@@ -68,5 +68,5 @@ def check_values(array: Shards) -> None:
 
 
 def as_float(stored: np.ndarray) -> np.ndarray:
-    """float32 in [-1, 1] from what a file holds, float32 or int16 full scale."""
+    """Return float32 in [-1, 1] from what a file holds, float32 or int16 full scale."""
     return stored.astype(np.float32) / INT16_FULL_SCALE if stored.dtype == np.int16 else stored

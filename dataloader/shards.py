@@ -39,7 +39,7 @@ class Shards:
         self.dtype = first.dtype
 
     def read(self, place: Sequence[int]) -> np.ndarray:
-        """A copy of the entry at an index of the leading axes; the only part of the data that is read."""
+        """Return a copy of the entry at an index of the leading axes; the only part of the data that is read."""
         number, *rest = place
         shard = bisect.bisect_right(self._ends, number)
         file = self._files[shard]
@@ -50,7 +50,7 @@ class Shards:
 
 
 def exists(folder: str | Path, name: str) -> bool:
-    """Whether there is a file or a folder of shards with this name."""
+    """Return whether there is a file or a folder of shards with this name."""
     return (Path(folder) / f"{name}.npy").exists() or (Path(folder) / name).is_dir()
 
 

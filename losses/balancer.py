@@ -32,13 +32,13 @@ class Balancer(nn.Module):
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """Each term's weight, []; their sum is one. Before the first step, as if all norms were alike."""
+        """Return each term's weight, []; their sum is one. Before the first step, as if all norms were alike."""
         log_norms = self.log_norms / self.seen.clamp(min=torch.finfo(self.seen.dtype).tiny)
         return dict(zip(self.names, (self.log_shares - log_norms).softmax(0).unbind(), strict=True))
 
     @torch.no_grad()
     def update(self, norms: Tensor) -> None:
-        """Takes in the norms of this step, [terms, B]."""
+        """Take in the norms of this step, [terms, B]."""
         logs = norms.to(self.log_norms.dtype).log()
         usable = logs.isfinite()
         sums = torch.stack((logs.where(usable, 0).sum(1), usable.sum(1)))  # of logarithms, and their number

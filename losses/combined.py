@@ -30,11 +30,13 @@ class CombinedLoss(nn.Module):
 
     @property
     def weights(self) -> dict[str, float] | dict[str, Tensor]:
-        """Each term's weight now; their sum is one. Tensors, on the loss's device, if they are learned."""
+        """Return each term's weight now; their sum is one. Tensors, on the loss's device, if they are learned."""
         return self.balancer.weights if self.balancer else self._fixed
 
     def total(self, parts: Mapping[str, Any]) -> Any:
-        """The loss that parts have under the weights of now, whatever else stands beside them in the dict."""
+        """Return the loss that parts have under the weights of now, whatever else stands beside them in the
+        dict.
+        """
         return sum(weight * parts[name] for name, weight in self.weights.items())
 
     def forward(
@@ -46,7 +48,7 @@ class CombinedLoss(nn.Module):
         return self.total(means), {name: mean.detach() for name, mean in means.items()}
 
     def _balance(self, estimate: Tensor, clean: Tensor, noisy: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """The same, after the balancer has learned from this batch.
+        """Return the loss as `forward`, after the balancer has learned from this batch.
 
         Each term's gradient is computed here, once, and its weighted sum handed on: balancing costs no second
         pass through the terms.

@@ -32,7 +32,7 @@ PAPER: dict[str, tuple[float, float]] = {
 
 
 def fixed_weights(numbers: Mapping[str, float | None], coupling: str | Sequence[float]) -> dict[str, float]:
-    """Weights of the terms, whose sum is one; raises LossError.
+    """Return the weights of the terms, whose sum is one. Raises LossError.
 
     numbers: each term's number in the loss's name, or None.
     coupling: "paper", or one positive number a term.
@@ -58,6 +58,6 @@ def fixed_weights(numbers: Mapping[str, float | None], coupling: str | Sequence[
 
 
 def balanced_shares(terms: Sequence[str], balance: float) -> dict[str, float]:
-    """The influence each term shall have: `balance` for a base term beside perceptual ones, else 1."""
+    """Return the influence each term shall have: `balance` for a base term beside perceptual ones, else 1."""
     kinds = {TERMS[term].perceptual for term in terms}
     return {term: balance if len(kinds) == 2 and not TERMS[term].perceptual else 1.0 for term in terms}

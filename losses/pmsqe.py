@@ -34,7 +34,7 @@ class PMSQE(LossTerm):
         return self.distance(self._power(estimate), self._power(clean))
 
     def _power(self, waveform: Tensor) -> Tensor:
-        """[B, samples] to [B, frames, 257]; the last frame is filled up with zeros."""
+        """Return the power of [B, samples], [B, frames, 257]; the last frame is filled up with zeros."""
         waveform = waveform.to(self.window.dtype)  # asteroid's tables have this precision
         short = FRAME - waveform.shape[-1]
         fill = short if short > 0 else short % HOP

@@ -47,7 +47,7 @@ class LossTerm(nn.Module):
             return self.compare(*map(at_least_float32, signals))
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
-        """[B, samples] twice to one value an utterance, [B]; with `needs_noisy` a third time, noisy."""
+        """Return one value an utterance, [B], for [B, samples] twice; with `needs_noisy` a third time, noisy."""
         raise NotImplementedError
 
 
@@ -61,7 +61,7 @@ def register(
     needs_noisy: bool = False,
     invariances: tuple[str, ...] = (),
 ) -> Callable[[type[LossTerm]], type[LossTerm]]:
-    """Class decorator: makes a LossTerm known as `name`.
+    """Make a LossTerm known as `name`, as a class decorator.
 
     perceptual: it judges spectra or what the ear makes of them, and usually stands beside a base loss, whose
         influence `balance` sets against it.
@@ -85,17 +85,17 @@ def register(
 
 
 def known_terms(perceptual: bool) -> list[str]:
-    """Names of the perceptual terms, or of the base ones."""
+    """Return names of the perceptual terms, or of the base ones."""
     return [name for name, term in TERMS.items() if term.perceptual == perceptual]
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """The tensor in single precision, or in double if it has that."""
+    """Return the tensor in single precision, or in double if it has that."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def freeze_constants(module: nn.Module) -> nn.Module:
-    """Keeps a library's parameters and buffers out of optimisers and state dicts: they are constants."""
+    """Keep a library's parameters and buffers out of optimisers and state dicts: they are constants."""
     for part in module.modules():
         for name, constant in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
             delattr(part, name)

@@ -127,7 +127,7 @@ class WeightedSDR(LossTerm):
 
 
 def _decibels(signal: Tensor, noise: Tensor) -> Tensor:
-    """Energy of signal over energy of noise in dB, [B, samples] twice to [B]."""
+    """Return energy of signal over energy of noise in dB, [B, samples] twice to [B]."""
     ratio = signal.square().sum(-1) / (noise.square().sum(-1) + ENERGY_FLOOR)
     return 10 * (ratio + RATIO_FLOOR).log10()
 

@@ -25,13 +25,13 @@ class CentredSTFT(nn.Module):
         self.register_buffer("window", window, persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """[B, samples] to the complex spectrum [B, bins, samples // hop + 1]."""
+        """Return the complex spectrum of [B, samples], [B, bins, samples // hop + 1]."""
         check_waveforms(waveform)
         waveform = F.pad(waveform, (0, max(0, self.bins - waveform.shape[-1])))
         return torch.stft(waveform, self.fft, self.hop, window=self.window, return_complex=True)
 
     def inverse(self, spectrum: Tensor, samples: int) -> Tensor:
-        """[B, bins, frames] to [B, samples].
+        """Return the waveform of a spectrum: [B, bins, frames] to [B, samples].
 
         As torch.istft, but for samples under the far end of the last frame alone: what would be divided by next to
         nothing, a click of any height in a changed spectrum, fades out over some samples.

@@ -12,7 +12,7 @@ _EXPECTED = "one written by train.py"
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The checkpoint's content on the CPU: `config`, `model`, `epoch` and whatever else was stored.
+    """Return the checkpoint's content on the CPU: `config`, `model`, `epoch` and whatever else was stored.
 
     Raises ModelError where the file is missing, is no checkpoint of this project, or would need code to load.
     """

@@ -28,7 +28,9 @@ class ComplexKernel(nn.Module):
         self.bias_imag = nn.Parameter(torch.zeros(outputs)) if bias else None
 
     def bias(self) -> Tensor | None:
-        """Both kernels add their bias to each part: R(re) - I(im) and I(re) + R(im). [outputs, both parts]"""
+        """Return the bias of both parts, to which both kernels add theirs: R(re) - I(im) and I(re) + R(im).
+        [outputs, both parts]
+        """
         if self.bias_real is None:
             return None
         return torch.cat([self.bias_real - self.bias_imag, self.bias_real + self.bias_imag])
@@ -140,7 +142,7 @@ class ComplexBatchNorm2d(nn.Module):
         return mean, cov
 
     def _mix(self, cov: Tensor) -> Tensor:
-        """Weight matrix times the inverse square root of the covariance, [2, 2, n].
+        """Return the weight matrix times the inverse square root of the covariance, [2, 2, n].
 
         The square root of a 2 x 2 matrix V with determinant s^2 is (V + s I) / t, t = sqrt(trace V + 2 s).
         """

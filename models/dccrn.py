@@ -86,7 +86,7 @@ class DCCRN(nn.Module):
         return self.stft.inverse(estimate, noisy.shape[-1]).clamp(-1, 1)
 
     def estimate_mask(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
-        """The noisy spectrum and the network's output for it, complex [B, bins, frames] each."""
+        """Return the noisy spectrum and the network's output for it, complex [B, bins, frames] each."""
         with torch.autocast(noisy.device.type, enabled=False):
             spectrum = self.stft(noisy.to(self.stft.hann.dtype))  # [B, 257, T]
         x = self.estimate(torch.stack([spectrum.real, spectrum.imag], 1)[:, :, 1:])
@@ -94,7 +94,7 @@ class DCCRN(nn.Module):
         return spectrum, torch.complex(x[:, 0], x[:, 1])
 
     def estimate(self, x: Tensor) -> Tensor:
-        """The trained part alone: real and imaginary part without DC, [B, 2, 256, T], to the output of that shape.
+        """Return the output of the trained part alone for real and imaginary part without DC, both [B, 2, 256, T].
 
         All in it is real, as torch.compile wants it.
         """

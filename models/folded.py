@@ -67,7 +67,9 @@ class FoldedConvTranspose(nn.Module):
 
     @staticmethod
     def _gather(taps: Tensor) -> Tensor:
-        """Input f reaches the outputs 2f - 2 ... 2f + 2: [2, B, T, F, 5 * N] to [2, B, T, 2F, N]."""
+        """Sum what each output gets, where input f reaches the outputs 2f - 2 ... 2f + 2: [2, B, T, F, 5 * N] to
+        [2, B, T, 2F, N].
+        """
         for_below, own, for_above = taps.unflatten(-1, (KERNEL[0], -1)).split([2, 2, 1], 4)
         from_above = F.pad(for_below, (0, 0, 0, 0, -1, 1))  # a frequency on, what falls out is beyond the band
         from_below = F.pad(for_above, (0, 0, 0, 1, 1, -1))
@@ -97,7 +99,7 @@ class _Finish(nn.Module):
         self.slope = 1.0 if activation is None else activation.weight.item()
 
     def forward(self, products: Tensor, gather: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """R(x) and I(x) side by side, of both parts, to the layer's output; `gather` what lies between."""
+        """Return the layer's output from R(x) and I(x) of both parts, side by side; `gather` what lies between."""
         by_r, by_i = products.chunk(2, -1)
         x = torch.addcmul(by_r, by_i.flip(0), self.sign)  # R(re) - I(im), R(im) + I(re)
         x = gather(x) if gather else x

@@ -22,7 +22,7 @@ Parts = tuple[Tensor, Tensor]  # real and imaginary part, of one shape
 
 
 def apply_mask(kind: str, output: Parts, spectrum: Parts) -> Parts:
-    """The estimated spectrum.
+    """Return the estimated spectrum.
 
     kind: E (magnitude through tanh, phases add), C (complex product), R (real and imaginary part apart) or none:
         the network estimates what has to be added to the noisy spectrum.

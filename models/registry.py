@@ -23,14 +23,14 @@ class Bounds(NamedTuple):
 
 
 def one_of(*values: str | int) -> Bounds:
-    """One of some names or numbers."""
+    """Return the bounds of a setting that is one of some names or numbers."""
     return Bounds(
         lambda found: type(found) in (str, int) and found in values, f"one of {', '.join(map(str, values))}"
     )
 
 
 def whole(low: int, even: bool = False) -> Bounds:
-    """A whole number from `low` on."""
+    """Return the bounds of a whole number from `low` on."""
     kind = "an even" if even else "a whole"
     return Bounds(
         lambda value: type(value) is int and value >= low and not (even and value % 2),
@@ -42,7 +42,7 @@ YES_OR_NO = Bounds(lambda value: type(value) is bool, "True or False")
 
 
 def channels(most: int, even: bool = True) -> Bounds:
-    """Channels of one to `most` layers."""
+    """Return the bounds of the channels of one to `most` layers."""
     each = whole(2 if even else 1, even)
     return Bounds(
         lambda value: isinstance(value, tuple) and 1 <= len(value) <= most and all(map(each.fine, value)),
@@ -51,7 +51,7 @@ def channels(most: int, even: bool = True) -> Bounds:
 
 
 def setting(default: Any, bounds: Bounds, meaning: str) -> Any:
-    """A field of a network's settings."""
+    """Return a field of a network's settings."""
     return dataclasses.field(default=default, metadata={"bounds": bounds, "meaning": meaning})
 
 
@@ -77,7 +77,7 @@ NETWORKS: dict[str, Entry] = {}
 
 
 def register(name: str, settings: type[NetworkSettings] = NetworkSettings) -> Callable[[Kind], Kind]:
-    """Class decorator: makes a network known as `name`, built with the values of `settings` as keywords.
+    """Make a network known as `name`, built with the values of `settings` as keywords; a class decorator.
 
     The network maps noisy waveforms [B, samples], 16 kHz, [-1, 1], to estimates of that shape, for any length. The
     first paragraph of its docstring and the one that begins with "Source:" are its row in tools.list_networks.

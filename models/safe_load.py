@@ -19,7 +19,7 @@ class ModelError(ValueError):
 
 
 def load_tensors(path: str | Path, expected: str) -> Any:
-    """What torch.save put into the file, on the CPU, if that is tensors and plain values only.
+    """Return what torch.save put into the file, on the CPU, if that is tensors and plain values only.
 
     Raises ModelError where the file is missing, damaged, would need code to load, or claims more than it holds.
     `expected` says in the message what should have been there.
@@ -53,7 +53,7 @@ def load_tensors(path: str | Path, expected: str) -> Any:
 
 
 def _refuse_bomb(path: Path) -> None:
-    """torch.save compresses nothing, so an archive that unpacks to more than its own size was not made by it."""
+    """Refuse an archive that unpacks to more than its own size: torch.save compresses nothing."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:

@@ -8,14 +8,16 @@ from torch.distributed.nn.functional import all_reduce
 
 
 def mean_of_all(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """The mean over `dims` and all processes, which may hold differently many values; gradients reach all."""
+    """Return the mean over `dims` and all processes, which may hold differently many values; gradients reach
+    all.
+    """
     total = x.sum(dims)
     count = sum_of_all(total.new_tensor(x.numel() / total.numel()))
     return all_reduce(total) / count
 
 
 def sum_of_all(x: Tensor) -> Tensor:
-    """The sum over all processes, without gradients."""
+    """Return the sum over all processes, without gradients."""
     x = x.detach().clone()
     torch.distributed.all_reduce(x)
     return x

@@ -26,7 +26,9 @@ class STFT(nn.Module):
         self.register_buffer("overlap", hann.square().view(-1, self.hop).sum(0) + 1e-8, persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """[B, samples] to the complex spectrum [B, bins, frames], frames = ceil(samples/hop) + window/hop - 1."""
+        """Return the complex spectrum of [B, samples], [B, bins, frames], frames = ceil(samples/hop) + window/hop
+        - 1.
+        """
         check_waveforms(waveform)
         edge = self.window - self.hop
         fill = -waveform.shape[-1] % self.hop
@@ -36,7 +38,8 @@ class STFT(nn.Module):
         return torch.stft(padded, self.fft, self.hop, window=window, center=False, return_complex=True)
 
     def inverse(self, spectrum: Tensor, samples: int) -> Tensor:
-        """[B, bins, frames] to [B, samples], the inverse of `forward` for that number of samples.
+        """Return the waveform of [B, bins, frames], [B, samples]: the inverse of `forward` for that number of
+        samples.
 
         A frame is the least-squares solution over its 400 samples: the pseudo-inverse of the 400 x 514 matrix
         that maps them to 257 real and 257 imaginary parts. With K = fft/2, that matrix A has
@@ -56,7 +59,7 @@ class STFT(nn.Module):
         return waveform[:, edge : edge + samples]
 
     def _double_edge_bins(self, spectrum: Tensor) -> Tensor:
-        """DC and Nyquist stand once in a full spectrum, the bins between twice; A' weighs all bins alike."""
+        """Double DC and Nyquist: the bins between stand twice in a full spectrum, and A' weighs all bins alike."""
         weight = torch.ones(self.bins, 1, device=spectrum.device, dtype=spectrum.real.dtype)
         weight[0] = weight[-1] = 2
         return spectrum * weight

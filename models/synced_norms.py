@@ -30,7 +30,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 
 
 def sync_norms(model: nn.Module) -> None:
-    """Makes every batch norm of the model one over all processes; names and values of its state stay."""
+    """Make every batch norm of the model one over all processes; names and values of its state stay."""
     for name, child in model.named_children():
         if isinstance(child, ComplexBatchNorm2d):
             child.synced = True

@@ -60,7 +60,7 @@ class BenchmarkArguments(Arguments):
 
 
 def benchmark(config: Config, seconds: float, repetitions: int) -> dict[str, Any]:
-    """All figures, as plain values."""
+    """Return all figures, as plain values."""
     if repetitions < 1 or not seconds > 0:
         raise UserError(f"repetitions: found {repetitions}, seconds: found {seconds}, expected 1 or more, above 0")
     device = find_device(config.device)
@@ -109,7 +109,9 @@ def benchmark(config: Config, seconds: float, repetitions: int) -> dict[str, Any
 def training_steps(
     config: Config, model: DCCRN, noisy: torch.Tensor, clean: torch.Tensor
 ) -> dict[str, Callable[[], object]]:
-    """A training step as train.py makes it, in each precision and memory layout, and with upstream's structure."""
+    """Return a training step as train.py makes it, in each precision and memory layout, and with upstream's
+    structure.
+    """
     steps = {
         name: variant_step(config, model, noisy, clean, **settings)
         for name, settings in step_variants(noisy.is_cuda, config.compile).items()
@@ -126,7 +128,7 @@ def training_steps(
 
 
 def step_variants(cuda: bool, compiled: bool) -> dict[str, dict[str, Any]]:
-    """The settings of each way to compute a step, by name."""
+    """Return the settings of each way to compute a step, by name."""
     precisions = ("fp32", "tf32", "bf16") if cuda else ("fp32", "bf16")
     layouts = {"": {}, ", channels last": {"channels_last": True}} if cuda else {"": {}}
     plain = {
@@ -141,7 +143,7 @@ def step_variants(cuda: bool, compiled: bool) -> dict[str, dict[str, Any]]:
 def variant_step(
     config: Config, model: nn.Module, noisy: torch.Tensor, clean: torch.Tensor, **settings: Any
 ) -> Callable[[], object]:
-    """A step of a copy of the network, computed with other settings than the config's."""
+    """Return a step of a copy of the network, computed with other settings than the config's."""
     plain = {"accumulate": 1, "compile": False, "channels_last": False}
     return _step(dataclasses.replace(config, **plain | settings), copy.deepcopy(model), noisy, clean)
 
@@ -165,7 +167,7 @@ def _step(config: Config, model: nn.Module, noisy: torch.Tensor, clean: torch.Te
 
 
 def enhancements(config: Config, model: DCCRN, noisy: torch.Tensor) -> dict[str, Callable[[], object]]:
-    """The network in evaluation over a batch of utterances, in each precision."""
+    """Return the network in evaluation over a batch of utterances, in each precision."""
     model = copy.deepcopy(model).eval()
 
     def run(precision: str) -> Callable[[], object]:
@@ -183,7 +185,7 @@ def enhancements(config: Config, model: DCCRN, noisy: torch.Tensor) -> dict[str,
 
 
 def scoring_rate(noisy: torch.Tensor, clean: torch.Tensor) -> dict[str, float]:
-    """Items a second that validation can score, with all cores."""
+    """Return the items a second that validation can score, with all cores."""
     with ScorePool() as pool:
         count = SCORED * pool.processes
         pair = (clean[0].cpu().numpy(), noisy[0].cpu().numpy())
@@ -197,7 +199,7 @@ def scoring_rate(noisy: torch.Tensor, clean: torch.Tensor) -> dict[str, float]:
 
 
 def loading_rate(config: Config, device: torch.device) -> float:
-    """Training items a second that the loader gives, its processes started."""
+    """Return the training items a second that the loader gives, its processes started."""
     loader = build_loader(config, "train", device)
 
     def load() -> int:
@@ -209,7 +211,7 @@ def loading_rate(config: Config, device: torch.device) -> float:
 
 
 def describe(figures: dict[str, Any]) -> str:
-    """The figures as tables."""
+    """Return the figures as tables."""
     rates = {name: rate / 1e9 for name, rate in figures["matrix_rate"].items()}
     lines = [
         f"{figures['device']}, {figures['threads']} threads, torch {figures['torch']}; {figures['weights']:,} "

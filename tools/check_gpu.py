@@ -97,7 +97,7 @@ class Bench:
         return max(1.0, self.end - time.monotonic())
 
     def batch(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Noisy and clean waveforms, [count, samples] each."""
+        """Return noisy and clean waveforms, [count, samples] each."""
         noisy, clean = 0.1 * torch.randn(2, count, round(SECONDS * self.config.sample_rate), device=self.device)
         return noisy, clean
 
@@ -240,7 +240,9 @@ CHECKS = (gpu_tests, short_training, resume, two_processes, steps, enhancement, 
 
 
 def check(bench: Bench, checks: tuple[Callable[[Bench], Iterator[Row]], ...] = CHECKS) -> Iterator[Row]:
-    """The rows of every check; what raises is a row as well, and does not keep the others from being shown."""
+    """Yield the rows of every check; what raises is a row as well, and does not keep the others from being
+    shown.
+    """
     for one in checks:
         name = one.__name__.replace("_", " ")
         if time.monotonic() > bench.end:
@@ -263,7 +265,7 @@ def _speed(config: Config, took: float, upstream: float) -> str:
 
 
 def _fits(bench: Bench, precision: str, count: int) -> bool:
-    """Whether a step with so many utterances fits the GPU's memory."""
+    """Return whether a step with so many utterances fits the GPU's memory."""
     try:
         variant_step(bench.config, bench.network(), *bench.batch(count), precision=precision)()
         torch.cuda.synchronize(bench.device)

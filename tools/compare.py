@@ -52,7 +52,7 @@ class CompareSettings:
 
 
 def compare(settings: CompareSettings) -> Path:
-    """Writes results/<name>/ and gives its folder; UserError if the runs cannot be compared."""
+    """Write results/<name>/ and gives its folder; UserError if the runs cannot be compared."""
     if len(settings.runs) < 2:
         raise UserError(f"runs: found {len(settings.runs)}, expected two or more to compare")
     if not settings.name or Path(settings.name).name != settings.name or settings.name.startswith("."):
@@ -100,7 +100,7 @@ def compare(settings: CompareSettings) -> Path:
 
 
 def find_baseline(groups: Mapping[str, Sequence[Run]], name: str) -> str:
-    """The label of the named run's group; the first group's where no name is given."""
+    """Return the label of the named run's group; the first group's where no name is given."""
     if not name:
         return next(iter(groups))
     for label, group in groups.items():

@@ -77,7 +77,7 @@ class ReportSettings:
 
 
 def report(settings: ReportSettings) -> None:
-    """Measures and writes results/<name>/."""
+    """Measure, and write results/<name>/."""
     if settings.utterances < 1 or settings.batch_size < 1:
         raise UserError("utterances, batch_size: expected 1 or more")
     device = find_device(settings.device)
@@ -116,7 +116,7 @@ def report(settings: ReportSettings) -> None:
 
 
 def build_terms(names: Sequence[str], device: torch.device) -> tuple[dict[str, LossTerm], list[str]]:
-    """The terms named, or all whose packages are installed, and a line on each that is left out."""
+    """Return the terms named, or all whose packages are installed, and a line on each that is left out."""
     terms, missing = {}, []
     for name in names or known_terms(perceptual=False) + known_terms(perceptual=True):
         parse_loss(name)
@@ -150,7 +150,7 @@ def judge(
     terms: Mapping[str, LossTerm],
     device: torch.device,
 ) -> list[dict[str, Any]]:
-    """A row an item: place in the grid, signal, value_<term>, gradient_<term> and scores.
+    """Yield a row an item: place in the grid, signal, value_<term>, gradient_<term> and scores.
 
     The signal is the mixture, or what the checkpoint's network makes of it. Its scores are kept where test.py
     keeps and finds them.
@@ -204,7 +204,7 @@ def _value_rows(
 
 
 def measure_terms(terms: Mapping[str, LossTerm], batch_size: int, device: torch.device) -> dict[str, Cost]:
-    """What forward and backward of each term cost, and of the full network, for a batch of noise."""
+    """Return what forward and backward of each term cost, and of the full network, for a batch of noise."""
     clean, noise = torch.randn(2, batch_size, SECONDS * Config.sample_rate, device=device) * 0.05
     noisy = clean + noise
     model = build_model(Config()).to(device).train()
@@ -214,12 +214,12 @@ def measure_terms(terms: Mapping[str, LossTerm], batch_size: int, device: torch.
 
 
 def signal_groups(runs: Sequence[str]) -> dict[str, Sequence[str]]:
-    """Title of each table of correlations, and the signals that it is over."""
+    """Return title of each table of correlations, and the signals that it is over."""
     return {"mixtures": ("noisy",)} | ({f"enhanced by {', '.join(runs)}": runs} if runs else {})
 
 
 def agree(rows: Sequence[Row], terms: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
-    """Term to column to correlations: with each score, and with PESQ at one SNR, averaged over SNRs."""
+    """Return term to column to correlations: with each score, and with PESQ at one SNR, averaged over SNRs."""
     found = {}
     for term in terms:
         column = f"value_{term}"
@@ -252,7 +252,7 @@ def compose(
     network: Cost,
     missing: Sequence[str],
 ) -> str:
-    """The report as Markdown."""
+    """Return the report as Markdown."""
     parts = ["# Loss terms", f"{settings.data}, {settings.utterances} utterances of each noise type and dB."]
     parts += missing
     for title, found in agreement.items():

@@ -82,7 +82,7 @@ def publish(settings: PublishSettings) -> None:
 
 
 def find_runs(name: str) -> list[Run]:
-    """The tested runs of a sweep."""
+    """Return the tested runs of a sweep."""
     runs = [read_run(str(folder)) for folder in sorted(Path("runs").glob(f"{name}_*_seed*"))]
     if len(runs) < 2:
         raise UserError(f"runs/{name}_*_seed*: found {len(runs)}, expected the runs of tools.sweep --name {name}")
@@ -101,7 +101,7 @@ def sort_groups(groups: Mapping[str, list[Run]]) -> dict[str, list[Run]]:
 
 
 def take(runs: Sequence[Run], folder: Path) -> None:
-    """Copies what is kept of the runs; the folder is replaced as a whole."""
+    """Copy what is kept of the runs; the folder is replaced as a whole."""
     partial, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
     shutil.rmtree(partial, ignore_errors=True)
     try:

@@ -70,7 +70,7 @@ def measure_speed(arguments: Arguments) -> None:
 
 
 def onnx_stream(path: Path, sizes: dict[str, int]) -> Callable[[int], None]:
-    """A function that feeds so many hops of noise to the graph and keeps its state."""
+    """Return a function that feeds so many hops of noise to the graph and keeps its state."""
     session = open_graph(path, 1, sizes)
     shapes = {value.name: value.shape for value in session.get_inputs()}
     names = [value.name.replace("next_", "state_") for value in session.get_outputs()[1:]]
@@ -85,7 +85,7 @@ def onnx_stream(path: Path, sizes: dict[str, int]) -> Callable[[int], None]:
 
 
 def real_time_factor(feed: Callable[[int], object], pattern: tuple[int, ...], seconds: float) -> float:
-    """Median over the repetitions; `pattern` is the hops of one call after the other."""
+    """Return median over the repetitions; `pattern` is the hops of one call after the other."""
     rounds = max(1, round(seconds * SAMPLE_RATE / HOP / sum(pattern)))
     factors = []
     for _ in range(REPETITIONS + 1):
@@ -97,7 +97,7 @@ def real_time_factor(feed: Callable[[int], object], pattern: tuple[int, ...], se
 
 
 def time_shares(step: StreamingStep, seconds: float) -> dict[str, float]:
-    """The share of the time that each part of the network takes, called from Python hop by hop."""
+    """Yield the share of the time that each part of the network takes, called from Python hop by hop."""
     parts = {"encoder": step.encoder, "recurrence": [step.recurrence], "decoder": step.decoder}
     took = dict.fromkeys(parts, 0.0)
 

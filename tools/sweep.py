@@ -71,7 +71,9 @@ class Job:
 
 
 def plan(settings: SweepSettings, options: list[str]) -> list[Job]:
-    """The sweep's runs, losses of one seed side by side; raises the errors of their configs before any trains."""
+    """Return the sweep's runs, losses of one seed side by side; raises the errors of their configs before any
+    trains.
+    """
     if not settings.losses or not settings.seeds or not settings.devices:
         raise UserError("losses, seeds and devices: expected at least one of each")
     runs = [(seed, loss) for seed in settings.seeds for loss in settings.losses]
@@ -102,7 +104,7 @@ def one_precision(config: Config, names: Sequence[str], device: str) -> list[str
 
 
 def sweep(settings: SweepSettings, options: list[str]) -> None:
-    """Runs what is not finished, then the comparison; UserError if a run fails, once the others are done."""
+    """Run what is not finished, then the comparison; UserError if a run fails, once the others are done."""
     jobs = plan(settings, options)
     runs = [job.config.run_name for job in jobs]
     comparison = ("python", "-m", "tools.compare", *runs, "--name", settings.name, "--baseline", runs[0])
@@ -123,7 +125,7 @@ def sweep(settings: SweepSettings, options: list[str]) -> None:
 
 
 def run_jobs(jobs: list[Job], devices: tuple[str, ...]) -> list[str]:
-    """Runs the jobs, one at a time on each device, and gives the names of those that failed."""
+    """Run the jobs, one at a time on each device, and gives the names of those that failed."""
     waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
@@ -168,7 +170,7 @@ def run_jobs(jobs: list[Job], devices: tuple[str, ...]) -> list[str]:
 
 
 def slurm_script(settings: SweepSettings, jobs: list[Job], comparison: tuple[str, ...]) -> str:
-    """A job array for sbatch with a task for each run; finished ones end at once."""
+    """Return a job array for sbatch with a task for each run; finished ones end at once."""
     lines = [
         "#!/bin/bash",
         f"#SBATCH --job-name={settings.name}",

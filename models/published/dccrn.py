@@ -35,7 +35,7 @@ TRANSFORMS = ("stft.", "istft.")
 
 
 def from_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """State dict with upstream's parameter names to one that `DCCRN.load_state_dict` takes.
+    """Return, for a state dict with upstream's parameter names, one that `DCCRN.load_state_dict` takes.
 
     The transforms' fixed kernels (stft., istft.) are left out. Raises KeyError with the names that upstream's
     DCCRN does not have, or with one that is missing.
@@ -53,7 +53,7 @@ def from_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of a `DCCRN` with upstream's parameter names, and upstream's fixed transforms."""
+    """Return the state dict of a `DCCRN` with upstream's parameter names, and upstream's fixed transforms."""
     ours = {}
     for name, tensor in state.items():
         name = re.sub(r"^(decoder\.\d+)\.(weight|bias)_", r"\1.conv.\2_", name)  # the last layer is a bare one
@@ -67,7 +67,7 @@ def to_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def upstream_transforms() -> dict[str, Tensor]:
-    """The kernels that upstream's transforms are computed with, and store beside the weights."""
+    """Return the kernels that upstream's transforms are computed with, and store beside the weights."""
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_WINDOW) / _WINDOW)  # periodic Hann
     basis = np.fft.rfft(np.eye(_FFT))[:_WINDOW]
     kernel = np.concatenate([basis.real, basis.imag], 1)  # [window, 2 * bins]
@@ -81,7 +81,7 @@ def upstream_transforms() -> dict[str, Tensor]:
 
 
 def infer_settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The settings of `DCCRN` (without the mask, which has no weights) for weights with upstream's names.
+    """Return the settings of `DCCRN` (without the mask, which has no weights) for weights with upstream's names.
 
     Raises KeyError where a weight that tells a setting is missing.
     """

@@ -13,13 +13,13 @@ SAMPLE_RATE = 16_000  # Hz, of all that is packed, trained on and scored
 
 
 def write_wav(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
-    """Float waveform [samples] in [-1, 1] as 16-bit PCM; what is beyond is clipped."""
+    """Write a float waveform [samples] in [-1, 1] as 16-bit PCM; what is beyond is clipped."""
     pcm = np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16)
     with replacing(path) as temporary:
         wavfile.write(temporary, sample_rate, pcm)
 
 
 def sample_path(folder: Path, place: tuple[str, float, int], name: str) -> Path:
-    """Where a sample of the test grid lies, given its noise type, dB and utterance number."""
+    """Return the path of a sample of the test grid, given its noise type, dB and utterance number."""
     noise, snr, utterance = place
     return folder / noise / f"{snr:g}dB" / f"{utterance:03d}_{name}.wav"

@@ -35,18 +35,18 @@ class AudioFormat:
 
     @property
     def samples(self) -> int:
-        """Length at the project's sample rate."""
+        """Return length at the project's sample rate."""
         return self.frames * SAMPLE_RATE // self.rate
 
 
 def read_format(path: Path) -> AudioFormat:
-    """The header of an audio file. Raises AudioError."""
+    """Return the header of an audio file. Raises AudioError."""
     with _open(path) as file:
         return AudioFormat(file.samplerate, file.channels, file.frames)
 
 
 def read(path: Path, start: int = 0, samples: int | None = None) -> np.ndarray:
-    """Part of a recording, float64 `[samples]`, the mean of its channels, full scale 1.
+    """Return part of a recording, float64 `[samples]`, the mean of its channels, full scale 1.
 
     Args:
         path: The file.
@@ -79,7 +79,7 @@ def read(path: Path, start: int = 0, samples: int | None = None) -> np.ndarray:
 
 
 def _read_frames(file: soundfile.SoundFile, first: int, end: int) -> np.ndarray:
-    """float64 `[frames, channels]`."""
+    """Return float64 `[frames, channels]`."""
     if file.format not in LOSSY:
         file.seek(first)
         return file.read(end - first, dtype="float64", always_2d=True)
@@ -92,7 +92,7 @@ def _read_frames(file: soundfile.SoundFile, first: int, end: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What libraries write to stderr by themselves is not shown."""
+    """Hide what libraries write to stderr by themselves."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -104,7 +104,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _fit(signal: np.ndarray, samples: int) -> np.ndarray:
-    """Resampling leaves a sample more or less than wanted."""
+    """Cut or pad to the length: resampling leaves a sample more or less than wanted."""
     return np.pad(signal[:samples], (0, max(samples - signal.size, 0)))
 
 

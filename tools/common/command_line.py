@@ -19,7 +19,7 @@ Settings = TypeVar("Settings")
 def parse_arguments(
     kind: type[Settings], description: str | None, args: Sequence[str] | None = None, **options: Any
 ) -> Settings:
-    """A dataclass of settings from the command line; options are `tyro.cli`'s.
+    """Return a dataclass of settings from the command line; options are `tyro.cli`'s.
 
     Raises UserError, one line, for arguments that cannot be used.
     """
@@ -52,7 +52,7 @@ def run_command(main: Callable[[], None]) -> None:
 
 
 def _one_line(box: str) -> str:
-    """Tyro's boxed message as one line: its text, the arguments that it suggests, the way to the help.
+    """Return tyro's boxed message as one line: its text, the arguments that it suggests, the way to the help.
 
     Where the terminal has no UTF-8, the box is drawn with hyphens and has a rule under its title.
     """

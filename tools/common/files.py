@@ -17,7 +17,7 @@ from tools.common.errors import UserError
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; what was written there takes its name if the block succeeds."""
+    """Yield a temporary path beside `path`; what was written there takes its name if the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial{os.getpid()}")
@@ -29,19 +29,19 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def refuse_existing(path: str | Path, overwrite: bool) -> None:
-    """UserError if the file exists and may not be replaced."""
+    """Raise UserError if the file exists and may not be replaced."""
     if Path(path).exists() and not overwrite:
         raise UserError(f"{path}: exists already; add --overwrite to replace it, or name another file")
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """A text file that is whole or not there."""
+    """Write a text file that is whole or not there."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """One line a row, with the first row's keys as the header; a value that is NaN is left empty."""
+    """Write one line a row, with the first row's keys as the header; a value that is NaN is left empty."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -51,7 +51,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_block(path: str | Path, name: str, text: str) -> None:
-    """Renews the part of a Markdown file between `<!-- name … -->` and `<!-- end of name -->`.
+    """Renew the part of a Markdown file between `<!-- name … -->` and `<!-- end of name -->`.
 
     UserError if the file has no such part.
     """
@@ -66,7 +66,9 @@ def write_block(path: str | Path, name: str, text: str) -> None:
 
 
 def fingerprint(path: str | Path) -> str:
-    """Digest of the content of a file, or of all files in a folder: equal where they are, wherever they lie."""
+    """Return digest of the content of a file, or of all files in a folder: equal where they are, wherever they
+    lie.
+    """
     path = Path(path)
     digest = hashlib.blake2b(digest_size=16)
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:

@@ -54,7 +54,7 @@ class ProcessPool:
             self._executor.shutdown(cancel_futures=True)
 
     def submit(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
-        """`function(shared, *arguments)`, computed while the caller goes on; at once where this is the process."""
+        """Compute `function(shared, *arguments)` while the caller goes on; at once where this is the process."""
         if self._executor:
             return self._executor.submit(_call, function, arguments)
         future: Future[Result] = Future()
@@ -62,7 +62,7 @@ class ProcessPool:
         return future
 
     def starmap(self, function: Callable[..., Result], inputs: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
-        """`function(shared, *input)` of each input, in order; inputs are read only a little ahead.
+        """Yield `function(shared, *input)` of each input, in order; inputs are read only a little ahead.
 
         An error in the function is raised here; UserError if the system killed a process.
         """
@@ -82,7 +82,7 @@ class ProcessPool:
 
 
 def killed_worker(processes: int) -> UserError:
-    """The error to raise for a pool's BrokenProcessPool."""
+    """Return the error to raise for a pool's BrokenProcessPool."""
     return UserError(
         f"one of {processes} worker processes was killed by the system, as happens when memory runs "
         "out; close other programs, or use fewer processes"
@@ -111,7 +111,7 @@ def _prepare(shared: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """A pool's process would wait forever for the next input of a main process that was killed."""
+    """End with the main process: if that is killed, a pool's process would wait forever for its next input."""
     multiprocessing.parent_process().join()
     os._exit(1)
 

@@ -18,7 +18,7 @@ from tools.common.files import replacing, write_csv, write_text
 
 
 def find_run(name: str) -> Path:
-    """The folder of a run, given it or its name in runs/; it need not exist."""
+    """Return the folder of a run, given it or its name in runs/; it need not exist."""
     return Path(name) if Path(name).is_dir() else Path("runs") / name
 
 
@@ -36,7 +36,7 @@ def find_checkpoint(name: str) -> Path | None:
 
 
 def save_config(config: Config) -> None:
-    """config.json in the run's folder, which is made if need be."""
+    """Write config.json to the run's folder, which is made if need be."""
     write_text(config.run_dir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
 
 
@@ -52,7 +52,7 @@ def read_config(run_dir: Path) -> Config:
 
 
 def improvements(history: Sequence[Mapping[str, Any]], best_by: str) -> list[int]:
-    """Numbers of the epochs that were the best so far when they ended, by validation "loss" or "pesq".
+    """Return numbers of the epochs that were the best so far when they ended, by validation "loss" or "pesq".
 
     An epoch's loss is compared with those before under the weights that the loss's terms had at its end: where
     training finds the weights, they move from epoch to epoch, and losses under different ones do not compare.
@@ -66,13 +66,13 @@ def improvements(history: Sequence[Mapping[str, Any]], best_by: str) -> list[int
 
 
 def is_over(config: Config, history: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether all epochs are done, or too many have brought no new best."""
+    """Return whether all epochs are done, or too many have brought no new best."""
     waited = len(history) - max(improvements(history, config.best_by), default=0)
     return len(history) >= config.epochs or 0 < config.patience <= waited
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Tensors and plain values to a checkpoint file that is whole or not there; UserError where it fails."""
+    """Write tensors and plain values to a checkpoint that is whole or not there. Raises UserError if it fails."""
     with replacing(path) as temporary:
         try:
             torch.save(content, temporary)
@@ -86,25 +86,27 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def save_history(run_dir: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """history.csv: one row an epoch; a column that an epoch does not have is left empty."""
+    """Write history.csv: one row an epoch; a column that an epoch does not have is left empty."""
     columns = dict.fromkeys(key for row in history for key in row)
     write_csv(run_dir / "history.csv", [{key: row.get(key, math.nan) for key in columns} for row in history])
 
 
 def read_history(run_dir: Path) -> list[dict[str, float]]:
-    """The rows of history.csv, NaN where one is empty."""
+    """Return the rows of history.csv, NaN where one is empty."""
     with (run_dir / "history.csv").open(newline="", encoding="utf-8") as file:
         return [_numbers(row) for row in csv.DictReader(file)]
 
 
 def _flush_to_disk(path: Path) -> None:
-    """So that not even a machine that loses its power leaves the new name on half a file."""
+    """Write a file to the disk itself: a loss of power then leaves no new name on half a file."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def _cost(row: Mapping[str, Any], judge: Mapping[str, Any], best_by: str) -> float:
-    """What an epoch is judged by, lower is better: minus the PESQ, or the loss under the weights of `judge`."""
+    """Return what an epoch is judged by, lower is better: minus the PESQ, or the loss under the weights of
+    `judge`.
+    """
     if best_by == "pesq":
         cost = -row.get("valid_pesq", math.nan)
     else:

@@ -8,5 +8,5 @@ import numpy as np
 
 
 def generator(seed: int, *key: str | int) -> np.random.Generator:
-    """The generator of one thing, such as item 7 of the training: `generator(seed, "train", 7)`."""
+    """Return the generator of one thing, such as item 7 of the training: `generator(seed, "train", 7)`."""
     return np.random.default_rng([seed, *(zlib.crc32(str(part).encode()) for part in key)])

@@ -17,7 +17,7 @@ GAP = 6  # pixels between two spectrograms
 
 
 def spectrogram(waveform: np.ndarray) -> np.ndarray:
-    """Levels in dB, [257 bins, frames], of 32 ms Hann windows every 10 ms."""
+    """Return levels in dB, [257 bins, frames], of 32 ms Hann windows every 10 ms."""
     window = signal.windows.hann(512, sym=False)
     padded = np.pad(waveform.astype(np.float64), (256, 256))
     frames = np.lib.stride_tricks.sliding_window_view(padded, 512)[::160] * window
@@ -25,7 +25,8 @@ def spectrogram(waveform: np.ndarray) -> np.ndarray:
 
 
 def draw_spectrograms(waveforms: Iterable[np.ndarray]) -> np.ndarray:
-    """Spectrograms side by side, [257 bins, pixels, 3], 0 … 255: 0 … 8 kHz upwards, 10 ms a pixel, one scale.
+    """Return spectrograms side by side, [257 bins, pixels, 3], 0 … 255: 0 … 8 kHz upwards, 10 ms a pixel, one
+    scale.
 
     A figure with axes takes a second to draw, which no training should wait for after every epoch.
     """
@@ -38,7 +39,7 @@ def draw_spectrograms(waveforms: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def show_spectrogram(panel: Axes, levels: np.ndarray, seconds: float, top: float) -> AxesImage:
-    """Draws levels [bins, frames] in dB, from `top` down to what the dynamic range leaves."""
+    """Draw levels [bins, frames] in dB, from `top` down to what the dynamic range leaves."""
     return panel.imshow(
         levels,
         origin="lower",

@@ -29,7 +29,9 @@ KINDS = {
 def times_side_by_side(
     variants: Mapping[str, Callable[[], object]], repetitions: int, device: torch.device, warm_up: int = 2
 ) -> dict[str, float]:
-    """Median seconds of each, in rounds that call one after the other: what disturbs the machine disturbs all."""
+    """Return median seconds of each, in rounds that call one after the other: what disturbs the machine disturbs
+    all.
+    """
     for action in variants.values():
         for _ in range(warm_up):
             action()
@@ -41,21 +43,25 @@ def times_side_by_side(
 
 
 def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
-    """Floating-point operations a second of a large matrix product, the best of ten."""
+    """Return floating-point operations a second of a large matrix product, the best of ten."""
     size = MATRIX if device.type == "cuda" else MATRIX // 2
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     return 2 * size**3 / min(_time(lambda: a @ b, device) for _ in range(10))
 
 
 def count_flops(action: Callable[[], object]) -> int:
-    """Of convolutions and matrix products, two for a multiply-add; LSTMs of a CPU are not in it."""
+    """Return the operations of convolutions and matrix products, two for a multiply-add; LSTMs of a CPU are not
+    in it.
+    """
     with FlopCounterMode(display=False) as counter:
         action()
     return counter.get_total_flops()
 
 
 def peak_memory(action: Callable[[], object], device: torch.device) -> int:
-    """The most bytes in use while it runs: of the GPU, or of the process's memory; 0 where nobody can tell."""
+    """Return the most bytes in use while it runs: of the GPU, or of the process's memory; 0 where nobody can
+    tell.
+    """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -73,7 +79,7 @@ def peak_memory(action: Callable[[], object], device: torch.device) -> int:
 
 
 def time_shares(action: Callable[[], object], device: torch.device) -> dict[str, float]:
-    """The share of the time that each kind of operation takes."""
+    """Return the share of the time that each kind of operation takes."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     if device.type == "cuda":
         activities.append(torch.profiler.ProfilerActivity.CUDA)
@@ -103,6 +109,6 @@ def _finish(device: torch.device) -> None:
 
 
 def _resident(name: str) -> int:
-    """Bytes of resident memory, now (VmRSS) or at its peak (VmHWM)."""
+    """Return bytes of resident memory, now (VmRSS) or at its peak (VmHWM)."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.search(rf"{name}:\s+(\d+) kB", status)[1])

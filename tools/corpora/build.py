@@ -24,7 +24,7 @@ BABBLE_ROWS = 200  # clips of babble that are packed for mixing on the fly: ten 
 
 
 def build(asked: DatasetSettings) -> None:
-    """Makes the set that the settings ask for. Raises UserError, and then leaves nothing behind."""
+    """Make the set that the settings ask for. Raises UserError, and then leaves nothing behind."""
     settings = with_layout(asked)
     findings = Findings()
     workers = settings.workers or None
@@ -61,7 +61,7 @@ def build(asked: DatasetSettings) -> None:
 
 
 def report(findings: Findings, everything: bool) -> None:
-    """Prints what was noticed, one line each; of many files the first ones unless `everything` is wanted."""
+    """Print what was noticed, one line each; of many files the first ones unless `everything` is wanted."""
     problems = findings.problems
     shown = problems if everything else problems[:LISTED]
     for problem in shown:
@@ -79,7 +79,7 @@ class _Packer:
         self.writer, self.pool, self.sources, self.settings = writer, pool, sources, settings
 
     def pack(self) -> dict[str, Any]:
-        """Writes all splits; returns what dataset.json says about the set as a whole."""
+        """Write all splits; returns what dataset.json says about the set as a whole."""
         head: dict[str, Any] = {}
         if self.settings.mix == "on-the-fly":
             draw = self.sources["train"].recipe.draw
@@ -153,22 +153,22 @@ class _Packer:
 
 
 def make_item(sources: Mapping[str, Source], split: str, index: int) -> tuple[np.ndarray, dict[str, Any]]:
-    """An item of train or valid, made in a worker process."""
+    """Return an item of train or valid, made in a worker process."""
     return sources[split].item(split, index)
 
 
 def make_test(sources: Mapping[str, Source], split: str, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """An utterance in all cells of the test grid, made in a worker process."""
+    """Return an utterance in all cells of the test grid, made in a worker process."""
     return sources[split].test_utterance(index)
 
 
 def make_speech(
     sources: Mapping[str, Source], split: str, index: int
 ) -> tuple[np.ndarray, tuple[int, int], dict[str, Any]]:
-    """A clip of speech to be mixed later, made in a worker process."""
+    """Return a clip of speech to be mixed later, made in a worker process."""
     return sources[split].packed_speech(index)
 
 
 def make_noise_row(sources: Mapping[str, Source], number: int, row: int) -> np.ndarray:
-    """A row of the training's noise to be mixed later, made in a worker process."""
+    """Return a row of the training's noise to be mixed later, made in a worker process."""
     return sources["train"].packed_noise(number, row)

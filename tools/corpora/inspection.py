@@ -63,7 +63,7 @@ class Report:
 
 
 def inspect(folder: Path, pool: ProcessPool) -> Report:
-    """Measures every item of a set. Raises DataError where it cannot be read, ValueError for its dataset.json."""
+    """Measure every item of a set. Raises DataError where it cannot be read, ValueError for its dataset.json."""
     path = folder / "dataset.json"
     report = Report(read_description(path) if path.is_file() else {})
     report.head.pop("items", None)
@@ -93,7 +93,9 @@ def inspect(folder: Path, pool: ProcessPool) -> Report:
 
 
 def open_split(folder: Path, split: str) -> Dataset:
-    """The items of a split as training sees them; those mixed on the fly as in the first epoch with seed 0."""
+    """Return the items of a split as training sees them; those mixed on the fly as in the first epoch with seed
+    0.
+    """
     if split == "train" and is_on_the_fly(folder):
         dataset = OnTheFlyDataset(folder, Config.sample_rate)
         dataset.start_epoch(0, 1)
@@ -102,7 +104,7 @@ def open_split(folder: Path, split: str) -> Dataset:
 
 
 def measure(dataset: Dataset, number: int, label: Label) -> Measure:
-    """Measures an item, over the active span of its label or, without a label, where there is speech."""
+    """Measure an item, over the active span of its label or, without a label, where there is speech."""
     noisy, clean, _ = dataset[number]
     noisy, clean = noisy.double().numpy(), clean.double().numpy()
     label_db, span = label
@@ -124,7 +126,7 @@ def measure(dataset: Dataset, number: int, label: Label) -> Measure:
 
 
 def measure_batch(_: None, folder: Path, split: str, first: int, labels: Sequence[Label]) -> list[Measure]:
-    """Measures items from the first-th on, in a worker process."""
+    """Measure items from the first-th on, in a worker process."""
     dataset = open_split(folder, split)
     return [measure(dataset, first + number, label) for number, label in enumerate(labels)]
 
@@ -153,7 +155,7 @@ def _note(split: SplitReport, item: dict[str, Any]) -> None:
 
 
 def _place(item: dict[str, Any], count: int, report: Report, split: str) -> int | None:
-    """Number of the item that a record tells of; None if there is no such item."""
+    """Return number of the item that a record tells of; None if there is no such item."""
     shape = report.splits[split].shape[:-2]
     if split != "test":
         return count if count < shape[0] else None

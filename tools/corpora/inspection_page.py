@@ -20,7 +20,7 @@ LISTED = 20  # faults that are printed
 
 
 def describe(report: Report) -> Iterator[str]:
-    """The report, line by line."""
+    """Yield the report, line by line."""
     for key in ("dtype", "seed", "licence", "command"):
         if report.head.get(key) not in (None, ""):
             yield f"{key}: {report.head[key]}"
@@ -43,7 +43,7 @@ def describe(report: Report) -> Iterator[str]:
 
 
 def draw_page(folder: Path, report: Report, path: Path, items: int) -> None:
-    """A PNG with spectrograms of noisy and clean of some items of each split."""
+    """Write a PNG with spectrograms of noisy and clean of some items of each split."""
     chosen = [(split, number) for split in SPLITS for number in _spread(open_split(folder, split), items)]
     figure = Figure(figsize=(11, 1.7 * len(chosen)), layout="constrained")
     axes = figure.subplots(len(chosen), 2, squeeze=False, sharex=True, sharey=True)
@@ -64,7 +64,7 @@ def draw_page(folder: Path, report: Report, path: Path, items: int) -> None:
 
 
 def _histogram(found: SplitReport) -> Iterator[str]:
-    """Items and measured SNR of each label, or of each 5 dB where there are no or very many labels."""
+    """Yield items and measured SNR of each label, or of each 5 dB where there are no or very many labels."""
     labels = [label for _, _, label in found.measures]
     each = None not in labels and len(set(labels)) <= MANY_LABELS
     bins: dict[float, list[float]] = {}
@@ -84,5 +84,5 @@ def _tidy(decibel: float) -> str:
 
 
 def _spread(dataset: Dataset, items: int) -> list[int]:
-    """Numbers of items from all over a split."""
+    """Return numbers of items from all over a split."""
     return sorted({int(place) for place in np.linspace(0, len(dataset) - 1, items)})

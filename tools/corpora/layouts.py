@@ -42,7 +42,7 @@ TIMIT_CORE_TEST = tuple(
 
 
 def with_layout(settings: DatasetSettings) -> DatasetSettings:
-    """The settings with what the named layout adds; what was given besides wins.
+    """Return the settings with what the named layout adds; what was given besides wins.
 
     Raises UserError if the corpus is not found where it should be.
     """
@@ -57,7 +57,9 @@ def with_layout(settings: DatasetSettings) -> DatasetSettings:
 
 
 def voicebank_demand(root: Path) -> dict[str, Any]:
-    """VoiceBank+DEMAND, 28 talkers (Valentini-Botinhao 2017); p226 and p287 validate, as is usual."""
+    """Return the settings of VoiceBank+DEMAND, 28 talkers (Valentini-Botinhao 2017); p226 and p287 validate, as
+    is usual.
+    """
     return {
         "pairs": (_folder(root, "noisy_trainset_28spk_wav"), _folder(root, "clean_trainset_28spk_wav")),
         "test_pairs": (_folder(root, "noisy_testset_wav"), _folder(root, "clean_testset_wav")),
@@ -66,7 +68,8 @@ def voicebank_demand(root: Path) -> dict[str, Any]:
 
 
 def timit_noisex92(root: Path) -> dict[str, Any]:
-    """TIMIT without its SA sentences, 3,696 for training and the core test's 192, with NOISEX-92.
+    """Return the settings of TIMIT without its SA sentences, 3,696 for training and the core test's 192, with
+    NOISEX-92.
 
     Talkers outside the core test validate. Which noises are unseen is this project's choice.
     """
@@ -84,7 +87,7 @@ def timit_noisex92(root: Path) -> dict[str, Any]:
 
 
 def librispeech(root: Path) -> dict[str, Any]:
-    """LibriSpeech train-clean-100, dev-clean and test-clean; the noise is given besides."""
+    """Return the settings of LibriSpeech train-clean-100, dev-clean and test-clean; the noise is given besides."""
     corpus = root / "LibriSpeech" if (root / "LibriSpeech").is_dir() else root
     return {
         "speech": _folder(corpus, "train-clean-100", "train-clean-360", "train-other-500"),
@@ -96,7 +99,9 @@ def librispeech(root: Path) -> dict[str, Any]:
 
 
 def dns_challenge(root: Path) -> dict[str, Any]:
-    """The DNS Challenge's read speech and noise, with its synthetic test set where that is unpacked, too."""
+    """Return the settings of the DNS Challenge's read speech and noise, with its synthetic test set where that is
+    unpacked, too.
+    """
     data = next((root / name for name in ("datasets", "datasets_fullband") if (root / name).is_dir()), root)
     added = {
         "speech": _folder(data, "clean", "clean_fullband"),

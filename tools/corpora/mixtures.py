@@ -81,11 +81,11 @@ class MixtureSource:
         self._counts = {split: counts[split] or len(self._clips[split]) for split in speech}
 
     def count(self, split: str) -> int:
-        """Items of a split; for the test, utterances of a cell of its grid."""
+        """Return items of a split; for the test, utterances of a cell of its grid."""
         return self._counts[split]
 
     def item(self, split: str, index: int) -> tuple[np.ndarray, dict[str, Any]]:
-        """An item of train or valid, `[2, samples]`, and what it is made of."""
+        """Return an item of train or valid, `[2, samples]`, and what it is made of."""
         rng = generator(self.recipe.seed, split, index)
         clip = self.clip(split, index, rng)
         snr_db, level_db = self.recipe.draw.draw(rng)
@@ -95,7 +95,7 @@ class MixtureSource:
         return np.stack([mixture.noisy, mixture.clean]), description
 
     def test_utterance(self, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """An utterance of the test in all cells, `[noise type, dB, 2, samples]`, and what each is made of.
+        """Return an utterance of the test in all cells, `[noise type, dB, 2, samples]`, and what each is made of.
 
         Clean is the same in all cells, and so is the noise in all cells of a row but for its gain.
         """
@@ -124,7 +124,7 @@ class MixtureSource:
         return grid, items
 
     def clip(self, split: str, index: int, rng: np.random.Generator) -> Clip:
-        """The clean speech of an item, in its room if there are rooms, at the level of the recording."""
+        """Return the clean speech of an item, in its room if there are rooms, at the level of the recording."""
         number, start = self._clips[split][index % len(self._clips[split])]
         recording = self._speech[split][number]
         made_of = {"speech": str(recording.path), "talker": recording.group, "start": int(start)}
@@ -141,14 +141,16 @@ class MixtureSource:
             raise UserError(f"{recording.path}: {error}") from None
 
     def packed_speech(self, index: int) -> tuple[np.ndarray, tuple[int, int], dict[str, Any]]:
-        """Speech of a training item `[samples]` to be mixed later, its active span, and what it is made of."""
+        """Return speech of a training item `[samples]` to be mixed later, its active span, and what it is made
+        of.
+        """
         clip = self.clip("train", index, generator(self.recipe.seed, "train", index))
         gain = PACKED_PEAK / float(np.max(np.abs(clip.samples)))
         active = clip.active.start, clip.active.stop
         return quantise_alone(gain * clip.samples, self.recipe.dtype), active, clip.made_of | {"gain": gain}
 
     def packed_noise(self, number: int, row: int) -> np.ndarray:
-        """A row `[samples]` of a part of the training's noise; numbers beyond the parts are babble."""
+        """Return a row `[samples]` of a part of the training's noise; numbers beyond the parts are babble."""
         source = self._noise["train"]
         if number >= len(source.parts):
             segment, _ = source.babble.draw(generator(self.recipe.seed, "babble", number))
@@ -160,7 +162,7 @@ class MixtureSource:
         return quantise_alone(np.pad(segment, (0, self.recipe.samples - count)), self.recipe.dtype)
 
     def training_noise(self) -> NoiseSource:
-        """Where the noise of the training comes from."""
+        """Return where the noise of the training comes from."""
         return self._noise["train"]
 
     def _mix(self, clip: Clip, noise: np.ndarray, snr_db: float, level_db: float) -> tuple[Mixture, float]:
@@ -170,7 +172,7 @@ class MixtureSource:
             raise UserError(f"{clip.made_of['speech']}: {error}") from None
 
     def _order(self, split: str) -> np.ndarray:
-        """[recording, start] of the clips of a split, shuffled."""
+        """Return [recording, start] of the clips of a split, shuffled."""
         recordings = self._speech[split]
         clips = [(number, start) for number, recording in enumerate(recordings) for start in recording.starts]
         return generator(self.recipe.seed, split, "order").permutation(np.array(clips, np.int64), axis=0)
@@ -185,7 +187,9 @@ def _describe(
     gain: float,
     scale: float,
 ) -> dict[str, Any]:
-    """On disk, clean is `scale * speech_gain` times the file's samples, noise `scale * gain` times its file's."""
+    """Return a record of the item: on disk, clean is `scale * speech_gain` times the file's samples, noise `scale
+    * gain` times its file's.
+    """
     return {
         **clip.made_of,
         "active": [clip.active.start, clip.active.stop],

@@ -43,7 +43,7 @@ class NoiseSource:
     def draw(
         self, rng: np.random.Generator, active: slice, talker: str, kind: str | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """A segment, float64 `[samples]`, with what it is made of.
+        """Return a segment, float64 `[samples]`, with what it is made of.
 
         Args:
             rng: Where all random choices come from.
@@ -69,7 +69,7 @@ class NoiseSource:
 
 
 def read_named(path: Path, start: int, count: int) -> np.ndarray:
-    """As audio_files.read; UserError with its name for a file that can no longer be read."""
+    """Read as `audio_files.read` does. Raises UserError with the name for a file that can no longer be read."""
     try:
         return read(path, start, count)
     except AudioError as error:
@@ -89,7 +89,7 @@ class Babble:
             )
 
     def draw(self, rng: np.random.Generator, talker: str = "") -> tuple[np.ndarray, dict[str, Any]]:
-        """A segment without the talker's voice, and what it is made of; gains are of the files' samples."""
+        """Return a segment without the talker's voice, and what it is made of; gains are of the files' samples."""
         others = [name for name in self._talkers if name != talker]
         count = min(int(rng.integers(BABBLE_TALKERS[0], BABBLE_TALKERS[1] + 1)), len(others))
         mixture, voices = np.zeros(self.samples), []

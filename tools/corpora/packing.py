@@ -76,7 +76,7 @@ class PackedSetWriter:
         item: Sequence[int] | None = None,
         dtype: type | np.dtype | None = None,
     ) -> NewArray | NewShards:
-        """A new array on disk, zeros `[*leading, *item]`; `array[leading index] = values` writes an item.
+        """Return a new array on disk, zeros `[*leading, *item]`; `array[leading index] = values` writes an item.
 
         An item is `[2, samples]`, where 0 is noisy and 1 is clean, of the set's type, unless said otherwise.
         """
@@ -154,7 +154,7 @@ class PackedSetWriter:
 
     @contextlib.contextmanager
     def _naming(self, path: Path) -> Iterator[None]:
-        """Errors of the disk name the file as the user will know it: writing and reserving name none."""
+        """Add to errors of the disk the file's name as the user will know it: writing and reserving name none."""
         try:
             yield
         except OSError as error:
@@ -189,7 +189,7 @@ class NewArray:
         self._file.truncate(self._size)
 
     def reserve(self) -> None:
-        """Takes the file's disk space at once, so that a disk too small is known before the work."""
+        """Take the file's disk space at once, so that a disk too small is known before the work."""
         if not hasattr(os, "posix_fallocate"):
             return
         try:
@@ -210,7 +210,7 @@ class NewArray:
             raise OSError(error.errno, error.strerror, str(self.name)) from error
 
     def close(self) -> None:
-        """Writes what is still buffered."""
+        """Write what is still buffered."""
         try:
             self._file.close()
         except OSError as error:

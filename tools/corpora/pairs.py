@@ -35,7 +35,7 @@ class Pair:
 def find_pairs(
     folders: tuple[Path, Path], key: str, selection: Selection, pool: ProcessPool, problems: list[Problem]
 ) -> list[Pair]:
-    """The usable pairs below a noisy and a clean folder; every mismatch is added to `problems`.
+    """Return the usable pairs below a noisy and a clean folder; every mismatch is added to `problems`.
 
     key: regular expression whose first group is what the names of a pair share; if empty, paths must be equal but
     for the suffix. Raises UserError if a folder is missing.
@@ -56,7 +56,7 @@ def find_pairs(
 def check_pair(
     _: None, noisy_folder: Path, clean_folder: Path, noisy: str, clean: str, selection: Selection
 ) -> Pair | Problem:
-    """Reads what will be used of both files, and says if they belong together."""
+    """Read what will be used of both files, and says if they belong together."""
     path = noisy_folder / noisy
     recording = check_recording(None, clean_folder, clean, selection)
     if isinstance(recording, Problem):
@@ -105,11 +105,11 @@ class PairSource:
             self._clips[split] = [clips[place] for place in order][: counts[split] or None]
 
     def count(self, split: str) -> int:
-        """Items of a split."""
+        """Return items of a split."""
         return len(self._clips[split])
 
     def item(self, split: str, index: int) -> tuple[np.ndarray, dict[str, Any]]:
-        """An item of a split, `[2, samples]`, and what it is made of; both signals share one scale."""
+        """Return an item of a split, `[2, samples]`, and what it is made of; both signals share one scale."""
         number, start = self._clips[split][index]
         pair = self._pairs[split][number]
         try:
@@ -136,7 +136,7 @@ class PairSource:
         }
 
     def test_utterance(self, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """An item of the test as the one cell of a grid, `[1, 1, 2, samples]`, and what it is made of."""
+        """Return an item of the test as the one cell of a grid, `[1, 1, 2, samples]`, and what it is made of."""
         both, item = self.item("test", index)
         return both[None, None], [{"row": self.noise_types[0], "column": 0, "utterance": index} | item]
 

@@ -83,7 +83,7 @@ class Selection:
 def find_recordings(
     folder: Path, selection: Selection, pool: ProcessPool, problems: list[Problem]
 ) -> list[Recording]:
-    """The usable recordings below a folder, sorted by path; what cannot be used is added to `problems`.
+    """Return the usable recordings below a folder, sorted by path; what cannot be used is added to `problems`.
 
     Raises UserError if the folder is missing or holds no audio at all.
     """
@@ -102,7 +102,7 @@ def find_recordings(
 
 
 def find_files(folder: Path, pattern: str, problems: list[Problem]) -> Iterator[str]:
-    """Paths of the audio files below a folder, with /, sorted; links are followed, hidden files left out."""
+    """Yield paths of the audio files below a folder, with /, sorted; links are followed, hidden files left out."""
     if not folder.is_dir():
         raise UserError(
             f"{folder}: {'a file' if folder.exists() else 'no such folder'}, expected a folder of audio"
@@ -133,7 +133,7 @@ def find_files(folder: Path, pattern: str, problems: list[Problem]) -> Iterator[
 
 
 def check_recording(_: None, folder: Path, file: str, selection: Selection) -> Recording | Problem:
-    """Reads what will be used of a file, and says if it can be."""
+    """Read what will be used of a file, and says if it can be."""
     path = folder / file
     try:
         file.encode()
@@ -163,7 +163,7 @@ def check_recording(_: None, folder: Path, file: str, selection: Selection) -> R
 
 
 def drop_copies(lists: Iterable[list[Recording]], problems: list[Problem]) -> None:
-    """Takes out of the lists what is the same audio as an earlier recording, under whatever name it goes."""
+    """Take out of the lists what is the same audio as an earlier recording, under whatever name it goes."""
     first: dict[str, Recording] = {}
     for recordings in lists:
         kept = [

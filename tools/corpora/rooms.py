@@ -91,7 +91,8 @@ class SimulatedRooms:
 
 
 def reverberate(speech: np.ndarray, impulse_response: np.ndarray) -> np.ndarray:
-    """Speech as heard in the room, `[samples]` like it and in time with it: the direct sound is not delayed.
+    """Return speech as heard in the room, `[samples]` like it and in time with it: the direct sound is not
+    delayed.
 
     Raises ValueError if the impulse response is silent.
     """

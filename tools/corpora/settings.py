@@ -135,17 +135,19 @@ class DatasetSettings:
 
     @property
     def samples(self) -> int:
-        """Length of every item at 16 kHz."""
+        """Return length of every item at 16 kHz."""
         return round(self.seconds * SAMPLE_RATE)
 
     @property
     def snr_draw(self) -> tuple[tuple[float, ...], bool]:
-        """SNRs of the training, and whether they are a range."""
+        """Return SNRs of the training, and whether they are a range."""
         return (self.train_snr_range, True) if self.train_snr_range else (self.train_snr_db, False)
 
     @property
     def command(self) -> str:
-        """The command that makes this set again, anywhere that its folders are found under the same names."""
+        """Return the command that makes this set again, anywhere that its folders are found under the same
+        names.
+        """
         words = ["python", "-m", "tools.make_dataset"]
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)

@@ -36,7 +36,7 @@ class Findings:
 
 
 def find_sources(settings: DatasetSettings, pool: ProcessPool, findings: Findings) -> dict[str, Source]:
-    """What makes the items of each split. Raises UserError where nothing is left for one of them."""
+    """Return what makes the items of each split. Raises UserError where nothing is left for one of them."""
     return _Finder(settings, pool, findings).find()
 
 
@@ -114,7 +114,7 @@ class _Finder:
         return {split: found[split] for split in splits}
 
     def _noise(self, splits: Sequence[str]) -> tuple[dict[str, list[NoisePart]], list[NoisePart], list[NoisePart]]:
-        """Parts for training and validation, for the test's seen and for its unseen noise."""
+        """Return parts for training and validation, for the test's seen and for its unseen noise."""
         settings = self.settings
         folders = {"unseen": settings.unseen_noise, "seen": settings.test_noise, "noise": settings.noise}
         if "test" not in splits:
@@ -166,7 +166,9 @@ class _Finder:
         return {name: (source, source.types)}
 
     def _babble_speech(self, speech: Sequence[Recording], splits: Sequence[str]) -> dict[str, list[Recording]]:
-        """Training talkers' recordings for the babble of each split: no recording is in the babble of two."""
+        """Return training talkers' recordings for the babble of each split: no recording is in the babble of
+        two.
+        """
         if not self.settings.babble:
             return {split: [] for split in splits}
         return {split: speech[number :: len(splits)] for number, split in enumerate(splits)}
@@ -222,7 +224,7 @@ class _Finder:
         return PairSource(pairs, self.counts, settings.samples, settings.dtype, settings.seed, "pairs")
 
     def _expect_some(self, found: Sequence[object], folder: object, split: str) -> None:
-        """Raises UserError, with the first of the problems, if nothing usable was found."""
+        """Raise UserError, with the first of the problems, if nothing usable was found."""
         if found:
             return
         problems = self.findings.problems

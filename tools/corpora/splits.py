@@ -30,7 +30,7 @@ class NoisePart:
 def split_by_talker(
     speech: Sequence[Recording], splits: Sequence[str], seed: int, named: Mapping[str, Collection[str]]
 ) -> dict[str, list[Recording]]:
-    """Recordings of each split, every talker in one of them; the first split gets what the others leave.
+    """Return recordings of each split, every talker in one of them; the first split gets what the others leave.
 
     `named` gives the talkers of a split by name; for the others they are drawn. Raises UserError where there are
     too few, or a name is unknown.
@@ -59,7 +59,7 @@ def split_by_talker(
 
 
 def check_talkers_apart(speech: Mapping[str, Sequence[Recording]]) -> None:
-    """Raises UserError if a talker's name is found in two splits."""
+    """Raise UserError if a talker's name is found in two splits."""
     talkers = {split: {recording.group for recording in recordings} for split, recordings in speech.items()}
     for one, other in itertools.combinations(talkers, 2):
         common = sorted(talkers[one] & talkers[other])
@@ -73,7 +73,7 @@ def check_talkers_apart(speech: Mapping[str, Sequence[Recording]]) -> None:
 def split_noise(
     noise: Sequence[Recording], splits: Sequence[str], clip: int, seed: int
 ) -> tuple[dict[str, list[NoisePart]], list[str]]:
-    """Parts of each split and, in words, the types that are in training alone. No two parts overlap.
+    """Return parts of each split and, in words, the types that are in training alone. No two parts overlap.
 
     A type with enough recordings is cut by recording; else each of its recordings is cut in time, if every part
     then has at least the `clip` samples of a segment. What cannot be cut goes to training, the first split.
@@ -110,12 +110,12 @@ def split_noise(
 
 
 def whole(recording: Recording) -> NoisePart:
-    """All of a recording."""
+    """Return all of a recording."""
     return NoisePart(recording, 0, recording.samples)
 
 
 def by_group(recordings: Iterable[Recording]) -> dict[str, list[Recording]]:
-    """The recordings of each talker or type, in the order of their names."""
+    """Return the recordings of each talker or type, in the order of their names."""
     groups: dict[str, list[Recording]] = {}
     for recording in recordings:
         groups.setdefault(recording.group, []).append(recording)

@@ -44,7 +44,7 @@ def make_demo_corpus(
     seconds: float = 3.0,
     overwrite: bool = False,
 ) -> None:
-    """Makes the demo corpus: synthetic speech and noise, mixed and packed for training and testing.
+    """Make the demo corpus: synthetic speech and noise, mixed and packed for training and testing.
 
     Speech is eSpeak NG's, from sentences of a small grammar; training, validation and test have their own talkers
     and sentences. Noise is seen (white, pink, speech-shaped, babble; in all three) or unseen (engine, wind,
@@ -106,7 +106,7 @@ def make_demo_corpus(
 
 
 def ensure_demo_corpus(folder: Path = Path(DEMO_DATA)) -> None:
-    """Makes the demo corpus where there is none; of programs that begin to at the same time, one need succeed."""
+    """Make the demo corpus where there is none; of programs that begin to at the same time, one need succeed."""
     if not folder.exists():
         try:
             make_demo_corpus(folder)
@@ -132,7 +132,7 @@ class _Corpus:
         )
 
     def training_item(self, split: str, index: int) -> tuple[np.ndarray, dict[str, Any]]:
-        """An item of train or valid, int16 `[2, samples]`, and its description."""
+        """Return an item of train or valid, int16 `[2, samples]`, and its description."""
         rng = self._rng(split, index)
         talker = self.talkers[split][index % len(self.talkers[split])]
         clean, speech = self._speak(talker, split, rng)
@@ -144,7 +144,7 @@ class _Corpus:
         return np.stack([mixture.noisy, mixture.clean]), item
 
     def test_items(self, utterance: int) -> Iterator[tuple[tuple[int, int], np.ndarray, dict[str, Any]]]:
-        """One utterance in every cell of the grid: (noise type, dB), int16 `[2, samples]`, its description.
+        """Yield one utterance in every cell of the grid: (noise type, dB), int16 `[2, samples]`, its description.
 
         The clean speech is the same to the last bit in all cells, and the noise over the cells of a noise type
         but for its gain: what differs between two cells is an effect of the noise type or the SNR alone.
@@ -165,7 +165,7 @@ class _Corpus:
                 yield (row, column), noisy_and_clean, item
 
     def _speak(self, talker: Talker, split: str, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
-        """A recording of sentences with short pauses, cut where the clip is full, float64 `[samples]`.
+        """Return a recording of sentences with short pauses, cut where the clip is full, float64 `[samples]`.
 
         With it comes its description.
         """
@@ -184,7 +184,7 @@ class _Corpus:
         return recording, asdict(talker) | description
 
     def _others(self, talker: Talker) -> np.ndarray:
-        """Speech for noises, by training talkers other than this one."""
+        """Return speech for noises, by training talkers other than this one."""
         return self._bank[[other != talker for other in self.talkers["train"][:BABBLE_TALKERS]]]
 
     def _rng(self, *key: str | int) -> np.random.Generator:
@@ -192,7 +192,9 @@ class _Corpus:
 
 
 def _describe_mixture(noise: str, snr_db: int, gain: float, scale: float) -> dict[str, Any]:
-    """Clean on disk is `scale` times speech at `level_dbfs`, the noise in noisy `scale * gain` at RMS 1."""
+    """Return a record of the mixture: clean on disk is `scale` times speech at `level_dbfs`, the noise in noisy
+    `scale * gain` at RMS 1.
+    """
     return {
         "noise": noise,
         "snr_db": snr_db,

@@ -28,7 +28,7 @@ _SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), 
 
 
 def synthesise(text: str, voice: str = "en-us", variant: str = "", pitch: int = 50, rate: int = 170) -> np.ndarray:
-    """Speech without leading and trailing silence, float32 `[samples]` in [-1, 1] at 16 kHz.
+    """Return speech without leading and trailing silence, float32 `[samples]` in [-1, 1] at 16 kHz.
 
     The same arguments give the same samples, whatever was spoken before.
 
@@ -61,7 +61,7 @@ def synthesise(text: str, voice: str = "en-us", variant: str = "", pitch: int = 
 
 @contextlib.contextmanager
 def _fresh_library() -> Iterator[tuple[ctypes.CDLL, Path]]:
-    """The initialised library and the folder of its data, unloaded again at the end.
+    """Yield the initialised library and the folder of its data, unloaded again at the end.
 
     eSpeak NG keeps the phase of its pitch flutter and the state of its noise in static variables that no call
     resets. Only a newly loaded library (2 ms) makes an utterance independent of those before it.
@@ -93,7 +93,7 @@ def _fresh_library() -> Iterator[tuple[ctypes.CDLL, Path]]:
 
 
 def _speak(library: ctypes.CDLL, text: str) -> np.ndarray:
-    """All samples of the text, int16 `[samples]` at eSpeak's rate."""
+    """Return all samples of the text, int16 `[samples]` at eSpeak's rate."""
     pieces = [np.zeros(0, np.int16)]
 
     @_SynthCallback

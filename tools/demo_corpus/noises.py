@@ -19,7 +19,7 @@ UNSEEN = ("engine", "wind", "clatter")
 
 
 def make_noise(kind: str, rng: np.random.Generator, samples: int, speech: np.ndarray) -> np.ndarray:
-    """A noise of one of the kinds in SEEN and UNSEEN.
+    """Return a noise of one of the kinds in SEEN and UNSEEN.
 
     Args:
         kind: Its name.
@@ -33,12 +33,12 @@ def make_noise(kind: str, rng: np.random.Generator, samples: int, speech: np.nda
 
 
 def white(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Equal power at all frequencies."""
+    """Return noise of equal power at all frequencies."""
     return rng.standard_normal(samples)
 
 
 def pink(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Power falls with 1/f from 20 Hz on."""
+    """Return noise whose power falls with 1/f from 20 Hz on."""
 
     def magnitude(frequency: np.ndarray) -> np.ndarray:
         return np.where(frequency >= 20, 1 / np.sqrt(np.maximum(frequency, 20)), 0.0)
@@ -47,14 +47,14 @@ def pink(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 
 def speech_shaped(rng: np.random.Generator, samples: int, speech: np.ndarray) -> np.ndarray:
-    """Stationary noise with the long-term spectrum of the speech."""
+    """Return stationary noise with the long-term spectrum of the speech."""
     frequencies, power = welch(speech, SAMPLE_RATE, nperseg=512, noverlap=0)
     long_term = np.sqrt(power.mean(axis=0))
     return _shaped(rng, samples, lambda frequency: np.interp(frequency, frequencies, long_term))
 
 
 def babble(rng: np.random.Generator, samples: int, speech: np.ndarray) -> np.ndarray:
-    """Four to eight talkers at once, some nearer than others."""
+    """Return four to eight talkers at once, some nearer than others."""
     talkers = rng.permutation(len(speech))[: rng.integers(4, 9)]
     mixture = np.zeros(samples)
     for clip in speech[talkers]:
@@ -64,7 +64,7 @@ def babble(rng: np.random.Generator, samples: int, speech: np.ndarray) -> np.nda
 
 
 def engine(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """A four-stroke engine under changing load: combustion pulses make exhaust and block resonate.
+    """Return a four-stroke engine under changing load: combustion pulses make exhaust and block resonate.
 
     Every cylinder fires once in two turns, a little stronger or weaker than its neighbours: harmonics of half
     the rotation, strongest at the firing rate. Behind them gas noise, gated by the combustions.
@@ -95,7 +95,7 @@ def engine(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 
 def wind(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Gusts over a microphone: the stronger the gust, the louder and the brighter; at times it howls."""
+    """Return gusts over a microphone: the stronger the gust, the louder and the brighter; at times it howls."""
     gust = np.exp(0.7 * _wander(rng, samples, rate=0.8) + 0.3 * _wander(rng, samples, rate=5))
     rumble = _lowpassed(rng, samples, cutoff=rng.uniform(60, 120))
     rush = _lowpassed(rng, samples, cutoff=rng.uniform(300, 600))
@@ -107,7 +107,9 @@ def wind(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 
 def clatter(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Dishes and cutlery in a kitchen: impacts, some with a bounce, that ring in the modes of their objects."""
+    """Return dishes and cutlery in a kitchen: impacts, some with a bounce, that ring in the modes of their
+    objects.
+    """
     objects = [_modes(rng) for _ in range(6)]
     impacts = np.zeros(samples)
     time = 0.0
@@ -141,19 +143,19 @@ _OF_SPEECH = ("speech_shaped", "babble")
 
 
 def _shaped(rng: np.random.Generator, samples: int, magnitude: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """White noise times a magnitude over frequency in Hz."""
+    """Return white noise times a magnitude over frequency in Hz."""
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     return np.fft.irfft(spectrum * magnitude(np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)), samples)
 
 
 def _lowpassed(rng: np.random.Generator, samples: int, cutoff: float) -> np.ndarray:
-    """White noise falling with 12 dB an octave above the cutoff in Hz, RMS 1."""
+    """Return white noise falling with 12 dB an octave above the cutoff in Hz, RMS 1."""
     low = sosfilt(butter(2, cutoff, fs=SAMPLE_RATE, output="sos"), rng.standard_normal(samples))
     return low / low.std()
 
 
 def _wander(rng: np.random.Generator, samples: int, rate: float) -> np.ndarray:
-    """A smooth random curve around 0, about 1 in size, that turns `rate` times a second."""
+    """Return a smooth random curve around 0, about 1 in size, that turns `rate` times a second."""
     knots = int(np.ceil(samples / SAMPLE_RATE * rate)) + 3
     curve = CubicSpline(np.arange(knots), rng.standard_normal(knots))
     return curve(rng.uniform() + np.arange(samples) * rate / SAMPLE_RATE)
@@ -165,7 +167,7 @@ def _resonance(signal: np.ndarray, frequency: float, quality: float) -> np.ndarr
 
 
 def _modes(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Frequencies in Hz, decay times in s and strengths of an object's modes; high modes die away first."""
+    """Return frequencies in Hz, decay times in s and strengths of an object's modes; high modes die away first."""
     lowest = rng.uniform(400, 2500)
     frequency = lowest * (7500 / lowest) ** rng.uniform(0, 1, rng.integers(6, 13))
     decay = rng.uniform(0.02, 0.1) * (lowest / frequency) ** 0.7
@@ -175,7 +177,7 @@ def _modes(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray
 def _impact(
     rng: np.random.Generator, frequency: np.ndarray, decay: np.ndarray, strength: np.ndarray
 ) -> np.ndarray:
-    """One hit: it excites the modes in other proportions each time, under a click of 2 ms."""
+    """Return one hit: it excites the modes in other proportions each time, under a click of 2 ms."""
     time = np.arange(int(6 * decay.max() * SAMPLE_RATE))[:, None] / SAMPLE_RATE
     strength = strength * rng.uniform(0.3, 1, strength.size)
     ringing = np.sin(2 * np.pi * frequency * time + rng.uniform(0, 2 * np.pi, strength.size)) * np.exp(
@@ -186,6 +188,6 @@ def _impact(
 
 
 def _add_at(mixture: np.ndarray, start: int, piece: np.ndarray) -> None:
-    """Adds the part of the piece that falls into the mixture."""
+    """Add the part of the piece that falls into the mixture."""
     room = max(mixture.size - start, 0)
     mixture[start : start + piece.size] += piece[:room]

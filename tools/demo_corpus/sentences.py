@@ -120,7 +120,7 @@ _CHOICES = {slot: " ".join(words.split()).split(", ") for slot, words in WORDS.i
 
 
 def draw_sentence(split: str, rng: np.random.Generator) -> str:
-    """A random sentence that only this split (train, valid or test) can say."""
+    """Return a random sentence that only this split (train, valid or test) can say."""
     while True:
         template = TEMPLATES[rng.integers(len(TEMPLATES))]
         sentence = re.sub(r"\{(\w+)\}", lambda slot: _draw(slot.group(1), rng), template)

@@ -40,7 +40,7 @@ class Talker:
 
 
 def draw_talkers(split: str, count: int, rng: np.random.Generator) -> list[Talker]:
-    """Random talkers of a split (train, valid or test), every variant of it about equally often."""
+    """Return random talkers of a split (train, valid or test), every variant of it about equally often."""
     variants = VARIANTS[split]
     order = np.concatenate([rng.permutation(len(variants)) for _ in range(-(-count // len(variants)))])
     return [

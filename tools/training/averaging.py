@@ -23,7 +23,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """After the step-th step, counted from 1."""
+        """Update the averages after the step-th step, counted from 1."""
         if self.decay:
             averages, weights = zip(*self._pairs, strict=True)
             weight = 1 - min(self.decay, (1 + step) / (10 + step))

@@ -37,12 +37,12 @@ class Board:
         self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Numbers by their tags, such as "train/loss"."""
+        """Log numbers by their tags, such as "train/loss"."""
         for tag, value in values.items():
             self._write(Event(step=step, summary=summary.scalar(tag, value)))
 
     def items(self, step: int, items: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-        """Waveforms [samples] by item and signal, each as audio, and those of an item as spectrograms."""
+        """Log waveforms [samples] by item and signal, each as audio, and those of an item as spectrograms."""
         for item, waveforms in items.items():
             for signal, waveform in waveforms.items():
                 audio = summary.audio(f"{item}/{signal}", waveform, sample_rate=SAMPLE_RATE)

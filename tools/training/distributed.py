@@ -43,28 +43,28 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one process that writes files and prints."""
+        """Return whether this is the one process that writes files and prints."""
         return self.rank == 0
 
     @property
     def cores(self) -> int:
-        """Cores of the machine that are this process's share."""
+        """Return cores of the machine that are this process's share."""
         return max(1, cores() // self.on_machine)
 
     def first_alone(self, action: Callable[[], Any]) -> None:
-        """The first process does something while the others wait for it."""
+        """Let the first process do something while the others wait for it."""
         if self.is_first:
             action()
         self.any(False)
 
     def sum(self, x: Tensor) -> Tensor:
-        """The sum over all processes, in place."""
+        """Sum over all processes, in place."""
         if self.count > 1:
             dist.all_reduce(x)
         return x
 
     def any(self, *flags: bool) -> list[bool]:
-        """For each flag, whether it is set in any process: they take the same turn at the same step."""
+        """Return for each flag whether it is set in any process: they take the same turn at the same step."""
         if self.count == 1:
             return list(flags)
         votes = torch.tensor(flags, dtype=torch.int32)
@@ -72,7 +72,7 @@ class Processes:
         return votes.bool().tolist()
 
     def gather(self, value: Any) -> list[Any]:
-        """The values of all processes, by rank."""
+        """Return the values of all processes, by rank."""
         if self.count == 1:
             return [value]
         values = [None] * self.count
@@ -80,7 +80,7 @@ class Processes:
         return values
 
     def spread(self, model: nn.Module) -> nn.Module:
-        """The model as all processes train it: with gradients and norms of the whole batch."""
+        """Return the model as all processes train it: with gradients and norms of the whole batch."""
         if self.count == 1:
             return model
         sync_norms(model)
@@ -91,7 +91,8 @@ class Processes:
 
 @contextlib.contextmanager
 def join_processes(device: str) -> Iterator[Processes]:
-    """The processes that torchrun started, on the device that the setting names; this one alone without torchrun.
+    """Yield the processes that torchrun started, on the device that the setting names; this one alone without
+    torchrun.
 
     Raises UserError for a device that is not there, and OtherProcessEnded in place of what a broken connection
     raises.

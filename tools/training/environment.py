@@ -23,7 +23,7 @@ PACKAGES = ("torch", "numpy", "scipy", "pesq", "pystoi", "tensorboardX")
 
 
 def log_environment(run_dir: Path, processes: Processes, step: int) -> None:
-    """Adds this call, which goes on after `step` steps, to the list in environment.json."""
+    """Add this call, which goes on after `step` steps, to the list in environment.json."""
     path = run_dir / "environment.json"
     try:
         calls = json.loads(path.read_text(encoding="utf-8"))
@@ -34,7 +34,7 @@ def log_environment(run_dir: Path, processes: Processes, step: int) -> None:
 
 
 def describe_environment(processes: Processes) -> dict[str, Any]:
-    """Command, time, machine, versions and commit, as plain values."""
+    """Return command, time, machine, versions and commit, as plain values."""
     device = processes.device
     return {
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -57,7 +57,7 @@ def describe_environment(processes: Processes) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The name of the processor, where the system tells it."""
+    """Return the name of the processor, where the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -67,7 +67,7 @@ def processor() -> str:
 
 
 def _commit() -> dict[str, Any]:
-    """The commit of this code and whether files differ from it; both None outside git."""
+    """Return the commit of this code and whether files differ from it; both None outside git."""
     try:
         commit, changes = (
             subprocess.run(["git", "-C", REPOSITORY, *args], capture_output=True, text=True, check=True).stdout

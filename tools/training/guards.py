@@ -23,7 +23,7 @@ NONFINITE = "nonfinite_batch.pt"
 
 @contextlib.contextmanager
 def naming_dead_loaders() -> Iterator[None]:
-    """UserError where a loading process dies; torch raises that anywhere, from the handler of a signal."""
+    """Raise UserError if a loading process dies, which torch reports anywhere, from the handler of a signal."""
     try:
         yield
     except RuntimeError as error:
@@ -44,7 +44,7 @@ class NormStatistics:
         self._before = [buffer.clone() for buffer in self._buffers]
 
     def put_back(self, flag: Tensor) -> None:
-        """Where the flag on the device is set; nothing waits for it."""
+        """Put the buffers back if the flag on the device is set; nothing waits for it."""
         for buffer, before in zip(self._buffers, self._before, strict=True):
             buffer.copy_(torch.where(flag, before, buffer))
 
@@ -58,7 +58,8 @@ def report_nonfinite(
     values: Mapping[str, float],
     is_first: bool,
 ) -> UserError:
-    """The error to raise for a batch whose loss or gradient is not finite; the first process saves it for a look.
+    """Return the error to raise for a batch whose loss or gradient is not finite; the first process saves it for
+    a look.
 
     loader: of the epoch, whose batch-th batch it was. where: epoch, step. values: loss, its parts, gradient norm.
     """
@@ -89,7 +90,7 @@ def report_nonfinite(
 
 
 def describe_items(data: str, numbers: Sequence[int]) -> str:
-    """The items' numbers with what dataset.json says they are made of, where it does."""
+    """Return the items' numbers with what dataset.json says they are made of, where it does."""
     wanted = set(numbers)
     try:
         training = (item for split, item in read_items(Path(data)) if split == "train")

@@ -42,7 +42,7 @@ class Progress:
 
     @property
     def items_per_second(self) -> float:
-        """Of the training in this epoch so far."""
+        """Return the items a second of the training in this epoch so far."""
         return float(self.totals.sums[0]) / max(self.seconds, 1e-9)
 
     def count_step(self, result: StepResult) -> None:
@@ -52,13 +52,13 @@ class Progress:
         self.step += 1
 
     def start_next_epoch(self, row: dict[str, Any]) -> None:
-        """`row` is the history of the epoch that is done."""
+        """Go to the next epoch; `row` is the history of the one that is done."""
         self.history.append(row)
         self.start_epoch_anew()
         self.epoch += 1
 
     def start_epoch_anew(self) -> None:
-        """From its first batch."""
+        """Go back to the epoch's first batch."""
         self.totals.sums.zero_()
         self.batch = self.skipped = 0
         self.seconds = 0.0
@@ -68,7 +68,7 @@ PLAIN = ("epoch", "batch", "step", "skipped", "seconds")
 
 
 def checkpoint(config: Config, learner: Learner, progress: Progress, processes: Processes) -> dict[str, Any]:
-    """The content of last.pt; all processes must call this, as each has random states of its own."""
+    """Return the content of last.pt; all processes must call this, as each has random states of its own."""
     content = {
         "config": config.to_dict(),
         "epoch": len(progress.history),
@@ -86,7 +86,7 @@ def checkpoint(config: Config, learner: Learner, progress: Progress, processes: 
 def restore(
     content: Mapping[str, Any], changed: set[str], learner: Learner, progress: Progress, processes: Processes
 ) -> None:
-    """Puts everything in the state of a checkpoint.
+    """Put everything in the state of a checkpoint.
 
     changed: settings that differ from the checkpoint's; where they change which items make up a batch, the epoch
     starts anew. Raises UserError where the checkpoint does not fit them, or is another version's.

@@ -11,7 +11,7 @@ import torch
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """Of Python's, numpy's and torch's generators, the device's among them."""
+    """Return the state of Python's, numpy's and torch's generators, the device's among them."""
     kind, keys, *rest = np.random.get_state()  # noqa: NPY002, what others' code may draw from
     state = {
         "python": random.getstate(),
@@ -22,7 +22,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    """Makes the generators go on from there."""
+    """Put the generators in that state."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, *rest = state["numpy"]

@@ -17,7 +17,7 @@ class Readout:
         self._coming: collections.deque[tuple[Any, Tensor, torch.cuda.Event | None]] = collections.deque()
 
     def put(self, label: Any, numbers: Tensor) -> None:
-        """numbers: one dimension."""
+        """Send numbers of one dimension to the CPU, with a label."""
         event = None
         if numbers.is_cuda:
             pinned = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
@@ -27,7 +27,7 @@ class Readout:
         self._coming.append((label, numbers, event))
 
     def arrived(self, wait: bool = False) -> Iterator[tuple[Any, list[float]]]:
-        """Labels and numbers, in order, of what has come; with `wait`, of all that was put in."""
+        """Yield labels and numbers, in order, of what has come; with `wait`, of all that was put in."""
         while self._coming and (wait or self._coming[0][2] is None or self._coming[0][2].query()):
             label, numbers, event = self._coming.popleft()
             if event is not None:

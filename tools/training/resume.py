@@ -13,7 +13,7 @@ from tools.training.settings import Resume
 
 
 def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str, Any] | None, set[str]]:
-    """Finds the run's folder, or that there is none yet; writes nothing.
+    """Find the run's folder, or that there is none yet; writes nothing.
 
     resume: where the folder holds a run with other settings, take the "saved" ones, or the "new" ones of `config`,
     or refuse ("same"). Returns the settings to go on with, the content of last.pt or None, and the names of the
@@ -41,7 +41,7 @@ def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str,
 
 
 def differing_settings(saved: Config, wanted: Config) -> set[str]:
-    """Names of the settings that make it another training.
+    """Return names of the settings that make it another training.
 
     The number of epochs does where a schedule needs it, that of scored items where scores choose the best epoch.
     """
@@ -57,7 +57,7 @@ def differing_settings(saved: Config, wanted: Config) -> set[str]:
 
 
 def is_trained(config: Config) -> bool:
-    """Whether the run's folder holds this very experiment, trained to its last epoch."""
+    """Return whether the run's folder holds this very experiment, trained to its last epoch."""
     if not (config.run_dir / "history.csv").is_file():
         return False
     history = read_history(config.run_dir)

@@ -37,7 +37,7 @@ class _TrainingArguments(Arguments):
 
 
 def parse_config(description: str, args: Sequence[str] | None = None, saved: Config | None = None) -> Config:
-    """The config that the command line asks for.
+    """Return the config that the command line asks for.
 
     What the arguments do not name comes from `saved` if given (the config of an earlier run), else from
     `--preset`. Raises UserError for arguments that cannot be used.
@@ -46,7 +46,7 @@ def parse_config(description: str, args: Sequence[str] | None = None, saved: Con
 
 
 def parse_training(description: str, args: Sequence[str] | None = None) -> tuple[Config, Resume]:
-    """As `parse_config`, with `--resume`, which says how to meet a run that has other settings."""
+    """Parse as `parse_config` does, with `--resume`, which says how to meet a run that has other settings."""
     arguments = parse_with_config(_TrainingArguments, description, args)
     return arguments.config, arguments.resume
 
@@ -54,7 +54,7 @@ def parse_training(description: str, args: Sequence[str] | None = None) -> tuple
 def parse_with_config(
     kind: type[Settings], description: str, args: Sequence[str] | None = None, saved: Config | None = None
 ) -> Settings:
-    """As `parse_config`, for a program whose `Arguments` hold more than the config."""
+    """Parse as `parse_config` does, for a program whose `Arguments` hold more than the config."""
     args = sys.argv[1:] if args is None else args
     start = saved or Config(**PRESETS[_find_preset(args)])
     description = f"{description}\n\n{_losses()}\nNetworks: {', '.join(NETWORKS)}."
@@ -83,7 +83,7 @@ def _losses() -> str:
 
 
 def _find_preset(args: Sequence[str]) -> str:
-    """The preset must be known before the other arguments are read, because it makes their defaults."""
+    """Return the preset, which must be known first because it makes the other arguments' defaults."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--preset", default="paper")
     try:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def weighted(loss: Tensor, parts: Mapping[str, Tensor], items: int) -> Tensor:
-    """What a batch adds to the totals: its items, its loss and each part times its items; float64."""
+    """Return what a batch adds to the totals: its items, its loss and each part times its items; float64."""
     means = torch.stack([loss.detach(), *parts.values()]).double()
     return torch.cat([means.new_tensor([items]), means * items])
 
@@ -37,12 +37,12 @@ class Totals:
         self.sums = torch.zeros(1 + len(names), dtype=torch.float64, device=device)
 
     def add(self, sums: Tensor, leave_out: Tensor | bool = False) -> None:
-        """Adds what `weighted` gave, unless a flag on the device says not to."""
+        """Add what `weighted` gave, unless a flag on the device says not to."""
         leave_out = torch.as_tensor(leave_out, device=sums.device)
         self.sums += torch.where(leave_out, torch.zeros_like(sums), sums)
 
     def means(self) -> dict[str, float]:
-        """Means over all items; waits for the device."""
+        """Return means over all items; waits for the device."""
         count, *sums = self.sums.tolist()
         return {name: total / count if count else math.nan for name, total in zip(self.names, sums, strict=True)}
 

@@ -49,7 +49,7 @@ def validate(
     tick: Callable[[], None],
     interruption: Interruption,
 ) -> Validated | None:
-    """One pass over this process's share of the validation items; the results are of all processes'.
+    """Make one pass over this process's share of the validation items; the results are of all processes'.
 
     The first config.valid_scores items are scored in other processes while the pass goes on. tick is
     called after every batch. None is returned where any process is interrupted. Raises UserError.
@@ -90,7 +90,7 @@ def validate(
 
 
 def choose_items(gains: dict[int, float]) -> dict[str, int]:
-    """Numbers of the items to look at: of the highest, middle and lowest gain, and a fixed one."""
+    """Return numbers of the items to look at: of the highest, middle and lowest gain, and a fixed one."""
     ranked = sorted((number for number in gains if math.isfinite(gains[number])), key=gains.__getitem__)
     ranked = ranked or [FIXED]
     return {"best": ranked[-1], "typical": ranked[len(ranked) // 2], "worst": ranked[0], "fixed": FIXED}
@@ -100,7 +100,7 @@ def choose_items(gains: dict[int, float]) -> dict[str, int]:
 def enhance_items(
     model: nn.Module, loader: DataLoader, numbers: Sequence[int], device: torch.device
 ) -> list[dict[str, np.ndarray]]:
-    """Noisy, estimated and clean waveform [samples] of validation items, which may be any process's."""
+    """Return noisy, estimated and clean waveform [samples] of validation items, which may be any process's."""
     model.eval()
     results = []
     for number in numbers:
@@ -118,7 +118,7 @@ class _Scoring:
         self._futures: list[Future[Scores]] = []
 
     def submit(self, clean: Tensor, estimate: Tensor, count: int) -> None:
-        """The first `count` items of a batch."""
+        """Score the first `count` items of a batch."""
         pairs = zip(clean[:count].cpu().numpy(), estimate[:count].cpu().numpy(), strict=True) if count else ()
         for pair in pairs:
             waiting = [future for future in self._futures if not future.done()]
@@ -131,7 +131,9 @@ class _Scoring:
 
 
 def _mean_scores(results: Sequence[Scores], metrics: Sequence[str]) -> dict[str, float]:
-    """Mean of each score over those that have it, to 6 decimals: the last bits are not the same every time."""
+    """Return mean of each score over those that have it, to 6 decimals: the last bits are not the same every
+    time.
+    """
     means = {}
     for name in metrics if results else ():
         values = [result.values[name] for result in results if name not in result.failed]

@@ -49,7 +49,7 @@ class Watch:
             self._board.close()
 
     def start_epoch(self, batches: int) -> None:
-        """Shows a bar for an epoch of so many batches, training and validation."""
+        """Show a bar for an epoch of so many batches, training and validation."""
         title = f"epoch {self._progress.epoch}"
         hidden = None if self._processes.is_first else True
         self._bar = tqdm(total=batches, initial=self._progress.batch, desc=title, leave=False, disable=hidden)
@@ -73,13 +73,13 @@ class Watch:
         self.tick()
 
     def settle(self) -> None:
-        """Looks at all steps so far, waiting for those whose numbers have not come; what is logged is written."""
+        """Look at all steps so far, waiting for those whose numbers have not come; what is logged is written."""
         self._look(wait=True)
         if self._board:
             self._board.flush()
 
     def tick(self) -> None:
-        """Moves the bar on by one batch."""
+        """Move the bar on by one batch."""
         self._bar.update()
 
     def hide_bar(self) -> None:
@@ -87,16 +87,16 @@ class Watch:
             self._bar.close()
 
     def is_save_due(self) -> bool:
-        """Whether the last checkpoint is too old."""
+        """Return whether the last checkpoint is too old."""
         minutes = self._config.checkpoint_minutes
         return minutes > 0 and time.monotonic() - self._saved > 60 * minutes
 
     def note_save(self) -> None:
-        """A checkpoint is being written."""
+        """Note that a checkpoint is being written."""
         self._saved = time.monotonic()
 
     def log_epoch(self, row: Mapping[str, Any], items: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-        """Numbers of an epoch by their columns in history.csv, and waveforms [samples] by item and signal."""
+        """Log numbers of an epoch by their columns in history.csv, and waveforms [samples] by item and signal."""
         kinds = ("train_", "valid_", "weight_")
         tags = {name.replace("_", "/", 1) if name.startswith(kinds) else f"epoch/{name}": name for name in row}
         self._board.scalars(self._progress.step, {tag: float(row[name]) for tag, name in tags.items()})
