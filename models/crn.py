@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from .complex_layers import KERNEL, STRIDE, WEIGHT_STD
 from .encoder_decoder import ConvLayer, RealRecurrence, encode_and_decode
-from .masks import hold_floor
+from .masks import Parts, hold_floor
 from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, setting, whole
 from .stft import STFT
+from .streaming.encoder_decoder import EncoderDecoderStep
 
 # Of the last layer's bias. E: tanh gives 0.905; none: a small spectrum of the noisy one's sign.
 START = {"E": 1.5, "none": 0.1}
@@ -84,6 +85,18 @@ class CRN(nn.Module):
     def estimate(self, x: Tensor) -> Tensor:
         """Return the output for magnitudes without DC, [B, 1, 256, T] both."""
         return encode_and_decode(x, self.encoder, self.recurrence, self.decoder, _join if self.skip else None)
+
+    def streaming_step(self, for_export: bool = False) -> EncoderDecoderStep:
+        """Return the network hop by hop; see models/streaming."""
+        mask = self.mask
+
+        def observe(spectrum: Tensor) -> Tensor:
+            return magnitude_of(*spectrum.unbind(0))[None]
+
+        def conclude(output: Tensor, spectrum: Tensor) -> Parts:
+            return (spectrum * gain_of(mask, output, observe(spectrum))).unbind(0)
+
+        return EncoderDecoderStep(self, observe, conclude, for_export)
 
 
 def magnitude_of(real: Tensor, imag: Tensor) -> Tensor:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from .complex_layers import ComplexBatchNorm2d, ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM, join_parts
 from .encoder_decoder import ConvLayer, RealRecurrence, encode_and_decode
-from .masks import MASKS, apply_mask, hold_floor, start_at_pass_through
+from .masks import MASKS, Parts, apply_mask, hold_floor, start_at_pass_through
 from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, setting, whole
 from .stft import STFT
+from .streaming.encoder_decoder import EncoderDecoderStep
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,15 @@ class DCCRN(nn.Module):
         """
         join = join_parts if self.skip else None
         return encode_and_decode(x, self.encoder, self.recurrence, self.decoder, join)
+
+    def streaming_step(self, for_export: bool = False) -> EncoderDecoderStep:
+        """Return the network hop by hop; see models/streaming."""
+        mask = self.mask
+
+        def conclude(output: Tensor, spectrum: Tensor) -> Parts:
+            return apply_mask(mask, output.unbind(0), spectrum.unbind(0))
+
+        return EncoderDecoderStep(self, lambda spectrum: spectrum, conclude, for_export)
 
 
 class _ComplexRecurrence(nn.Module):

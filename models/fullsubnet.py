@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .centred_stft import CentredSTFT
 from .masks import hold_floor
 from .registry import NetworkSettings, one_of, register, setting, whole
+from .streaming.centred import CentredStep
 
 FFT, HOP = 512, 256
 BINS = FFT // 2 + 1
@@ -56,6 +57,9 @@ class FullSubNet(nn.Module):
         super().__init__()
         self.level, self.look_ahead = level, look_ahead
         self.stft = CentredSTFT(torch.hann_window(FFT), HOP)
+        around = torch.arange(BINS)[:, None] + torch.arange(-NEIGHBOURS, NEIGHBOURS + 1)  # [257, 31]
+        around = BINS - 1 - (BINS - 1 - around.abs()).abs()  # mirrored at the band's ends
+        self.register_buffer("neighbours", around, persistent=False)
         self.full = nn.LSTM(BINS, full_units, 2)
         self.full_linear = nn.Linear(full_units, BINS)
         self.sub = nn.LSTM(FEATURES, sub_units, 2)
@@ -67,37 +71,63 @@ class FullSubNet(nn.Module):
     def forward(self, noisy: Tensor) -> Tensor:
         with torch.autocast(noisy.device.type, enabled=False):
             spectrum = self.stft(noisy.to(self.stft.window.dtype))  # [B, 257, T]
-            magnitude = spectrum.abs()
-        mask = decompress(self.estimate(magnitude).to(magnitude.dtype))
+        mask = self.estimate(torch.stack([spectrum.real, spectrum.imag], 1))
         estimate = hold_floor(spectrum * torch.complex(*mask.unbind(1)), spectrum, self.floor)
         return self.stft.inverse(estimate, noisy.shape[-1]).clamp(-1, 1)
 
-    def estimate(self, magnitude: Tensor) -> Tensor:
-        """Return the compressed mask, real and imaginary part [B, 2, 257, T], for magnitudes [B, 257, T]."""
-        x = F.pad(magnitude, (0, self.look_ahead)).permute(2, 0, 1)  # [T, B, 257]
-        band = self.full_linear(self.full(self._to_one_level(x[:, :, None])[:, :, 0])[0]).relu()
-        y = self._to_one_level(join_neighbours(x, band))  # [T, B, 257, 32]
-        mask = self.sub_linear(self.sub(y.flatten(1, 2))[0])  # [T, B * 257, 2]
-        return mask.unflatten(1, y.shape[1:3]).permute(1, 3, 2, 0)[..., self.look_ahead :]
+    def estimate(self, parts: Tensor) -> Tensor:
+        """Return the mask's real and imaginary part [B, 2, 257, T] for those of the noisy spectrum, all real."""
+        parts = F.pad(parts, (0, self.look_ahead))
+        return self.follow(parts, self.first_memory(parts.shape[0]))[0][..., self.look_ahead :]
 
-    def _to_one_level(self, x: Tensor) -> Tensor:
-        """Return x, [T, B, N, features], divided by its mean."""
+    @property
+    def streams(self) -> bool:
+        """Whether no frame needs those long after it."""
+        return self.level == "cumulative"
+
+    def streaming_step(self, for_export: bool = False) -> CentredStep:
+        """Return the network hop by hop; see models/streaming."""
+        return CentredStep(self, self.look_ahead)
+
+    def first_memory(self, batch: int) -> list[Tensor]:
+        """Return what is remembered before the first frame, all zero.
+
+        The number of frames; sums of their levels, of the band and of each bin; the states of both LSTMs.
+        """
+        hidden = [(2, n, lstm.hidden_size) for n, lstm in ((batch, self.full), (batch * BINS, self.sub))]
+        shapes = [(1,), (batch, 1), (batch, BINS), hidden[0], hidden[0], hidden[1], hidden[1]]
+        return [self.stft.window.new_zeros(shape) for shape in shapes]
+
+    def follow(self, parts: Tensor, memory: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return masks as `estimate`, each of the frame `look_ahead` before, and the memory after these frames."""
+        frames, full_sum, sub_sum, full_hidden, full_cell, sub_hidden, sub_cell = memory
+        real, imag = parts.unbind(1)
+        x = (real.square() + imag.square() + 1e-20).sqrt().permute(2, 0, 1)  # [T, B, 257]
+        frames = frames + torch.arange(1, x.shape[0] + 1, device=x.device, dtype=x.dtype)
+        y, full_sum = self._to_one_level(x[:, :, None], full_sum, frames)
+        band, full_memory = self.full(y[:, :, 0], (full_hidden, full_cell))
+        y, sub_sum = self._to_one_level(self._join(x, self.full_linear(band).relu()), sub_sum, frames)
+        mask, sub_memory = self.sub(y.flatten(1, 2), (sub_hidden, sub_cell))  # [T, B * 257, units]
+        mask = self.sub_linear(mask).to(x.dtype).unflatten(1, y.shape[1:3]).permute(1, 3, 2, 0)
+        return decompress(mask), [frames[-1:], full_sum, sub_sum, *full_memory, *sub_memory]
+
+    def _to_one_level(self, x: Tensor, before: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x, [T, B, N, features], divided by its mean, and the sum of its levels so far, [B, N].
+
+        before: that sum before these frames; frames: how many each makes, [T].
+        """
         if self.level == "offline":
-            level = x.mean((0, 2, 3), keepdim=True)
-        else:  # of the frames so far, of each of the N apart
-            frames = torch.arange(1, len(x) + 1, device=x.device, dtype=x.dtype)
-            level = x.mean(3, keepdim=True).cumsum(0) / frames[:, None, None, None]
-        return x / (level + LEVEL_FLOOR[self.level])
+            return x / (x.mean((0, 2, 3), keepdim=True) + LEVEL_FLOOR[self.level]), before
+        sums = before + x.mean(3).cumsum(0)  # of each of the N apart, [T, B, N]
+        level = sums / frames[:, None, None]
+        return x / (level[..., None] + LEVEL_FLOOR[self.level]), sums[-1]
 
+    def _join(self, x: Tensor, band: Tensor) -> Tensor:
+        """Return what each bin is estimated from, [T, B, 257, 32]: its neighbourhood and a value of the band.
 
-def join_neighbours(x: Tensor, band: Tensor) -> Tensor:
-    """Return what each bin is estimated from, [T, B, 257, 32].
-
-    x: magnitudes [T, B, 257], of which a bin gets its own and its neighbours', mirrored at the band's ends.
-    band: one more value for each bin, [T, B, 257].
-    """
-    padded = F.pad(x, (NEIGHBOURS, NEIGHBOURS), mode="reflect")
-    return torch.cat([padded.unfold(2, 2 * NEIGHBOURS + 1, 1), band[..., None]], 3)
+        x, band: magnitudes and values of all bins, [T, B, 257].
+        """
+        return torch.cat([x[..., self.neighbours], band[..., None]], 3)
 
 
 def decompress(mask: Tensor) -> Tensor:

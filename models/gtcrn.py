@@ -14,6 +14,7 @@ from .grouped_gru import GroupedGRU
 from .masks import hold_floor
 from .prelu import PReLU
 from .registry import Bounds, NetworkSettings, register, setting
+from .streaming.centred import CentredStep
 
 FFT, HOP, RATE = 512, 256, 16_000
 BINS = FFT // 2 + 1
@@ -81,16 +82,20 @@ class GTCRN(nn.Module):
 
     def estimate(self, parts: Tensor) -> Tensor:
         """Return the mask's real and imaginary part [B, 2, 257, T] for those of the noisy spectrum, all real."""
-        return self.follow(parts, self.first_memory(parts))[0]
+        return self.follow(parts, self.first_memory(parts.shape[0]))[0]
 
-    def first_memory(self, parts: Tensor) -> list[Tensor]:
-        """Return what is remembered before the first frame of spectra [B, 2, 257, T]: zeros."""
+    def streaming_step(self, for_export: bool = False) -> CentredStep:
+        """Return the network hop by hop; see models/streaming."""
+        return CentredStep(self)
+
+    def first_memory(self, batch: int) -> list[Tensor]:
+        """Return what is remembered before the first frame: zeros."""
         width = self.recurrences[0].width
         blocks = [layer for layer in (*self.encoder, *self.decoder) if isinstance(layer, TemporalBlock)]
-        batch, channels = parts.shape[0], self.channels
+        channels = self.channels
         shapes = [shape for b in blocks for shape in ((batch, channels, b.past, width), (1, batch, channels))]
         shapes += [(1, batch * width, channels)] * len(self.recurrences)
-        return [parts.new_zeros(shape) for shape in shapes]
+        return [self.bands.new_zeros(shape) for shape in shapes]
 
     def follow(self, parts: Tensor, memory: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return the mask of some frames as `estimate` does, and the memory after them, given that before."""

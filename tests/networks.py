@@ -9,10 +9,30 @@ import numpy as np
 import torch
 
 from config import Config
-from models import DCCRN
+from models import build_model
 
 REFERENCE = np.load(Path(__file__).with_name("reference_dccrn.npz"))
 SMALL = {"kernel_num": (4, 8, 8, 16, 16, 16), "rnn_units": 16}
+# Small ones of every kind, by the settings that make them small.
+SMALL_NETWORKS = {
+    "DCCRN": SMALL,
+    "CRN": SMALL,
+    "CRN without skips": {**SMALL, "skip": False, "rnn_layers": 2},
+    "CRN direct": {**SMALL, "mask": "none"},
+    "FullSubNet": {"network": ("full_units=8", "sub_units=8")},
+    "FullSubNet cumulative": {"network": ("full_units=8", "sub_units=8", "level=cumulative")},
+    "DCUNET": {"kernel_num": (4, 4, 4, 4, 4), "network": ("layers=10",)},
+    "DCUNET of Hu et al.": {"kernel_num": (4,) * 8, "norm": "complex", "network": ("layers=16", "time_stride=1")},
+    "GTCRN": {},
+}
+STREAMING = {  # latency in samples
+    "DCCRN": 1000,
+    "CRN": 1000,
+    "CRN without skips": 1000,
+    "CRN direct": 1000,
+    "FullSubNet cumulative": 1024,
+    "GTCRN": 512,
+}
 VARIANTS = {  # estimate in the reference: its weights, its settings
     "E": ("batch_norm", {}),
     "C": ("batch_norm", {"mask": "C"}),
@@ -35,10 +55,18 @@ def reference_weights(variant: str) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): torch.from_numpy(REFERENCE[name]) for name in names}
 
 
-def trained_like(**options) -> DCCRN:
+def small(name: str = "DCCRN", **options) -> torch.nn.Module:
+    return build_model(small_config(name, **options))
+
+
+def small_config(name: str = "DCCRN", **options) -> Config:
+    return Config(model=name.split()[0], **SMALL_NETWORKS[name] | options)
+
+
+def trained_like(name: str = "DCCRN", **options) -> torch.nn.Module:
     """A network far from passing its input through, with norms that have seen signals."""
     torch.manual_seed(0)
-    model = DCCRN(**SMALL, **options)
+    model = small(name, **options)
     for weight in model.parameters():
         if weight.ndim > 1:
             torch.nn.init.normal_(weight, std=0.1)
@@ -47,7 +75,7 @@ def trained_like(**options) -> DCCRN:
     return model.eval()
 
 
-def save_checkpoint(model: DCCRN, path: Path, **settings) -> Path:
+def save_checkpoint(model: torch.nn.Module, path: Path, **settings) -> Path:
     """As train.py does; the settings are those of the model, unless they are to lie."""
     torch.save({"config": Config(**settings).to_dict(), "model": model.state_dict(), "epoch": 1}, path)
     return path

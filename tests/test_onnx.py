@@ -21,6 +21,10 @@ KINDS = [
     {"mask": "C", "norm": "complex"},
     {"mask": "R", "lstm": "real"},
     {"mask": "none", "skip": False},
+    {"name": "CRN"},
+    {"name": "CRN without skips"},
+    {"name": "FullSubNet cumulative"},
+    {"name": "GTCRN"},
 ]
 
 
@@ -32,7 +36,7 @@ def model(request):
 def test_the_offline_graph_takes_any_length_and_batch(tmp_path, model):
     assert export_offline(model, tmp_path / "a.onnx") < 1e-5
     session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
-    for shape in ((1, 1), (1, 100), (4, 101), (2, 5678)):
+    for shape in ((1, 1), (1, 100), (4, 101), (1, 256), (2, 512), (2, 5678)):
         noisy = torch.randn(shape) * 0.1
         estimate = session.run(None, {"noisy": noisy.numpy()})[0]
         with torch.no_grad():
@@ -43,11 +47,14 @@ def test_the_streaming_graph_gives_the_offline_estimate(tmp_path, model):
     assert export_step(model, tmp_path / "a.onnx") < 1e-5
 
 
-@pytest.mark.parametrize("graph", ["offline", "step"])
-def test_the_example_needs_nothing_of_this_project(tmp_path, graph):
-    model = trained_like()
+@pytest.mark.parametrize(
+    ("graph", "name"),
+    [("offline", "DCCRN"), ("step", "DCCRN"), ("step", "GTCRN"), ("step", "FullSubNet cumulative")],
+)
+def test_the_example_needs_nothing_of_this_project(tmp_path, graph, name):
+    model = trained_like(name)
     {"offline": export_offline, "step": export_step}[graph](model, tmp_path / "a.onnx")
-    noisy = 0.1 * np.random.default_rng(0).standard_normal(4321)
+    noisy = 0.1 * np.random.default_rng(0).standard_normal(4352)
     soundfile.write(tmp_path / "a.wav", noisy, 16000)
     command = [sys.executable, "-I", str(EXAMPLE), "a.onnx", "a.wav", "b.wav"]
     subprocess.run(command, cwd=tmp_path, check=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import ALL_SETTINGS, trained_like
+from networks import ALL_SETTINGS, STREAMING, trained_like
 
 from models.streaming import StreamingEnhancer
 
@@ -32,10 +32,16 @@ def test_the_stream_is_the_offline_estimate_for_every_kind_of_network(options):
     torch.testing.assert_close(estimate, offline(model, noisy), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("block", [1, 37, 100, 160, 1600, 48000])
-def test_the_stream_is_the_offline_estimate_for_every_block_size(block):
+@pytest.mark.parametrize("name", STREAMING)
+def test_the_stream_is_the_offline_estimate_for_every_network_block_size_and_length(name):
+    model = trained_like(name)
+    enhancer = StreamingEnhancer(model)
     noisy = torch.randn(3333) * 0.1
-    torch.testing.assert_close(stream(ENHANCER, noisy, block), offline(MODEL, noisy), rtol=0, atol=1e-5)
+    for block in (1, 37, 100, 160, 1600, 48000):
+        torch.testing.assert_close(stream(enhancer, noisy, block), offline(model, noisy), rtol=0, atol=1e-5)
+    for samples in (1, 99, 100, 101, 255, 256, 257, 511, 512, 513, 1023, 1024, 1025):  # at the ends of hops
+        noisy = torch.randn(samples) * 0.1
+        torch.testing.assert_close(stream(enhancer, noisy, 160), offline(model, noisy), rtol=0, atol=1e-5)
 
 
 @settings(max_examples=20, deadline=None)
@@ -55,13 +61,14 @@ def test_channels_are_enhanced_each_on_its_own():
         torch.testing.assert_close(estimate[channel], offline(MODEL, noisy[channel]), rtol=0, atol=1e-5)
 
 
-def test_every_sample_is_out_no_later_than_the_latency():
-    assert ENHANCER.latency == 1000  # 62.5 ms
+@pytest.mark.parametrize(("name", "latency"), STREAMING.items())
+def test_every_sample_is_out_no_later_than_the_latency(name, latency):
+    enhancer = StreamingEnhancer(trained_like(name))
+    assert enhancer.latency == latency
     ready = 0
     for arrived in range(1, 2501):
-        ready += ENHANCER.push(torch.zeros(1)).shape[0]
-        assert ready > arrived - ENHANCER.latency
-    ENHANCER.reset()
+        ready += enhancer.push(torch.zeros(1)).shape[0]
+        assert ready > arrived - latency
 
 
 def test_a_reset_stream_has_forgotten_the_signal_before():

@@ -17,8 +17,12 @@ def enhance_whole(session, noisy):
     return session.run(["estimate"], {"noisy": noisy[None]})[0][0]
 
 
+def metadata(session):
+    return {key: int(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+
+
 def enhance_stream(session, noisy):
-    sizes = {key: int(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+    sizes = metadata(session)
     hop, edge, look_ahead = sizes["hop"], sizes["edge"], sizes["look_ahead"]
     names = [output.name.replace("next_", "state_") for output in session.get_outputs()[1:]]
     shapes = {tensor.name: tensor.shape for tensor in session.get_inputs()}
@@ -30,8 +34,14 @@ def enhance_stream(session, noisy):
         state = dict(zip(names, after, strict=True))
         return estimate[0]
 
-    # The transform wants silence up to the next hop and beyond; the network then runs on to its look-ahead.
-    hops = np.pad(noisy, (0, -len(noisy) % hop + edge * hop)).reshape(-1, hop)
+    # The transform wants silence up to the next hop and beyond, or the signal mirrored; the network then runs on
+    # to its look-ahead.
+    if sizes.get("mirrored"):
+        whole = np.pad(noisy, (0, max(0, hop + 1 - len(noisy))))
+        whole = np.pad(whole, (0, hop - len(whole) % hop), mode="reflect")
+    else:
+        whole = np.pad(noisy, (0, -len(noisy) % hop + edge * hop))
+    hops = whole.reshape(-1, hop)
     pieces = [step(block, 1) for block in hops]  # a live signal would come hop by hop
     pieces += [step(np.zeros(hop, np.float32), 0) for _ in range(look_ahead)]
     return np.concatenate(pieces)[(edge + look_ahead) * hop :][: len(noisy)]
@@ -48,10 +58,12 @@ def main():
         noisy = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    for axis, size in {"hops": 1, "block": 100}.items():  # of the streaming graph; a known size saves work
-        options.add_free_dimension_override_by_name(axis, size)
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     streaming = len(session.get_inputs()) > 1
+    if streaming:  # a known size saves work
+        for axis, size in {"hops": 1, "block": metadata(session)["hop"]}.items():
+            options.add_free_dimension_override_by_name(axis, size)
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     estimate = (enhance_stream if streaming else enhance_whole)(session, noisy)
     with wave.open(f"{target}.partial", "wb") as file:
         file.setparams((1, 2, 16000, 0, "NONE", "not compressed"))

@@ -1,7 +1,8 @@
-"""Measure how fast a network enhances a live signal on one core of this machine, and where the time goes.
+"""Measure how fast a network enhances on one core of this machine, and where the time goes.
 
     python -m tools.speed runs/demo_SI-SNR+LMS/best.pt
-    python -m tools.speed paper  # the full network with random weights; they do not matter for speed
+    python -m tools.speed GTCRN  # a network's name: random weights, which do not matter for speed
+    python -m tools.speed FullSubNet --network level=cumulative
 
 Real-time factor: seconds of processor time for a second of audio; below 1 is fast enough to run live.
 """
@@ -9,6 +10,8 @@ Real-time factor: seconds of processor time for a second of audio; below 1 is fa
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 import statistics
 import tempfile
 import time
@@ -21,25 +24,25 @@ import tyro
 from torch import nn
 
 from config import Config
-from models import build_model, load_model
-from models.streaming import StreamingEnhancer
-from models.streaming_step import StreamingStep
+from models import NETWORKS, build_model, load_model
+from models.streaming import Step, StreamingEnhancer, can_stream
 from tools.common.audio import SAMPLE_RATE
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import use_threads
 from tools.inference.checkpoints import checkpoint_path
 from tools.inference.onnx_graphs import export_step, open_graph
 
-HOP = 100  # samples
-HOPS_OF_20_MS = (3, 3, 3, 3, 4)  # 20 ms are 3.2 hops
+BLOCK = 320  # samples, 20 ms
 REPETITIONS = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     checkpoint: tyro.conf.Positional[str]
-    """A checkpoint or a run's folder; pretrained for the network that comes with the package; paper for the full
-    one."""
+    """A checkpoint or a run's folder, or a network's name; pretrained for the network that comes with the package;
+    paper for the full DCCRN."""
+    network: tuple[str, ...] = ()
+    """Settings of a network given by its name, as name=value."""
     seconds: float = 2.0
     """Audio in each of the repetitions, of which the median counts."""
     threads: int = 1
@@ -48,57 +51,75 @@ class Arguments:
 
 def measure_speed(arguments: Arguments) -> None:
     use_threads(arguments.threads)
-    name = arguments.checkpoint
-    model = build_model(Config()).eval() if name == "paper" else load_model(checkpoint_path(name))
+    name = "DCCRN" if arguments.checkpoint == "paper" else arguments.checkpoint
+    if name in NETWORKS:
+        model = build_model(Config(model=name, network=arguments.network)).eval()
+    else:
+        model = load_model(checkpoint_path(name))
+    if can_stream(model):
+        measure_stream(model, arguments.seconds)
+    whole = torch.randn(1, round(arguments.seconds * SAMPLE_RATE))
+
+    def enhance(_: int) -> None:
+        with torch.inference_mode():
+            model(whole)
+
+    factor = real_time_factor(enhance, (whole.shape[1],), arguments.seconds)
+    print(f"PyTorch, {arguments.seconds:g} s at once: real-time factor {factor:.3f}")
+
+
+def measure_stream(model: nn.Module, seconds: float) -> None:
+    """Print the real-time factors hop by hop and in blocks of 20 ms, and the shares of the network's parts."""
     enhancer = StreamingEnhancer(model)
-    runs = {"PyTorch": [lambda hops: enhancer.push(torch.randn(hops * HOP))] * 2}
+    hop = enhancer.step.hop
+    ends = [block * BLOCK // hop * hop for block in range(hop // math.gcd(hop, BLOCK) + 1)]  # until they repeat
+    in_blocks = tuple(end - begin for begin, end in itertools.pairwise(ends))  # whole hops, in samples
+    runs = {"PyTorch": [lambda samples: enhancer.push(torch.randn(samples))] * 2}
     with tempfile.TemporaryDirectory() as folder:
         for label, int8 in (("ONNX", False), ("ONNX int8", True)):
             export_step(model, Path(folder) / "step.onnx", int8)
             runs[label] = [
-                onnx_stream(Path(folder) / "step.onnx", sizes) for sizes in ({"hops": 1, "block": HOP}, {})
+                onnx_stream(Path(folder) / "step.onnx", hop, sizes) for sizes in ({"hops": 1, "block": hop}, {})
             ]
-    print("| real-time factor | hop by hop (6.25 ms) | blocks of 20 ms |\n|---|---|---|")
+    print(f"| real-time factor | hop by hop ({1000 * hop / SAMPLE_RATE:g} ms) | blocks of 20 ms |\n|---|---|---|")
     for label, (by_hop, by_block) in runs.items():
-        factors = (
-            real_time_factor(by_hop, (1,), arguments.seconds),
-            real_time_factor(by_block, HOPS_OF_20_MS, arguments.seconds),
-        )
+        factors = real_time_factor(by_hop, (hop,), seconds), real_time_factor(by_block, in_blocks, seconds)
         print(f"| {label} | {factors[0]:.3f} | {factors[1]:.3f} |")
-    shares = time_shares(enhancer.step, arguments.seconds)
+    shares = time_shares(enhancer.step, seconds)
     print("\nPyTorch, hop by hop: " + ", ".join(f"{part} {share:.0%}" for part, share in shares.items()))
 
 
-def onnx_stream(path: Path, sizes: dict[str, int]) -> Callable[[int], None]:
-    """Return a function that feeds so many hops of noise to the graph and keeps its state."""
+def onnx_stream(path: Path, hop: int, sizes: dict[str, int]) -> Callable[[int], None]:
+    """Return a function that feeds so many samples of noise, whole hops, to the graph and keeps its state."""
     session = open_graph(path, 1, sizes)
     shapes = {value.name: value.shape for value in session.get_inputs()}
     names = [value.name.replace("next_", "state_") for value in session.get_outputs()[1:]]
     state = {name: np.zeros(shapes[name], np.float32) for name in names}
 
-    def feed(hops: int) -> None:
-        noisy = np.random.default_rng(0).standard_normal((1, hops * HOP), np.float32)
-        inputs = {"noisy": noisy, "present": np.ones(hops, np.float32), **state}
+    def feed(samples: int) -> None:
+        noisy = np.random.default_rng(0).standard_normal((1, samples), np.float32)
+        inputs = {"noisy": noisy, "present": np.ones(samples // hop, np.float32), **state}
         state.update(zip(names, session.run(None, inputs)[1:], strict=True))
 
     return feed
 
 
 def real_time_factor(feed: Callable[[int], object], pattern: tuple[int, ...], seconds: float) -> float:
-    """Return median over the repetitions; `pattern` is the hops of one call after the other."""
-    rounds = max(1, round(seconds * SAMPLE_RATE / HOP / sum(pattern)))
+    """Return the median over the repetitions; `pattern` is the samples of one call after the other."""
+    rounds = max(1, round(seconds * SAMPLE_RATE / sum(pattern)))
     factors = []
     for _ in range(REPETITIONS + 1):
         start = time.process_time()
-        for hops in pattern * rounds:
-            feed(hops)
-        factors.append((time.process_time() - start) / (rounds * sum(pattern) * HOP / SAMPLE_RATE))
+        for samples in pattern * rounds:
+            feed(samples)
+        factors.append((time.process_time() - start) / (rounds * sum(pattern) / SAMPLE_RATE))
     return statistics.median(factors[1:])  # the first one warms up
 
 
-def time_shares(step: StreamingStep, seconds: float) -> dict[str, float]:
-    """Yield the share of the time that each part of the network takes, called from Python hop by hop."""
-    parts = {"encoder": step.encoder, "recurrence": [step.recurrence], "decoder": step.decoder}
+def time_shares(step: Step, seconds: float) -> dict[str, float]:
+    """Return the share of the time that each part of the network takes, called from Python hop by hop."""
+    children = getattr(step, "network", step).named_children()
+    parts = {name: part if isinstance(part, nn.ModuleList) else [part] for name, part in children}
     took = dict.fromkeys(parts, 0.0)
 
     def watch(part: str, layer: nn.Module) -> Iterator[torch.utils.hooks.RemovableHandle]:
@@ -114,12 +135,12 @@ def time_shares(step: StreamingStep, seconds: float) -> dict[str, float]:
     state = step.first_state()
     start = time.process_time()
     with torch.inference_mode():
-        for _ in range(round(seconds * SAMPLE_RATE / HOP)):
-            _, state = step(torch.randn(1, HOP), state)
+        for _ in range(round(seconds * SAMPLE_RATE / step.hop)):
+            _, state = step(torch.randn(1, step.hop), state)
     total = time.process_time() - start
     for handle in handles:
         handle.remove()
-    shares = {part: seconds / total for part, seconds in took.items()}
+    shares = {part: seconds / total for part, seconds in took.items() if seconds and part != "stft"}
     return shares | {"transforms, mask, state": 1 - sum(shares.values())}
 
 

@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import DCCRN
-from models.streaming_step import StreamingStep
+from models.streaming import Step, streaming_step
 from tools.common.audio import SAMPLE_RATE
 from tools.common.errors import UserError
 from tools.common.files import replacing
@@ -29,26 +28,22 @@ TOLERANCE = 1e-4  # largest difference to PyTorch that a graph may have
 class OfflineGraph(nn.Module):
     """The network on whole waveforms [B, samples], without FFT and complex numbers, which ONNX lacks."""
 
-    def __init__(self, model: DCCRN) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.step = StreamingStep(model, for_export=True)
+        self.step = streaming_step(model, for_export=True)
 
     def forward(self, noisy: Tensor) -> Tensor:
-        hop, edge, look_ahead = self.step.hop, self.step.edge, self.step.look_ahead
-        batch, samples = noisy.shape
-        hops = (samples + hop - 1) // hop + edge
-        padded = F.pad(noisy, (0, (hops + look_ahead) * hop - samples))
-        present = torch.cat([noisy.new_ones(hops), noisy.new_zeros(look_ahead)])
-        estimate, _ = self.step(padded, self.step.first_state(batch), present)
-        return estimate[:, self.step.delay * hop :][:, :samples]
+        whole, present = with_ending(self.step, noisy)
+        estimate, _ = self.step(whole, self.step.first_state(noisy.shape[0]), present)
+        return estimate[:, self.step.delay * self.step.hop :][:, : noisy.shape[1]]
 
 
 class StepGraph(nn.Module):
     """The streaming step with its state as separate arguments and results, in the order of `names`."""
 
-    def __init__(self, model: DCCRN) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.step = StreamingStep(model, for_export=True)
+        self.step = streaming_step(model, for_export=True)
         self.names = list(self.step.first_state())
 
     def forward(self, noisy: Tensor, present: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
@@ -56,7 +51,15 @@ class StepGraph(nn.Module):
         return estimate, *(following[name] for name in self.names)
 
 
-def export_offline(model: DCCRN, path: Path, int8: bool = False) -> float:
+def with_ending(step: Step, noisy: Tensor) -> tuple[Tensor, Tensor]:
+    """Return all that a step is fed for a waveform [B, samples], and for each hop of it whether it is present."""
+    present = torch.cat([noisy, step.ending(noisy)], 1)
+    whole = F.pad(present, (0, step.look_ahead * step.hop))
+    hops = present.shape[1] // step.hop
+    return whole, torch.cat([noisy.new_ones(hops), noisy.new_zeros(step.look_ahead)])
+
+
+def export_offline(model: nn.Module, path: Path, int8: bool = False) -> float:
     """Writes the graph noisy [batch, samples] to estimate of that shape; gives its largest difference to PyTorch.
 
     Raises UserError if onnxruntime finds the graph wrong.
@@ -75,12 +78,12 @@ def export_offline(model: DCCRN, path: Path, int8: bool = False) -> float:
     return max(differences)
 
 
-def export_step(model: DCCRN, path: Path, int8: bool = False) -> float:
+def export_step(model: nn.Module, path: Path, int8: bool = False) -> float:
     """Writes the graph of one streaming step; gives its largest difference to PyTorch over a whole signal.
 
     Inputs: noisy [1, T * hop], present [T] and a state_* for every array of the state; outputs: estimate
-    [1, T * hop] and a next_* for every array. The graph's metadata holds hop, edge and look_ahead, as
-    `StreamingStep` has them, and sample_rate.
+    [1, T * hop] and a next_* for every array. The graph's metadata holds sample_rate, hop and look_ahead, and what
+    the ending of a `Step` is: `edge` hops of silence, or (mirrored 1) the signal mirrored.
     Raises UserError if onnxruntime finds the graph wrong.
     """
     graph = StepGraph(model).eval()
@@ -89,23 +92,23 @@ def export_step(model: DCCRN, path: Path, int8: bool = False) -> float:
     before = [f"state_{name}" for name in graph.names]
     after = [f"next_{name}" for name in graph.names]
     axes = {"noisy": {1: "block"}, "present": {0: "hops"}, "estimate": {1: "block"}}
-    sizes = {"hop": step.hop, "edge": step.edge, "look_ahead": step.look_ahead, "sample_rate": SAMPLE_RATE}
+    sizes = {"hop": step.hop, "edge": step.delay - step.look_ahead, "look_ahead": step.look_ahead}
+    sizes |= {"mirrored": int(step.kept > 0), "sample_rate": SAMPLE_RATE}
     with replacing(path) as temporary:
         arguments = (_noise(1, 3 * step.hop), torch.ones(3), *state.values())
         inputs, outputs = ["noisy", "present", *before], ["estimate", *after]
         _export(graph, arguments, temporary, inputs, outputs, axes, int8, sizes)
         session = open_graph(temporary)
-        noisy = _noise(1, 37 * step.hop)
-        padded = F.pad(noisy, (0, step.delay * step.hop)).numpy()
-        present = np.repeat(np.float32([1, 0]), [37 + step.edge, step.look_ahead])
+        noisy = _noise(1, 37 * step.hop + 1)
+        whole, present = (tensor.numpy() for tensor in with_ending(step, noisy))
         arrays = dict(zip(before, (tensor.numpy() for tensor in state.values()), strict=True))
         pieces = []
         for hops in np.split(np.arange(len(present)), [1, 2, 5, 30]):
-            block = padded[:, hops[0] * step.hop : (hops[-1] + 1) * step.hop]
+            block = whole[:, hops[0] * step.hop : (hops[-1] + 1) * step.hop]
             results = session.run(None, {"noisy": block, "present": present[hops], **arrays})
             pieces.append(results[0])
             arrays = dict(zip(before, results[1:], strict=True))
-        estimate = np.concatenate(pieces, 1)[:, step.delay * step.hop :]
+        estimate = np.concatenate(pieces, 1)[:, step.delay * step.hop :][:, : noisy.shape[1]]
         differences = [_difference(model, noisy, estimate)]
         _check(differences, path, int8)
     return max(differences)
@@ -169,7 +172,7 @@ def _noise(*shape: int) -> Tensor:
     return 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
-def _difference(model: DCCRN, noisy: Tensor, estimate: np.ndarray) -> float:
+def _difference(model: nn.Module, noisy: Tensor, estimate: np.ndarray) -> float:
     with torch.no_grad():
         return float(np.abs(model(noisy).numpy() - estimate).max())
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .stft import STFT
+from ..stft import STFT
 
 
 class StreamingSTFT(nn.Module):

@@ -12,7 +12,7 @@ Memory = tuple[Tensor, Tensor]  # hidden and cell state, [LSTMs of the layer, ro
 
 
 class StreamingRecurrence(nn.Module):
-    """The LSTM layers of `DCCRN.recurrence`, [2, B, T, F, C] to the same shape.
+    """The LSTM layers of DCCRN's or CRN's `recurrence`, [parts, B, T, F, C] to the same shape.
 
     for_export: use torch's LSTM operator, which an ONNX graph can hold for any number of frames. Otherwise the
     frames are looped over here: torch's operator arranges its weights anew in every call, which takes longer

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .dccrn import DCCRN
-from .safe_load import ModelError
-from .streaming_step import State, StreamingStep
+from .step import State, Step, can_stream, streaming_step
+
+__all__ = ["State", "Step", "StreamState", "StreamingEnhancer", "can_stream", "streaming_step"]
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,14 @@ class StreamState:
     """All that a stream remembers. Never changed in place: keep one, and set it again to go back to it."""
 
     network: State
-    waiting: Tensor  # [channels, less than a hop], samples that have arrived but do not fill a hop
+    heard: Tensor  # [channels, samples], the newest samples: some that were fed, and those that do not fill a hop
     arrived: int  # samples
     hops: int  # fed to the network
 
     def copy(self) -> StreamState:
         """An independent copy, which shares no memory with the stream."""
         network = {name: tensor.clone() for name, tensor in self.network.items()}
-        return replace(self, network=network, waiting=self.waiting.clone())
+        return replace(self, network=network, heard=self.heard.clone())
 
 
 class StreamingEnhancer:
@@ -45,20 +45,17 @@ class StreamingEnhancer:
     The model's weights are taken as they are now; later training does not reach the stream.
     """
 
-    def __init__(self, model: DCCRN, channels: int | None = None) -> None:
-        if not isinstance(model, DCCRN):
-            raise ModelError(f"{type(model).__name__}: this network cannot be computed hop by hop; DCCRN can")
-        with torch.no_grad():
-            self.step = StreamingStep(model).eval()
+    def __init__(self, model: nn.Module, channels: int | None = None) -> None:
+        self.step = streaming_step(model)
         self.channels = channels
-        self.latency = self.step.latency
+        self.latency = (self.step.delay + 1) * self.step.hop
         self._is_numpy = False
         self.reset()
 
     def reset(self) -> None:
         """Forgets everything: the next sample is the first."""
         network = self.step.first_state(self.channels or 1)
-        self.state = StreamState(network, network["hops"].new_zeros(self.channels or 1, 0), 0, 0)
+        self.state = StreamState(network, next(iter(network.values())).new_zeros(self.channels or 1, 0), 0, 0)
 
     def push(self, samples: Tensor | np.ndarray) -> Tensor | np.ndarray:
         """Noisy [n] to the estimate [m] that is ready now; with channels, [channels, n] to [channels, m].
@@ -73,22 +70,24 @@ class StreamingEnhancer:
             samples.numel() and (self.channels not in (None, samples.shape[0]))
         ):
             raise ValueError(f"samples: found shape {list(samples.shape)}, expected {expected}")
-        state = self.state
-        samples = torch.cat([state.waiting, samples.to(state.waiting).view(self.channels or 1, -1)], 1)
-        self.state = replace(state, arrived=state.arrived + samples.shape[1] - state.waiting.shape[1])
-        whole = samples.shape[1] // self.step.hop * self.step.hop
-        estimate = self._feed(samples[:, :whole], present=True)
-        self.state = replace(self.state, waiting=samples[:, whole:])
+        state, hop = self.state, self.step.hop
+        samples = samples.to(state.heard).view(self.channels or 1, -1)
+        waiting, arrived = state.arrived % hop, state.arrived + samples.shape[1]
+        heard = torch.cat([state.heard, samples], 1)
+        begin, end = state.heard.shape[1] - waiting, heard.shape[1] - arrived % hop
+        estimate = self._feed(heard[:, begin:end], present=True)
+        heard = heard[:, max(0, end - self.step.kept * hop) :]
+        self.state = replace(self.state, arrived=arrived, heard=heard)
         return self._as_given(estimate)
 
     def flush(self) -> Tensor | np.ndarray:
-        """The estimate of all samples that have arrived and are not out yet; the stream starts anew."""
+        """The estimate of all samples that have arrived and are not out yet; the stream starts again."""
         state = self.state
         out = max(state.hops - self.step.delay, 0) * self.step.hop
-        fill = -state.waiting.shape[1] % self.step.hop + self.step.edge * self.step.hop
-        padded = torch.nn.functional.pad(state.waiting, (0, fill))
-        silence = padded.new_zeros(padded.shape[0], self.step.look_ahead * self.step.hop)
-        estimate = torch.cat([self._feed(padded, present=True), self._feed(silence, present=False)], 1)
+        waiting = state.heard[:, state.heard.shape[1] - state.arrived % self.step.hop :]
+        last = torch.cat([waiting, self.step.ending(state.heard)], 1)
+        silence = last.new_zeros(last.shape[0], self.step.look_ahead * self.step.hop)
+        estimate = torch.cat([self._feed(last, present=True), self._feed(silence, present=False)], 1)
         estimate = estimate[:, : state.arrived - out]
         self.reset()
         return self._as_given(estimate)
@@ -119,7 +118,7 @@ class StreamingEnhancer:
 
         torch calls TorchScript deprecated; what it offers instead needs a C++ compiler and half a minute.
         """
-        hop = self.state.waiting.new_zeros(self.channels or 1, self.step.hop)
+        hop = self.state.heard.new_zeros(self.channels or 1, self.step.hop)
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of the number of hops, which is fixed here, and of the deprecation
             traced = torch.jit.trace(self.step, (hop, self.state.network), check_trace=False, strict=False)

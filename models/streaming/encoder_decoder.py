@@ -1,37 +1,37 @@
-"""DCCRN hop by hop: some hops of waveform and a state in, as many hops of estimate and the next state out."""
+"""DCCRN and CRN hop by hop: hops of waveform and a state in, as many hops of estimate and the next state out."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .dccrn import DCCRN
+from ..masks import Parts, hold_floor_of_parts
 from .folded import FoldedConv, FoldedConvTranspose
-from .masks import apply_mask, hold_floor_of_parts
-from .streaming_recurrence import StreamingRecurrence
-from .streaming_stft import StreamingSTFT
-
-State = dict[str, Tensor]
+from .recurrence import StreamingRecurrence
+from .step import State
+from .stft import StreamingSTFT
 
 
-class StreamingStep(nn.Module):
-    """The network of `model`, with its weights as they are now, as a function of a few hops and a state.
+class EncoderDecoderStep(nn.Module):
+    """The network of `model` as a `Step`, with its weights as they are now.
 
-        state = step.first_state(batch)
-        estimate, state = step(noisy, state, present)
-
-    noisy, estimate: [B, T * hop] samples; present: [T], 1 for hops of the waveform and 0 for those behind its
-    end (left out: all 1). Nothing of a state is changed in place, so a state may be kept and gone back to.
-
-    The estimate comes `delay` hops late. For a waveform of H hops, feed H + edge hops with present 1 (silence
-    beyond the end: the offline transform pads so) and then `look_ahead` hops with present 0; without its first
-    `delay` hops, the output is what the offline network gives for the whole waveform.
+    observe: what the network sees of a spectrum [2, B, T, bins], [parts, B, T, bins].
+    conclude: the estimated spectrum, given the network's output for it, of the shape of what it sees, and itself.
+    for_export: see `StreamingRecurrence`.
     """
 
-    def __init__(self, model: DCCRN, for_export: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        observe: Callable[[Tensor], Tensor],
+        conclude: Callable[[Tensor, Tensor], Parts],
+        for_export: bool = False,
+    ) -> None:
         super().__init__()
-        self.mask, self.floor = model.mask, model.floor
+        self.observe, self.conclude, self.floor = observe, conclude, model.floor
         self.stft = StreamingSTFT(model.stft)
         self.encoder = nn.ModuleList(
             FoldedConv(layer.conv, layer.norm, layer.activation) for layer in model.encoder
@@ -44,15 +44,10 @@ class StreamingStep(nn.Module):
             [FoldedConvTranspose(layer.conv, layer.norm, layer.activation, pairs) for layer in layers]
             + [FoldedConvTranspose(last, pairs=pairs)]
         )
-        self.bins, self.hop = model.stft.bins, model.stft.hop
+        self.bins, self.hop, self.kept = model.stft.bins, model.stft.hop, 0
         self.edge = model.stft.window // self.hop - 1
         self.look_ahead = len(self.decoder)
         self.delay = self.edge + self.look_ahead
-
-    @property
-    def latency(self) -> int:
-        """Samples between a sample's arrival and its estimate, at most."""
-        return (self.delay + 1) * self.hop
 
     def first_state(self, batch: int = 1) -> State:
         """The state before the first hop: silence, and nothing seen."""
@@ -61,6 +56,12 @@ class StreamingStep(nn.Module):
         for n, (hidden, cell) in enumerate(self.recurrence.first_memory(batch)):
             state[f"hidden{n}"], state[f"cell{n}"] = hidden, cell
         return state | {"present": torch.ones_like(state["present"])}
+
+    def ending(self, heard: Tensor) -> Tensor:
+        """Return what the transform puts behind a waveform [B, samples]: silence."""
+        samples = heard.shape[1]
+        whole = (samples + self.hop - 1) // self.hop + self.edge
+        return heard.new_zeros(heard.shape[0], whole * self.hop - samples)
 
     def forward(self, noisy: Tensor, state: State, present: Tensor | None = None) -> tuple[Tensor, State]:
         following: State = {}
@@ -73,7 +74,7 @@ class StreamingStep(nn.Module):
             return x
 
         def frame_before(name: str, x: Tensor) -> Tensor:
-            """The frame before each of x, [2, B, T, F, C]."""
+            """The frame before each of x, [parts, B, T, F, C]."""
             if x.shape[2] == 1:
                 following[name] = x
                 return state[name]
@@ -81,7 +82,7 @@ class StreamingStep(nn.Module):
             return torch.cat([state[name], x[:, :, :-1]], 2)
 
         def two_delayed(name: str, x: Tensor, hops: int) -> list[Tensor]:
-            """x as it was hops + 1 and hops before, [2, B, T, F, C] each."""
+            """x as it was hops + 1 and hops before, [parts, B, T, F, C] each."""
             places = [f"{name}_{n}" for n in range(hops + 1)]  # a frame each: one hop moves them without a copy
             line = [*(state[place] for place in places), x]
             if x.shape[2] == 1:
@@ -93,10 +94,10 @@ class StreamingStep(nn.Module):
 
         hops = noisy.unflatten(1, (-1, self.hop))  # [B, T, hop]
         spectrum = self.stft(with_past("hops", hops, 1))  # [2, B, T, bins]
-        x = spectrum[..., 1:, None]  # without DC, [2, B, T, 256, 1]
+        x = self.observe(spectrum)[..., 1:, None]  # without DC, [parts, B, T, 256, 1]
         skips = []
         for n, layer in enumerate(self.encoder):
-            x = layer(frame_before(f"encoder{n}", x), x)  # [2, B, T, F, C]
+            x = layer(frame_before(f"encoder{n}", x), x)  # [parts, B, T, F, C]
             skips.append(x)
         memory = [(state[f"hidden{n}"], state[f"cell{n}"]) for n in range(len(self.recurrence.lstms))]
         x, memory = self.recurrence(x, memory)
@@ -115,11 +116,10 @@ class StreamingStep(nn.Module):
                 skip = skips.pop()
                 inputs += two_delayed(f"skip{n}", skip * gates[0] if gates else skip, n)
             x = layer(*inputs)
-        output = F.pad(x[..., 0], (1, 0))  # DC comes back as zero, [2, B, T, bins]
+        output = F.pad(x[..., 0], (1, 0))  # DC comes back as zero, [parts, B, T, bins]
         spectrum = with_past("spectrum", spectrum, 2)[:, :, : -self.look_ahead]
-        parts = apply_mask(self.mask, output.unbind(0), spectrum.unbind(0))
-        estimate = torch.stack(hold_floor_of_parts(parts, spectrum.unbind(0), self.floor))
-        pieces = with_past("pieces", self.stft.pieces(estimate), 1)
+        estimate = hold_floor_of_parts(self.conclude(output, spectrum), spectrum.unbind(0), self.floor)
+        pieces = with_past("pieces", self.stft.pieces(torch.stack(estimate)), 1)
         return self.stft.overlap_add(pieces).flatten(1).clamp(-1, 1), following
 
     def _shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
@@ -130,14 +130,14 @@ class StreamingStep(nn.Module):
             "spectrum": (2, batch, self.look_ahead, self.bins),
             "pieces": (batch, self.edge, self.edge + 1, self.hop),
         }
-        size = self.bins - 1
+        size, parts = self.bins - 1, self.observe(self.stft.analysis.new_zeros(2, 1, 1, 1)).shape[0]
         for n, layer in enumerate(self.encoder):
-            shapes[f"encoder{n}"] = (2, batch, 1, size, layer.inputs)
+            shapes[f"encoder{n}"] = (parts, batch, 1, size, layer.inputs)
             size //= 2
         for n, layer in enumerate(self.decoder):
-            shapes[f"decoder{n}"] = (2, batch, 1, size, layer.inputs)
+            shapes[f"decoder{n}"] = (parts, batch, 1, size, layer.inputs)
             if self.skip:
-                frame = (2, batch, 1, size, layer.inputs)
+                frame = (parts, batch, 1, size, layer.inputs)
                 shapes |= {f"skip{n}_{place}": frame for place in range(n + 1)}
             size *= 2
         return shapes

@@ -1,0 +1,94 @@
+"""GTCRN and FullSubNet hop by hop: masks of a `CentredSTFT` whose frames are two hops long."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..centred_stft import LEAST_OVERLAP
+from ..masks import hold_floor_of_parts
+from .step import State
+
+
+class CentredStep(nn.Module):
+    """The network of `model` as a `Step`, with its weights as they are now.
+
+    The model's `follow` maps spectra [B, 2, bins, T], real and imaginary part, and a memory to masks of that
+    shape, each of the frame `look_ahead` before, and the memory after them; `first_memory(batch)` is that before
+    the first frame. The memory is a list of tensors, all zero at first.
+    """
+
+    def __init__(self, model: nn.Module, look_ahead: int = 0) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(model).requires_grad_(False)
+        window = model.stft.window.double()
+        self.hop, self.bins, self.frames_ahead = model.stft.hop, model.stft.bins, look_ahead
+        self.look_ahead = self.delay = look_ahead + 1  # a sample needs the frame after the one it arrives in
+        self.kept = 2  # a waveform is mirrored as far as a sample before its last hop
+        eye = torch.eye(2 * self.hop, dtype=torch.float64, device=window.device)
+        spectra = torch.fft.rfft(eye * window)
+        units = torch.eye(2 * self.bins, dtype=torch.float64, device=window.device)
+        frames = torch.fft.irfft(torch.complex(*units.chunk(2, 1)), 2 * self.hop) * window
+        for name, matrix in {
+            "analysis": torch.cat([spectra.real, spectra.imag], 1),  # [2 hops, 2 bins]
+            "synthesis": frames,  # [2 bins, 2 hops]
+            "squares": window.square().view(2, self.hop),  # of a frame, in each of its hops
+        }.items():
+            self.register_buffer(name, matrix.to(model.stft.window.dtype))
+
+    def first_state(self, batch: int = 1) -> State:
+        """Return the state before the first hop."""
+        memory = self.network.first_memory(batch)
+        zeros = self.analysis.new_zeros
+        state = {
+            "begun": zeros(1),
+            "hop": zeros(batch, 1, self.hop),
+            "spectrum": zeros(batch, 2, self.bins, self.frames_ahead),
+            "present": zeros(self.frames_ahead + 1),
+            "frame": zeros(batch, 1, self.hop),
+        }
+        return state | {f"memory{n}": tensor for n, tensor in enumerate(memory)}
+
+    def ending(self, heard: Tensor) -> Tensor:
+        """Return what the transform puts behind a waveform [B, samples]: itself, mirrored."""
+        samples = heard.shape[1]
+        # 1 up to a hop, else 0, in operations that can be traced; onnxruntime takes 1 // n times m for m // n.
+        is_short = 2 // ((samples + self.hop - 1) // (2 * self.hop) + 2)
+        length = samples + is_short * (self.bins - samples)
+        filled = F.pad(heard, (0, self.bins))[:, :length]
+        mirrored = length // self.hop * self.hop + self.hop - length
+        return torch.cat([filled[:, samples:], filled.flip(1)[:, 1 : mirrored + 1]], 1)
+
+    def forward(self, noisy: Tensor, state: State, present: Tensor | None = None) -> tuple[Tensor, State]:
+        hops = noisy.unflatten(1, (-1, self.hop))  # [B, T, hop]
+        present = torch.ones_like(hops[0, :, 0]) if present is None else present
+        following = {"begun": torch.ones_like(state["begun"]), "hop": hops[:, -1:]}
+        # Before its beginning, the waveform is mirrored; the window's first sample is zero.
+        mirrored = hops[:, :1].flip(2).roll(1, 2)
+        earlier = mirrored + state["begun"] * (state["hop"] - mirrored)
+        frames = torch.cat([torch.cat([earlier, hops[:, :-1]], 1), hops], 2)  # [B, T, 2 hops]
+        parts = torch.matmul(frames, self.analysis).unflatten(2, (2, -1)).permute(0, 2, 3, 1) * present
+        memory = [state[f"memory{n}"] for n in range(len(state) - len(following) - 3)]
+        mask, memory = self.network.follow(parts, memory)
+        following |= {f"memory{n}": tensor for n, tensor in enumerate(memory)}
+
+        line = torch.cat([state["spectrum"], parts], 3)
+        following["spectrum"] = line[..., line.shape[3] - self.frames_ahead :]
+        (real, imag), (by_real, by_imag) = line[..., : -self.frames_ahead or None].unbind(1), mask.unbind(1)
+        estimate = real * by_real - imag * by_imag, real * by_imag + imag * by_real
+        estimate = torch.cat(hold_floor_of_parts(estimate, (real, imag), self.network.floor), 1)
+        # Flags of the frame of each hop and of the one before, where nothing is beyond both ends.
+        flags = torch.cat([state["present"], present])
+        following["present"] = flags[-self.frames_ahead - 1 :]
+        flags = flags[: -self.frames_ahead or None]
+        before, own = flags[:-1, None], flags[1:, None]
+        frames = torch.matmul(estimate.transpose(1, 2), self.synthesis) * own  # [B, T, 2 hops]
+        first, second = frames.split(self.hop, 2)
+        following["frame"] = second[:, -1:]
+        second = torch.cat([state["frame"], second[:, :-1]], 1)
+        overlap = own * self.squares[0] + before * self.squares[1]
+        waveform = (first + second) / overlap.clamp(min=LEAST_OVERLAP)
+        return waveform.flatten(1).clamp(-1, 1), following
