@@ -56,11 +56,11 @@ def reference_weights(variant: str) -> dict[str, torch.Tensor]:
 
 
 def small(name: str = "DCCRN", **options) -> torch.nn.Module:
-    return build_model(small_config(name, **options))
+    return build_model(Config(**small_settings(name) | options))
 
 
-def small_config(name: str = "DCCRN", **options) -> Config:
-    return Config(model=name.split()[0], **SMALL_NETWORKS[name] | options)
+def small_settings(name: str) -> dict[str, object]:
+    return {"model": name.split()[0], **SMALL_NETWORKS[name]}
 
 
 def trained_like(name: str = "DCCRN", **options) -> torch.nn.Module:
@@ -75,7 +75,7 @@ def trained_like(name: str = "DCCRN", **options) -> torch.nn.Module:
     return model.eval()
 
 
-def save_checkpoint(model: torch.nn.Module, path: Path, **settings) -> Path:
+def save_checkpoint(model: torch.nn.Module, path: Path, /, **settings) -> Path:
     """As train.py does; the settings are those of the model, unless they are to lie."""
     torch.save({"config": Config(**settings).to_dict(), "model": model.state_dict(), "epoch": 1}, path)
     return path

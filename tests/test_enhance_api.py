@@ -127,8 +127,9 @@ def test_no_cell_is_attenuated_by_more_than_the_limit(name, monkeypatch):
     assert model.floor == 0
 
 
-def test_stream_and_graph_hold_the_limit_too(tmp_path):
-    model, noisy = limit_attenuation(suppressing("DCCRN"), 3.0), noise(4000)
+@pytest.mark.parametrize("name", ["DCCRN", "CRN", "GTCRN"])
+def test_stream_and_graph_hold_the_limit_too(tmp_path, name):
+    model, noisy = limit_attenuation(suppressing(name), 3.0), noise(4000)
     expected = offline(model, noisy)
     enhancer = StreamingEnhancer(model)
     stream = np.concatenate([enhancer.push(block) for block in np.split(noisy, 20)] + [enhancer.flush()])

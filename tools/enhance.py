@@ -27,6 +27,7 @@ from torch import nn
 from tqdm import tqdm
 
 from models import load_model, load_pretrained
+from models.streaming import can_stream, require_streaming
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device, use_threads
 from tools.common.errors import UserError
@@ -34,6 +35,7 @@ from tools.common.files import refuse_existing
 from tools.common.run_folder import find_checkpoint
 from tools.inference.high_band import HighBandWay
 from tools.inference.live import LIVE_BLOCK_SECONDS, enhance_microphone, enhance_pipe
+from tools.inference.pieces import PIECE_SECONDS
 from tools.inference.signal_chain import Kept
 from tools.inference.sound_files import SUFFIXES, audio_seconds, enhance_recording, inspect
 
@@ -86,6 +88,13 @@ def enhance(arguments: Arguments) -> int:
     use_threads(arguments.threads)
     device = find_device(arguments.device)
     model = load_model(checkpoint, device) if checkpoint else load_pretrained(device)
+    if arguments.live or arguments.stream or arguments.inputs == ("-",):
+        require_streaming(model)
+    elif not can_stream(model):
+        print(
+            f"{type(model).__name__} hears whole recordings: those of more than {PIECE_SECONDS} s are enhanced in "
+            "overlapping pieces"
+        )
     if arguments.live:
         enhance_microphone(model, arguments.input_device, arguments.output_device, kept)
         return 0

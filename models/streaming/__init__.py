@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .step import State, Step, can_stream, streaming_step
+from .step import State, Step, can_stream, require_streaming, streaming_step
 
-__all__ = ["State", "Step", "StreamState", "StreamingEnhancer", "can_stream", "streaming_step"]
+__all__ = ["Step", "StreamState", "StreamingEnhancer", "can_stream", "require_streaming", "streaming_step"]
 
 
 @dataclass(frozen=True)

@@ -43,17 +43,22 @@ def can_stream(model: nn.Module) -> bool:
     return getattr(model, "streams", hasattr(model, "streaming_step"))
 
 
-def streaming_step(model: nn.Module, for_export: bool = False) -> Step:
-    """Return the network hop by hop, with its weights as they are now.
-
-    for_export: for an ONNX graph instead of PyTorch.
-    Raises ModelError for a network that hears more than some hops at once.
-    """
+def require_streaming(model: nn.Module) -> None:
+    """Raise ModelError for a network that cannot be computed hop by hop."""
     if not can_stream(model):
         own = f" with level {model.level}" if hasattr(model, "level") else ""
         raise ModelError(
             f"{type(model).__name__}{own} hears the whole recording and cannot enhance block by block; DCCRN, "
             "CRN, GTCRN and FullSubNet with level cumulative can"
         )
+
+
+def streaming_step(model: nn.Module, for_export: bool = False) -> Step:
+    """Return the network hop by hop, with its weights as they are now.
+
+    for_export: for an ONNX graph instead of PyTorch.
+    Raises ModelError for a network that cannot be computed so.
+    """
+    require_streaming(model)
     with torch.no_grad():
         return model.streaming_step(for_export).eval()

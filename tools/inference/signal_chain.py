@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from models import limit_attenuation
-from models.streaming import StreamingEnhancer
+from models.streaming import StreamingEnhancer, can_stream
 from tools.common.audio import SAMPLE_RATE
 from tools.common.errors import UserError
 from tools.inference.high_band import HighBand, HighBandWay
+from tools.inference.pieces import PieceEnhancer
 
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # Hz
 
@@ -60,7 +61,8 @@ class SignalChain:
     ) -> None:
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise UserError(f"rate: found {rate} Hz, expected {LOWEST_RATE} to {HIGHEST_RATE}")
-        self.enhancer = StreamingEnhancer(limit_attenuation(model, kept.limit_db), channels)
+        enhancer = StreamingEnhancer if can_stream(model) else PieceEnhancer
+        self.enhancer = enhancer(limit_attenuation(model, kept.limit_db), channels)
         self.down = self.up = None
         if rate != SAMPLE_RATE:
             self.down = soxr.ResampleStream(rate, SAMPLE_RATE, channels)
