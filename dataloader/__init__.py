@@ -58,6 +58,8 @@ def build_loader(
         wanted = range(len(dataset)) if items is None else items
         dataset = Subset(dataset, wanted[share::shares])
         batches = {"batch_size": -(-config.batch_size // (shares * config.accumulate))}
+    if workers:
+        atexit.register(_end_workers)
     return DataLoader(
         dataset,
         **batches,
@@ -85,9 +87,8 @@ def _leave_signals_to_the_main_process(_: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-@atexit.register
 def _end_workers() -> None:
-    """A program that ends amid an epoch would wait forever for workers that do not hear SIGTERM."""
+    """End the loading processes: a program that ends amid an epoch would wait forever, as they ignore SIGTERM."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would take their end for an accident
     for process in multiprocessing.active_children():
         if process.daemon:

@@ -9,7 +9,8 @@ import numpy as np
 import scipy.signal
 from scipy.interpolate import CubicSpline
 
-RATE = 16_000  # Hz
+from .reverberation import RATE, draw_tail
+
 # How many of the items each change meets.
 SHARES = {
     "synthetic": 0.3,
@@ -28,7 +29,7 @@ SECOND_NOISE_DB = (-12, 0)  # level of the second noise against the first
 COEFFICIENT = 3 / 8  # largest coefficient of a random filter
 PASS_BAND = (3000, 7500)  # Hz
 DECAY = (0.1, 0.5)  # seconds in which a room's sound decays by 60 dB
-PRE_DELAY = (0.002, 0.01)  # seconds from the direct sound to the first reflection
+FIRST_REFLECTION = (0.002, 0.01)  # seconds after the direct sound
 DIRECT_DB = (0, 12)  # energy of the direct sound against all reflections
 CLIPPED_AT = (0.25, 0.9)  # of the mixture's peak
 CLEAN_SNR_DB = (30, 60)
@@ -116,11 +117,7 @@ def _wander(rng: np.random.Generator, seconds: np.ndarray, rate: float) -> np.nd
 
 def draw_room(rng: np.random.Generator) -> np.ndarray:
     """Return the impulse response of a small room: the direct sound, then noise that decays exponentially."""
-    decay, delay = rng.uniform(*DECAY), int(rng.uniform(*PRE_DELAY) * RATE)
-    seconds = np.arange(int(decay * RATE)) / RATE
-    tail = rng.standard_normal(seconds.size) * 10 ** (-3 * seconds / decay)
-    tail[:delay] = 0
-    tail *= 10 ** (-rng.uniform(*DIRECT_DB) / 20) / _norm(tail)
+    tail = draw_tail(rng, rng.uniform(*DECAY), rng.uniform(*FIRST_REFLECTION), rng.uniform(*DIRECT_DB))
     tail[0] = 1
     return tail
 

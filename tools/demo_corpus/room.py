@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import fftconvolve
 
-from tools.common.audio import SAMPLE_RATE
+from dataloader.reverberation import draw_tail
 
 FIRST_REFLECTION_SECONDS = 0.002
 
@@ -36,9 +36,7 @@ def record(speech: np.ndarray, room: Room, rng: np.random.Generator) -> np.ndarr
     Synthetic speech pauses in digital silence, which no recording has. On it, log-spectral losses and PESQ judge
     the slightest residue as a gross error: with this step, PESQ of noisy speech is what it is of real recordings.
     """
-    time = np.arange(round(room.rt60_s * SAMPLE_RATE)) / SAMPLE_RATE
-    tail = rng.standard_normal(time.size) * 10 ** (-3 * time / room.rt60_s) * (time >= FIRST_REFLECTION_SECONDS)
-    tail *= 10 ** (-room.direct_to_reverberant_db / 20) / np.sqrt(np.sum(tail**2))
+    tail = draw_tail(rng, room.rt60_s, FIRST_REFLECTION_SECONDS, room.direct_to_reverberant_db)
     recording = speech + fftconvolve(speech, tail)[: speech.size]
     floor = np.sqrt(np.mean(recording**2)) * 10 ** (-room.speech_to_floor_db / 20)
     return recording + floor * rng.standard_normal(speech.size)
