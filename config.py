@@ -261,6 +261,19 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "demo": {"name": "demo_{loss}", "data": DEMO_DATA, "epochs": 6, **_SMALL},
     "real": {"name": "real_{loss}", "data": "data/real", "epochs": 7, **_SMALL},
+    # Other networks as their authors train them; docs/networks.md has the sources and what is ours.
+    "crn": {"model": "CRN", "loss": "SDR", "batch_size": 10, "learning_rate": 1e-3},
+    "dcunet": {"model": "DCUNET", "norm": "complex", "loss": "wSDR"},
+    "fullsubnet": {"model": "FullSubNet", "loss": "cIRM-MSE", "learning_rate": 1e-3, "clip_grad": 10.0},
+    "gtcrn": {
+        "model": "GTCRN",
+        "loss": "GTCRN",
+        "epochs": 200,
+        "batch_size": 16,
+        "learning_rate": 1e-3,
+        "schedule": "cosine",
+        "clip_grad": 3.0,
+    },
 }
 
 _LOWEST = {

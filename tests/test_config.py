@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from config import PRESETS, Config, ConfigError
-from losses import TERMS
+from losses import TERMS, build_loss
 from models import complete
 from tools.common.command_line import run_command
 from tools.common.errors import UserError
@@ -74,7 +74,9 @@ def test_an_unknown_setting_is_refused():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_is_a_valid_config(preset):
-    assert parse_config("", ["--preset", preset]) == complete(Config(**PRESETS[preset]))
+    config = parse_config("", ["--preset", preset])
+    assert config == complete(Config(**PRESETS[preset]))
+    assert build_loss(config.loss, config.coupling)
 
 
 def test_the_command_line_overrides_presets_and_saved_settings():

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import tyro
 
 from config import NETWORK_SETTINGS, PRESETS, Config
-from losses import known_terms
+from losses import COMBINATIONS, known_terms
 from models import NETWORKS, ModelError, complete
 from tools.common.command_line import parse_arguments
 from tools.common.errors import UserError
@@ -78,7 +78,7 @@ def _losses() -> str:
     base, perceptual = (", ".join(known_terms(perceptual=kind)) for kind in (False, True))
     return (
         f"Loss terms: {base}; perceptual: {perceptual}. Several are joined by +, such as SI-SNR+PMSQE; "
-        "python -m tools.list_losses explains each."
+        f"published combinations: {', '.join(COMBINATIONS)}; python -m tools.list_losses explains each."
     )
 
 
