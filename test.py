@@ -35,10 +35,13 @@ from tools.common.errors import UserError
 from tools.common.files import fingerprint, write_csv, write_text
 from tools.common.run_folder import read_config
 from tools.reports.figures import save_figure, score_curves, spectrogram_figure
-from tools.reports.tables import SIGNALS, average_gain, latex_table, score_table
+from tools.reports.tables import SIGNALS, average_gain, latex_table, listed, score_table
+from tools.scoring.alarm import CONTRADICTED, contradiction
 from tools.scoring.journal import Journal
 from tools.scoring.scores import CHECKS, ScorePool, Scores, choose_scores, scores_key
 from tools.training.settings import parse_config
+
+PLACE = "{noise_type}, {snr_db:g} dB, utterance {utterance}, {signal}"
 
 
 def test(config: Config) -> None:
@@ -93,7 +96,11 @@ def test(config: Config) -> None:
         f"# {config.run_name}\n\n{config.data}, best checkpoint (epoch {epoch}), {grid.grid[2]} utterances a cell."
     )
     tables = [score_table(rows, name).strip() for name in metrics]
-    report = "\n\n".join([head, *tables, gain_and_polarity(rows), *failures(rows)]) + "\n"
+    problems = [
+        *listed(CONTRADICTED, rows, "alarm", PLACE),
+        *listed("Without a score", rows, "missing", PLACE),
+    ]
+    report = "\n\n".join([head, *tables, gain_and_polarity(rows), *problems]) + "\n"
     write_csv(folder / "scores.csv", rows)
     write_text(folder / "tables.md", report)
     write_text(folder / "tables.tex", "\n".join(latex_table(rows, name) for name in metrics))
@@ -145,7 +152,8 @@ def score_row(grid: PackedDataset, number: int, signal: str, scores: Scores, nam
     """The row of scores.csv for a signal of the number-th item."""
     place = dict(zip(("noise_type", "snr_db", "utterance"), grid.place(number), strict=True))
     missing = "; ".join(f"{name}: {reason}" for name, reason in scores.failed.items() if name in names)
-    return place | {"signal": signal} | {name: scores.values[name] for name in names} | {"missing": missing}
+    values = {name: scores.values[name] for name in names}
+    return place | {"signal": signal} | values | {"alarm": contradiction(values), "missing": missing}
 
 
 def gain_and_polarity(rows: list[dict]) -> str:
@@ -159,16 +167,6 @@ def gain_and_polarity(rows: list[dict]) -> str:
         f"The speech in the enhanced signal has a gain of {sum(gains) / len(gains):+.1f} dB on average "
         f"({min(gains):+.1f} to {max(gains):+.1f}) and is inverted in {inverted} of {len(gains)} utterances."
     )
-
-
-def failures(rows: list[dict]) -> list[str]:
-    """A paragraph that names each signal without a score, if there are any."""
-    lines = [
-        "- {noise_type}, {snr_db:g} dB, utterance {utterance}, {signal}: {missing}".format_map(row)
-        for row in rows
-        if row["missing"]
-    ]
-    return ["\n".join([f"### Without a score: {len(lines)} of {len(rows)} signals", "", *lines])] if lines else []
 
 
 def parse_test_config() -> Config:

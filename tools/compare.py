@@ -8,9 +8,9 @@ Names runs or their folders; writes results/<name>/. Runs that differ in their s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -20,6 +20,7 @@ from tools.common.files import write_csv, write_text
 from tools.reports.comparison import (
     MAIN_SCORES,
     Run,
+    alarms,
     check_same_data,
     describe,
     find_differences,
@@ -34,7 +35,8 @@ from tools.reports.comparison import (
 from tools.reports.difference_tables import difference_cells, difference_tables, how_to_read, spread_table
 from tools.reports.figures import save_figure, score_curves
 from tools.reports.page import collect_audio, write_page
-from tools.reports.tables import latex_table, score_table
+from tools.reports.tables import check_name, latex_table, score_table
+from tools.scoring.alarm import leave_out
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class CompareSettings:
     """The run that the others are compared with; by default the first one named."""
     name: str = "comparison"
     """The results go to results/<name>/."""
+    flagged: Literal["keep", "leave-out"] = "keep"
+    """What becomes of a PESQ that the other scores contradict: kept, or left out for all signals; listed in any
+    case."""
     utterances: tuple[int, ...] = (0,)
     """Utterances to listen to on the page, of each noise type and dB; test.py must have saved them (--samples)."""
 
@@ -55,8 +60,7 @@ def compare(settings: CompareSettings) -> Path:
     """Write results/<name>/ and gives its folder; UserError if the runs cannot be compared."""
     if len(settings.runs) < 2:
         raise UserError(f"runs: found {len(settings.runs)}, expected two or more to compare")
-    if not settings.name or Path(settings.name).name != settings.name or settings.name.startswith("."):
-        raise UserError(f"name: found {settings.name!r}, expected a folder name without / or a dot in front")
+    check_name(settings.name)
     runs = [read_run(name) for name in settings.runs]
     check_same_data(runs)
     groups = group_runs(runs)
@@ -65,6 +69,10 @@ def compare(settings: CompareSettings) -> Path:
     baseline = find_baseline(groups, settings.baseline)
     labels, scores = list(groups), shared_scores(groups)
 
+    left_out = settings.flagged == "leave-out"
+    flagged = alarms(groups, left_out)
+    if left_out:
+        groups = {label: [replace(run, rows=leave_out(run.rows)) for run in g] for label, g in groups.items()}
     rows = pool_seeds(groups)
     places = collect_audio(groups, rows, settings.utterances)
     differences = find_differences(rows, baseline, scores)
@@ -76,7 +84,7 @@ def compare(settings: CompareSettings) -> Path:
 
     signals = ["noisy", *labels]
     tables = {name: score_table(rows, name, signals).strip() for name in scores}
-    notes = [how_to_read(groups), *sentences, *warnings]
+    notes = [how_to_read(groups), *sentences, *warnings, *flagged]
     parts = [
         f"# {settings.name}",
         notes[0],

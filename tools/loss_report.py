@@ -44,7 +44,7 @@ from tools.reports.loss_measures import (
     term_step,
     values_and_gradients,
 )
-from tools.reports.tables import TITLES, Row, mean
+from tools.reports.tables import TITLES, Row, markdown_table, mean
 from tools.scoring.journal import Journal
 from tools.scoring.scores import ScorePool, Scores, scores_key
 
@@ -262,7 +262,7 @@ def compose(
         table = {
             term: [" / ".join(map(_signed, cell.values())) for cell in row.values()] for term, row in found.items()
         }
-        parts.append(_table("term", columns, table))
+        parts.append(markdown_table("term", columns, table))
     snrs = sorted({row["snr_db"] for row in rows})
     for what, title in (("value", "Value"), ("gradient", "Norm of the gradient at the estimate")):
         for signal in ("noisy", *settings.runs):
@@ -270,7 +270,7 @@ def compose(
             table = {
                 term: [f"{_median(rows, signal, snr, f'{what}_{term}'):.3g}" for snr in snrs] for term in terms
             }
-            parts.append(_table("term", [f"{snr:g} dB" for snr in snrs], table))
+            parts.append(markdown_table("term", [f"{snr:g} dB" for snr in snrs], table))
     parts.append(f"## Cost of forward and backward, batch {settings.batch_size} × {SECONDS} s")
     parts.append(
         f"{NETWORK.capitalize()}: {network.seconds:.2f} s, {network.kept / 1e6:.0f} MB kept for the backward "
@@ -283,13 +283,8 @@ def compose(
         ]
         for term, cost in costs.items()
     }
-    parts.append(_table("term", ["ms", "of the network's", "MB kept", "of the network's"], table))
+    parts.append(markdown_table("term", ["ms", "of the network's", "MB kept", "of the network's"], table))
     return "\n\n".join(parts) + "\n"
-
-
-def _table(corner: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
-    lines = [f"| {corner} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    return "\n".join([*lines, *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items())])
 
 
 def _signed(value: float) -> str:

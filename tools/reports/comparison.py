@@ -16,7 +16,8 @@ from models import complete
 from tools.common.errors import UserError
 from tools.common.run_folder import find_run, read_config
 from tools.reports.significance import LEVEL, correct, paired_difference
-from tools.reports.tables import TITLES, Row, complete_utterances, mean, utterance_key
+from tools.reports.tables import LISTED, TITLES, Row, complete_utterances, mean, utterance_key
+from tools.scoring.alarm import contradiction
 from tools.scoring.scores import ALL_SCORES
 
 MAIN_SCORES = ("pesq", "estoi", "si_sdr")  # PESQ is never read without the other two
@@ -213,6 +214,26 @@ def trade_offs(differences: Sequence[Row]) -> list[str]:
                 where = "the whole grid" if noise == EVERYWHERE else f"{noise} noise"
                 sentences.append(f"Attention: {signal} against {baseline}, {where}: {changes}.")
     return sentences
+
+
+def alarms(groups: Mapping[str, Sequence[Run]], left_out: bool) -> list[str]:
+    """Return a sentence on the values of PESQ that the other scores of the same signal contradict, if any."""
+    found = [
+        f"{label}, seed {run.config.seed}, {row['noise_type']} noise, {row['snr_db']:g} dB, utterance "
+        f"{row['utterance']}, {row['signal']}: {reason}"
+        for label, group in groups.items()
+        for run in group
+        for row in run.rows
+        if (reason := contradiction(row)) and (row["signal"] != "noisy" or run is next(iter(groups.values()))[0])
+    ]
+    if not found:
+        return []
+    more = f"; and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    what = "left out, for every signal" if left_out else "not left out; --flagged leave-out does that"
+    return [
+        f"Attention: {len(found)} values of PESQ cannot be right, for other scores of the same signal contradict "
+        f"them ({what}): {'; '.join(found[:LISTED])}{more}."
+    ]
 
 
 def _p_text(p: float) -> str:

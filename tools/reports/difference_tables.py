@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tools.reports.comparison import EVERYWHERE, Run, with_interval
-from tools.reports.tables import TITLES, Row
+from tools.reports.tables import TITLES, Row, markdown_table
 
 
 def how_to_read(groups: Mapping[str, Sequence[Run]]) -> str:
@@ -38,23 +38,21 @@ def difference_cells(
 
 def difference_tables(cells: Mapping[str, Mapping[str, Sequence[str]]], scores: Sequence[str]) -> list[str]:
     """The same as Markdown."""
-    tables = []
-    for title, rows in cells.items():
-        lines = [f"### {title}", "", "| | " + " | ".join(TITLES[name][0] for name in scores) + " |"]
-        lines.append("|---" * (len(scores) + 1) + "|")
-        lines += [f"| {signal} | " + " | ".join(texts) + " |" for signal, texts in rows.items()]
-        tables.append("\n".join(lines))
+    columns = [TITLES[name][0] for name in scores]
+    tables = [f"### {title}\n\n{markdown_table('', columns, rows)}" for title, rows in cells.items()]
     return [*tables, "Bold: distinguishable from the baseline after the correction (p < 0.05)."]
 
 
 def spread_table(spread: Sequence[Row], scores: Sequence[str]) -> str:
     """Mean ± standard deviation over seeds of the average score, as Markdown."""
-    lines = ["| | seeds | " + " | ".join(TITLES[name][0] for name in scores) + " |"]
-    lines.append("|---" * (len(scores) + 2) + "|")
-    for row in spread:
-        texts = [f"{row[f'{n}_mean']:.{TITLES[n][1]}f} ± {row[f'{n}_std']:.{TITLES[n][1] + 1}f}" for n in scores]
-        lines.append(f"| {row['loss']} | {row['seeds']} | " + " | ".join(texts) + " |")
-    return "\n".join(lines)
+    rows = {
+        row["loss"]: [
+            str(row["seeds"]),
+            *(f"{row[f'{n}_mean']:.{TITLES[n][1]}f} ± {row[f'{n}_std']:.{TITLES[n][1] + 1}f}" for n in scores),
+        ]
+        for row in spread
+    }
+    return markdown_table("", ["seeds", *(TITLES[name][0] for name in scores)], rows)
 
 
 def _difference(row: Row | None) -> str:

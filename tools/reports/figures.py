@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from scipy import stats
 
 from tools.common.audio import SAMPLE_RATE
 from tools.common.files import replacing
 from tools.common.spectrograms import show_spectrogram, spectrogram
+from tools.reports.significance import confidence_interval
 from tools.reports.tables import SIGNALS, TITLES, Row, complete_utterances
 
 NOISY_COLOUR = "0.45"
@@ -45,15 +45,6 @@ def score_curves(rows: Sequence[Row], scores: Sequence[str], signals: Sequence[s
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), frameon=False)
     return figure
-
-
-def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95%, of the mean of independent values, by Student's t; the mean itself where there is only one value."""
-    centre = float(np.mean(values))
-    if len(values) < 2:
-        return centre, centre
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
-    return centre - float(half), centre + float(half)
 
 
 def spectrogram_figure(pairs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:

@@ -10,7 +10,7 @@ from models import build_model
 from tools.common.run_folder import read_history
 from tools.reports.comparison import EVERYWHERE, Run, find_differences, pool_seeds, seed_spread
 from tools.reports.difference_tables import difference_cells, spread_table
-from tools.reports.tables import TITLES, Row, complete_utterances, mean, score_blocks, score_table
+from tools.reports.tables import TITLES, Row, complete_utterances, markdown_table, mean, score_blocks, score_table
 
 BASELINE = "SI-SNR"
 SCORES = ("pesq", "stoi", "estoi", "si_sdr")
@@ -65,9 +65,7 @@ def summary_table(rows: Sequence[Row], signals: Sequence[str]) -> str:
             means, best = [block.means[signal][-1] for signal in signals], block.best()[-1]
             columns.append([_bold(f"{value:.{places}f}", value == best) for value in means])
             titles.append(f"{noise}: {title}")
-    lines = ["| mean over all SNRs | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
-    lines += ["| " + " | ".join(cells) + " |" for cells in zip(signals, *columns, strict=True)]
-    return "\n".join(lines)
+    return markdown_table("mean over all SNRs", titles, _turned(signals, columns))
 
 
 def whole_grid_table(rows: Sequence[Row], signals: Sequence[str]) -> str:
@@ -77,10 +75,7 @@ def whole_grid_table(rows: Sequence[Row], signals: Sequence[str]) -> str:
         values = complete_utterances(rows, score, signals).values()
         means, places = [mean([value[signal] for value in values]) for signal in signals], TITLES[score][1]
         columns.append([_bold(f"{value:.{places}f}", value == max(means)) for value in means])
-    lines = ["| mean over the whole grid | " + " | ".join(TITLES[score][0] for score in SCORES) + " |"]
-    lines.append("|---" * (len(SCORES) + 1) + "|")
-    lines += ["| " + " | ".join(cells) + " |" for cells in zip(signals, *columns, strict=True)]
-    return "\n".join(lines)
+    return markdown_table("mean over the whole grid", [TITLES[n][0] for n in SCORES], _turned(signals, columns))
 
 
 def above_noisy(rows: Sequence[Row], labels: Sequence[str]) -> str:
@@ -107,17 +102,22 @@ def above_noisy(rows: Sequence[Row], labels: Sequence[str]) -> str:
 
 def difference_table(rows: Sequence[Row], labels: Sequence[str]) -> str:
     """Differences over the whole grid: each loss from the baseline, and combinations from another base alone."""
-    lines = ["| difference, whole grid | " + " | ".join(TITLES[score][0] for score in SCORES) + " |"]
-    lines.append("|---" * (len(SCORES) + 1) + "|")
+    lines = {}
     for base in (BASELINE, *(label for label in labels if label != BASELINE)):
         others = [label for label in labels if base in (BASELINE, label.partition("+")[0]) and label != base]
         if others:
             differences = find_differences([row for row in rows if row["signal"] in (base, *others)], base, SCORES)
             whole = [difference for difference in differences if difference["noise_type"] == EVERYWHERE]
             (cells,) = difference_cells(whole, base, SCORES).values()
-            lines += [f"| {other} − {base} | " + " | ".join(cells[other]) + " |" for other in others]
+            lines |= {f"{other} − {base}": cells[other] for other in others}
     note = "95% confidence intervals; bold where p < 0.05 after the correction for the number of comparisons."
-    return "\n".join([*lines, "", note])
+    table = markdown_table("difference, whole grid", [TITLES[score][0] for score in SCORES], lines)
+    return f"{table}\n\n{note}"
+
+
+def _turned(names: Sequence[str], columns: Sequence[Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Return the cells of each row, given those of each column."""
+    return dict(zip(names, zip(*columns, strict=True), strict=True))
 
 
 def _hardware(call: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,15 @@ def paired_difference(differences: np.ndarray, groups: np.ndarray, seed: int = 0
     half = np.quantile(t, 1 - LEVEL, method="higher") * error
     p = (1 + np.count_nonzero(t >= observed)) / (1 + RESAMPLES)
     return Difference(float(mean), float(mean - half), float(mean + half), float(p), len(differences))
+
+
+def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95%, of the mean of independent values, by Student's t; the mean itself where there is only one value."""
+    centre = float(np.mean(values))
+    if len(values) < 2:
+        return centre, centre
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
+    return centre - float(half), centre + float(half)
 
 
 def correct(p_values: Sequence[float]) -> np.ndarray:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from tools.common.errors import UserError
 
 SIGNALS = ("noisy", "enhanced")
 TITLES = {
@@ -24,6 +27,8 @@ TITLES = {
     "distillmos": ("DistillMOS", 2),
 }  # title and decimal places
 
+LISTED = 20  # rows that a paragraph names
+
 Row = Mapping[str, Any]
 
 
@@ -38,6 +43,32 @@ class Block:
     def best(self) -> list[float]:
         """The highest mean of each column."""
         return [max(values) for values in zip(*self.means.values(), strict=True)]
+
+
+def check_name(name: str) -> None:
+    """UserError unless results/<name>/ is a folder in results/."""
+    if not name or Path(name).name != name or name.startswith("."):
+        raise UserError(f"name: found {name!r}, expected a folder name without / or a dot in front")
+
+
+def markdown_table(corner: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+    """Return a Markdown table: its columns' heads behind a corner, and the cells of each row behind its name."""
+    lines = [[corner, *columns], *([name, *cells] for name, cells in rows.items())]
+    assert all(len(line) == len(columns) + 1 for line in lines), "as many cells as heads"
+    texts = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    return "\n".join([texts[0].replace("|  |", "| |"), "|---" * (len(columns) + 1) + "|", *texts[1:]])
+
+
+def listed(title: str, rows: Sequence[Row], column: str, name: str) -> list[str]:
+    """Return a paragraph that lists the rows with something in a column, if there are any.
+
+    name: how a row is called, with its columns in braces.
+    """
+    lines = [f"- {name.format_map(row)}: {row[column]}" for row in rows if row[column]]
+    if not lines:
+        return []
+    more = [f"- … and {len(lines) - LISTED} more, see scores.csv"] if len(lines) > LISTED else []
+    return ["\n".join([f"### {title}: {len(lines)} of {len(rows)} signals", "", *lines[:LISTED], *more])]
 
 
 def average_gain(rows: Iterable[Row], score: str) -> float:
@@ -67,11 +98,7 @@ def score_table(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNAL
     title, places = TITLES[score]
     lines = [f"### {title}", ""]
     for block in score_blocks(rows, score, signals):
-        lines.append(f"| {_markdown(block.noise_type)} | " + " | ".join(block.columns) + " |")
-        lines.append("|---" * (len(block.columns) + 1) + "|")
-        for signal, cells in _cells(block, places, "**{}**"):
-            lines.append(f"| {_markdown(signal)} | " + " | ".join(cells) + " |")
-        lines.append("")
+        lines += [markdown_table(block.noise_type, block.columns, dict(_cells(block, places, "**{}**"))), ""]
     return "\n".join([*lines, *_left_out(rows, score, signals)])
 
 
@@ -133,10 +160,6 @@ def _cells(block: Block, places: int, bold: str) -> Iterator[tuple[str, list[str
     for signal, values in block.means.items():
         texts = ["-" if _is_nan(value) else f"{value:.{places}f}" for value in values]
         yield signal, [bold.format(t) if v == b else t for t, v, b in zip(texts, values, best, strict=True)]
-
-
-def _markdown(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def _latex(text: str) -> str:

@@ -1,0 +1,197 @@
+"""tools.score: anyone's recordings get the scores that test.py gives, and what is wrong with them is said."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from programs import run
+from speech import noise, speech_like
+
+from tools import score as command
+from tools.scoring.alarm import contradiction
+from tools.scoring.recordings import find_delay
+from tools.scoring.scores import SCORES, score
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch):
+    """Three utterances as clean/a.wav … and enhanced/a.flac …, and no processes to start."""
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("a", "b", "c")):
+        clean = speech_like(number) + 0.003 * noise(2)
+        write("clean", f"{name}.wav", clean)
+        write("enhanced", f"{name}.flac", clean + 0.01 * noise(number))
+    return tmp_path
+
+
+def write(folder, name, waveform, rate=16000):
+    Path(folder).mkdir(exist_ok=True)
+    kind = {"subtype": "FLOAT"} if name.endswith(".wav") else {}
+    soundfile.write(f"{folder}/{name}", waveform, rate, **kind)
+
+
+def results(name="scores"):
+    with Path(f"results/{name}/scores.csv").open(newline="") as file:
+        return {(row["file"], row["signal"]): row for row in csv.DictReader(file)}
+
+
+def call(*args):
+    return run(command, *args, "--workers", "1")
+
+
+def test_folders_get_the_scores_of_their_signals_and_a_table_of_means(capsys):
+    for name in ("a", "b", "c"):
+        write("noisy", f"{name}.wav", soundfile.read(f"clean/{name}.wav")[0] + 0.03 * noise(ord(name)))
+    assert call("clean", "enhanced", "noisy") == 0
+    found = results()
+    assert set(found) == {(name, signal) for name in ("a", "b", "c") for signal in ("enhanced", "noisy")}
+    pair = (soundfile.read(path, dtype="float32")[0] for path in ("clean/b.wav", "enhanced/b.flac"))
+    expected = score(*pair).values
+    for name in SCORES:
+        assert float(found["b", "enhanced"][name]) == pytest.approx(expected[name], abs=1e-6), name
+    report = capsys.readouterr().out
+    values = np.array([float(found[name, "enhanced"]["pesq"]) for name in ("a", "b", "c")])
+    assert f"{values.mean():.2f} ± {values.std(ddof=1):.2f} [" in report
+    assert "| | noisy | enhanced | enhanced − noisy | files |" in report
+    assert "0 inverted, none delayed" in report
+
+
+def test_single_files_and_a_list_of_pairs_are_scored_too():
+    assert call("clean/a.wav", "enhanced/a.flac", "--metrics", "stoi", "--name", "one") == 0
+    Path("pairs.csv").write_text("clean,enhanced\nclean/a.wav,enhanced/a.flac\nclean/b.wav,enhanced/b.flac\n")
+    assert call("pairs.csv", "--metrics", "stoi", "--name", "list") == 0
+    (one,), listed = results("one").values(), results("list")
+    assert len(listed) == 2
+    assert listed["enhanced/a.flac", "enhanced"]["stoi"] == one["stoi"]
+
+
+@pytest.mark.parametrize("samples", [-1600, -1, 1, 800, 1600])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_delay_of_up_to_a_tenth_of_a_second_is_found_whatever_the_polarity(samples, sign):
+    clean = speech_like(3) * np.linspace(0.3, 1, 32000)
+    assert find_delay(clean, sign * np.roll(clean, samples) + 0.003 * noise()) == samples
+    assert find_delay(clean, clean + 0.1 * noise()) == 0
+
+
+def test_a_delay_is_reported_and_taken_out(capsys):
+    for number, name in enumerate(("a", "b", "c")):
+        clean = 0.1 * noise(number + 10)
+        write("clean", f"{name}.wav", clean)
+        write("enhanced", f"{name}.flac", clean + 0.01 * noise(number))
+        write("late", f"{name}.wav", -np.pad(soundfile.read(f"enhanced/{name}.flac")[0], (480, 0))[:-480])
+    for options in ((), ("--keep_delay", "--name", "left")):
+        assert call("clean", "late", "--metrics", "si_sdr", *options) == 0
+    assert "3 inverted, 3 late by +30.0 to +30.0 ms, taken out before scoring" in capsys.readouterr().out
+    assert call("clean", "enhanced", "--metrics", "si_sdr", "--name", "prompt") == 0
+    prompt, aligned, late = (
+        float(results(name)["a", "enhanced"]["si_sdr"]) for name in ("prompt", "scores", "left")
+    )
+    assert aligned == pytest.approx(prompt, abs=0.1)
+    assert late < 0
+
+
+def test_other_rates_are_scored_but_narrow_band_files_have_no_wide_band_pesq(capsys):
+    for rate, name in ((48000, "a"), (44100, "b"), (8000, "c")):
+        waveform = soundfile.read(f"enhanced/{name}.flac")[0]
+        write("rates", f"{name}.wav", soxr.resample(waveform, 16000, rate), rate)
+    assert call("clean", "rates") == 0
+    found = results()
+    assert all(found[name, "enhanced"]["pesq"] for name in ("a", "b"))
+    narrow = found["c", "enhanced"]
+    assert all(narrow[name] == "" for name in ("pesq", "csig", "cbak", "covl"))
+    assert all(narrow[name] for name in ("pesq_nb", "stoi", "estoi", "si_sdr", "ssnr"))
+    assert "c, enhanced: pesq: recorded at 8000 Hz, needs 16000" in capsys.readouterr().out
+
+
+BAD_FILES = {
+    "silent": (lambda: write("enhanced", "b.flac", np.zeros(32000)), "enhanced/b.flac: silent"),
+    "NaN": (
+        lambda: (Path("enhanced/b.flac").unlink(), write("enhanced", "b.wav", np.full(32000, np.nan))),
+        "enhanced/b.wav: holds NaN or infinity",
+    ),
+    "shorter": (
+        lambda: write("enhanced", "b.flac", noise()[:29000] / 9),
+        "enhanced/b.flac: lasts 1.81 s, the clean",
+    ),
+    "no sound file": (lambda: Path("enhanced/b.flac").write_text("x"), "enhanced/b.flac: not readable as audio"),
+    "no partner": (lambda: Path("enhanced/b.flac").unlink(), "clean/b.wav: no file of that name in enhanced"),
+    "silent clean": (lambda: write("clean", "b.wav", np.zeros(32000)), "clean/b.wav: silent"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_bad_file_among_good_ones_is_named_at_the_end_with_exit_code_1(case, capsys):
+    spoil, message = BAD_FILES[case]
+    spoil()
+    assert call("clean", "enhanced", "--metrics", "stoi") == 1
+    assert message in capsys.readouterr().err
+    assert set(results()) == {("a", "enhanced"), ("c", "enhanced")}
+
+
+REFUSALS = {
+    "no pairs": (lambda: None, ["clean", "."], "no file has the name of one in clean"),
+    "twice": (
+        lambda: write("clean", "a.flac", noise() / 9),
+        ["clean", "enhanced"],
+        "clean/a.wav: a.flac has the same",
+    ),
+    "no folder": (lambda: None, ["clean", "nothing"], "nothing: no such file or folder"),
+    "empty": (lambda: Path("empty").mkdir(), ["clean", "empty"], "empty: no sound files in it"),
+    "one": (lambda: None, ["clean"], "clean: found alone, expected CLEAN ENHANCED"),
+    "mixed": (lambda: None, ["clean", "enhanced/a.flac"], "a file among folders"),
+    "no columns": (
+        lambda: Path("a.csv").write_text("x,y\n1,2\n"),
+        ["a.csv"],
+        "a.csv: expected a CSV with a header",
+    ),
+    "empty cell": (
+        lambda: Path("a.csv").write_text("clean,enhanced\na,b\nc,\n"),
+        ["a.csv"],
+        "a.csv: line 3: found an empty cell",
+    ),
+    "metrics": (lambda: None, ["clean", "enhanced", "--metrics", "mos"], "metrics: found mos, expected some of"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_cannot_be_scored_at_all_is_refused_in_one_line(case, capsys, workplace):
+    prepare, args, message = REFUSALS[case]
+    prepare()
+    assert call(*args) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert message in error[0]
+    assert not (workplace / "results").exists()
+
+
+# -- The alarm --
+
+
+def test_the_two_published_artefacts_raise_the_alarm():
+    flagged = set()
+    for path in ROOT.glob("results/published/real/*/test/scores.csv"):
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                if contradiction({name: float(row[name] or "nan") for name in SCORES}):
+                    flagged.add((path.parents[1].name, row["noise_type"], float(row["snr_db"]), row["utterance"]))
+    assert ("real_SI-SNR+PMSQE_seed0", "unseen", -10.0, "17") in flagged
+    assert ("real_MSE+PMSQE_seed1", "unseen", -5.0, "17") in flagged
+    assert len(flagged) <= 4  # of 8,064 rows
+
+
+def test_flagged_files_are_listed_and_left_out_by_choice(capsys, monkeypatch):
+    monkeypatch.setattr("tools.scoring.alarm.highest_pesq", lambda narrow, stoi, estoi: 2.0)
+    for options in ((), ("--flagged", "leave-out")):
+        assert call("clean", "enhanced", *options) == 0
+        report = capsys.readouterr().out
+        (line,) = (line for line in report.splitlines() if line.startswith("| PESQ (wide-band)"))
+        left_out = ", left out above" if options else ""
+        assert f"### PESQ that the other scores contradict{left_out}: 3 of 3 signals" in report
+        assert line.endswith("| 0 |" if options else "| 3 |")

@@ -1,0 +1,182 @@
+"""Anyone's recordings as signals to score: matched by name, read at any rate, aligned, checked."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import signal as dsp
+
+from tools.common.audio import SAMPLE_RATE
+from tools.common.audio_files import SUFFIXES, AudioError, read, read_format
+from tools.common.errors import UserError
+from tools.scoring.alarm import FOLLOW, contradiction
+from tools.scoring.scores import CHECKS, score
+
+LONGEST_DELAY = SAMPLE_RATE // 10  # samples that a signal may be early or late, or longer or shorter
+ALIGNED_GAIN = 10**0.1  # 1 dB of SI-SDR: what a shift must bring, or it is no delay
+FULL_SCALE = 32767 / 32768
+
+
+@dataclass(frozen=True)
+class Trio:
+    """The files of one utterance: clean speech, and the signals that are scored against it by their name."""
+
+    name: str
+    clean: Path
+    signals: Mapping[str, Path]
+
+
+def find_trios(paths: Sequence[Path]) -> tuple[list[Trio], list[str]]:
+    """Return what belongs together in CLEAN ENHANCED [NOISY], or in a CSV of such paths, and what has no partner.
+
+    Files match if their paths below the folders are the same but for the suffix. Raises UserError if nothing
+    matches, a name is there twice, or a path is missing.
+    """
+    missing = next((path for path in paths if not path.exists()), None)
+    if missing:
+        raise UserError(f"{missing}: no such file or folder")
+    if len(paths) == 1:
+        return _read_list(paths[0]), []
+    if not 2 <= len(paths) <= 3:
+        raise UserError(f"paths: found {len(paths)}, expected CLEAN ENHANCED [NOISY] or one CSV of pairs")
+    kinds = ("clean", "enhanced", "noisy")
+    if not any(path.is_dir() for path in paths):
+        clean, *signals = paths
+        return [Trio(clean.stem, clean, dict(zip(kinds[1:], signals, strict=False)))], []
+    found = {kind: _list_folder(path) for kind, path in zip(kinds, paths, strict=False)}
+    names = sorted(set.intersection(*(set(files) for files in found.values())))
+    if not names:
+        examples = " and ".join(next(iter(files)) for files in found.values())
+        raise UserError(
+            f"{paths[1]}: no file has the name of one in {paths[0]} (found {examples}); rename them, or list "
+            "the pairs in a CSV with the columns clean and enhanced"
+        )
+    lonely = [
+        f"{files[name]}: no file of that name in {path}"
+        for kind, files in found.items()
+        for other, path in zip(kinds, paths, strict=False)
+        if other != kind
+        for name in sorted(set(files) - set(found[other]))
+    ]
+    trios = [
+        Trio(name, found["clean"][name], {kind: files[name] for kind, files in found.items() if kind != "clean"})
+        for name in names
+    ]
+    return trios, lonely
+
+
+def score_trio(_: None, trio: Trio, metrics: Sequence[str], align: bool) -> tuple[list[dict], list[str]]:
+    """Return a row of scores for each signal of the utterance, and a line for each file that cannot be scored."""
+    rows, failures = [], []
+    try:
+        clean, clean_rate = _read(trio.clean)
+    except UserError as error:
+        return [], [str(error)]
+    for name, path in trio.signals.items():
+        try:
+            signal, rate = _read(path)
+            row = {"file": trio.name, "signal": name}
+            rows.append(row | score_pair(clean, signal, min(rate, clean_rate), metrics, align, path))
+        except UserError as error:
+            failures.append(str(error))
+    return rows, failures
+
+
+def score_pair(
+    clean: np.ndarray, signal: np.ndarray, rate: int, metrics: Sequence[str], align: bool, path: Path
+) -> dict[str, Any]:
+    """Return the scores of a signal and what was found on the way: delay, length, clipping, contradictions.
+
+    clean, signal: [samples] at 16 kHz, not longer than each other by more than 0.1 s, else UserError.
+    rate: the lower of the rates they were recorded at; below 16 kHz there is no wide-band score.
+    """
+    if abs(clean.size - signal.size) > LONGEST_DELAY:
+        raise UserError(
+            f"{path}: lasts {signal.size / SAMPLE_RATE:.2f} s, the clean file {clean.size / SAMPLE_RATE:.2f} s; "
+            f"expected equal lengths, up to {LONGEST_DELAY / SAMPLE_RATE:g} s"
+        )
+    clipped = int((np.abs(signal) >= FULL_SCALE).sum())
+    delay = find_delay(clean, signal)
+    if align:
+        clean, signal = clean[max(0, -delay) :], signal[max(0, delay) :]
+    length = min(clean.size, signal.size)
+    wide = [name for name in metrics if name not in FOLLOW] if rate < SAMPLE_RATE else metrics
+    scores = score(clean[:length].astype(np.float32), signal[:length].astype(np.float32), (*wide, *CHECKS))
+    failed = {name: f"recorded at {rate} Hz, needs {SAMPLE_RATE}" for name in metrics if name not in wide}
+    values = {name: scores.values.get(name, float("nan")) for name in (*metrics, *CHECKS)}
+    return values | {
+        "delay_ms": 1000 * delay / SAMPLE_RATE,
+        "seconds": length / SAMPLE_RATE,
+        "clipped": clipped,
+        "alarm": contradiction(values),
+        "missing": "; ".join(f"{name}: {reason}" for name, reason in (scores.failed | failed).items()),
+    }
+
+
+def find_delay(clean: np.ndarray, signal: np.ndarray) -> int:
+    """Return by how many samples the speech in the signal is late (early if negative), at most 0.1 s.
+
+    It is where the two correlate most, whatever the polarity, if that raises SI-SDR by 1 dB or more.
+    """
+    correlation = dsp.correlate(signal, clean, method="fft")
+    centre, reach = clean.size - 1, min(LONGEST_DELAY, clean.size - 1, signal.size - 1)
+    near = correlation[centre - reach : centre + reach + 1] ** 2 / ((clean @ clean) * (signal @ signal))
+    near = np.clip(near, 0, 1 - 1e-12)
+    best = int(near.argmax())
+    ratio = near / (1 - near)  # SI-SDR, as a ratio of energies
+    return best - reach if ratio[best] >= ALIGNED_GAIN * ratio[reach] else 0
+
+
+def _read(path: Path) -> tuple[np.ndarray, int]:
+    """Return a recording, float64 [samples] at 16 kHz, and the rate of its file; UserError names the file."""
+    try:
+        rate, waveform = read_format(path).rate, read(path)
+    except AudioError as error:
+        raise UserError(f"{path}: {error}") from None
+    if not waveform.any():
+        raise UserError(f"{path}: silent; expected speech")
+    return waveform, rate
+
+
+def _list_folder(folder: Path) -> dict[str, Path]:
+    """Return the sound files below a folder by their path in it, without the suffix."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: a file among folders; expected folders only, or files only")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            if name in found:
+                raise UserError(f"{path}: {found[name].name} has the same name; expected one file of each name")
+            found[name] = path
+    if not found:
+        raise UserError(f"{folder}: no sound files in it, expected some of {', '.join(sorted(SUFFIXES))}")
+    return found
+
+
+def _read_list(path: Path) -> list[Trio]:
+    """Return the utterances that a CSV with the columns clean, enhanced and perhaps noisy lists."""
+    if path.is_dir() or path.suffix.lower() in SUFFIXES:
+        raise UserError(f"{path}: found alone, expected CLEAN ENHANCED [NOISY] or one CSV of pairs")
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        lines = list(csv.DictReader(file))
+    columns = [name for name in ("enhanced", "noisy") if lines and lines[0].get(name)]
+    if not lines or not lines[0].get("clean") or "enhanced" not in columns:
+        raise UserError(
+            f"{path}: expected a CSV with a header line and the columns clean, enhanced and, if any, noisy"
+        )
+    trios, names = [], set()
+    for number, line in enumerate(lines, 2):
+        if not all(line.get(name) for name in ("clean", *columns)):
+            raise UserError(f"{path}: line {number}: found an empty cell, expected a path in each column")
+        name = line["enhanced"]
+        if name in names:
+            raise UserError(f"{path}: line {number}: {name} is listed twice; expected each file once")
+        names.add(name)
+        trios.append(Trio(name, path.parent / line["clean"], {kind: path.parent / line[kind] for kind in columns}))
+    return trios
