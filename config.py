@@ -247,7 +247,7 @@ MAY_DIFFER: dict[str, set[str]] = {
 # Settings of the network that several networks have, with one meaning.
 NETWORK_SETTINGS = ("mask", "kernel_num", "rnn_units", "rnn_layers", "lstm", "norm", "skip")
 
-# Named sets of overrides, chosen with `--preset`; what the command line names besides wins.
+# Named sets of overrides, chosen with `--preset`; settings on the command line override it.
 _SMALL = {
     "kernel_num": (8, 16, 32, 64, 64, 64),
     "rnn_units": 64,

@@ -1,4 +1,4 @@
-"""Training items mixed anew in every epoch, from speech and noise that are packed apart."""
+"""Training items mixed again in every epoch, from speech and noise that are packed separately."""
 
 from __future__ import annotations
 
@@ -114,5 +114,5 @@ class OnTheFlyDataset(Dataset):
 
 
 def is_on_the_fly(folder: str | Path) -> bool:
-    """Return whether the training items of a set are to be mixed anew in every epoch."""
+    """Return whether the training items of a set are mixed again in every epoch."""
     return exists(folder, SPEECH)

@@ -1,4 +1,4 @@
-"""The order of training items, shuffled anew for every epoch, in batches that processes share."""
+"""The order of training items, shuffled again for every epoch, in batches that processes share."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Publish comparisons: the tables of docs/results.md and README.md, and everything they are made of.
 
     python -m tools.publish demo real  # takes the runs that tools.sweep --name demo and --name real have made
-    python -m tools.publish            # makes tables and figures anew from what was published before
+    python -m tools.publish            # redraws tables and figures from what was published before
 
 Of every run, results/published/<name>/<run>/ keeps settings, history, scores and what it was computed with;
 beside them are the figures. samples/published/ has the listening page, with samples at 0 and 5 dB.
@@ -42,7 +42,7 @@ from tools.sweep import PAPER_LOSSES
 RESULTS, SAMPLES = Path("results/published"), Path("samples/published")
 TABLES, SUMMARIES = Path("docs/results.md"), Path("README.md")
 KEPT = ("config.json", "history.csv")
-# What environment.json says besides is about the machine and nobody else's concern.
+# The rest of environment.json is about the machine and nobody else's concern.
 FACTS = ("started", "python", "packages", "device", "gpu", "cpu", "cores", "threads", "commit", "changed")
 PLACES = 4  # of the kept scores
 SAMPLES_DB = (0.0, 5.0)
@@ -53,7 +53,7 @@ class PublishSettings:
     """What to publish."""
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Comparisons whose runs are taken anew: those called <name>_<loss>_seed<seed>."""
+    """Comparisons whose runs are copied again: those called <name>_<loss>_seed<seed>."""
     samples: str = "demo"
     """Of these comparisons the one whose samples are published too; its recordings must be free."""
     utterance: int = 0

@@ -27,7 +27,7 @@ class ProcessPool:
 
     Args:
         processes: How many; None for one on each core that the program may use, 1 to compute in this process.
-        shared: What the functions need besides their inputs; it is sent once to each process.
+        shared: What all calls of the functions need; it is sent once to each process.
     """
 
     def __init__(self, processes: int | None = None, shared: Any = None) -> None:
@@ -54,7 +54,7 @@ class ProcessPool:
             self._executor.shutdown(cancel_futures=True)
 
     def submit(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
-        """Compute `function(shared, *arguments)` while the caller goes on; at once where this is the process."""
+        """Compute `function(shared, *arguments)` in the background, or at once if this is the only process."""
         if self._executor:
             return self._executor.submit(_call, function, arguments)
         future: Future[Result] = Future()

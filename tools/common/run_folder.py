@@ -81,7 +81,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise UserError(
                 f"{path}: could not be written ({reason}); is the disk full? What was there before is intact, and "
-                "the same command goes on from it"
+                "the same command resumes from it"
             ) from None
 
 

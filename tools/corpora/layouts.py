@@ -42,7 +42,7 @@ TIMIT_CORE_TEST = tuple(
 
 
 def with_layout(settings: DatasetSettings) -> DatasetSettings:
-    """Return the settings with what the named layout adds; what was given besides wins.
+    """Return the settings with what the named layout adds; settings that were given override it.
 
     Raises UserError if the corpus is not found where it should be.
     """
@@ -87,7 +87,7 @@ def timit_noisex92(root: Path) -> dict[str, Any]:
 
 
 def librispeech(root: Path) -> dict[str, Any]:
-    """Return the settings of LibriSpeech train-clean-100, dev-clean and test-clean; the noise is given besides."""
+    """Return the settings of LibriSpeech train-clean-100, dev-clean and test-clean; the noise is given separately."""
     corpus = root / "LibriSpeech" if (root / "LibriSpeech").is_dir() else root
     return {
         "speech": _folder(corpus, "train-clean-100", "train-clean-360", "train-other-500"),

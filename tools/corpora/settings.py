@@ -74,7 +74,7 @@ class DatasetSettings:
 
     # -- What is made of it --
     mix: Literal["once", "on-the-fly"] = "once"
-    """once: mixtures on disk; on-the-fly: speech and noise apart, mixed anew in every epoch of the training."""
+    """once: mixtures on disk; on-the-fly: speech and noise separately, mixed again in every epoch."""
     seconds: float = 3.0
     """Length of every item; longer speech is cut, shorter padded with zeros."""
     cut: Cut = "first"

@@ -81,7 +81,7 @@ def _fresh_library() -> Iterator[tuple[ctypes.CDLL, Path]]:
         encoded = data_path.encode()
         rate = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, encoded, _INITIALIZE_DONT_EXIT)
         if rate != ESPEAK_SAMPLE_RATE:
-            raise UserError(f"eSpeak NG does not start with the data in {data_path}; install espeakng-loader anew")
+            raise UserError(f"eSpeak NG does not start with the data in {data_path}; reinstall espeakng-loader")
         library.espeak_ng_SetRandSeed(ctypes.c_long(RANDOM_SEED))  # else seeded from the clock
         system.srand(RANDOM_SEED)  # some variants' breath draws from the C library, which stays loaded
         try:

@@ -1,7 +1,7 @@
 """Noises from a random generator: four that networks of the demo are trained with, three that they are not.
 
 All are 16 kHz, float64 `[samples]`, with an RMS of 1. What makes two clips of one kind differ (rpm, gusts,
-dishes, talkers) is drawn anew for each.
+dishes, talkers) is drawn again for each.
 """
 
 from __future__ import annotations

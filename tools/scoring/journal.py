@@ -14,7 +14,7 @@ from tools.common.files import replacing
 class Journal:
     """Results by the number of their item, kept in a file of JSON lines.
 
-    The first line is `key`, which says what the results depend on; a file with another key is started anew, and
+    The first line is `key`, which says what the results depend on; a file with another key is started again, and
     what a killed process left of its last line is dropped. Where nothing can be written, results are kept in
     memory alone.
     """

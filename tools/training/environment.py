@@ -23,7 +23,7 @@ PACKAGES = ("torch", "numpy", "scipy", "pesq", "pystoi", "tensorboardX")
 
 
 def log_environment(run_dir: Path, processes: Processes, step: int) -> None:
-    """Add this call, which goes on after `step` steps, to the list in environment.json."""
+    """Add this call, which starts after `step` steps, to the list in environment.json."""
     path = run_dir / "environment.json"
     try:
         calls = json.loads(path.read_text(encoding="utf-8"))

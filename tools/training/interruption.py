@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the step is finished, the checkpoint written, and the program says how to go on."""
+"""SIGTERM and Ctrl-C: the step is finished, the checkpoint written, and the program says how to resume."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Arguments:
 
     config: tyro.conf.OmitArgPrefixes[Config]
     preset: Literal[tuple(PRESETS)] = "paper"  # type: ignore[valid-type]
-    """Named set of settings to start from; what the command line names besides wins."""
+    """Named set of settings to start from; settings on the command line override it."""
 
 
 @dataclasses.dataclass(frozen=True)

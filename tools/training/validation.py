@@ -51,7 +51,7 @@ def validate(
 ) -> Validated | None:
     """Make one pass over this process's share of the validation items; the results are of all processes'.
 
-    The first config.valid_scores items are scored in other processes while the pass goes on. tick is
+    The first config.valid_scores items are scored in other processes during the pass. tick is
     called after every batch. None is returned where any process is interrupted. Raises UserError.
     """
     model.eval()
