@@ -30,9 +30,10 @@ def build_loader(
 ) -> DataLoader:
     """Return batches (noisy [B, samples], clean [B, samples], item numbers [B]) of a split: train, valid or test.
 
-    Training items are shuffled, and mixed again in every epoch if the set is made for that (see shuffle_for_epoch); the others come in
-    order. `items` are the numbers of those wanted, all by default. Of several processes each gets its share of
-    the batches of the training, and every shares-th item of the others, in batches no larger than the training's.
+    Training items are shuffled, and mixed again in every epoch if the set is made for that (see
+    shuffle_for_epoch); the others come in order. `items` are the numbers of those wanted, all by default. Of
+    several processes each gets its share of the batches of the training, and every shares-th item of the others,
+    in batches no larger than the training's.
     Raises DataError.
     """
     on_gpu = torch.device(device).type == "cuda"

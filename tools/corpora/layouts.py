@@ -87,7 +87,9 @@ def timit_noisex92(root: Path) -> dict[str, Any]:
 
 
 def librispeech(root: Path) -> dict[str, Any]:
-    """Return the settings of LibriSpeech train-clean-100, dev-clean and test-clean; the noise is given separately."""
+    """Return the settings of LibriSpeech train-clean-100, dev-clean and test-clean; the noise is given
+    separately.
+    """
     corpus = root / "LibriSpeech" if (root / "LibriSpeech").is_dir() else root
     return {
         "speech": _folder(corpus, "train-clean-100", "train-clean-360", "train-other-500"),
