@@ -37,6 +37,7 @@ from tools.common.run_folder import read_config
 from tools.reports.figures import save_figure, score_curves, spectrogram_figure
 from tools.reports.tables import SIGNALS, average_gain, latex_table, listed, score_table
 from tools.scoring.alarm import CONTRADICTED, contradiction
+from tools.scoring.independence import number_clean
 from tools.scoring.journal import Journal
 from tools.scoring.scores import CHECKS, ScorePool, Scores, choose_scores, scores_key
 from tools.training.settings import parse_config
@@ -89,7 +90,11 @@ def test(config: Config) -> None:
             journals[signal].add(number, dataclasses.asdict(kept_scores[number, signal]))
     for journal in journals.values():
         journal.close()
-    rows = [score_row(grid, *place, scores, metrics + CHECKS) for place, scores in kept_scores.items()]
+    clean = number_clean(grid[n][1].numpy() for n in range(len(grid)))
+    rows = [
+        score_row(grid, number, signal, scores, metrics + CHECKS) | {"clean": clean[number]}
+        for (number, signal), scores in kept_scores.items()
+    ]
 
     epoch = read_checkpoint(best)["epoch"]
     head = (

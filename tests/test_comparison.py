@@ -91,11 +91,13 @@ def test_a_comparison_says_better_worse_or_not_distinguishable_and_warns(capsys)
     found = differences()
     assert found["SI-SNR", "pesq", "all"]["verdict"] == "better"
     assert found["SI-SNR", "si_sdr", "unseen"]["verdict"] == "worse"
-    assert found["SDR", "pesq", "all"]["verdict"] == "not distinguishable"
+    assert found["SDR", "pesq", "all"]["verdict"] == "about equal"
+    assert found["SDR", "si_sdr", "all"]["equal_within"] == "0.25"
     report = Path("results/comparison/tables.md").read_text()
     assert report in capsys.readouterr().out
     assert "SI-SNR against MSE: better in PESQ (wide-band) (+0." in report
-    assert "48 utterances); not distinguishable in ESTOI" in report
+    assert ", 48 utterances); not distinguishable in ESTOI" in report
+    assert "There are 48 noisy utterances, 12 in each of 4 cells of noise type and dB, made of 12 clean" in report
     assert "Attention: SI-SNR against MSE, the whole grid: PESQ (wide-band) rises by" in report
     assert "Attention: SDR" not in report
 

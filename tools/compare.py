@@ -26,6 +26,8 @@ from tools.reports.comparison import (
     find_differences,
     first_runs,
     group_runs,
+    independent_utterances,
+    own_metrics,
     pool_seeds,
     read_run,
     seed_spread,
@@ -75,16 +77,16 @@ def compare(settings: CompareSettings) -> Path:
         groups = {label: [replace(run, rows=leave_out(run.rows)) for run in g] for label, g in groups.items()}
     rows = pool_seeds(groups)
     places = collect_audio(groups, rows, settings.utterances)
-    differences = find_differences(rows, baseline, scores)
+    differences = find_differences(rows, baseline, scores, groups)
     against_noisy = find_differences(rows, "noisy", MAIN_SCORES)
     sentences = [describe(differences, label) for label in labels if label != baseline]
-    warnings = trade_offs(differences) + trade_offs(against_noisy)
+    warnings = own_metrics(differences) + trade_offs(differences) + trade_offs(against_noisy)
     spread = seed_spread(groups)
     cells = difference_cells(differences, baseline, scores)
 
     signals = ["noisy", *labels]
     tables = {name: score_table(rows, name, signals).strip() for name in scores}
-    notes = [how_to_read(groups), *sentences, *warnings, *flagged]
+    notes = [how_to_read(groups), *independent_utterances(rows), *sentences, *warnings, *flagged]
     parts = [
         f"# {settings.name}",
         notes[0],

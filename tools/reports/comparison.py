@@ -15,12 +15,19 @@ from config import MAY_DIFFER, Config
 from models import complete
 from tools.common.errors import UserError
 from tools.common.run_folder import find_run, read_config
-from tools.reports.significance import LEVEL, correct, paired_difference
+from tools.reports.significance import LEVEL, Difference, correct, paired_difference, seed_difference
 from tools.reports.tables import LISTED, TITLES, Row, complete_utterances, mean, utterance_key
 from tools.scoring.alarm import contradiction
 from tools.scoring.scores import ALL_SCORES
 
 MAIN_SCORES = ("pesq", "estoi", "si_sdr")  # PESQ is never read without the other two
+FEW = 10  # independent utterances, under which no conclusion holds
+# Differences up to these are called about equal: what hardly anybody hears.
+EQUAL = {"stoi": 0.01, "estoi": 0.01, "si_sdr": 0.25, "ssnr": 0.25}
+EQUAL = {name: EQUAL.get(name, 0.05) for name in ALL_SCORES}
+# What a loss term comes close to: its rise alone says little of what a listener hears.
+OWN_METRICS = {"PMSQE": ("pesq", "pesq_nb"), "PESQ": ("pesq", "pesq_nb"), "STOI": ("stoi",), "ESTOI": ("estoi",)}
+OWN_METRICS |= dict.fromkeys(("SI-SDR", "SI-SNR", "signed-SI-SNR", "SDR", "SNR"), ("si_sdr",))
 EVERYWHERE = "all"  # in the place of a noise type: the whole grid
 
 
@@ -140,13 +147,18 @@ def seed_spread(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
     return spread
 
 
-def find_differences(rows: Sequence[Row], baseline: str, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Each signal but noisy against the baseline, in each score, over the whole grid and each noise type.
+def find_differences(
+    rows: Sequence[Row], baseline: str, names: Sequence[str], groups: Mapping[str, Sequence[Run]] | None = None
+) -> list[dict[str, Any]]:
+    """Return each signal but noisy against the baseline, in each score, over the whole grid and each noise type.
 
-    `p_corrected` accounts for all of these comparisons; `verdict` is better, worse or not distinguishable.
+    `p_corrected` accounts for all of these comparisons; `verdict` speaks of these trained networks. With two or
+    more seeds in `groups`, the columns seed_… hold the same for the losses: what other seeds would give, too.
     """
     signals = [s for s in dict.fromkeys(row["signal"] for row in rows) if s not in ("noisy", baseline)]
     noises = [EVERYWHERE, *dict.fromkeys(row["noise_type"] for row in rows)]
+    clean = {utterance_key(row): row["clean"] for row in rows}
+    of_seeds = _scores_of_seeds(groups or {})
     found = []
     for name in names:
         for signal in signals:
@@ -155,45 +167,93 @@ def find_differences(rows: Sequence[Row], baseline: str, names: Sequence[str]) -
                 keys = [key for key in complete if noise in (EVERYWHERE, key[0])]
                 if not keys:
                     continue
+                spoken = np.array([clean[key] for key in keys])
                 values = np.array([complete[key][signal] - complete[key][baseline] for key in keys])
-                result = paired_difference(values, np.array([key[2] for key in keys]))
-                found.append(
-                    {"signal": signal, "baseline": baseline, "score": name, "noise_type": noise}
-                    | {"utterances": result.utterances, "difference": result.mean}
-                    | {"low": result.low, "high": result.high, "p": result.p}
-                )
-    for row, p in zip(found, correct([row["p"] for row in found]), strict=True):
-        row["p_corrected"] = float(p)
-        row["verdict"] = verdict(row["difference"], float(p))
+                row = {"signal": signal, "baseline": baseline, "score": name, "noise_type": noise}
+                row |= _columns(paired_difference(values, spoken), EQUAL[name])
+                if all(len(of_seeds.get(one, ())) > 1 for one in (signal, baseline)):
+                    pair = (
+                        np.array([[run[key][name] for key in keys] for run in of_seeds[s]])
+                        for s in (signal, baseline)
+                    )
+                    of_losses = _columns(seed_difference(*pair, spoken), EQUAL[name])
+                    row |= {f"seed_{key}": of_losses[key] for key in ("low", "high", "p", "equal")}
+                found.append(row)
+    for prefix in ("", "seed_"):
+        judged = [row for row in found if f"{prefix}p" in row]
+        for row, p in zip(judged, correct([row[f"{prefix}p"] for row in judged]), strict=True):
+            row[f"{prefix}p_corrected"] = float(p)
+            row[f"{prefix}verdict"] = verdict(row["difference"], float(p), row[f"{prefix}equal"])
     return found
 
 
-def verdict(difference: float, p: float) -> str:
-    """better, worse or not distinguishable, for a score in which higher is better."""
-    if p >= LEVEL:
-        return "not distinguishable"
-    return "better" if difference > 0 else "worse"
+def verdict(difference: float, p: float, equal: bool) -> str:
+    """Return better, worse, about equal or not distinguishable, for a score in which higher is better."""
+    if p < LEVEL:
+        return "better" if difference > 0 else "worse"
+    return "about equal" if equal else "not distinguishable"
+
+
+def independent_utterances(rows: Sequence[Row]) -> list[str]:
+    """Return a sentence on how many utterances have clean speech of their own, and one if those are too few."""
+    clean, utterances = {row["clean"] for row in rows}, {utterance_key(row) for row in rows}
+    cells = {key[:2] for key in utterances}
+    number = len(clean)
+    text = (
+        f"There are {len(utterances)} noisy utterances, {len(utterances) / len(cells):.3g} in each of "
+        f"{len(cells)} cells of noise type and dB, made of {number} clean ones: {number} are independent."
+    )
+    if number >= FEW:
+        return [text]
+    return [text, f"Attention: {number} independent utterances are too few to conclude from; test {FEW} or more."]
 
 
 def describe(differences: Sequence[Row], signal: str) -> str:
-    """A plain sentence on one signal against its baseline over the whole grid."""
+    """Return a plain sentence on one signal against its baseline over the whole grid."""
     rows = {r["score"]: r for r in differences if r["signal"] == signal and r["noise_type"] == EVERYWHERE}
     parts = []
     for name in MAIN_SCORES:
         if name in rows:
             row, title = rows[name], TITLES[name][0]
-            size = f"{with_interval(row)}, {_p_text(row['p_corrected'])}"
-            parts.append(f"{row['verdict']} in {title} ({size}, {row['utterances']} utterances)")
+            size = f"{with_interval(row)}, {_p_text(row['p_corrected'])}, {row['utterances']} utterances"
+            if row["equal"]:
+                size += f", within ±{EQUAL[name]:g}"
+            if "seed_verdict" in row:
+                seeds = {"low": row["seed_low"], "high": row["seed_high"]}
+                size += f"; over seeds: {row['seed_verdict']} {with_interval(row | seeds)}"
+            parts.append(f"{row['verdict']} in {title} ({size})")
     baseline = next(iter(rows.values()))["baseline"] if rows else "the baseline"
     return f"{signal} against {baseline}: {'; '.join(parts) or 'nothing that both have a score for'}."
 
 
 def with_interval(row: Row) -> str:
-    """A difference as text with its 95% interval, which too few utterances leave open."""
+    """Return a difference as text with its 95% interval, which too few utterances leave open."""
     places = TITLES[row["score"]][1]
     if math.isinf(row["low"]):
         return f"{row['difference']:+.{places}f} [too few utterances]"
     return f"{row['difference']:+.{places}f} [{row['low']:+.{places}f}, {row['high']:+.{places}f}]"
+
+
+def own_metrics(differences: Sequence[Row]) -> list[str]:
+    """Return a sentence for each loss whose own metric rises while another main score falls."""
+    sentences = []
+    for signal, baseline in dict.fromkeys((row["signal"], row["baseline"]) for row in differences):
+        rows = {
+            row["score"]: row
+            for row in differences
+            if (row["signal"], row["baseline"], row["noise_type"]) == (signal, baseline, EVERYWHERE)
+        }
+        terms = [term.rpartition("*")[2] for term in signal.partition(" (")[0].split("+")]
+        own = [name for term in terms for name in OWN_METRICS.get(term, ()) if name in rows]
+        risen = [name for name in own if rows[name]["verdict"] == "better"]
+        fallen = [n for n in MAIN_SCORES if n in rows and n not in own and rows[n]["verdict"] == "worse"]
+        if risen and fallen:
+            better, worse = (" and ".join(TITLES[name][0] for name in names) for names in (risen, fallen))
+            sentences.append(
+                f"Attention: {signal} is trained on what {better} measures. Against {baseline}, {better} is "
+                f"better while {worse} is worse: the gain may be the metric's, not the listener's."
+            )
+    return sentences
 
 
 def trade_offs(differences: Sequence[Row]) -> list[str]:
@@ -243,6 +303,7 @@ def _p_text(p: float) -> str:
 def _read_row(line: Mapping[str, str]) -> dict[str, Any]:
     row: dict[str, Any] = {"noise_type": line["noise_type"], "snr_db": float(line["snr_db"])}
     row |= {"utterance": int(line["utterance"]), "signal": line["signal"]}
+    row["clean"] = int(line.get("clean") or line["utterance"])  # which earlier tests did not write
     return row | {name: float(line[name] or "nan") for name in ALL_SCORES if name in line}
 
 
@@ -250,6 +311,20 @@ def _noisy_scores(run: Run) -> dict[tuple, list[float]]:
     return {utterance_key(r): [r[n] for n in MAIN_SCORES] for r in run.rows if r["signal"] == "noisy"}
 
 
+def _columns(result: Difference, bound: float) -> dict[str, Any]:
+    columns = {"utterances": result.utterances, "independent": result.independent, "difference": result.mean}
+    columns |= {"low": result.low, "high": result.high, "p": result.p}
+    return columns | {"equal_within": bound, "equal": result.is_within(bound)}
+
+
+def _scores_of_seeds(groups: Mapping[str, Sequence[Run]]) -> dict[str, list[dict[tuple, Row]]]:
+    """Return the enhanced rows of each label's runs, by utterance."""
+    return {
+        label: [{utterance_key(row): row for row in run.rows if row["signal"] == "enhanced"} for run in group]
+        for label, group in groups.items()
+    }
+
+
 def _select(row: Row, names: Sequence[str], signal: str) -> dict[str, Any]:
-    place = {key: row[key] for key in ("noise_type", "snr_db", "utterance")}
+    place = {key: row[key] for key in ("noise_type", "snr_db", "utterance", "clean")}
     return place | {"signal": signal} | {name: row[name] for name in names}

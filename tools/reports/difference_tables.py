@@ -11,13 +11,18 @@ from tools.reports.tables import TITLES, Row, markdown_table
 def how_to_read(groups: Mapping[str, Sequence[Run]]) -> str:
     """The paragraph that says what the numbers are."""
     seeds = ", ".join(f"{label}: {len(group)}" for label, group in groups.items() if len(group) > 1)
-    return (
+    text = (
         "Means over utterances, the best of each column bold. Differences are paired, with 95% confidence "
-        "intervals from a bootstrap over utterances (those of the same number, which may share their clean "
-        "speech, are drawn together) and p-values corrected for the number of comparisons (Benjamini-Hochberg). "
-        "They speak of these trained networks on other speech; what another training of the same loss would give, "
-        "only seeds tell."
-        + (f" Scores are averaged over seeds ({seeds})." if seeds else " Each loss was trained with one seed.")
+        "intervals from a bootstrap over utterances (those that share their clean speech are drawn together) and "
+        "p-values corrected for the number of comparisons (Benjamini-Hochberg). About equal: not different, and "
+        "the 90% interval within ±0.05 of PESQ or an opinion, ±0.01 of STOI or ESTOI, ±0.25 dB (two one-sided "
+        "tests). "
+    )
+    if not seeds:
+        return text + "They speak of these trained networks: each loss was trained with one seed."
+    return text + (
+        f"They speak of these trained networks. Scores are averaged over seeds ({seeds}); intervals over seeds "
+        "(seeds and utterances drawn) speak of the losses."
     )
 
 
@@ -59,4 +64,4 @@ def _difference(row: Row | None) -> str:
     if row is None:
         return "-"
     text = with_interval(row)
-    return text if row["verdict"] == "not distinguishable" else f"**{text}**"
+    return f"**{text}**" if row["verdict"] in ("better", "worse") else text

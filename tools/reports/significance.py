@@ -1,4 +1,4 @@
-"""Is a difference more than chance? Paired bootstrap over utterances, corrected for the number of comparisons."""
+"""Is a difference more than chance, or small enough to call two equal? Over utterances, and over seeds as well."""
 
 from __future__ import annotations
 
@@ -15,13 +15,23 @@ LEVEL = 0.05  # a corrected p-value below this is called a difference
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean difference of paired scores, its 95% confidence interval and two-sided p-value."""
+    """Mean difference of paired scores, its 95% confidence interval and two-sided p-value.
+
+    half_90: half of the 90% interval, with which two one-sided tests at 5% ask whether two are equal (Schuirmann
+    1987). independent: utterances whose clean speech differs.
+    """
 
     mean: float
     low: float
     high: float
     p: float
+    half_90: float
     utterances: int
+    independent: int
+
+    def is_within(self, bound: float) -> bool:
+        """Return whether the difference is smaller than the bound, either way, at the 5% level."""
+        return abs(self.mean) + self.half_90 < bound
 
 
 def paired_difference(differences: np.ndarray, groups: np.ndarray, seed: int = 0) -> Difference:
@@ -31,28 +41,72 @@ def paired_difference(differences: np.ndarray, groups: np.ndarray, seed: int = 0
     not independent, so whole groups are drawn. Interval and p-value come from the same resamples of |t|, so that
     they never disagree; with one group there is no telling, and the interval is infinite.
     """
-    _, index = np.unique(groups, return_inverse=True)
-    sizes = np.bincount(index).astype(float)  # [groups]
+    index, sizes = _number(groups)
     sums = np.bincount(index, differences)
-    mean = sums.sum() / sizes.sum()
+    mean, count = float(sums.sum() / sizes.sum()), len(sizes)
+
+    def result(half: float, p: float, half_90: float) -> Difference:
+        return Difference(mean, mean - half, mean + half, float(p), float(half_90), len(differences), count)
+
     if not np.any(differences):
-        return Difference(0.0, 0.0, 0.0, 1.0, len(differences))
-    count = len(sizes)
+        return result(0.0, 1.0, 0.0)
     if count < 2:
-        return Difference(float(mean), -np.inf, np.inf, 1.0, len(differences))
+        return result(np.inf, 1.0, np.inf)
     error = _mean_and_error(sums[None], sizes[None])[1][0]
     if error < 1e-9 * abs(mean):  # every group alike: only a resample of one group alone could differ
-        p = max(count ** (1.0 - count), 1 / (1 + RESAMPLES))
-        return Difference(float(mean), float(mean), float(mean), p, len(differences))
+        return result(0.0, max(count ** (1.0 - count), 1 / (1 + RESAMPLES)), 0.0)
     draws = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
     centres, errors = _mean_and_error(sums[draws], sizes[draws])
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.abs(centres - mean) / errors
         observed = abs(mean) / error
     t[np.isnan(t)] = np.inf  # a resample of one group alone says nothing of the spread
-    half = np.quantile(t, 1 - LEVEL, method="higher") * error
-    p = (1 + np.count_nonzero(t >= observed)) / (1 + RESAMPLES)
-    return Difference(float(mean), float(mean - half), float(mean + half), float(p), len(differences))
+    half, half_90 = (float(np.quantile(t, q, method="higher") * error) for q in (1 - LEVEL, 1 - 2 * LEVEL))
+    return result(half, (1 + np.count_nonzero(t >= observed)) / (1 + RESAMPLES), half_90)
+
+
+def seed_difference(signal: np.ndarray, baseline: np.ndarray, groups: np.ndarray) -> Difference:
+    """Return the difference of two losses, each trained with two or more seeds: what other seeds would give, too.
+
+    signal, baseline: scores [seeds, N], of the same N noisy utterances; groups [N] as for paired_difference. The
+    interval is Student's, with the variance and degrees of freedom of seed_variance.
+    """
+    index, sizes = _number(groups)
+    sums = [np.array([np.bincount(index, row) for row in scores]) for scores in (signal, baseline)]
+    mean = float((sums[0].mean(0) - sums[1].mean(0)).sum() / sizes.sum())
+    variance, freedom = seed_variance(sums, sizes) if len(sizes) > 1 else (math.inf, 1.0)
+    if math.isinf(variance):
+        return Difference(mean, -math.inf, math.inf, 1.0, math.inf, signal.shape[1], len(sizes))
+    if not variance:
+        return Difference(mean, mean, mean, float(mean == 0), 0.0, signal.shape[1], len(sizes))
+    error = math.sqrt(variance)
+    half, half_90 = (float(stats.t.ppf(1 - tail, freedom) * error) for tail in (LEVEL / 2, LEVEL))
+    p = float(2 * stats.t.sf(abs(mean) / error, freedom))
+    return Difference(mean, mean - half, mean + half, p, half_90, signal.shape[1], len(sizes))
+
+
+def seed_variance(sums: Sequence[np.ndarray], sizes: np.ndarray) -> tuple[float, float]:
+    """Return the variance of the difference of two losses' means over seeds and utterances, and its freedom.
+
+    sums: of the scores of each group of utterances, [seeds, groups], for each loss; sizes: [groups]. Seeds and
+    utterances are both drawn from many: it is the variance between the seeds of each, plus that between
+    utterances, minus the interaction, which both contain; freedom is Satterthwaite's. A hierarchical bootstrap
+    (seeds, then utterances) comes to the same once its surplus of interaction is taken off (McCullagh 2000,
+    "Resampling and exchangeable arrays"), which a test does.
+    """
+    count, total = len(sizes), sizes.sum()
+    difference = sums[0].mean(0) - sums[1].mean(0)  # [groups]
+    parts = [(_mean_and_error(difference[None], sizes[None])[1][0] ** 2, count - 1)]  # variance, its freedom
+    interaction = 0.0
+    for of_seed in sums:
+        seeds, means = len(of_seed), of_seed.sum(1) / total
+        parts.append((means.var(ddof=1) / seeds, seeds - 1))
+        rest = of_seed - of_seed.mean(0) - np.outer(means - means.mean(), sizes)
+        interaction += (rest**2).sum() / ((seeds - 1) * (count - 1)) * count / total**2 / seeds
+    between_utterances, *between_seeds = (variance for variance, _ in parts)
+    variance = max(between_utterances + sum(between_seeds) - interaction, between_utterances, sum(between_seeds))
+    freedom = variance**2 / sum(part**2 / own for part, own in parts) if variance else math.inf
+    return float(variance), float(freedom)
 
 
 def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -67,6 +121,12 @@ def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
 def correct(p_values: Sequence[float]) -> np.ndarray:
     """P-values corrected for their number (Benjamini & Hochberg 1995: the false discovery rate)."""
     return stats.false_discovery_control(p_values) if len(p_values) else np.array([])
+
+
+def _number(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of each item's group, [N], and the groups' sizes."""
+    _, index = np.unique(groups, return_inverse=True)
+    return index, np.bincount(index).astype(float)
 
 
 def _mean_and_error(sums: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,87 @@
+"""Intervals that hold what they promise: over utterances, over seeds, and for calling two losses equal."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tools.reports.significance import paired_difference, seed_difference, seed_variance
+from tools.scoring.independence import number_clean
+
+UTTERANCES, CELLS, BOUND = 24, 14, 0.05
+
+
+def trained(number, seeds, between_seeds, shift=0.0):
+    """Scores [seeds, N] of two losses, and what clean speech each of the N is of.
+
+    Normal: a part that is the seed's own, one of utterance and loss, one of utterance and seed, and the rest.
+    """
+    rng = np.random.default_rng([1, number])
+    clean = np.tile(np.arange(UTTERANCES), CELLS)
+    scores = [
+        level
+        + rng.normal(0, between_seeds, (seeds, 1))
+        + rng.normal(0, 0.04, UTTERANCES)[clean]
+        + rng.normal(0, 0.04, (seeds, UTTERANCES))[:, clean]
+        + rng.normal(0, 0.1, (seeds, clean.size))
+        for level in (shift, 0.0)
+    ]
+    return *scores, clean
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [2, 3])
+@pytest.mark.parametrize("between_seeds", [0.02, 0.05])
+def test_intervals_over_seeds_hold_the_truth_in_93_to_97_of_100_trials(seeds, between_seeds):
+    results = [seed_difference(*trained(number, seeds, between_seeds, 0.05)) for number in range(1000)]
+    assert 0.93 <= np.mean([result.low <= 0.05 <= result.high for result in results]) <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("between_seeds", [0.0, 0.02, 0.05])
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_losses_that_differ_by_the_bound_are_called_equal_in_less_than_5_of_100_trials(seeds, between_seeds):
+    results = [seed_difference(*trained(number, seeds, between_seeds, BOUND)) for number in range(3000)]
+    assert np.mean([result.is_within(BOUND) for result in results]) < 0.05
+
+
+@pytest.mark.slow
+def test_networks_that_differ_by_the_bound_are_called_equal_in_less_than_5_of_100_trials():
+    def trial(number):
+        signal, baseline, clean = trained(number, 1, 0.0, BOUND)
+        return paired_difference((signal - baseline)[0], clean, seed=number)
+
+    assert np.mean([trial(number).is_within(BOUND) for number in range(300)]) < 0.06  # 5% ± 1.3% of chance
+
+
+def test_equal_losses_are_called_equal_and_those_of_wide_intervals_are_not():
+    assert np.mean([seed_difference(*trained(n, 5, 0.005)).is_within(BOUND) for n in range(50)]) > 0.8
+    assert not any(seed_difference(*trained(n, 2, 0.1)).is_within(BOUND) for n in range(20))
+
+
+def test_the_variance_over_seeds_is_that_of_a_hierarchical_bootstrap_without_its_surplus_of_interaction():
+    # One seed and one utterance less are drawn than there are, which makes a bootstrap's variance unbiased.
+    ratios = []
+    for number in range(40):
+        *scores, clean = trained(number, 3, 0.03)
+        sums = [np.array([np.bincount(clean, row) for row in rows]) / CELLS for rows in scores]  # [seeds, groups]
+        rng, (seeds, groups) = np.random.default_rng(number), sums[0].shape
+        drawn = [rows[rng.integers(seeds, size=(2000, seeds - 1))].mean(1) for rows in sums]
+        chosen = rng.integers(groups, size=(2000, groups - 1))
+        bootstrap = np.take_along_axis(drawn[0] - drawn[1], chosen, 1).mean(1).var()
+        rest = [rows - rows.mean(0) - (rows.mean(1, keepdims=True) - rows.mean()) for rows in sums]
+        interaction = sum((r**2).sum() / ((seeds - 1) * (groups - 1)) / groups for r in rest)
+        weight = 1 / (seeds - 1) + (1 - 1 / (seeds - 1)) / seeds  # sum of the squares of the drawn seeds' weights
+        ratios.append((bootstrap - weight * interaction) / seed_variance(sums, np.ones(groups))[0])
+    assert np.mean(ratios) == pytest.approx(1, abs=0.03)
+
+
+def test_one_clean_utterance_under_six_noises_counts_once():
+    rng = np.random.default_rng(0)
+    clean = [rng.standard_normal(16000) * 10 ** rng.uniform(-2, 0) for _ in range(4)]
+    items = [np.round(gain * 3000 * clean[n % 4]) / 32768 for n, gain in enumerate(rng.uniform(0.2, 1, 24))]
+    assert number_clean(items) == [n % 4 for n in range(24)]
+    values = np.repeat(rng.normal(0, 0.1, 4), 6)
+    result = paired_difference(values, np.repeat(np.arange(4), 6))
+    assert (result.utterances, result.independent) == (24, 4)
+    assert result.p > 0.01
