@@ -8,32 +8,45 @@ from pathlib import Path
 
 import pytest
 import torch
-from networks import trained_like
+from networks import small_settings, trained_like
 from programs import run
 
 import tools.benchmark
 from config import Config
 from models import build_model
-from models.published.dccrn_structure import UpstreamStructure
+from models.published import published_structure
 from tools import check_gpu, make_demo_corpus
 from tools.benchmark import UPSTREAM, training_steps
 from tools.common.timing import count_flops, times_side_by_side
 
 
-def test_the_upstream_structured_network_computes_what_ours_does():
-    model = trained_like().eval()
-    upstream = UpstreamStructure(model).eval()
-    assert sum(p.numel() for p in upstream.parameters()) == sum(p.numel() for p in model.parameters())
-    noisy = 0.1 * torch.randn(2, 4800)
+@pytest.mark.parametrize("name", ["DCCRN", "CRN", "GTCRN"])
+def test_the_network_of_the_published_structure_computes_what_ours_does(name):
+    model = trained_like(name)
+    upstream = published_structure(model).eval()
+    trained = (p for p in upstream.parameters() if p.requires_grad)
+    assert sum(p.numel() for p in trained) == sum(p.numel() for p in model.parameters())
+    noisy = 0.1 * torch.randn(2, 6400)
     with torch.no_grad():
         torch.testing.assert_close(upstream(noisy), model(noisy), atol=1e-5, rtol=0)
 
 
-def test_a_step_is_compared_with_upstreams_structure_where_there_is_one():
+@pytest.mark.parametrize(
+    ("name", "options", "compared"),
+    [
+        ("DCCRN", {}, True),
+        ("DCCRN", {"mask": "C"}, False),
+        ("DCCRN", {"norm": "complex"}, False),
+        ("CRN", {}, True),
+        ("CRN direct", {}, False),
+        ("GTCRN", {}, True),
+        ("DCUNET", {}, False),
+    ],
+)
+def test_a_step_is_compared_with_the_published_structure_where_there_is_one(name, options, compared):
     noisy, clean = torch.randn(2, 1, 1600)
-    for settings, compared in (({}, True), ({"mask": "C"}, False)):
-        config = Config(kernel_num=(4, 8), rnn_units=4, **settings)
-        assert (UPSTREAM in training_steps(config, build_model(config), noisy, clean)) == compared
+    config = Config(**small_settings(name) | options)
+    assert (UPSTREAM in training_steps(config, build_model(config), noisy, clean)) == compared
 
 
 def test_operations_are_counted_as_two_for_a_multiply_and_add():

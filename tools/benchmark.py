@@ -4,7 +4,7 @@
     python -m tools.benchmark --preset demo --json out.json
 
 Every training step is measured beside that of a network with the structure of the published code and the same
-weights (models/published/dccrn_structure.py), in turn, so that the ratios hold on a busy machine too. The rate of
+weights (models/published, *_structure.py), in turn, so that the ratios hold on a busy machine too. The rate of
 convolutions and matrix products in a step is set against that of a large matrix product on the same device.
 """
 
@@ -29,8 +29,8 @@ from torch import nn
 from config import Config
 from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
-from models import DCCRN, build_model, complete
-from models.published.dccrn_structure import UpstreamStructure
+from models import build_model
+from models.published import published_structure
 from tools.common.command_line import run_command
 from tools.common.device import find_device, keep_freed_memory, use_threads
 from tools.common.errors import UserError
@@ -107,7 +107,7 @@ def benchmark(config: Config, seconds: float, repetitions: int) -> dict[str, Any
 
 
 def training_steps(
-    config: Config, model: DCCRN, noisy: torch.Tensor, clean: torch.Tensor
+    config: Config, model: nn.Module, noisy: torch.Tensor, clean: torch.Tensor
 ) -> dict[str, Callable[[], object]]:
     """Return a training step as train.py makes it, in each precision and memory layout, and with upstream's
     structure.
@@ -116,10 +116,10 @@ def training_steps(
         name: variant_step(config, model, noisy, clean, **settings)
         for name, settings in step_variants(noisy.is_cuda, config.compile).items()
     }
-    whole = complete(config)
-    if (whole.model, whole.mask, whole.lstm, whole.norm, whole.skip) == ("DCCRN", "E", "complex", "batch", True):
-        samples = noisy.shape[1] // 100 * 100  # upstream drops what lies beyond the last full hop
-        network = UpstreamStructure(model).to(noisy.device)
+    network = published_structure(model)
+    if network:
+        network = network.to(noisy.device)
+        samples = noisy.shape[1] // model.stft.hop * model.stft.hop  # the rest is dropped there
         for precision in ("fp32", "bf16"):
             steps[UPSTREAM.replace("fp32", precision)] = variant_step(
                 config, network, noisy[:, :samples], clean[:, :samples], precision=precision
@@ -166,7 +166,7 @@ def _step(config: Config, model: nn.Module, noisy: torch.Tensor, clean: torch.Te
     return step
 
 
-def enhancements(config: Config, model: DCCRN, noisy: torch.Tensor) -> dict[str, Callable[[], object]]:
+def enhancements(config: Config, model: nn.Module, noisy: torch.Tensor) -> dict[str, Callable[[], object]]:
     """Return the network in evaluation over a batch of utterances, in each precision."""
     model = copy.deepcopy(model).eval()
 

@@ -15,20 +15,47 @@ from torch import Tensor, nn
 
 from ..complex_layers import KERNEL, STRIDE
 from ..dccrn import DCCRN
-from .dccrn import to_upstream
+from .dccrn import to_upstream, upstream_transforms
 
 WINDOW, HOP = 400, 100
 EDGE = WINDOW - HOP
 
 
-class UpstreamStructure(nn.Module):
+class ConvTransforms(nn.Module):
+    """A network between an STFT and its inverse that are convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        kernels = {name.partition(".")[::2]: kernel for name, kernel in upstream_transforms().items()}
+        self.stft, self.istft = (
+            _Kernels(**{name: kernel for (part, name), kernel in kernels.items() if part == which})
+            for which in ("stft", "istft")
+        )
+
+    def transform(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
+        """Return real and imaginary part, [B, 257, T] each."""
+        return F.conv1d(F.pad(noisy, (EDGE, EDGE))[:, None], self.stft.weight, stride=HOP).chunk(2, 1)
+
+    @staticmethod
+    def polar(real: Tensor, imag: Tensor) -> tuple[Tensor, Tensor]:
+        """Return magnitude and phase."""
+        return (real.square() + imag.square() + 1e-8).sqrt(), torch.atan2(imag, real)
+
+    def inverse(self, magnitude: Tensor, phase: Tensor) -> Tensor:
+        """Return the waveform, [B, samples]."""
+        spectrum = torch.cat([magnitude * phase.cos(), magnitude * phase.sin()], 1)
+        waveform = F.conv_transpose1d(spectrum, self.istft.weight, stride=HOP)
+        squares = self.istft.window.repeat(1, 1, spectrum.shape[-1]).square()
+        waveform = waveform / (F.conv_transpose1d(squares, self.istft.enframe, stride=HOP) + 1e-8)
+        return waveform[:, 0, EDGE:-EDGE].clamp(-1, 1)
+
+
+class DCCRNStructure(ConvTransforms):
     """Has the weights of a `models.DCCRN`; [B, samples] to [B, samples], samples a multiple of 100."""
 
     def __init__(self, model: DCCRN) -> None:
         super().__init__()
         state = to_upstream(model.state_dict())
-        self.stft = _Kernels(weight=state["stft.weight"])
-        self.istft = _Kernels(**{name: state[f"istft.{name}"] for name in ("weight", "window", "enframe")})
         channels = [2, *(state[f"encoder.{n}.0.real_conv.bias"].numel() * 2 for n in range(len(model.encoder)))]
         self.encoder = nn.ModuleList(_layer(i, o, _Conv) for i, o in itertools.pairwise(channels))
         self.decoder = nn.ModuleList(
@@ -42,10 +69,8 @@ class UpstreamStructure(nn.Module):
         self.load_state_dict(state)
 
     def forward(self, noisy: Tensor) -> Tensor:
-        spectrum = F.conv1d(F.pad(noisy, (EDGE, EDGE))[:, None], self.stft.weight, stride=HOP)  # [B, 514, T]
-        real, imag = spectrum.chunk(2, 1)
-        magnitude = (real.square() + imag.square() + 1e-8).sqrt()
-        phase = torch.atan2(imag, real)
+        real, imag = self.transform(noisy)
+        magnitude, phase = self.polar(real, imag)
         x = torch.stack([real, imag], 1)[:, :, 1:]  # [B, 2, 256, T]
         skips = []
         for layer in self.encoder:
@@ -62,15 +87,7 @@ class UpstreamStructure(nn.Module):
         mask_real, mask_imag = F.pad(x, (0, 0, 1, 0)).unbind(1)  # [B, 257, T]
         mask_magnitude = (mask_real.square() + mask_imag.square() + 1e-12).sqrt()
         mask_phase = torch.atan2(mask_imag, mask_real)
-        magnitude = magnitude * mask_magnitude.tanh()
-        phase = phase + mask_phase
-        return self._inverse(torch.cat([magnitude * phase.cos(), magnitude * phase.sin()], 1)).clamp(-1, 1)
-
-    def _inverse(self, spectrum: Tensor) -> Tensor:
-        waveform = F.conv_transpose1d(spectrum, self.istft.weight, stride=HOP)
-        squares = self.istft.window.repeat(1, 1, spectrum.shape[-1]).square()
-        waveform = waveform / (F.conv_transpose1d(squares, self.istft.enframe, stride=HOP) + 1e-8)
-        return waveform[:, 0, EDGE:-EDGE]
+        return self.inverse(magnitude * mask_magnitude.tanh(), phase + mask_phase)
 
 
 class _Kernels(nn.Module):
