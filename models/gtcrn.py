@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .centred_stft import CentredSTFT
-from .grouped_gru import GroupedGRU
+from .gru import GroupedGRU, gru
 from .masks import hold_floor
 from .prelu import PReLU
 from .registry import Bounds, NetworkSettings, register, setting
@@ -152,7 +152,7 @@ class TemporalBlock(nn.Module):
         before = y[:, :, -self.past :]
         y = self.narrow(self.depth(y))
         energy = y.square().mean(3).transpose(1, 2)  # [B, T, C / 2]
-        attended, hidden = self.attention(energy, hidden)
+        attended, hidden = gru(energy, hidden, self.attention.all_weights[0])
         gain = self.gate(attended).sigmoid().transpose(1, 2)[..., None]
         return torch.stack([y * gain, passed], 2).flatten(1, 2), before, hidden
 

@@ -18,6 +18,7 @@ from config import Config
 from losses import build_loss
 from models import GTCRN, NETWORKS, ModelError, build_model, complete, load_model
 from models.dcunet import DCUNET
+from models.gru import gru
 from models.masks import apply_mask
 from models.published.gtcrn import gtcrn_from_published, gtcrn_to_published
 from models.registry import NetworkSettings, register, setting, whole
@@ -58,6 +59,18 @@ def test_a_wider_gtcrn_has_more_weights_and_keeps_the_length():
     wide = GTCRN(channels=32)
     assert sum(p.numel() for p in wide.parameters()) == 78_805
     assert wide(torch.zeros(2, 1001)).shape == (2, 1001)
+
+
+def test_a_gru_that_trains_here_has_the_outputs_and_gradients_of_torchs():
+    torch.manual_seed(0)
+    theirs = torch.nn.GRU(5, 7, batch_first=True).double()
+    x, hidden = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((3, 11, 5), (1, 3, 7)))
+    results = []
+    for y, last in (theirs(x, hidden), gru(x, hidden, theirs.all_weights[0])):
+        value = y.square().sum() + last.sum()
+        results.append([y, last, *torch.autograd.grad(value, [x, hidden, *theirs.parameters()])])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 PUBLISHED_ESTIMATES = [("CRN", "mask", "E"), ("CRN", "mask", "none")] + [
