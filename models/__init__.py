@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from .dccrn import DCCRN
 from .gtcrn import GTCRN
 from .masks import limit_attenuation
 from .published.dccrn import from_upstream
-from .registry import NETWORKS, read_settings, register
+from .registry import NETWORKS, import_networks, read_settings, register
 from .safe_load import ModelError
 from .synced_norms import sync_norms
 
@@ -39,9 +37,7 @@ __all__ = [
     "sync_norms",
 ]
 
-# Every file of this folder is imported, so that a new network is one new file.
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+import_networks(__path__, __name__)
 
 
 def build_model(config: Config) -> nn.Module:

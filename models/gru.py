@@ -76,8 +76,8 @@ def gru(x: Tensor, hidden: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, T
 class _Steps(torch.autograd.Function):
     """The steps of a GRU, given what its inputs add to the gates, [steps, N, 3 units], to [steps, N, units].
 
-    Gates are ordered reset, update, new, as torch has them. The backward pass multiplies the gradient of a state by
-    four factors that are computed for all steps at once.
+    Gates are ordered reset, update, new, as torch has them. The backward pass multiplies the gradient of a state
+    by four factors that are computed for all steps at once.
     """
 
     @staticmethod

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
+import pkgutil
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
@@ -74,6 +76,7 @@ class Entry(NamedTuple):
 
 
 NETWORKS: dict[str, Entry] = {}
+BROKEN: dict[str, str] = {}  # files that cannot be imported, and why
 
 
 def register(name: str, settings: type[NetworkSettings] = NetworkSettings) -> Callable[[Kind], Kind]:
@@ -96,8 +99,23 @@ def register(name: str, settings: type[NetworkSettings] = NetworkSettings) -> Ca
     return add
 
 
+def import_networks(folders: Iterable[str], package: str) -> None:
+    """Import every file of a package, so that a new network is one new file.
+
+    A file that cannot be imported is kept in BROKEN, since programs answer for it and not the import.
+    """
+    for module in pkgutil.iter_modules(folders):
+        try:
+            importlib.import_module(f"{package}.{module.name}")
+        except Exception as error:  # whatever a file of the user's raises
+            reason = " ".join(str(error).split())
+            BROKEN[f"{package}/{module.name}.py"] = f"{type(error).__name__}: {reason}"
+
+
 def find_network(name: str) -> Entry:
-    """Return the network of that name. Raises ModelError if there is none."""
+    """Return the network of that name. Raises ModelError if there is none, or a file of networks is broken."""
+    for file, reason in BROKEN.items():
+        raise ModelError(f"{file}: cannot be imported ({reason}); mend the file or move it away")
     if name not in NETWORKS:
         raise ModelError(f"model: found {name!r}, expected one of {', '.join(NETWORKS)}")
     return NETWORKS[name]

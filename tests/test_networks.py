@@ -11,18 +11,21 @@ import soundfile
 import torch
 from networks import SMALL_NETWORKS, save_checkpoint, small, small_settings, trained_like
 from programs import run
+from signals import voiced
+from trainings import history_of
 
 import test
 import train
 from config import Config
-from losses import build_loss
-from models import GTCRN, NETWORKS, ModelError, build_model, complete, load_model
+from losses import COMBINATIONS, TERMS, LossError, build_loss
+from models import GTCRN, NETWORKS, ModelError, build_model, complete, load_model, registry
 from models.dcunet import DCUNET
 from models.gru import gru
 from models.masks import apply_mask
 from models.published.gtcrn import gtcrn_from_published, gtcrn_to_published
 from models.registry import NetworkSettings, register, setting, whole
 from tools import enhance, export, import_checkpoint, list_networks
+from tools.demo_corpus.corpus import make_demo_corpus
 from tools.inference.pieces import PieceEnhancer
 
 OTHERS = np.load(Path(__file__).with_name("reference_crn_fullsubnet.npz"))
@@ -260,6 +263,78 @@ def test_a_setting_that_the_network_does_not_have_or_allow_is_named_in_one_line(
     with pytest.raises(ModelError, match=message) as caught:
         build_model(Config(**settings))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("def forward(:", "SyntaxError"),
+        ("import not_there", "ModuleNotFoundError: No module named 'not_there'"),
+        (
+            "from models import GTCRN, register\nregister('DCCRN')(GTCRN)",
+            "DCCRN: registered twice, by DCCRN and GTCRN",
+        ),
+    ],
+)
+def test_a_network_file_that_cannot_be_imported_is_named_in_one_line(tmp_path, monkeypatch, capsys, text, reason):
+    (tmp_path / "mynetworks").mkdir()
+    (tmp_path / "mynetworks" / "mine.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "BROKEN", {})
+    registry.import_networks([str(tmp_path / "mynetworks")], "mynetworks")
+    assert run(train, "--model", "DCCRN") == 2
+    error = capsys.readouterr().err.strip()
+    assert "mynetworks/mine.py: cannot be imported (" in error
+    assert reason in error
+    assert "\n" not in error
+
+
+@pytest.fixture(scope="module")
+def small_set(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("set") / "data"
+    make_demo_corpus(folder, n_train=96, n_valid=8, n_test=1, seconds=1.0)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL_NETWORKS)
+def test_two_epochs_of_a_small_set_lower_the_validation_loss_and_keep_the_polarity(
+    name, small_set, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    options = ["--data", small_set, "--name", "n", "--epochs", "2", "--batch_size", "4", "--learning_rate", "2e-3"]
+    for key, value in small_settings(name).items():
+        options += [f"--{key}", *(value if isinstance(value, tuple) else [value])]
+    assert run(train, *options, "--device", "cpu", "--precision", "fp32", "--valid_scores", "0") == 0
+    first, second = (float(row["valid_loss"]) for row in history_of("n"))
+    assert second < first
+    noisy, clean = torch.from_numpy(np.load(small_set / "valid.npy")).float().unbind(1)
+    scale = 32768 if clean.abs().max() > 1 else 1
+    with torch.no_grad():
+        estimate = load_model("runs/n/best.pt")(noisy / scale)
+    assert torch.nn.functional.cosine_similarity(estimate, clean / scale).min() > 0
+    assert build_loss("SI-SNR")(estimate, clean / scale)[0] < build_loss("SI-SNR")(noisy / scale, clean / scale)[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", [*TERMS, *COMBINATIONS])
+@pytest.mark.parametrize("name", SMALL_NETWORKS)
+def test_three_steps_with_each_loss_are_finite(name, loss):
+    try:
+        loss_fn = build_loss(loss)
+    except LossError as error:  # the package of an extra
+        pytest.skip(str(error))
+    torch.manual_seed(0)
+    noisy, clean = (x.float() for x in voiced(0, samples=8000, batch=2))
+    model = small(name)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for _ in range(3):
+        value, _ = loss_fn(model(noisy), clean, noisy)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        assert value.isfinite()
+    assert all(weight.isfinite().all() for weight in model.parameters())
 
 
 @dataclasses.dataclass(frozen=True)
