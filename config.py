@@ -86,6 +86,9 @@ class Config:
     paper; above 0."""
 
     # -- The training --
+    init: str = ""
+    """What the training starts from, not random weights: a checkpoint, a run's folder or name, or pretrained,
+    the network that comes with the package. Model and network settings are then the checkpoint's."""
     epochs: int = 100
     """Passes over the training items; 1 or more."""
     batch_size: int = 15

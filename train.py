@@ -27,13 +27,14 @@ from torch.utils.data import DataLoader
 from config import DEMO_DATA, Config
 from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
-from models import build_model
+from models import build_model, load_model
 from tools.common.command_line import run_command
 from tools.common.device import keep_freed_memory, use_threads
 from tools.common.run_folder import improvements, is_over, save_checkpoint, save_config, save_history
 from tools.demo_corpus.corpus import ensure_demo_corpus
 from tools.scoring.scores import ScorePool, choose_scores
 from tools.training.averaging import WeightAverage
+from tools.training.checkpoints import checkpoint_path
 from tools.training.distributed import OtherProcessEnded, Processes, join_processes
 from tools.training.environment import log_environment
 from tools.training.guards import NormStatistics, naming_dead_loaders
@@ -62,6 +63,8 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
     loss_fn = build_loss(config.loss, config.coupling, config.balance).to(device)
     torch.manual_seed(config.seed)
     model = build_model(config).to(device)
+    if config.init and not saved:
+        model.load_state_dict(load_model(checkpoint_path(config.init)).state_dict())
     if config.channels_last:
         model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)

@@ -15,7 +15,7 @@ from tools.training.settings import Resume
 def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str, Any] | None, set[str]]:
     """Find the run's folder, or that there is none yet; writes nothing.
 
-    resume: where the folder holds a run with other settings, take the "saved" ones, or the "new" ones of `config`,
+    resume: if the folder holds a run with other settings, take the "saved" ones, or those of `config` ("override"),
     or refuse ("same"). Returns the settings to go on with, the content of last.pt or None, and the names of the
     settings in which they differ from it. Raises UserError.
     """
@@ -29,7 +29,7 @@ def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str,
             differences = ", ".join(f"{key} {before[key]} (now {now[key]})" for key in before if key in changed)
             raise UserError(
                 f"{config.run_dir}: holds a run with {differences}; choose another --name, go on with its "
-                "settings (--resume saved) or with yours (--resume new), or delete the folder"
+                "settings (--resume saved) or with yours (--resume override), or delete the folder"
             )
         if changed and resume == "saved":
             config = dataclasses.replace(config, **{key: getattr(saved, key) for key in changed})

@@ -6,18 +6,20 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import tyro
 
 from config import NETWORK_SETTINGS, PRESETS, Config
 from losses import COMBINATIONS, known_terms
-from models import NETWORKS, ModelError, complete
+from models import NETWORKS, ModelError, complete, read_checkpoint
 from tools.common.command_line import parse_arguments
 from tools.common.errors import UserError
+from tools.training.checkpoints import checkpoint_path
 
 Settings = TypeVar("Settings")
-Resume = Literal["same", "saved", "new"]
+Resume = Literal["same", "saved", "override", "new"]  # new: what override was called before
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Arguments:
 @dataclasses.dataclass(frozen=True)
 class _TrainingArguments(Arguments):
     resume: Resume = "same"
-    """Where the run's folder holds a run with other settings: same refuses, saved goes on with that run's
-    settings, new goes on with these."""
+    """If the run's folder holds a run with other settings: same refuses, saved goes on with that run's settings,
+    override goes on with these (new is its old name)."""
 
 
 def parse_config(description: str, args: Sequence[str] | None = None, saved: Config | None = None) -> Config:
@@ -61,7 +63,11 @@ def parse_with_config(
     markers = (tyro.conf.FlagConversionOff,)
     found = parse_arguments(kind, description, args, default=kind(start), config=markers)
     try:
-        return dataclasses.replace(found, config=complete(_for_network(found.config, start)))
+        config = complete(_for_network(found.config, start))
+        if config.init and not saved:
+            asked = {argument.partition("=")[0].strip("-").replace("-", "_") for argument in args}
+            config = _with_network_of(checkpoint_path(config.init), config, asked)
+        return dataclasses.replace(found, config=config)
     except ModelError as error:
         raise UserError(str(error)) from None
 
@@ -72,6 +78,17 @@ def _for_network(config: Config, start: Config) -> Config:
         return config
     unasked = {name: None for name in NETWORK_SETTINGS if getattr(config, name) == getattr(start, name)}
     return dataclasses.replace(config, **unasked)
+
+
+def _with_network_of(path: Path, config: Config, asked: set[str]) -> Config:
+    """Return the config with the network settings of a checkpoint; UserError if others are asked for."""
+    there = complete(Config.from_dict(read_checkpoint(path)["config"]))
+    names = ("model", *NETWORK_SETTINGS, "network")
+    for name in names:
+        found, expected = getattr(config, name), getattr(there, name)
+        if name in asked and found != expected:
+            raise UserError(f"{name}: found {found}, but the network of {path} has {expected}; leave it out")
+    return dataclasses.replace(config, **{name: getattr(there, name) for name in names})
 
 
 def _losses() -> str:
