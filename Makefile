@@ -20,10 +20,10 @@ setup: .venv/.done
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
-demo: $(DEMO_RUN)/test/tables.md
+demo: $(DEMO_RUN)/test/demo/tables.md
 	@echo "The tables are in $<, samples to listen to in samples/$(notdir $(DEMO_RUN))."
 
-$(DEMO_RUN)/test/tables.md: .venv/.done
+$(DEMO_RUN)/test/demo/tables.md: .venv/.done
 	$(BIN)/python train.py --preset demo
 	$(BIN)/python test.py --preset demo
 

@@ -2,8 +2,9 @@
 
     python test.py --loss SI-SNR+LMS
 
-Takes the run's best checkpoint and settings from runs/<name>/; writes runs/<name>/test/ and samples/<name>/.
-The same command goes on where an interrupted one stopped.
+Takes the run's best checkpoint and settings from runs/<name>/; writes runs/<name>/test/<data>/ and
+samples/<name>/<data>/. The same command goes on where an interrupted one stopped. A checkpoint that is no run of
+yours is tested by `python test.py --init pretrained --name pretrained --data data/mycorpus`.
 """
 
 from __future__ import annotations
@@ -33,13 +34,14 @@ from tools.common.command_line import run_command
 from tools.common.device import find_device, keep_freed_memory, use_threads
 from tools.common.errors import UserError
 from tools.common.files import fingerprint, write_csv, write_text
-from tools.common.run_folder import read_config
+from tools.common.run_folder import read_config, save_config, test_folder
 from tools.reports.figures import save_figure, score_curves, spectrogram_figure
-from tools.reports.tables import SIGNALS, average_gain, latex_table, listed, score_table
+from tools.reports.tables import SIGNALS, average_gain, latex_table, listed, plain_text, score_table
 from tools.scoring.alarm import CONTRADICTED, contradiction
 from tools.scoring.independence import number_clean
 from tools.scoring.journal import Journal
 from tools.scoring.scores import CHECKS, ScorePool, Scores, choose_scores, scores_key
+from tools.training.checkpoints import checkpoint_path
 from tools.training.settings import parse_config
 
 PLACE = "{noise_type}, {snr_db:g} dB, utterance {utterance}, {signal}"
@@ -51,11 +53,15 @@ def test(config: Config) -> None:
     device = find_device(config.device)
     use_threads(config.threads)
     best = config.run_dir / "best.pt"
+    if config.init and not best.is_file():
+        best = checkpoint_path(config.init)
+        save_config(config)
     model = load_model(best, device)
     grid = PackedDataset(config.data, "test", config.sample_rate)
     drawn = choose_drawn(grid, config.show)
     kept = {n for n in range(len(grid)) if grid.place(n)[2] < config.samples}
-    samples, folder = Path("samples") / config.run_name, config.run_dir / "test"
+    folder = test_folder(config.run_dir, config.data)
+    samples = Path("samples") / config.run_name / folder.name
     shutil.rmtree(samples, ignore_errors=True)
 
     # Scores outlive an interruption, and those of noisy speech serve every run that is tested on the same data.
@@ -113,7 +119,7 @@ def test(config: Config) -> None:
     if drawn:
         titles = ("{}, {:g} dB, utterance {}".format(*grid.place(number)) for number in drawn)
         save_figure(spectrogram_figure(dict(zip(titles, drawn.values(), strict=True))), folder, "spectrograms")
-    print(report)
+    print(plain_text(report))
     print(
         ", ".join(f"{name} {average_gain(rows, name):+.3f}" for name in metrics), "(enhanced over noisy, average)"
     )
@@ -176,7 +182,10 @@ def gain_and_polarity(rows: list[dict]) -> str:
 
 def parse_test_config() -> Config:
     """The run's own config with what the command line changes for the test."""
-    saved = complete(read_config(parse_config(__doc__).run_dir))
+    asked = parse_config(__doc__)
+    if asked.init and not (asked.run_dir / "config.json").is_file():
+        return asked
+    saved = complete(read_config(asked.run_dir))
     config = parse_config(__doc__, saved=saved)
     for field in dataclasses.fields(Config):
         trained, asked = getattr(saved, field.name), getattr(config, field.name)

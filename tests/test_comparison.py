@@ -21,6 +21,7 @@ from programs import run
 
 from config import Config
 from tools import compare, sweep
+from tools.reports.comparison import read_run
 from tools.reports.significance import correct, paired_difference
 
 
@@ -191,6 +192,22 @@ def test_damaged_scores_are_named(capsys, change, message):
     path.write_text(change(path.read_text()))
     assert run(compare, "a", "b") == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_run_keeps_its_scores_on_each_set_and_is_compared_on_the_one_that_is_named(capsys):
+    for name, loss in (("a", "MSE"), ("b", "SDR")):
+        for number in (1, 2):  # two sets, as test.py writes them
+            shutil.rmtree(Path("runs") / f"{name}_{number}", ignore_errors=True)
+            make_run(f"{name}_{number}", loss, data=number)
+            place = Path("runs") / name / "test" / f"set{number}"
+            place.mkdir(parents=True)
+            shutil.copy(Path("runs") / f"{name}_{number}" / "test" / "scores.csv", place)
+        shutil.copy(Path("runs") / f"{name}_1" / "config.json", Path("runs") / name)
+    assert read_run("a", "data/set1").rows == read_run("a_1").rows  # the latter in the old place
+    assert read_run("a", "set2").rows == read_run("a_2").rows
+    assert run(compare, "a", "b", "--utterances") == 2
+    assert "was tested on set1, set2, not on demo; choose one of these with --data" in capsys.readouterr().err
+    assert run(compare, "a", "b", "--utterances", "--data", "set2") == 0
 
 
 def test_runs_of_one_loss_with_other_settings_are_told_apart():

@@ -365,7 +365,7 @@ def test_a_network_of_ones_own_trains_tests_and_says_which_settings_it_has(scale
     assert run(train, *ours, "--data", "data", "--epochs", "1", "--batch_size", "4", "--device", "cpu") == 0
     assert load_model("runs/own/best.pt").filter.kernel_size == (5,)
     assert run(test, "--name", "own", "--device", "cpu") == 0
-    assert Path("runs/own/test/tables.md").is_file()
+    assert Path("runs/own/test/data/tables.md").is_file()
     assert run(list_networks) == 0
     assert "taps: length of the filter" in capsys.readouterr().out
     assert run(train, *ours[:2], "--network", "taps=0") == 2

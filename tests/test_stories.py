@@ -24,6 +24,7 @@ from models import load_model
 from tools.common.run_folder import improvements
 from tools.demo_corpus import corpus as demo_corpus
 from tools.demo_corpus.corpus import make_demo_corpus
+from tools.reports.tables import plain_text
 from tools.training.guards import NONFINITE
 
 TINY = ["--kernel_num", "4", "8", "16", "--rnn_units", "8", "--batch_size", "4", "--device", "cpu"]
@@ -81,27 +82,27 @@ def test_train_then_test_gives_tables_scores_and_samples(workplace, capsys):
     assert json.loads((run_dir / "config.json").read_text())["loss"] == "SI-SNR+LMS"
 
     assert run(test, "--name", "a", "--samples", "1") == 0
-    report = (run_dir / "test" / "tables.md").read_text()
-    assert report in capsys.readouterr().out
+    report = (run_dir / "test" / "demo" / "tables.md").read_text()
+    assert plain_text(report).strip() in capsys.readouterr().out
     for title in ("PESQ (wide-band)", "STOI", "ESTOI", "SI-SDR (dB)"):
         assert (
             f"### {title}\n\n| seen | -10 dB | -5 dB | 0 dB | 5 dB | 10 dB | 15 dB | 20 dB | average |" in report
         )
     assert "is inverted in 0 of 14 utterances" in report
-    assert {path.name for path in (run_dir / "test").iterdir()} == {
+    assert {path.name for path in (run_dir / "test" / "demo").iterdir()} == {
         "scores.csv",
         "enhanced_scores.jsonl",
         *(f"tables.{kind}" for kind in ("md", "tex")),
         *(f"{figure}.{kind}" for figure in ("curves", "spectrograms") for kind in ("png", "pdf")),
     }
-    with (run_dir / "test" / "scores.csv").open(newline="") as file:
+    with (run_dir / "test" / "demo" / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 7 * 1 * 2
     noisy = [row for row in rows if row["signal"] == "noisy"]
     for row in noisy:  # noisy scores know the SNR: rows and items are not mixed up
         assert float(row["si_sdr"]) == pytest.approx(float(row["snr_db"]), abs=1)
 
-    folder = workplace / "samples" / "a" / "unseen" / "-5dB"
+    folder = workplace / "samples" / "a" / "demo" / "unseen" / "-5dB"
     assert {path.name for path in folder.iterdir()} == {"000_noisy.wav", "000_enhanced.wav", "000_clean.wav"}
     rate, clean = wavfile.read(folder / "000_clean.wav")
     _, enhanced = wavfile.read(folder / "000_enhanced.wav")
@@ -179,21 +180,21 @@ def test_interrupted_scoring_goes_on_and_noisy_scores_are_kept_beside_the_data(w
     stop = True
     assert run(test, *few) == 130
     stop = False
-    done = len(Path("runs/a/test/enhanced_scores.jsonl").read_text().splitlines()) - 1
+    done = len(Path("runs/a/test/demo/enhanced_scores.jsonl").read_text().splitlines()) - 1
     assert 0 < done <= 8
     scored.clear()
     assert run(test, *few) == 0
     assert scored == list(range(done, 14))
-    first = Path("runs/a/test/scores.csv").read_text()
+    first = Path("runs/a/test/demo/scores.csv").read_text()
     scored.clear()
     assert run(test, *few) == 0
     assert scored == []
-    assert Path("runs/a/test/scores.csv").read_text() == first
+    assert Path("runs/a/test/demo/scores.csv").read_text() == first
 
     damage("data/demo/test.npy", lambda grid: np.roll(grid, 1, axis=0))
     assert run(test, *few) == 0
     assert scored == list(range(14))
-    assert Path("runs/a/test/scores.csv").read_text() != first
+    assert Path("runs/a/test/demo/scores.csv").read_text() != first
 
 
 def test_best_is_the_epoch_with_the_lowest_validation_loss(workplace):
@@ -208,7 +209,7 @@ def test_a_silent_reference_is_counted_and_named_in_the_report(workplace):
     np.save("data/demo/test.npy", grid)
     assert run(train, *TINY, "--name", "a", "--epochs", "1", "--valid_scores", "0") == 0
     assert run(test, "--name", "a") == 0
-    report = Path("runs/a/test/tables.md").read_text()
+    report = Path("runs/a/test/demo/tables.md").read_text()
     assert "### Without a score: 2 of 28 signals" in report
     assert "- seen, 5 dB, utterance 0, enhanced: pesq: silent reference" in report
     assert "1 of 14 utterances have no PESQ" in report

@@ -54,6 +54,8 @@ class CompareSettings:
     flagged: Literal["keep", "leave-out"] = "keep"
     """What becomes of a PESQ that the other scores contradict: kept, or left out for all signals; listed in any
     case."""
+    data: str = ""
+    """The test set to compare on, if the runs were tested on several; left out: the one they were trained with."""
     utterances: tuple[int, ...] = (0,)
     """Utterances to listen to on the page, of each noise type and dB; test.py must have saved them (--samples)."""
 
@@ -63,7 +65,7 @@ def compare(settings: CompareSettings) -> Path:
     if len(settings.runs) < 2:
         raise UserError(f"runs: found {len(settings.runs)}, expected two or more to compare")
     check_name(settings.name)
-    runs = [read_run(name) for name in settings.runs]
+    runs = [read_run(name, settings.data) for name in settings.runs]
     check_same_data(runs)
     groups = group_runs(runs)
     if len(groups) < 2:

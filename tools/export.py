@@ -21,8 +21,8 @@ from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
 from tools.common.files import refuse_existing
 from tools.common.run_folder import save_checkpoint
-from tools.training.checkpoints import checkpoint_path
 from tools.inference.onnx_graphs import export_offline, export_step
+from tools.training.checkpoints import checkpoint_path
 
 
 @dataclasses.dataclass(frozen=True)

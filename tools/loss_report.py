@@ -33,7 +33,7 @@ from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device, use_threads
 from tools.common.errors import UserError
 from tools.common.files import fingerprint, write_csv, write_text
-from tools.common.run_folder import find_run
+from tools.common.run_folder import find_run, test_folder
 from tools.reports.figures import save_figure
 from tools.reports.loss_figures import correlation_map, cost_bars, curves_over_snr
 from tools.reports.loss_measures import (
@@ -158,8 +158,8 @@ def judge(
     enhance = load_model(checkpoint, device) if checkpoint else lambda noisy: noisy
     key = {"data": fingerprint(grid.path)} | scores_key()
     if checkpoint:
-        kept = checkpoint.parent / "test" / "enhanced_scores.jsonl"
-        kept.parent.mkdir(exist_ok=True)
+        kept = test_folder(checkpoint.parent, settings.data) / "enhanced_scores.jsonl"
+        kept.parent.mkdir(parents=True, exist_ok=True)
         journal = Journal(kept, key | {"checkpoint": fingerprint(checkpoint)})
     else:
         journal = Journal(Path(settings.data) / "noisy_scores.jsonl", key)

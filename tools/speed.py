@@ -29,8 +29,8 @@ from models.streaming import Step, StreamingEnhancer, can_stream
 from tools.common.audio import SAMPLE_RATE
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import use_threads
-from tools.training.checkpoints import checkpoint_path
 from tools.inference.onnx_graphs import export_step, open_graph
+from tools.training.checkpoints import checkpoint_path
 
 BLOCK = 320  # samples, 20 ms
 REPETITIONS = 5

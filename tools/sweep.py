@@ -27,7 +27,7 @@ from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device
 from tools.common.errors import UserError
 from tools.common.processes import cores
-from tools.common.run_folder import read_config
+from tools.common.run_folder import read_config, test_folder
 from tools.compare import CompareSettings, compare
 from tools.training.distributed import Processes
 from tools.training.precision import settle_precision
@@ -67,6 +67,8 @@ class Job:
     def is_done(self) -> bool:
         """Trained to its last epoch, and tested since."""
         scores, best = self.config.run_dir / "test" / "scores.csv", self.config.run_dir / "best.pt"
+        if not scores.is_file():  # where earlier versions wrote it
+            scores = test_folder(self.config.run_dir, self.config.data) / "scores.csv"
         return is_trained(self.config) and scores.is_file() and scores.stat().st_mtime >= best.stat().st_mtime
 
 
@@ -108,6 +110,7 @@ def sweep(settings: SweepSettings, options: list[str]) -> None:
     jobs = plan(settings, options)
     runs = [job.config.run_name for job in jobs]
     comparison = ("python", "-m", "tools.compare", *runs, "--name", settings.name, "--baseline", runs[0])
+    comparison += ("--data", jobs[0].config.data)
     if settings.slurm:
         print(slurm_script(settings, jobs, comparison))
         return
@@ -121,7 +124,7 @@ def sweep(settings: SweepSettings, options: list[str]) -> None:
     failed = run_jobs([job for job in jobs if not job.is_done], settings.devices)
     if failed:
         raise UserError(f"{', '.join(failed)}: failed, see above; the same command again runs what is missing")
-    compare(CompareSettings(tuple(runs), baseline=runs[0], name=settings.name))
+    compare(CompareSettings(tuple(runs), baseline=runs[0], name=settings.name, data=jobs[0].config.data))
 
 
 def run_jobs(jobs: list[Job], devices: tuple[str, ...]) -> list[str]:

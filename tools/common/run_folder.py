@@ -22,6 +22,37 @@ def find_run(name: str) -> Path:
     return Path(name) if Path(name).is_dir() else Path("runs") / name
 
 
+def test_folder(run_dir: Path, data: str) -> Path:
+    """Return where test.py puts what it finds of a run on a data set: runs/<name>/test/<the set's folder name>."""
+    return run_dir / "test" / data_name(data)
+
+
+def data_name(data: str) -> str:
+    """Return what a data set is called: the name of its folder."""
+    name = Path(data).name
+    return name if name not in ("", "..") else Path(data).resolve().name or "data"
+
+
+def scores_file(run_dir: Path, data: str = "") -> Path:
+    """Return the scores.csv of a run on a data set, by the name of either's folder; it need not exist.
+
+    Without a name: of the set that the run was tested on, or of several the one that it was trained on. Raises
+    UserError if that leaves more than one.
+    """
+    old = run_dir / "test" / "scores.csv"  # as earlier versions
+    sets = sorted(path.parent.name for path in (run_dir / "test").glob("*/scores.csv"))
+    name = data_name(data or read_config(run_dir).data)
+    if name in sets or not (sets or old.exists()):
+        return run_dir / "test" / name / "scores.csv"
+    if old.exists():
+        return old
+    if data or len(sets) > 1:
+        raise UserError(
+            f"{run_dir}: was tested on {', '.join(sets)}, not on {name}; choose one of these with --data"
+        )
+    return run_dir / "test" / sets[0] / "scores.csv"
+
+
 def find_checkpoint(name: str) -> Path | None:
     """Return the checkpoint that is meant, given its file, or a run's folder or name, which mean its best.pt.
 

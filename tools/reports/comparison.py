@@ -14,7 +14,7 @@ import numpy as np
 from config import MAY_DIFFER, Config
 from models import complete
 from tools.common.errors import UserError
-from tools.common.run_folder import find_run, read_config
+from tools.common.run_folder import find_run, read_config, scores_file
 from tools.reports.significance import LEVEL, Difference, correct, paired_difference, seed_difference
 from tools.reports.tables import LISTED, TITLES, Row, complete_utterances, mean, utterance_key
 from tools.scoring.alarm import contradiction
@@ -38,6 +38,7 @@ class Run:
     folder: Path
     config: Config
     rows: list[dict[str, Any]]
+    data: str = ""  # the name of the set it was tested on; none in the old place, runs/<name>/test
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -45,11 +46,14 @@ class Run:
         return {key: value for key, value in self.config.to_dict().items() if key not in MAY_DIFFER["seeds"]}
 
 
-def read_run(name: str) -> Run:
-    """The run in a folder, or called so in runs/; UserError if it is not tested or its scores are damaged."""
+def read_run(name: str, data: str = "") -> Run:
+    """The run in a folder, or called so in runs/; UserError if it is not tested or its scores are damaged.
+
+    data: the set that it was tested on, if there are several.
+    """
     folder = find_run(name)
     config = complete(read_config(folder))
-    path = folder / "test" / "scores.csv"
+    path = scores_file(folder, data)
     if not path.is_file():
         raise UserError(f"{path}: no such file; test the run first: python test.py --name {folder.name}")
     with path.open(newline="", encoding="utf-8") as file:
@@ -63,7 +67,7 @@ def read_run(name: str) -> Run:
             raise UserError(f"{path}: line {lines.line_num}: {error}; test the run again") from None
     if not rows:
         raise UserError(f"{path}: holds no scores; test the run again")
-    return Run(folder, config, rows)
+    return Run(folder, config, rows, path.parent.name if path.parent.parent.name == "test" else "")
 
 
 def check_same_data(runs: Sequence[Run]) -> None:

@@ -77,8 +77,9 @@ def collect_audio(
 
 
 def samples_folder(run: Run) -> Path:
-    """samples/<name>, beside runs/<name>."""
-    return run.folder.resolve().parent.parent / "samples" / run.folder.resolve().name
+    """samples/<name>/<data>, or as in earlier versions samples/<name>, beside runs/<name>."""
+    folder = run.folder.resolve().parent.parent / "samples" / run.folder.resolve().name
+    return folder / run.data if (folder / run.data).is_dir() else folder
 
 
 def write_page(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,6 +126,25 @@ def latex_table(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNAL
             lines.append(" & ".join([noise, _latex(signal), *cells]) + r" \\")
         lines.append(r"\hline")
     return "\n".join([*lines, r"\end{tabular}", r"\end{table}", ""])
+
+
+def plain_text(report: str) -> str:
+    """Return a Markdown report as a terminal shows it best: columns aligned, a star for bold, no other marks."""
+    lines: list[str] = []
+    table: list[list[str]] = []
+    for line in [*report.splitlines(), ""]:
+        if line.startswith("|"):
+            cells = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            table.append([f"{cell.strip('*')}*" if cell.startswith("**") else f"{cell} " for cell in cells])
+            continue
+        rows = [row for row in table if set("".join(row)) - set("-: ")]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            first, *rest = (f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
+            lines.append(" ".join([first.lstrip().ljust(widths[0]), *rest]).rstrip())
+        table = []
+        lines.append(line.lstrip("# ").replace("**", "") if line.startswith("#") else line.replace("**", ""))
+    return "\n".join(lines[:-1])
 
 
 def complete_utterances(rows: Iterable[Row], score: str, signals: Sequence[str]) -> dict[tuple, dict[str, float]]:
