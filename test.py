@@ -31,6 +31,7 @@ from dataloader import PackedDataset, build_loader
 from models import complete, load_model, read_checkpoint
 from tools.common.audio import sample_path, write_wav
 from tools.common.command_line import run_command
+from tools.common.console_log import log_console
 from tools.common.device import find_device, keep_freed_memory, use_threads
 from tools.common.errors import UserError
 from tools.common.files import fingerprint, write_csv, write_text
@@ -198,7 +199,9 @@ def parse_test_config() -> Config:
 
 def main() -> None:
     keep_freed_memory()
-    test(parse_test_config())
+    config = parse_test_config()
+    with log_console(config.run_dir / "log.txt"):
+        test(config)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python train.py --loss SI-SNR+LMS --batch_size 8
     torchrun --nproc_per_node 4 train.py --loss SI-SNR+LMS  # on four GPUs
 
-The same command run again goes on where the last one stopped, however it stopped.
+Rerun the same command to resume.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
 from models import build_model, load_model
 from tools.common.command_line import run_command
+from tools.common.console_log import log_console
 from tools.common.device import keep_freed_memory, use_threads
 from tools.common.run_folder import improvements, is_over, save_checkpoint, save_config, save_history
 from tools.demo_corpus.corpus import ensure_demo_corpus
 from tools.scoring.scores import ScorePool, choose_scores
+from tools.training.account import columns, describe_end, describe_epoch, describe_start
 from tools.training.averaging import WeightAverage
 from tools.training.checkpoints import checkpoint_path
 from tools.training.distributed import OtherProcessEnded, Processes, join_processes
@@ -77,20 +79,17 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
     if is_over(config, progress.history):
         if processes.is_first:
             print(f"{config.run_dir}: all {len(progress.history)} epochs are done, nothing to do")
+            print(describe_end(config, progress.history))
         return
     if processes.is_first:
         save_config(config)
         log_environment(config.run_dir, processes, progress.step)
-        weights = sum(p.numel() for p in model.parameters())
-        print(
-            f"{config.run_dir}: {config.model} with {weights:,} weights, loss {config.loss}, on {processes}, "
-            f"{threads} thread{'s' * (threads > 1)}, {config.precision} ({reason})"
-        )
     if config.compile:
         model.estimate = torch.compile(model.estimate)
     network = processes.spread(model)
 
     with (
+        log_console(config.run_dir / "log.txt", processes.is_first),
         ScorePool(processes.cores) as pool,
         Watch(config, learner, progress, train_loader, processes) as watch,
         Interruption(hurried=processes.count > 1) as interruption,
@@ -103,6 +102,13 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
             if processes.is_first:
                 save_checkpoint(config.run_dir / "last.pt", content)
 
+        if processes.is_first:
+            weights = sum(p.numel() for p in model.parameters())
+            print(
+                f"{config.run_dir}: {config.model} with {weights:,} weights, loss {config.loss}, on {processes}, "
+                f"{threads} thread{'s' * (threads > 1)}, {config.precision} ({reason})"
+            )
+            print(describe_start(config, progress), flush=True)
         while not is_over(config, progress.history):
             # Train what is left of the epoch.
             watch.start_epoch(len(train_loader) + len(valid_loader))
@@ -144,7 +150,9 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
             watch.hide_bar()
             if processes.is_first:
                 save_history(config.run_dir, progress.history)
-                print(describe(row, config.epochs) + (", best so far" if best else ""), flush=True)
+                print(describe_epoch(row, config.epochs, best, columns()), flush=True)
+        if processes.is_first:
+            print(describe_end(config, progress.history))
 
 
 def train_epoch(
@@ -236,17 +244,10 @@ def leave(config: Config, progress: Progress, processes: Processes, interruption
     if processes.is_first:
         print(
             f"{config.run_dir}: interrupted after step {progress.step} (epoch {progress.epoch}, {progress.batch} "
-            "batches); all is in last.pt, and the same command goes on from there",
+            "batches); saved last.pt; rerun the same command to resume",
             flush=True,
         )
     sys.exit(interruption.exit_code())
-
-
-def describe(row: dict, epochs: int) -> str:
-    """Return the epoch's line on the console."""
-    numbers = [f"{name} {value:.4g}" for name, value in row.items() if name.startswith(("train_", "valid_"))]
-    skipped = f", {row['skipped']} steps left out" if row["skipped"] else ""
-    return f"epoch {row['epoch']}/{epochs}: {', '.join(numbers)}{skipped}, {row['seconds']:.0f} s"
 
 
 def main() -> None:

@@ -86,7 +86,7 @@ def test_killed_trainings_end_with_the_weights_and_history_of_an_uninterrupted_o
             assert code in (0, -signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGTERM), (code, printed)
             assert "Traceback" not in printed, printed
             if code == 128 + signal.SIGTERM:
-                assert "the same command goes on from there" in printed
+                assert "rerun the same command to resume" in printed
             for path in Path("runs").glob(f"{name}/*.pt"):
                 torch.load(path, weights_only=True)
             if code == 0:

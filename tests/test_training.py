@@ -215,7 +215,7 @@ def test_a_signal_finishes_the_step_and_says_how_to_go_on(workplace, number):
     assert errors == ""
     step = torch.load("runs/a/last.pt", weights_only=True)["progress"]["step"]
     assert f"runs/a: interrupted after step {step} " in printed
-    assert "the same command goes on from there" in printed
+    assert "rerun the same command to resume" in printed
 
 
 def test_a_batch_that_is_not_finite_is_named_and_kept(workplace, capsys):

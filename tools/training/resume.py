@@ -15,9 +15,9 @@ from tools.training.settings import Resume
 def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str, Any] | None, set[str]]:
     """Find the run's folder, or that there is none yet; writes nothing.
 
-    resume: if the folder holds a run with other settings, take the "saved" ones, or those of `config` ("override"),
-    or refuse ("same"). Returns the settings to go on with, the content of last.pt or None, and the names of the
-    settings in which they differ from it. Raises UserError.
+    resume: if the folder holds a run with other settings, take the "saved" ones, or those of `config`
+    ("override"), or refuse ("same"). Returns the settings to go on with, the content of last.pt or None, and the
+    names of the settings in which they differ from it. Raises UserError.
     """
     if (config.run_dir / "config.json").exists():
         saved = complete(read_config(config.run_dir))

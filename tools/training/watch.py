@@ -20,6 +20,8 @@ from tools.training.progress import Learner, Progress
 from tools.training.readout import Readout
 from tools.training.totals import StepResult
 
+SMOOTHED_STEPS = 20
+
 
 class Watch:
     """Use as a context manager; only the first process writes and shows anything, all of them guard.
@@ -36,7 +38,8 @@ class Watch:
         self._readout = Readout()
         self._board: Board | None = None
         self._bar: tqdm | None = None
-        self._seen = self._saved = self._stepped = time.monotonic()
+        self._seen = self._saved = self._stepped = self._begun = time.monotonic()
+        self._steps, self._loss = 0, 0.0  # of this call, and the loss smoothed over them
 
     def __enter__(self) -> Watch:
         if self._processes.is_first:
@@ -50,10 +53,16 @@ class Watch:
 
     def start_epoch(self, batches: int) -> None:
         """Show a bar for an epoch of so many batches, training and validation."""
-        title = f"epoch {self._progress.epoch}"
-        hidden = None if self._processes.is_first else True
-        self._bar = tqdm(total=batches, initial=self._progress.batch, desc=title, leave=False, disable=hidden)
-        self._seen = self._stepped = time.monotonic()
+        self._bar = tqdm(
+            total=batches,
+            initial=self._progress.batch,
+            desc=f"epoch {self._progress.epoch}/{self._config.epochs}",
+            bar_format="{desc} {percentage:3.0f}%|{bar}|{postfix}",
+            leave=False,
+            dynamic_ncols=True,
+            disable=None if self._processes.is_first else True,
+        )
+        self._seen = self._stepped = self._begun = time.monotonic()
 
     def follow(self, result: StepResult, rate: float) -> None:
         """Send a step's result, with its learning rate, on its way to the guard, to TensorBoard and to the bar.
@@ -79,8 +88,20 @@ class Watch:
             self._board.flush()
 
     def tick(self) -> None:
-        """Move the bar on by one batch."""
+        """Move the bar on by one batch; after the last one, scores are still to come."""
         self._bar.update()
+        if not self._bar.disable and self._bar.n >= self._bar.total:
+            self._bar.set_description_str(f"{self._bar.desc}, scoring")
+
+    def _time_left(self) -> str:
+        """Return the time left in this epoch and in all, from the speed so far."""
+        done = max(1, self._bar.n - self._bar.initial)
+        epoch = (time.monotonic() - self._begun) / done * self._bar.total
+        left = epoch * (1 - self._bar.n / self._bar.total)
+        history = self._progress.history
+        every = history[-1]["seconds"] if history else epoch
+        total = left + every * (self._config.epochs - self._progress.epoch)
+        return f"{tqdm.format_interval(left)} left, {tqdm.format_interval(total)} in all"
 
     def hide_bar(self) -> None:
         if self._bar:
@@ -118,7 +139,15 @@ class Watch:
                 shown |= {f"step/weight_{name}": weight for name, weight in values}
                 shown |= {"step/gradient_norm": norm, "step/learning_rate": rate, "step/items_per_second": speed}
                 self._board.scalars(step, shown)
-            self._bar.set_postfix(loss=f"{means['loss']:.4g}", refresh=False)
+            if not left_out:
+                self._smooth(means["loss"])
+            if not self._bar.disable:
+                self._bar.set_postfix_str(f"loss {self._loss:.3g}, {self._time_left()}", refresh=False)
+
+    def _smooth(self, loss: float) -> None:
+        """Follow the loss slowly, over some twenty steps, as soon as there are as many."""
+        self._steps += 1
+        self._loss += (loss - self._loss) / min(self._steps, SMOOTHED_STEPS)
 
     def _count_left_out(self, step: int, batch: int, values: Mapping[str, float]) -> None:
         self._progress.skipped += 1

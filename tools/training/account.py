@@ -1,0 +1,74 @@
+"""What a training says on the console: where it starts, a row for each epoch, how it ended."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from config import Config
+from tools.common.run_folder import improvements
+from tools.training.progress import Progress
+
+COLUMNS = 100
+SCORES = {
+    "pesq": ("PESQ", "{:.2f}"),
+    "dnsmos_ovrl": ("DNSMOS", "{:.2f}"),
+    "stoi": ("STOI", "{:.3f}"),
+    "si_sdr": ("SI-SDR", "{:4.1f}"),
+}
+
+
+def columns() -> int:
+    """Return how many columns a row may have: the terminal's, at most 100."""
+    return min(COLUMNS, shutil.get_terminal_size().columns) if sys.stdout.isatty() else COLUMNS
+
+
+def describe_start(config: Config, progress: Progress) -> str:
+    """Return where the training starts or resumes, and what the rows show."""
+    where = f"starting from {config.init}" if config.init else "starting"
+    if progress.step:
+        where = f"resuming after step {progress.step}: {len(progress.history)} of {config.epochs} epochs are done"
+        where += f", and {progress.batch} batches of the next" if progress.batch else ""
+    return f"{where}; a row is an epoch, * the best so far"
+
+
+def describe_epoch(row: Mapping[str, Any], epochs: int, best: bool, width: int = COLUMNS) -> str:
+    """Return the epoch's row: epoch, losses, the terms of the validation loss, scores, seconds.
+
+    Terms, then scores from the right, are left out as far as it takes to fit the width; history.csv has all.
+    """
+    scores = [
+        f"{title} {form.format(row[f'valid_{key}'])}".replace(" 0.", " .")
+        for key, (title, form) in SCORES.items()
+        if f"valid_{key}" in row
+    ]
+    terms = [name.removeprefix("weight_") for name in row if name.startswith("weight_")]
+    detail = ", ".join(f"{name} {_number(row[f'valid_{name}'], 4)}" for name in terms) if len(terms) > 1 else ""
+    place = f"{row['epoch']:>{len(str(epochs))}}/{epochs}{'*' if best else ' '}"
+    losses = f"{place} train {_number(row['train_loss'], 6)} valid {_number(row['valid_loss'], 6)}"
+    end = f"{row['seconds']:>3.0f} s" + (f", {row['skipped']} left out" if row["skipped"] else "")
+    while True:
+        line = " ".join([f"{losses} ({detail}) " if detail else f"{losses} ", *scores, end])
+        if len(line) <= width or not (detail or scores):
+            return line
+        detail, scores = ("", scores) if detail else ("", scores[:-1])
+
+
+def _number(value: float, width: int) -> str:
+    """Return a number of about three digits, right-aligned."""
+    plain = f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
+    return f"{plain if abs(value) >= 0.1 else f'{value:.2g}':>{width}}"
+
+
+def describe_end(config: Config, history: Sequence[Mapping[str, Any]]) -> str:
+    """Return which epoch was best, where its network is, and the command that tests it."""
+    best = improvements(history, config.best_by)[-1]
+    row = history[best - 1]
+    found = f"PESQ {row['valid_pesq']:.3f}" if config.best_by == "pesq" else f"loss {row['valid_loss']:.4g}"
+    early = f" (no new best in {config.patience} epochs)" if len(history) < config.epochs else ""
+    return (
+        f"{config.run_dir}: ended after epoch {len(history)}{early}; best epoch: {best}, validation {found}, "
+        f"{config.run_dir / 'best.pt'}\nnext: python test.py --name {config.run_name}"
+    )
