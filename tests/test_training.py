@@ -18,6 +18,7 @@ import pytest
 import torch
 from event_files import events_in
 from programs import run
+from recordings import speech
 from trainings import ONE_THREAD, TINY, TRAIN, children, history_of, scalars, shell, wait_for
 
 import train
@@ -312,3 +313,54 @@ def test_a_data_file_that_vanishes_is_named(corpus, tmp_path, monkeypatch, capsy
     assert capsys.readouterr().err.startswith(
         "error: train.npy: was there, but can no longer be read (No such file"
     )
+
+
+ANY_NETWORK = ["--loss", "SI-SNR", "--device", "cpu", "--valid_scores", "0", "--precision", "fp32"]
+TINY_NETWORK = ["--kernel_num", "4", "8", "--rnn_units", "4"]
+
+
+def pack(folder, noise):
+    """Speech-like items in one noise at 0 dB, as make_dataset packs them."""
+    folder.mkdir(parents=True)
+    for split, count in (("train", 48), ("valid", 8)):
+        clean = np.stack([speech(f"{split}{number}", 0.5) for number in range(count)])
+        noisy = clean + np.sqrt(np.mean(clean**2)) * np.stack([noise(clean.shape[1]) for _ in range(count)])
+        np.save(folder / f"{split}.npy", np.stack([noisy, clean], 1).astype(np.float32))
+    return folder
+
+
+def si_sdr(checkpoint, data):
+    """Mean over the validation items."""
+    noisy, clean = torch.from_numpy(np.load(data / "valid.npy")).unbind(1)
+    with torch.no_grad():
+        return -build_loss("SI-SDR")(load_model(checkpoint)(noisy), clean)[0].item()
+
+
+def test_a_few_steps_on_ones_own_noise_raise_its_scores(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    hiss = pack(tmp_path / "hiss", rng.standard_normal)
+    hum = pack(tmp_path / "hum", lambda n: 1.4 * np.sin(1.2 * np.arange(n) + rng.uniform(0, 6)))
+    few = [*ANY_NETWORK, "--learning_rate", "5e-3", "--batch_size", "8", "--epochs", "2"]
+    assert run(train, *few, *TINY_NETWORK, "--data", hiss, "--name", "base") == 0
+    assert run(train, *few, "--data", hum, "--name", "own", "--init", "base") == 0
+    own = load_model("runs/own/best.pt")
+    assert [layer.conv.weight_real.shape[0] for layer in own.encoder] == [2, 4]  # the checkpoint's network
+    assert si_sdr("runs/own/best.pt", hum) > si_sdr("runs/base/best.pt", hum) + 1
+
+
+def test_a_training_starts_from_the_weights_it_is_given(workplace, capsys):
+    few = [*ANY_NETWORK, "--data", "data"]
+    assert run(train, *TINY, "--name", "base", "--epochs", "1") == 0
+    assert run(train, *few, "--name", "own", "--init", "base", "--epochs", "1", "--learning_rate", "1e-30") == 0
+    before, after = (load_model(f"runs/{name}/best.pt").state_dict() for name in ("base", "own"))
+    weights = [name for name in before if "running" not in name and "num_batches" not in name]
+    assert all(torch.equal(before[name], after[name]) for name in weights)
+    capsys.readouterr()
+    assert run(train, *few, "--name", "x", "--init", "base", "--kernel_num", "8", "8") == 2
+    assert "kernel_num: found (8, 8), but the network of runs/base/best.pt has (4, 8)" in capsys.readouterr().err
+    assert run(train, *few, "--name", "x", "--init", "base", "--model", "GTCRN") == 2
+    assert "model: found GTCRN, but the network of runs/base/best.pt has DCCRN" in capsys.readouterr().err
+    assert run(train, *few, "--name", "x", "--init", "nothing") == 2
+    assert "nothing: no such checkpoint" in capsys.readouterr().err
+    assert not Path("runs/x").exists()
