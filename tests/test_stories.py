@@ -68,11 +68,11 @@ def test_every_loss_trains_two_epochs_and_falls(workplace, loss):
 def test_train_then_test_gives_tables_scores_and_samples(workplace, capsys):
     assert run(train, *TINY, "--name", "a", "--loss", "SI-SNR+LMS", "--epochs", "2") == 0
     printed = capsys.readouterr().out
-    rows = [line for line in printed.splitlines() if line.startswith(("1/2 ", "2/2 "))]
+    rows = [line for line in printed.splitlines() if line.startswith(("1/2", "2/2"))]
     assert len(rows) == 2
     assert all("train" in row and "valid" in row and "PESQ" in row and len(row) <= 100 for row in rows)
     assert "next: python test.py --name a" in printed
-    assert "2/2 " in (workplace / "runs" / "a" / "log.txt").read_text()
+    assert "2/2" in (workplace / "runs" / "a" / "log.txt").read_text()
     run_dir = workplace / "runs" / "a"
     assert {path.name for path in run_dir.iterdir()} == {
         "config.json",
