@@ -183,3 +183,12 @@ def test_simulated_rooms_differ_and_begin_with_the_direct_sound():
         )  # the library delays by 40 samples
     dry = speech("a")
     assert np.argmax(np.correlate(reverberate(dry, drawn[0][0]), dry, "same")[dry.size // 2 - 30 :][:60]) == 30
+
+
+def test_an_early_target_ends_50_ms_after_the_direct_sound():
+    response = np.zeros(4000)
+    response[[100, 100 + 799, 100 + 801, 3000]] = 1.0, 0.5, 0.3, 0.2  # 49.9 and 50.1 ms after it
+    click = np.zeros(4000)
+    click[0] = 1
+    assert np.flatnonzero(np.round(reverberate(click, response), 6)).tolist() == [0, 799, 801, 2900]
+    assert np.flatnonzero(np.round(reverberate(click, response, 50.0), 6)).tolist() == [0, 799]

@@ -179,6 +179,12 @@ def test_speech_in_a_room_stays_in_time_and_the_snr_is_that_of_what_is_heard(fol
         assert np.argmax(lags) == pytest.approx(30, abs=1)
     with pytest.raises(ValueError, match="silent"):
         reverberate(speech("a"), np.zeros(10))
+    assert command("--out", tmp_path / "early", *sources, *SHORT, "--reverb_target", "early") == 0
+    late, early = (np.load(tmp_path / name / "valid.npy").astype(int) for name in ("set", "early"))
+    assert np.array_equal(late[:, 0], early[:, 0])  # the same noisy speech, with less to be kept of it
+    assert (np.square(early[:, 1]).sum(1) < np.square(late[:, 1]).sum(1) * 1.2).all()
+    assert not np.array_equal(late[:, 1], early[:, 1])
+    assert run(inspect_dataset, tmp_path / "early") == 0
 
 
 def test_simulated_rooms_are_one_line_without_the_library_that_simulates(folders, tmp_path, monkeypatch, capsys):

@@ -165,11 +165,12 @@ def test_tensorboards_files_hold_every_scalar_audio_and_figure(workplace):
     weights = ("weight_SI-SNR", "weight_LMS")
     for name in (*parts, *weights, "gradient_norm", "learning_rate", "items_per_second"):
         assert sorted(found[f"step/{name}"]) == list(range(1, 13)), name
-    for tag in [f"{kind}/{part}" for kind in ("train", "valid") for part in parts]:
+    tags = [f"{name}_{kind}" for kind in ("train", "valid") for name in ("terms/SI-SNR", "terms/LMS")]
+    for tag in ["loss/train", "loss/valid", *tags, "weights/LMS", "epoch/seconds"]:
         assert sorted(found[tag]) == [6, 12], tag
     history = history_of("a")
     for name in ("pesq", "stoi", "estoi", "si_sdr"):
-        logged = [found[f"valid/{name}"][step] for step in (6, 12)]
+        logged = [found[f"scores/{name}"][step] for step in (6, 12)]
         assert logged == pytest.approx([float(line[f"valid_{name}"]) for line in history])
     media = {}
     for event in events_in(Path("runs/a/tensorboard")):
@@ -182,9 +183,9 @@ def test_tensorboards_files_hold_every_scalar_audio_and_figure(workplace):
                 assert value.image.encoded_image_string.startswith(b"\x89PNG")
                 assert (value.image.height, value.image.width) == (257, 3 * 61 + 2 * 6)
                 media.setdefault(value.tag, []).append(event.step)
-    signals = ("noisy", "estimate", "clean", "spectrograms")
-    items = ("best", "typical", "worst", "fixed")
-    assert media == {f"{item}/{signal}": [6, 12] for item in items for signal in signals}
+    items = ("highest_gain", "median_gain", "lowest_gain", "first_item")
+    tags = {f"audio/{item}_{signal}" for item in items for signal in ("noisy", "estimate", "clean")}
+    assert media == {tag: [6, 12] for tag in tags | {f"spectrograms/{item}" for item in items}}
 
 
 @pytest.mark.slow

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from tools.corpora.settings import DatasetSettings
 from tools.corpora.sources import Findings, Source, find_sources
 
 LISTED = 20  # problems that are printed; all are in dataset.json
+SHOWN_TYPES = 5  # of noise, in the summary
 BABBLE_ROWS = 200  # clips of babble that are packed for mixing on the fly: ten minutes of 3 s
 
 
@@ -58,6 +61,7 @@ def build(asked: DatasetSettings) -> None:
                 "left_out": [str(problem) for problem in findings.problems],
             }
         )
+    print(f"{settings.out} is complete\n{packer.summary()}")
 
 
 def report(findings: Findings, everything: bool) -> None:
@@ -72,11 +76,21 @@ def report(findings: Findings, everything: bool) -> None:
         print(f"note: {note}", file=sys.stderr)
 
 
+@dataclass
+class Tally:
+    """Hold what a split is made of."""
+
+    items: int = 0
+    talkers: set[str | None] = field(default_factory=set)
+    types: set[str | None] = field(default_factory=set)
+
+
 class _Packer:
     def __init__(
         self, writer: PackedSetWriter, pool: ProcessPool, sources: Mapping[str, Source], settings: DatasetSettings
     ) -> None:
         self.writer, self.pool, self.sources, self.settings = writer, pool, sources, settings
+        self.tallies: dict[str, Tally] = defaultdict(Tally)
 
     def pack(self) -> dict[str, Any]:
         """Write all splits; returns what dataset.json says about the set as a whole."""
@@ -91,12 +105,32 @@ class _Packer:
         self._pack_items("valid")
         return self._pack_test() | head
 
+    def _record(self, split: str, made_of: dict[str, Any]) -> None:
+        self.writer.record(split, made_of)
+        tally = self.tallies[split]
+        tally.items += 1
+        tally.talkers.add(made_of.get("talker"))
+        tally.types.add(made_of.get("noise_type"))
+
+    def summary(self) -> str:
+        """Return a line for each split, and what to do next."""
+        lines = [f"{'':11} {'items':>7} {'minutes':>8} {'talkers':>8}  noise types"]
+        for split, tally in self.tallies.items():
+            minutes = tally.items * self.settings.samples / SAMPLE_RATE / 60
+            talkers, types = len(tally.talkers - {None}), sorted(map(str, tally.types - {None}))
+            more = f" and {len(types) - SHOWN_TYPES} more" if len(types) > SHOWN_TYPES else ""
+            row = f"{split:11} {tally.items:>7} {minutes:>8.1f} {talkers or '-':>8}  "
+            lines.append(row + (f"{len(types)}: {', '.join(types[:SHOWN_TYPES])}{more}" if types else "-"))
+        out = self.settings.out
+        lines.append(f"next: python -m tools.inspect_dataset {out}, then python train.py --data {out}")
+        return "\n".join(lines)
+
     def _pack_items(self, split: str) -> None:
         count = self.sources[split].count(split)
         array = self.writer.create(split, count)
         for index, (pair, made_of) in self._made(split, make_item, split, count):
             array[index] = pair
-            self.writer.record(split, made_of)
+            self._record(split, made_of)
 
     def _pack_test(self) -> dict[str, Any]:
         source = self.sources["test"]
@@ -108,7 +142,7 @@ class _Packer:
             for row, column in np.ndindex(grid.shape[:2]):
                 array[row, column, utterance] = grid[row, column]
             for made_of in items:
-                self.writer.record("test", made_of)
+                self._record("test", made_of)
                 measured.append(made_of["snr_db"])
         described = {"noise_types": list(source.noise_types), "snr_db": list(snrs)}
         if not isinstance(source, MixtureSource):
@@ -123,7 +157,7 @@ class _Packer:
         for index, (clip, span, made_of) in self._made("train speech", make_speech, "train", count):
             speech[index] = clip
             active[index] = span
-            self.writer.record("train", made_of | {"active": list(span)})
+            self._record("train", made_of | {"active": list(span)})
 
     def _pack_train_noise(self) -> list[str]:
         source, samples = self.sources["train"].training_noise(), self.settings.samples
@@ -136,7 +170,7 @@ class _Packer:
             kind = part.recording.group if part else source.types[-1]
             index[number] = starts[number], length, source.types.index(kind)
             made_of = {"noise": str(part.recording.path), "noise_start": part.start} if part else {}
-            self.writer.record("train_noise", {"noise_type": kind, **made_of, "noise_samples": length})
+            self._record("train_noise", {"noise_type": kind, **made_of, "noise_samples": length})
         array = self.writer.create(NOISE, int(starts[-1]), item=(samples,))
         tasks = ((number, row) for number, count in enumerate(rows) for row in range(count))
         results = self.pool.starmap(make_noise_row, tasks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def inspect(folder: Path, pool: ProcessPool) -> Report:
         try:
             _note(report.splits[split.removesuffix("_noise")], item)
             if split in labels and (place := _place(item, counts[split], report, split)) is not None:
-                labels[split][place] = item.get("snr_db"), item.get("active")
+                labels[split][place] = _label(item), item.get("active")
         except (KeyError, TypeError, AttributeError) as error:
             number = counts[split]
             raise ValueError(f"{folder}: item {number} of {split} is not as expected ({error!r})") from None
@@ -180,3 +180,8 @@ def _heard_twice(splits: dict[str, SplitReport]) -> Iterator[str]:
                     yield f"noise {file} from {start / SAMPLE_RATE:.2f} s on is in {one} and in {other}"
                     break
                 reach[split] = max(reach[split], stop)
+
+
+def _label(item: Mapping[str, Any]) -> float | None:
+    """Return the SNR that an item's record states of its clean signal; of reverberant speech, none is stated."""
+    return None if "early_ms" in item else item.get("snr_db")

@@ -36,6 +36,9 @@ class Clip:
     samples: np.ndarray  # float64 [samples], padded with zeros
     active: slice  # where there is speech
     made_of: dict[str, Any]
+    early: np.ndarray | None = (
+        None  # the target, if it is not the samples: their direct sound and early reflections
+    )
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Recipe:
     test_snr_db: tuple[float, ...]
     dtype: str
     seed: int
+    early_ms: float = 0.0  # of reverberation that the target keeps; 0 for all of it
 
 
 class MixtureSource:
@@ -92,7 +96,8 @@ class MixtureSource:
         noise, made_of = self._noise[split].draw(rng, clip.active, clip.made_of["talker"])
         mixture, speech_gain = self._mix(clip, noise, snr_db, level_db)
         description = _describe(clip, level_db, speech_gain, made_of, snr_db, mixture.gain, mixture.scale)
-        return np.stack([mixture.noisy, mixture.clean]), description
+        clean = self._target(clip, mixture.scale * speech_gain, mixture.clean)
+        return np.stack([mixture.noisy, clean]), description
 
     def test_utterance(self, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Return an utterance of the test in all cells, `[noise type, dB, 2, samples]`, and what each is made of.
@@ -116,12 +121,16 @@ class MixtureSource:
                 noisy, rounded, correction = quantise_at_snr(
                     scale * clean, scale * gain * noise, snr_db, clip.active, self.recipe.dtype
                 )
-                grid[row, column] = noisy, rounded
+                grid[row, column] = noisy, self._target(clip, scale * speech_gain, rounded)
                 cell = {"row": name, "column": column, "utterance": index}
                 items.append(
                     cell | _describe(clip, level_db, speech_gain, made_of, snr_db, gain * correction, scale)
                 )
         return grid, items
+
+    def _target(self, clip: Clip, gain: float, clean: np.ndarray) -> np.ndarray:
+        """Return what is to be learnt, given the speech as it is in the mixture."""
+        return clean if clip.early is None else quantise_alone(gain * clip.early, self.recipe.dtype)
 
     def clip(self, split: str, index: int, rng: np.random.Generator) -> Clip:
         """Return the clean speech of an item, in its room if there are rooms, at the level of the recording."""
@@ -132,11 +141,15 @@ class MixtureSource:
             speech = read(recording.path, int(start), self.recipe.samples)
             made_of["samples"] = speech.size
             speech = np.pad(speech, (0, self.recipe.samples - speech.size))
+            early = None
             if self._rooms:
                 impulse_response, room = self._rooms.draw(rng, split)
+                if self.recipe.early_ms:
+                    early = reverberate(speech, impulse_response, self.recipe.early_ms)
+                    room |= {"early_ms": self.recipe.early_ms}
                 speech = reverberate(speech, impulse_response)
                 made_of |= room
-            return Clip(speech, active_span(speech), made_of)
+            return Clip(speech, active_span(speech), made_of, early)
         except (AudioError, ValueError) as error:
             raise UserError(f"{recording.path}: {error}") from None
 

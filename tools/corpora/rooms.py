@@ -90,13 +90,15 @@ class SimulatedRooms:
         return np.asarray(room.rir[0][0]), description
 
 
-def reverberate(speech: np.ndarray, impulse_response: np.ndarray) -> np.ndarray:
+def reverberate(speech: np.ndarray, impulse_response: np.ndarray, early_ms: float = np.inf) -> np.ndarray:
     """Return speech as heard in the room, `[samples]` like it and in time with it: the direct sound is not
     delayed.
 
+    early_ms: milliseconds after the direct sound from which on nothing is reflected.
     Raises ValueError if the impulse response is silent.
     """
     direct = int(np.argmax(np.abs(impulse_response)))
     if impulse_response[direct] == 0:
         raise ValueError("impulse response is silent")
-    return fftconvolve(speech, impulse_response[direct:] / impulse_response[direct])[: speech.size]
+    end = None if np.isinf(early_ms) else direct + 1 + round(early_ms * SAMPLE_RATE / 1000)
+    return fftconvolve(speech, impulse_response[direct:end] / impulse_response[direct])[: speech.size]

@@ -48,6 +48,11 @@ class DatasetSettings:
     """One more type of noise: four to eight training talkers at once."""
     reverb: str = ""
     """Rooms for the speech: a folder of impulse responses, or simulated (needs pyroomacoustics)."""
+    reverb_target: Literal["reverberant", "early"] = "reverberant"
+    """What networks are to make of speech in rooms: reverberant: the same without the noise; early: the direct
+    sound and its early reflections, so that late reverberation is removed as well."""
+    early_ms: float = 50.0
+    """With --reverb_target early, the milliseconds after the direct sound that stay."""
 
     # -- Ready-made pairs --
     pairs: tuple[Path, Path] | None = None
@@ -115,6 +120,7 @@ class DatasetSettings:
     def __post_init__(self) -> None:
         for field in ("seed", "workers", "n_train", "n_valid", "n_test"):
             _expect(getattr(self, field) >= 0, field, getattr(self, field), "0 or more")
+        _expect(0 < self.early_ms < float("inf"), "early_ms", self.early_ms, "a number of milliseconds above 0")
         _expect(0.5 <= self.seconds <= 60, "seconds", self.seconds, "0.5 to 60")
         _expect(0 < self.shard_gb < float("inf"), "shard_gb", self.shard_gb, "a number above 0")
         for field in ("train_snr_db", "test_snr_db", "train_snr_range", "level_db"):
@@ -167,6 +173,8 @@ class DatasetSettings:
             raise UserError("found --speech without --noise; expected a folder of noise")
         if self.pairs is not None and (self.mix == "on-the-fly" or self.reverb or self.babble):
             raise UserError("found --pairs with --mix on-the-fly, --reverb or --babble; expected speech and noise")
+        if self.reverb_target == "early" and (not self.reverb or self.mix == "on-the-fly"):
+            raise UserError("reverb_target: found early, expected it with --reverb, and with --mix once")
 
     def _check_pattern(self, field: str, groups: bool) -> None:
         pattern = getattr(self, field)

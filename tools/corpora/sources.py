@@ -74,6 +74,11 @@ class _Finder:
                 rows |= self._rows("seen", NoiseSource(seen, settings.samples, babble["test"]))
             if unseen:
                 rows |= self._rows("unseen", NoiseSource(unseen, settings.samples))
+            else:
+                self.findings.notes.append(
+                    "the test has no noise that is not in training; for some, add --unseen_noise DIR, or "
+                    "--unseen_types with types of --noise"
+                )
         for split in splits[:2]:
             kinds = training[split].types
             if not kinds:
@@ -81,7 +86,14 @@ class _Finder:
                     f"{settings.noise}: found no noise for {split}, expected longer or more recordings"
                 )
         return MixtureSource(
-            Recipe(settings.samples, draw, settings.test_snr_db, settings.dtype, settings.seed),
+            Recipe(
+                settings.samples,
+                draw,
+                settings.test_snr_db,
+                settings.dtype,
+                settings.seed,
+                settings.early_ms if settings.reverb_target == "early" else 0.0,
+            ),
             speech,
             training,
             rows,

@@ -16,6 +16,8 @@ from tensorboardX.record_writer import RecordWriter
 from tools.common.audio import SAMPLE_RATE
 from tools.common.spectrograms import draw_spectrograms
 
+CHARTS = {"loss": {"training and validation": ["Multiline", ["loss/train", "loss/valid"]]}}  # two lines in one
+
 
 class Board:
     """An event file; everything in it is placed by the step of the optimiser, counted from 1.
@@ -35,9 +37,10 @@ class Board:
         self._writer = RecordWriter(str(folder / name))
         self._write(Event(file_version="brain.Event:2"))
         self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+        self._write(Event(step=step, summary=summary.custom_scalars(CHARTS)))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Log numbers by their tags, such as "train/loss"."""
+        """Log numbers by their tags, such as "loss/train"."""
         for tag, value in values.items():
             self._write(Event(step=step, summary=summary.scalar(tag, value)))
 
@@ -45,10 +48,10 @@ class Board:
         """Log waveforms [samples] by item and signal, each as audio, and those of an item as spectrograms."""
         for item, waveforms in items.items():
             for signal, waveform in waveforms.items():
-                audio = summary.audio(f"{item}/{signal}", waveform, sample_rate=SAMPLE_RATE)
+                audio = summary.audio(f"audio/{item}_{signal}", waveform, sample_rate=SAMPLE_RATE)
                 self._write(Event(step=step, summary=audio))
             image = draw_spectrograms(waveforms.values())
-            figure = summary.image(f"{item}/spectrograms", image, dataformats="HWC")
+            figure = summary.image(f"spectrograms/{item}", image, dataformats="HWC")
             self._write(Event(step=step, summary=figure))
 
     def flush(self) -> None:

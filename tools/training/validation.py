@@ -93,7 +93,8 @@ def choose_items(gains: dict[int, float]) -> dict[str, int]:
     """Return numbers of the items to look at: of the highest, middle and lowest gain, and a fixed one."""
     ranked = sorted((number for number in gains if math.isfinite(gains[number])), key=gains.__getitem__)
     ranked = ranked or [FIXED]
-    return {"best": ranked[-1], "typical": ranked[len(ranked) // 2], "worst": ranked[0], "fixed": FIXED}
+    middle = ranked[len(ranked) // 2]
+    return {"highest_gain": ranked[-1], "median_gain": middle, "lowest_gain": ranked[0], "first_item": FIXED}
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from config import Config
+from tools.scoring.scores import ALL_SCORES
 from tools.training.board import Board
 from tools.training.distributed import Processes
 from tools.training.guards import report_nonfinite
@@ -21,6 +22,15 @@ from tools.training.readout import Readout
 from tools.training.totals import StepResult
 
 SMOOTHED_STEPS = 20
+
+
+def epoch_tag(column: str) -> str:
+    """Return TensorBoard's tag for a column of history.csv: loss/train, terms/LMS_valid, scores/pesq, weights/LMS."""
+    kind, _, name = column.partition("_")
+    if kind in ("train", "valid") and name:
+        group = "loss" if name == "loss" else "scores" if name in ALL_SCORES else f"terms/{name}"
+        return {"loss": f"loss/{kind}", "scores": f"scores/{name}"}.get(group, f"{group}_{kind}")
+    return f"weights/{name}" if kind == "weight" else f"epoch/{column}"
 
 
 class Watch:
@@ -118,9 +128,7 @@ class Watch:
 
     def log_epoch(self, row: Mapping[str, Any], items: Mapping[str, Mapping[str, np.ndarray]]) -> None:
         """Log numbers of an epoch by their columns in history.csv, and waveforms [samples] by item and signal."""
-        kinds = ("train_", "valid_", "weight_")
-        tags = {name.replace("_", "/", 1) if name.startswith(kinds) else f"epoch/{name}": name for name in row}
-        self._board.scalars(self._progress.step, {tag: float(row[name]) for tag, name in tags.items()})
+        self._board.scalars(self._progress.step, {epoch_tag(name): float(value) for name, value in row.items()})
         self._board.items(self._progress.step, items)
 
     def _look(self, wait: bool) -> None:
