@@ -14,7 +14,7 @@ from sets import describe
 
 import test
 import train
-from tools import make_dataset
+from tools import inspect_dataset, make_dataset
 from tools.common.audio_files import read
 from tools.corpora.layouts import TIMIT_CORE_TEST
 from tools.corpora.rooms import reverberate
