@@ -25,7 +25,7 @@ SMOOTHED_STEPS = 20
 
 
 def epoch_tag(column: str) -> str:
-    """Return TensorBoard's tag of a column of history.csv: loss/train, terms/LMS_valid, scores/pesq, weights/LMS."""
+    """Return TensorBoard's tag of a column of history.csv: loss/train, terms/LMS_valid, scores/pesq, …"""
     kind, _, name = column.partition("_")
     if kind in ("train", "valid") and name:
         group = "loss" if name == "loss" else "scores" if name in ALL_SCORES else f"terms/{name}"
