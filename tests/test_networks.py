@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from models.gru import gru
 from models.masks import apply_mask
 from models.published.gtcrn import gtcrn_from_published, gtcrn_to_published
 from models.registry import NetworkSettings, register, setting, whole
-from tools import enhance, export, import_checkpoint, list_networks
+from tools import compare, enhance, export, import_checkpoint, list_networks
 from tools.demo_corpus.corpus import make_demo_corpus
 from tools.inference.pieces import PieceEnhancer
 
@@ -360,14 +361,27 @@ def scale_network():
     del NETWORKS["Scale"]
 
 
-def test_a_network_of_ones_own_trains_tests_and_says_which_settings_it_has(scale_network, workplace, capsys):
+def test_a_network_of_ones_own_trains_tests_compares_enhances_and_says_which_settings_it_has(
+    scale_network, workplace, capsys
+):
     ours = ["--model", "Scale", "--network", "taps=5", "--name", "own"]
     assert run(train, *ours, "--data", "data", "--epochs", "1", "--batch_size", "4", "--device", "cpu") == 0
     assert load_model("runs/own/best.pt").filter.kernel_size == (5,)
     assert run(test, "--name", "own", "--device", "cpu") == 0
-    assert Path("runs/own/test/data/tables.md").is_file()
+    for folder in ("runs", "samples"):
+        shutil.copytree(f"{folder}/own", f"{folder}/other")
+    config = Path("runs/other/config.json")
+    config.write_text(config.read_text().replace("taps=5", "taps=3").replace('"own"', '"other"'))
+    assert run(compare, "own", "other", "--name", "c") == 0
+    assert Path("results/c/index.html").is_file()
+    soundfile.write("a.wav", np.zeros(8000), 16000)
+    assert run(enhance, "runs/own", "a.wav") == 0
+    assert soundfile.info("a_enhanced.wav").frames == 8000
     assert run(list_networks) == 0
-    assert "taps: length of the filter" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert "taps: length of the filter" in listed
+    for name, heard in (("DCCRN", "latency 62.5 ms"), ("GTCRN", "latency 32 ms"), ("DCUNET", "hears the whole")):
+        assert heard in listed.partition(f"\n{name}: " if name != "DCCRN" else f"{name}: ")[2].splitlines()[1]
     assert run(train, *ours[:2], "--network", "taps=0") == 2
     assert "taps: found 0, expected a whole number of 1 or more" in capsys.readouterr().err
     with pytest.raises(ModelError, match="registered twice"):

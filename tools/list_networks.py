@@ -12,6 +12,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import NETWORKS
+from models.registry import find_network
+from models.streaming import can_stream, streaming_step
 from tools.common.audio import SAMPLE_RATE
 from tools.common.command_line import parse_arguments, run_command
 
@@ -22,17 +24,22 @@ class ListSettings:
 
 
 def describe_network(name: str) -> str:
-    """Return a paragraph on a network: weights, multiply-adds a second outside recurrences, settings, source."""
-    entry = NETWORKS[name]
+    """Return a paragraph on a network: weights, multiply-adds a second, latency, settings, source."""
+    entry = find_network(name)
     model = entry.kind(**dataclasses.asdict(entry.settings())).eval()
     weights = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model(torch.zeros(1, SAMPLE_RATE))
     millions = counter.get_total_flops() / 2 / 1e6
+    heard = "hears the whole recording"
+    if can_stream(model):
+        step = streaming_step(model)
+        heard = f"latency {1000 * (step.delay + 1) * step.hop / SAMPLE_RATE:g} ms, enhances block by block"
     paragraphs = [" ".join(part.split()) for part in (inspect.getdoc(entry.kind) or "").split("\n\n")]
     source = [part for part in paragraphs if "Source: " in part]
     lines = [
         f"{name}: {weights:,} weights, {millions:,.0f} million multiply-adds a second outside recurrences",
+        f"  {heard}",
         *(f"  {part}" for part in dict.fromkeys([paragraphs[0], *source])),
     ]
     for field in dataclasses.fields(entry.settings):
