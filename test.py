@@ -36,7 +36,10 @@ from tools.common.device import find_device, keep_freed_memory, use_threads
 from tools.common.errors import UserError
 from tools.common.files import fingerprint, write_csv, write_text
 from tools.common.run_folder import read_config, save_config, test_folder
+from tools.reports.comparison import find_differences, independent_utterances
+from tools.reports.difference_tables import difference_cells, verdict_cells
 from tools.reports.figures import save_figure, score_curves, spectrogram_figure
+from tools.reports.page import Page, collect_audio, write_page
 from tools.reports.tables import SIGNALS, average_gain, latex_table, listed, plain_text, score_table
 from tools.scoring.alarm import CONTRADICTED, contradiction
 from tools.scoring.independence import number_clean
@@ -120,11 +123,16 @@ def test(config: Config) -> None:
     if drawn:
         titles = ("{}, {:g} dB, utterance {}".format(*grid.place(number)) for number in drawn)
         save_figure(spectrogram_figure(dict(zip(titles, drawn.values(), strict=True))), folder, "spectrograms")
+    write_run_page(
+        config, samples, folder, rows, metrics, [gain_and_polarity(rows), *independent_utterances(rows)]
+    )
     print(plain_text(report))
     print(
         ", ".join(f"{name} {average_gain(rows, name):+.3f}" for name in metrics), "(enhanced over noisy, average)"
     )
-    print(f"Scores, tables and figures are in {folder}, samples in {samples}")
+    print(
+        f"Scores, tables and figures are in {folder}, samples in {samples}; open {folder / 'index.html'} to listen"
+    )
 
 
 def choose_drawn(grid: PackedDataset, utterances: Sequence[int]) -> dict[int, dict]:
@@ -166,6 +174,19 @@ def score_row(grid: PackedDataset, number: int, signal: str, scores: Scores, nam
     missing = "; ".join(f"{name}: {reason}" for name, reason in scores.failed.items() if name in names)
     values = {name: scores.values[name] for name in names}
     return place | {"signal": signal} | values | {"alarm": contradiction(values), "missing": missing}
+
+
+def write_run_page(
+    config: Config, samples: Path, folder: Path, rows: list[dict], metrics: Sequence[str], notes: list[str]
+) -> None:
+    """Write the page of the run: noisy, enhanced and clean beside each other, and enhanced against noisy."""
+    differences = find_differences(rows, "noisy", metrics)
+    heard = [utterance for utterance in config.show if utterance < config.samples]
+    places = collect_audio({"enhanced": samples}, rows, heard)
+    verdict = verdict_cells(rows, differences, SIGNALS, "noisy")
+    cells, curves = difference_cells(differences, "noisy", metrics), folder / "curves.png"
+    page = Page(config.run_name, verdict, notes, rows, SIGNALS, cells, metrics, curves, places, heard=rows)
+    write_page(folder, page)
 
 
 def gain_and_polarity(rows: list[dict]) -> str:

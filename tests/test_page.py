@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -38,7 +40,7 @@ def browser():
 @pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desktop", "phone"])
 def page(request, browser, folder):
     width, height = request.param
-    page = browser.new_page(viewport={"width": width, "height": height})
+    page = browser.new_page(viewport={"width": width, "height": height}, accept_downloads=True)
     problems, requests = [], []
     page.on("console", lambda message: problems.append(message.text))
     page.on("pageerror", lambda error: problems.append(str(error)))
@@ -74,6 +76,7 @@ def test_players_play_and_switch_at_the_same_position(page):
 
 
 def test_keys_step_through_signals_and_utterances(page):
+    page.locator("#listen").focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowDown")
     wait_for(page, "s.row === 1 && s.signal === 1 && !s.playing")
@@ -86,7 +89,32 @@ def test_keys_step_through_signals_and_utterances(page):
     wait_for(page, "!s.playing")
 
 
+def test_keys_are_the_pages_own_unless_the_players_have_the_focus(page):
+    page.evaluate("document.activeElement.blur()")
+    for key in (" ", "ArrowRight", "ArrowDown", "b"):
+        page.keyboard.press(key)
+    wait_for(page, "s.row === 0 && s.signal === 0 && !s.playing")
+    assert not page.locator("#blind").is_checked()
+    page.locator(".row .play").nth(1).click()
+    wait_for(page, "s.playing && s.signal === 1")
+    page.keyboard.press("ArrowRight")
+    wait_for(page, "s.playing && s.signal === 2")
+    page.keyboard.press(" ")
+    wait_for(page, "!s.playing && s.signal === 2")
+
+
+def test_the_bar_switches_signals_wherever_the_page_is_scrolled_to(page):
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    buttons = page.locator("#switch button")
+    assert buttons.all_text_contents() == ["noisy", "MSE", "SI-SNR", "SI-SNR+LMS", "clean"]
+    assert buttons.nth(2).is_visible()
+    buttons.nth(2).click()
+    wait_for(page, "s.playing && s.signal === 2")
+    assert buttons.nth(2).get_attribute("aria-pressed") == "true"
+
+
 def test_blind_mode_hides_names_and_counts_preferences(page):
+    page.locator("#listen").focus()
     page.keyboard.press("b")
     first = page.locator(".row").first
     assert sorted(first.locator(".play").all_text_contents()) == ["A", "B", "C", "clean", "noisy"]
@@ -109,3 +137,59 @@ def test_the_audio_lies_beside_the_page_as_files_too_sample_for_sample(folder):
     assert rate == 16000
     np.testing.assert_array_equal(shown, sample)
     assert "https://" not in Path(folder / "index.html").read_text()
+
+
+def test_votes_survive_a_reload_are_saved_as_a_file_and_pooled(page, folder, tmp_path):
+    page.locator("#listen").focus()
+    page.keyboard.press("b")
+    for name in ("SI-SNR", "SI-SNR", "MSE"):
+        page.evaluate("name => document.querySelector(`.row.current [data-name='${name}'] .play`).click()", name)
+        page.locator("#prefer").click()
+        page.locator("#next").click()
+    page.reload()
+    assert "3 of 4 utterances judged" in page.locator("#preferences").text_content()
+    with page.expect_download() as download:
+        page.locator("#save").click()
+    download.value.save_as(tmp_path / "votes.json")
+    saved = json.loads((tmp_path / "votes.json").read_text())
+    assert [vote["preferred"] for vote in saved["votes"]] == ["SI-SNR", "SI-SNR", "MSE"]
+    assert saved["votes"][0]["among"] == ["MSE", "SI-SNR", "SI-SNR+LMS"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder.parents[1])
+        compare(CompareSettings(("a", "b", "c"), name="pooled", votes=(tmp_path / "votes.json",)))
+        report = Path("results/pooled/tables.md").read_text()
+    assert "### 3 blind votes of 1 listener" in report
+    assert "| SI-SNR | 2 of 3 | " in report
+    page.locator("#forget").click()
+    page.reload()
+    assert not page.locator("#votes").is_visible()
+
+
+def test_the_verdict_stands_first_and_every_table_has_as_many_heads_as_cells(page):
+    assert page.locator("table").first.locator("thead th").all_text_contents() == [
+        *("mean over the whole grid", "PESQ (wide-band)", "ESTOI", "SI-SDR (dB)")
+    ]
+    rows = page.locator("#verdict tbody tr")
+    assert rows.locator("th").all_text_contents() == ["noisy", "MSE (baseline)", "SI-SNR", "SI-SNR+LMS"]
+    assert all(text[0] in "▲▼△▽≈·" for text in rows.nth(2).locator("td").all_text_contents())
+    counts = page.evaluate(
+        """[...document.querySelectorAll("table")].map(table =>
+          [...table.rows].map(row => row.cells.length))"""
+    )
+    assert len(counts) > 20
+    assert all(len(set(cells)) == 1 for cells in counts)
+    order = page.evaluate("[...document.querySelectorAll('main > *')].map(part => part.id || part.tagName)")
+    assert order == ["HEADER", "listen", "measured"]
+
+
+def test_no_name_of_a_score_is_broken_over_two_lines(page):
+    assert page.evaluate("[...document.querySelectorAll('dt')].every(name => name.offsetHeight < 24)")
+    assert page.evaluate("[...document.querySelectorAll('dl')].every(dl => dl.scrollWidth <= dl.clientWidth)")
+
+
+def test_dark_mode_has_light_text_on_a_dark_page(page):
+    page.emulate_media(color_scheme="dark")
+    colours = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
+    text, paper = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in colours)
+    assert text > 600
+    assert paper < 100

@@ -33,7 +33,7 @@ def trained(number, seeds, between_seeds, shift=0.0):
 @pytest.mark.parametrize("seeds", [2, 3])
 @pytest.mark.parametrize("between_seeds", [0.02, 0.05])
 def test_intervals_over_seeds_hold_the_truth_in_93_to_97_of_100_trials(seeds, between_seeds):
-    results = [seed_difference(*trained(number, seeds, between_seeds, 0.05)) for number in range(1000)]
+    results = [seed_difference(*trained(number, seeds, between_seeds, 0.05)) for number in range(3000)]
     assert 0.93 <= np.mean([result.low <= 0.05 <= result.high for result in results]) <= 0.97
 
 

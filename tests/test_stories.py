@@ -97,6 +97,7 @@ def test_train_then_test_gives_tables_scores_and_samples(workplace, capsys):
         "scores.csv",
         "enhanced_scores.jsonl",
         *(f"tables.{kind}" for kind in ("md", "tex")),
+        *("index.html", "audio"),
         *(f"{figure}.{kind}" for figure in ("curves", "spectrograms") for kind in ("png", "pdf")),
     }
     with (run_dir / "test" / "demo" / "scores.csv").open(newline="") as file:

@@ -34,10 +34,19 @@ from tools.reports.comparison import (
     shared_scores,
     trade_offs,
 )
-from tools.reports.difference_tables import difference_cells, difference_tables, how_to_read, spread_table
+from tools.reports.difference_tables import (
+    MARKS,
+    difference_cells,
+    difference_tables,
+    how_to_read,
+    spread_table,
+    verdict_cells,
+)
 from tools.reports.figures import save_figure, score_curves
-from tools.reports.page import collect_audio, write_page
-from tools.reports.tables import check_name, latex_table, score_table
+from tools.reports.listening_tests import write_p808, write_webmushra
+from tools.reports.page import Page, collect_audio, samples_folders, write_page
+from tools.reports.tables import check_name, latex_table, markdown_table, score_table
+from tools.reports.votes import comparison_id, preference_rows, read_votes
 from tools.scoring.alarm import leave_out
 
 
@@ -58,6 +67,12 @@ class CompareSettings:
     """The test set to compare on, if the runs were tested on several; left out: the one they were trained with."""
     utterances: tuple[int, ...] = (0,)
     """Utterances to listen to on the page, of each noise type and dB; test.py must have saved them (--samples)."""
+    votes: tuple[Path, ...] = ()
+    """Files of blind votes that listeners saved with the page's button; they are pooled."""
+    listening_test: bool = False
+    """Also write a listening test of these utterances, for webMUSHRA (BS.1534) and the P.808 toolkit (ACR)."""
+    clips_address: str = "https://example.org/clips"
+    """Where the clips of the P.808 test will be uploaded to."""
 
 
 def compare(settings: CompareSettings) -> Path:
@@ -78,7 +93,9 @@ def compare(settings: CompareSettings) -> Path:
     if left_out:
         groups = {label: [replace(run, rows=leave_out(run.rows)) for run in g] for label, g in groups.items()}
     rows = pool_seeds(groups)
-    places = collect_audio(groups, rows, settings.utterances)
+    places = collect_audio(samples_folders(groups), rows, settings.utterances)
+    comparison = comparison_id(places)
+    votes = read_votes(settings.votes, comparison, labels)
     differences = find_differences(rows, baseline, scores, groups)
     against_noisy = find_differences(rows, "noisy", MAIN_SCORES)
     sentences = [describe(differences, label) for label in labels if label != baseline]
@@ -87,13 +104,21 @@ def compare(settings: CompareSettings) -> Path:
     cells = difference_cells(differences, baseline, scores)
 
     signals = ["noisy", *labels]
-    tables = {name: score_table(rows, name, signals).strip() for name in scores}
+    verdict = verdict_cells(rows, differences, signals, baseline)
+    further = {}
+    if votes:
+        listeners = len({vote.listener for vote in votes})
+        title = f"{len(votes)} blind votes of {listeners} listener{'s' * (listeners > 1)}"
+        further[title] = ["preferred", "share of votes among all, % [95%]"], preference_rows(votes, labels)
     notes = [how_to_read(groups), *independent_utterances(rows), *sentences, *warnings, *flagged]
     parts = [
         f"# {settings.name}",
+        markdown_table("mean over the whole grid", *verdict),
+        MARKS,
+        *(f"### {title}\n\n{markdown_table('', *table)}" for title, table in further.items()),
         notes[0],
         "\n".join(f"- {note}" for note in notes[1:]),
-        *tables.values(),
+        *(score_table(rows, name, signals).strip() for name in scores),
         *difference_tables(cells, scores),
         *(["### Spread over seeds", spread_table(spread, scores)] if spread else []),
     ]
@@ -104,8 +129,11 @@ def compare(settings: CompareSettings) -> Path:
     write_text(folder / "tables.md", report)
     write_text(folder / "tables.tex", "\n".join(latex_table(rows, name, signals) for name in scores))
     save_figure(score_curves(rows, scores, signals), folder, "curves")
-    heard = pool_seeds(first_runs(groups))
-    write_page(folder, settings.name, notes, rows, signals, cells, folder / "curves.png", places, heard)
+    page = Page(settings.name, verdict, notes, rows, signals, cells, scores, folder / "curves.png", places)
+    write_page(folder, replace(page, heard=pool_seeds(first_runs(groups)), tables=further, comparison=comparison))
+    if settings.listening_test:
+        write_webmushra(folder / "webmushra", settings.name, places)
+        write_p808(folder / "p808", places, settings.clips_address)
     print(report)
     print(f"Tables, curves and the page are in {folder}; open {folder / 'index.html'} in a browser")
     return folder

@@ -26,17 +26,20 @@ from tools.common.files import write_block, write_csv, write_text
 from tools.common.run_folder import read_history
 from tools.reports.comparison import (
     Run,
+    alarms,
     check_same_data,
     find_differences,
     first_runs,
     group_runs,
+    independent_utterances,
     pool_seeds,
     read_run,
 )
-from tools.reports.difference_tables import difference_cells, how_to_read
+from tools.reports.difference_tables import difference_cells, how_to_read, verdict_cells
 from tools.reports.figures import save_figure, score_curves, spectrogram_grid, training_curves
-from tools.reports.page import collect_audio, write_page
+from tools.reports.page import Page, collect_audio, samples_folders, write_page
 from tools.reports.published import BASELINE, SCORES, results_text, whole_grid_table
+from tools.reports.votes import comparison_id
 from tools.sweep import PAPER_LOSSES
 
 RESULTS, SAMPLES = Path("results/published"), Path("samples/published")
@@ -130,16 +133,26 @@ def publish_samples(settings: PublishSettings) -> None:
     """The listening page with its audio, and a figure of its spectrograms, in samples/published/."""
     groups = sort_groups(group_runs(find_runs(settings.samples)))
     rows, signals = pool_seeds(groups), ["noisy", *groups]
-    places = collect_audio(groups, rows, (settings.utterance,))
+    places = collect_audio(samples_folders(groups), rows, (settings.utterance,))
     places = [place for place in places if place.snr_db in SAMPLES_DB]
     if not places:
         raise UserError(f"samples: found none of {settings.samples} at 0 or 5 dB, expected a test grid with one")
-    cells = difference_cells(find_differences(rows, BASELINE, SCORES), BASELINE, SCORES)
+    differences = find_differences(rows, BASELINE, SCORES, groups)
+    page = Page(
+        "The losses, side by side",
+        verdict_cells(rows, differences, signals, BASELINE),
+        [how_to_read(groups), *independent_utterances(rows), *alarms(groups, left_out=False)],
+        rows,
+        signals,
+        difference_cells(differences, BASELINE, SCORES),
+        SCORES,
+        RESULTS / settings.samples / "curves.png",
+        places,
+        pool_seeds(first_runs(groups)),
+        comparison=comparison_id(places),
+    )
     shutil.rmtree(SAMPLES, ignore_errors=True)
-    curves = RESULTS / settings.samples / "curves.png"
-    heard = pool_seeds(first_runs(groups))
-    title = "The losses, side by side"
-    write_page(SAMPLES, title, [how_to_read(groups)], rows, signals, cells, curves, places, heard)
+    write_page(SAMPLES, page)
     waveforms = {name: wavfile.read(path)[1] / 32768 for name, path in places[0].files.items()}
     save_figure(spectrogram_grid(waveforms), SAMPLES, "spectrograms", ["png"], dpi=80)  # as wide as a README
     print(f"{SAMPLES}: {sum(len(place.files) for place in places)} samples, index.html to listen to them")

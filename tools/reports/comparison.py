@@ -16,11 +16,12 @@ from models import complete
 from tools.common.errors import UserError
 from tools.common.run_folder import find_run, read_config, scores_file
 from tools.reports.significance import LEVEL, Difference, correct, paired_difference, seed_difference
-from tools.reports.tables import LISTED, TITLES, Row, complete_utterances, mean, utterance_key
+from tools.reports.tables import TITLES, Row, complete_utterances, mean, utterance_key
 from tools.scoring.alarm import contradiction
 from tools.scoring.scores import ALL_SCORES
 
 MAIN_SCORES = ("pesq", "estoi", "si_sdr")  # PESQ is never read without the other two
+NAMED = 4  # wrong values that a sentence names
 FEW = 10  # independent utterances, under which no conclusion holds
 # Differences up to these are called about equal: what hardly anybody hears.
 EQUAL = {"stoi": 0.01, "estoi": 0.01, "si_sdr": 0.25, "ssnr": 0.25}
@@ -266,10 +267,17 @@ def trade_offs(differences: Sequence[Row]) -> list[str]:
     for row in differences:
         cells.setdefault((row["signal"], row["baseline"], row["noise_type"]), {})[row["score"]] = row
     sentences = []
+    everywhere = set()  # what is said of the whole grid is not said again of its parts
     for (signal, baseline, noise), scores in cells.items():
         for other in MAIN_SCORES[1:]:
             pair = [scores[name] for name in ("pesq", other) if name in scores]
-            if {row["verdict"] for row in pair} == {"better", "worse"}:
+            if {row["verdict"] for row in pair} == {"better", "worse"} and (
+                signal,
+                baseline,
+                other,
+            ) not in everywhere:
+                if noise == EVERYWHERE:
+                    everywhere.add((signal, baseline, other))
                 changes = " while ".join(
                     f"{TITLES[row['score']][0]} {'rises' if row['difference'] > 0 else 'falls'} "
                     f"by {abs(row['difference']):.{TITLES[row['score']][1]}f}"
@@ -292,11 +300,11 @@ def alarms(groups: Mapping[str, Sequence[Run]], left_out: bool) -> list[str]:
     ]
     if not found:
         return []
-    more = f"; and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
     what = "left out, for every signal" if left_out else "not left out; --flagged leave-out does that"
     return [
         f"Attention: {len(found)} values of PESQ cannot be right, for other scores of the same signal contradict "
-        f"them ({what}): {'; '.join(found[:LISTED])}{more}."
+        f"them ({what}): {'; '.join(found[:NAMED])}{more}."
     ]
 
 

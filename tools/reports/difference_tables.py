@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
-from tools.reports.comparison import EVERYWHERE, Run, with_interval
-from tools.reports.tables import TITLES, Row, markdown_table
+from tools.reports.comparison import EVERYWHERE, MAIN_SCORES, Run, with_interval
+from tools.reports.tables import TITLES, Row, complete_utterances, markdown_table, mean
 
 
 def how_to_read(groups: Mapping[str, Sequence[Run]]) -> str:
@@ -24,6 +25,43 @@ def how_to_read(groups: Mapping[str, Sequence[Run]]) -> str:
         f"They speak of these trained networks. Scores are averaged over seeds ({seeds}); intervals over seeds "
         "(seeds and utterances drawn) speak of the losses."
     )
+
+
+def verdict_cells(
+    rows: Sequence[Row], differences: Sequence[Row], signals: Sequence[str], baseline: str
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the heads and cells of the table that says it all: each signal's mean, and how it is to the baseline.
+
+    signals: noisy first. A cell is a mark, the mean over the whole grid and the difference from the baseline.
+    """
+    scores = [name for name in (*MAIN_SCORES, "dnsmos_ovrl", "distillmos") if name in rows[0]]
+    found = {(r["signal"], r["score"]): r for r in differences if r["noise_type"] == EVERYWHERE}
+    cells: dict[str, list[str]] = {signal: [] for signal in signals}
+    for name in scores:
+        complete, places = complete_utterances(rows, name, signals).values(), TITLES[name][1]
+        for signal in signals:
+            average, row = mean([values[signal] for values in complete]), found.get((signal, name))
+            text = "–" if math.isnan(average) else f"{average:.{places}f}"
+            if row:
+                text = f"{mark(row)} {text} ({row['difference']:+.{places}f})"
+            cells[signal].append(text)
+    cells = {f"{signal} (baseline)" if signal == baseline else signal: row for signal, row in cells.items()}
+    return [TITLES[name][0] for name in scores], cells
+
+
+def mark(row: Row) -> str:
+    """Return ▲ ▼ ≈ or · for a difference; △ ▽ if it holds for these networks, and perhaps not for other seeds."""
+    marks = {"better": "▲", "worse": "▼", "about equal": "≈"}
+    if "seed_verdict" not in row and row["verdict"] == "about equal":
+        return "≈"
+    hollow = {"better": "△", "worse": "▽"}.get(row["verdict"], "·")
+    return marks.get(row.get("seed_verdict", ""), hollow)
+
+
+MARKS = (
+    "▲ better, ▼ worse than the baseline, ≈ about equal, · not distinguishable; △ ▽: so for these networks, but "
+    "other seeds of the same losses may differ (one seed alone cannot tell)."
+)
 
 
 def difference_cells(

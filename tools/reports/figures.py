@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -14,54 +15,93 @@ from tools.common.audio import SAMPLE_RATE
 from tools.common.files import replacing
 from tools.common.spectrograms import show_spectrogram, spectrogram
 from tools.reports.significance import confidence_interval
-from tools.reports.tables import SIGNALS, TITLES, Row, complete_utterances
+from tools.reports.tables import SIGNALS, TITLES, Row, complete_utterances, utterance_key
 
 NOISY_COLOUR = "0.45"
+# fmt: off
+COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#17becf", "#e377c2", "#8c564b",
+           "#bcbd22", "#003f5c", "#7f0000", "#004d00", "#b8860b", "#4b0082", "#00a087", "#ff1493")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*", "<", ">", "p", "h", "d", "8", "H", "+")
+# fmt: on
+
+
+def style_of(number: int) -> dict[str, str]:
+    """Return colour and marker of the number-th signal, counted from 0: 16 that differ in both, then again."""
+    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
 
 
 def score_curves(rows: Sequence[Row], scores: Sequence[str], signals: Sequence[str] = SIGNALS) -> Figure:
-    """Mean of each score over dB: a row of panels a score, a column a noise type, a line a signal.
+    """Draw each score's gain over the noisy speech over dB: a panel a score and noise type, a line a signal.
 
-    The bands are 95% confidence intervals of the mean over utterances (Student's t).
+    The bands are 95% confidence intervals of the mean paired difference (Student's t), in which utterances with
+    the same clean speech count once. Many scores stand beside each other, few below each other.
     """
     noises = list(dict.fromkeys(row["noise_type"] for row in rows))
-    figure = Figure((3.6 * len(noises), 2.0 * len(scores) + 0.6), layout="constrained")
-    panels = figure.subplots(len(scores), len(noises), squeeze=False, sharex=True, sharey="row")
-    for score, line in zip(scores, panels, strict=True):
-        line[0].set_ylabel(TITLES[score][0])
+    abreast = max(1, min(math.ceil(math.sqrt(len(scores))), 8 // len(noises)))
+    lines, columns = math.ceil(len(scores) / abreast), abreast * len(noises)
+    figure = Figure((3.3 * columns + 0.4, 2.3 * lines + 0.7), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False)
+    places = grid.reshape(lines * abreast, len(noises))
+    clean = {utterance_key(row): row.get("clean", row["utterance"]) for row in rows}
+    for score, panels in zip(scores, places, strict=False):
         complete = complete_utterances(rows, score, signals)
-        for noise, panel in zip(noises, line, strict=True):
-            for number, name in enumerate(signals):
-                snrs, values = _values_by_snr(complete, noise, name)
-                low, high = np.array([confidence_interval(cell) for cell in values]).reshape(-1, 2).T
-                style = {"color": NOISY_COLOUR if name == "noisy" else f"C{(number - 1) % 10}"}
-                panel.plot(snrs, [np.mean(cell) for cell in values], marker="o", markersize=3, label=name, **style)
-                panel.fill_between(snrs, low, high, alpha=0.15, linewidth=0, **style)
-            panel.grid(alpha=0.3)
-    for noise, top, bottom in zip(noises, panels[0], panels[-1], strict=True):
-        top.set_title(noise)
-        bottom.set_xlabel("SNR of the noisy speech (dB)")
-    figure.align_ylabels()
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), frameon=False)
+        for noise, panel in zip(noises, panels, strict=True):
+            _draw_gains(panel, complete, clean, noise, signals)
+            panel.set_title(f"{TITLES[score][0]}, {noise}", fontsize=10)
+            panel.set_xlabel("SNR of the noisy speech (dB)", fontsize=9)
+            panel.set_ylabel("gain over noisy", fontsize=9)
+        limits = [panel.get_ylim() for panel in panels]
+        for panel in panels:
+            panel.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+    for panel in places[len(scores) :].flat:
+        panel.set_axis_off()
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 2 * columns), frameon=False)
     return figure
+
+
+def _draw_gains(
+    panel: Axes,
+    complete: Mapping[tuple, Mapping[str, float]],
+    clean: Mapping[tuple, int],
+    noise: str,
+    signals: Sequence[str],
+) -> None:
+    """Draw the mean gain of each signal over noisy, and its band."""
+    keys = [key for key in complete if key[0] == noise]
+    snrs = sorted({key[1] for key in keys})
+    for number, name in enumerate(signal for signal in signals if signal != "noisy"):
+        means, lows, highs = [], [], []
+        for snr in snrs:
+            gains: dict[int, list[float]] = {}
+            for key in keys:
+                if key[1] == snr:
+                    gains.setdefault(clean[key], []).append(complete[key][name] - complete[key]["noisy"])
+            means.append(float(np.mean([gain for group in gains.values() for gain in group])))
+            low, high = confidence_interval([float(np.mean(group)) for group in gains.values()])
+            lows.append(low)
+            highs.append(high)
+        style = style_of(number)
+        panel.plot(snrs, means, markersize=4, linewidth=1.3, label=name, **style)
+        panel.fill_between(snrs, lows, highs, alpha=0.12, linewidth=0, color=style["color"])
+    panel.axhline(0, color=NOISY_COLOUR, linewidth=1, linestyle="--", label="noisy")
+    panel.grid(alpha=0.3)
 
 
 def spectrogram_figure(pairs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     """Spectrograms of waveforms [samples]: a row a place in the grid, a column a signal, one scale a row."""
     names = list(next(iter(pairs.values())))
-    figure = Figure((3.4 * len(names), 1.9 * len(pairs) + 0.5), layout="constrained")
-    panels = figure.subplots(len(pairs), len(names), squeeze=False, sharex=True, sharey=True)
+    figure = Figure((3.4 * len(names), 2.1 * len(pairs) + 0.5), layout="constrained")
+    panels = figure.subplots(len(pairs), len(names), squeeze=False)
     for (place, waveforms), line in zip(pairs.items(), panels, strict=True):
         levels = {name: spectrogram(waveform) for name, waveform in waveforms.items()}
         top = max(level.max() for level in levels.values())
         for name, panel in zip(names, line, strict=True):
             image = show_spectrogram(panel, levels[name], waveforms[name].size / SAMPLE_RATE, top)
-        line[0].set_ylabel(f"{place}\nkHz")
+            panel.set_title(f"{place}: {name}" if name == names[0] else name, fontsize=9)
+            panel.set_xlabel("time (s)", fontsize=9)
+            panel.set_ylabel("kHz", fontsize=9)
         figure.colorbar(image, ax=line[-1], label="dB")
-    for name, first, last in zip(names, panels[0], panels[-1], strict=True):
-        first.set_title(name)
-        last.set_xlabel("time (s)")
     return figure
 
 
@@ -96,25 +136,31 @@ def training_curves(histories: Mapping[str, Mapping[int, Sequence[Row]]]) -> Fig
     lines = -(-len(histories) // columns)
     figure = Figure((3.2 * columns, 2.1 * (lines + 1) + 0.6), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(lines, 1.3))
-    panels = above.subplots(lines, columns, squeeze=False, sharex=True)
-    for panel, (label, seeds) in zip(panels.flat, histories.items(), strict=False):
-        for number, (seed, rows) in enumerate(seeds.items()):
+    panels = above.subplots(lines, columns, squeeze=False)
+    for number, (panel, (label, seeds)) in enumerate(zip(panels.flat, histories.items(), strict=False)):
+        for shade, (seed, rows) in zip(np.linspace(1, 0.35, max(len(seeds), 2)), seeds.items(), strict=False):
             for kind, line in (("train", "-"), ("valid", "--")):
                 values = [row[f"{kind}_loss"] for row in rows]
                 epochs = [row["epoch"] for row in rows]
-                panel.plot(epochs, values, line, color=f"C{number}", label=f"{kind}, seed {seed}")
+                style = {"color": COLOURS[number % len(COLOURS)], "alpha": float(shade)}
+                panel.plot(epochs, values, line, label=f"{kind}, seed {seed}", **style)
         panel.set_title(label)
+        panel.set_xlabel("epoch")
+        panel.set_ylabel("loss")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
     for panel in panels.flat[len(histories) :]:
         panel.set_axis_off()
-    above.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    legend = above.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
+    for handle in legend.legend_handles:
+        handle.set_color("0.2")  # in the panels, the colour is the loss's
     for panel, (column, title) in zip(below.subplots(1, 2), scores.items(), strict=True):
         for number, (label, seeds) in enumerate(histories.items()):
             for seed, rows in seeds.items():
                 name = label if seed == next(iter(seeds)) else None
                 values = [row.get(column, math.nan) for row in rows]
-                panel.plot([row["epoch"] for row in rows], values, color=f"C{number % 10}", label=name)
+                panel.plot([row["epoch"] for row in rows], values, label=name, markersize=4, **style_of(number))
         panel.set_title(f"{title} in validation")
         panel.set_xlabel("epoch")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -130,11 +176,3 @@ def save_figure(
     for kind in kinds:
         with replacing(folder / f"{name}.{kind}") as temporary:
             figure.savefig(temporary, format=kind, dpi=dpi)
-
-
-def _values_by_snr(complete: Mapping[tuple, Mapping[str, float]], noise: str, name: str) -> tuple[list, list]:
-    cells: dict[float, list[float]] = {}
-    for (noise_type, snr, _), values in complete.items():
-        if noise_type == noise:
-            cells.setdefault(snr, []).append(values[name])
-    return list(cells), list(cells.values())

@@ -11,7 +11,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tools.common.errors import UserError
 from tools.common.files import replacing, write_text
 from tools.common.spectrograms import DYNAMIC_RANGE, spectrogram
 from tools.reports.comparison import Run
+from tools.reports.difference_tables import MARKS
 from tools.reports.tables import TITLES, Row, score_blocks, utterance_key
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -48,10 +49,36 @@ class Place:
         return self.noise_type, self.snr_db, self.utterance
 
 
-def collect_audio(
-    groups: Mapping[str, Sequence[Run]], rows: Sequence[Row], utterances: Sequence[int]
-) -> list[Place]:
-    """The samples that test.py saved of the utterances, for each noise type and dB, of each label's first run.
+@dataclass(frozen=True)
+class Page:
+    """What a page shows.
+
+    verdict: heads of the columns and cells of each signal, from verdict_cells.
+    notes: how to read it, and warnings.
+    rows: scores of each signal; signals: those to show, noisy first.
+    differences: title of a table to signal to its cells; difference_scores: what their columns are.
+    curves: PNG file of the curves.
+    places: what to listen to, from collect_audio; heard: scores of each signal there, which may be one seed's.
+    tables: title of a further table to its heads and rows.
+    comparison: what votes on it belong to, from comparison_id.
+    """
+
+    title: str
+    verdict: tuple[Sequence[str], Mapping[str, Sequence[str]]]
+    notes: Sequence[str]
+    rows: Sequence[Row]
+    signals: Sequence[str]
+    differences: Mapping[str, Mapping[str, Sequence[str]]]
+    difference_scores: Sequence[str]
+    curves: Path
+    places: Sequence[Place]
+    heard: Sequence[Row] = ()
+    tables: Mapping[str, tuple[Sequence[str], Mapping[str, Sequence[str]]]] = field(default_factory=dict)
+    comparison: str = ""
+
+
+def collect_audio(folders: Mapping[str, Path], rows: Sequence[Row], utterances: Sequence[int]) -> list[Place]:
+    """Return the samples that test.py saved of the utterances, for each noise type and dB, of each label's folder.
 
     Raises UserError for an utterance that is not in the grid or was not saved.
     """
@@ -59,7 +86,6 @@ def collect_audio(
     unknown = set(utterances) - {key[2] for key in keys}
     if unknown:
         raise UserError(f"utterances: found {min(unknown)}, expected numbers from 0 to {max(k[2] for k in keys)}")
-    folders = {label: samples_folder(group[0]) for label, group in groups.items()}
     first = next(iter(folders.values()))
     places = []
     for key in sorted((key for key in keys if key[2] in utterances), key=lambda key: utterances.index(key[2])):
@@ -76,38 +102,21 @@ def collect_audio(
     return places
 
 
-def samples_folder(run: Run) -> Path:
-    """samples/<name>/<data>, or as in earlier versions samples/<name>, beside runs/<name>."""
-    folder = run.folder.resolve().parent.parent / "samples" / run.folder.resolve().name
-    return folder / run.data if (folder / run.data).is_dir() else folder
+def samples_folders(groups: Mapping[str, Sequence[Run]]) -> dict[str, Path]:
+    """Return each label's samples/<name>/<data>, or as in earlier versions samples/<name>, of its first run."""
+    folders = {}
+    for label, (run, *_) in groups.items():
+        folder = run.folder.resolve().parent.parent / "samples" / run.folder.resolve().name
+        folders[label] = folder / run.data if (folder / run.data).is_dir() else folder
+    return folders
 
 
-def write_page(
-    folder: Path,
-    title: str,
-    notes: Sequence[str],
-    rows: Sequence[Row],
-    signals: Sequence[str],
-    differences: Mapping[str, Mapping[str, Sequence[str]]],
-    curves: Path,
-    places: Sequence[Place],
-    heard: Sequence[Row],
-) -> None:
-    """index.html and audio/ in the folder.
-
-    Args:
-        notes: Paragraphs above the tables, the first on how to read them.
-        rows: Scores of each signal.
-        signals: Those to show, noisy first.
-        differences: Title of a table to signal to its cells, one a score.
-        curves: PNG file of the curves.
-        places: What to listen to, from collect_audio.
-        heard: Scores of each signal there, which may be one seed's.
-    """
-    scores = [name for name in TITLES if name in rows[0]]
-    by_place = {(utterance_key(row), row["signal"]): row for row in heard}
+def write_page(folder: Path, page: Page) -> None:
+    """Write index.html and audio/ in the folder."""
+    scores = [name for name in TITLES if name in page.rows[0]]
+    by_place = {(utterance_key(row), row["signal"]): row for row in page.heard}
     players = []
-    for number, place in enumerate(places):
+    for number, place in enumerate(page.places):
         name = f"{number:03d}"
         players.append({"id": name, "place": place, "signals": _write_audio(folder / "audio", name, place)})
         for signal in players[-1]["signals"]:
@@ -116,16 +125,17 @@ def write_page(
     template = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True).get_template(
         "page.html"
     )
-    page = template.render(
-        title=title,
-        notes=notes,
-        tables=[(TITLES[name], score_blocks(rows, name, signals)) for name in scores],
-        scores=[TITLES[name][0] for name in scores],
-        differences=differences,
-        curves=_data_uri("image/png", curves.read_bytes()),
+    text = template.render(
+        page=page,
+        marks=MARKS,
+        attention=[note for note in page.notes if note.startswith("Attention")],
+        notes=[note for note in page.notes if not note.startswith("Attention")],
+        score_tables=[(TITLES[name], score_blocks(page.rows, name, page.signals)) for name in scores],
+        difference_titles=[TITLES[name][0] for name in page.difference_scores],
+        curves=_data_uri("image/png", page.curves.read_bytes()),
         players=players,
     )
-    write_text(folder / "index.html", page)
+    write_text(folder / "index.html", text)
 
 
 def _write_audio(folder: Path, name: str, place: Place) -> list[dict[str, Any]]:

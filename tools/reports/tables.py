@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,21 @@ class Block:
     def best(self) -> list[float]:
         """The highest mean of each column."""
         return [max(values) for values in zip(*self.means.values(), strict=True)]
+
+    def texts(self, places: int, bold: str = "{}") -> dict[str, list[str]]:
+        """Return each signal's means as text, the best of a column in `bold`."""
+        best = self.best()
+        return {
+            signal: [
+                bold.format(f"{value:.{places}f}")
+                if value == top
+                else "-"
+                if _is_nan(value)
+                else f"{value:.{places}f}"
+                for value, top in zip(values, best, strict=True)
+            ]
+            for signal, values in self.means.items()
+        }
 
 
 def check_name(name: str) -> None:
@@ -99,7 +114,7 @@ def score_table(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNAL
     title, places = TITLES[score]
     lines = [f"### {title}", ""]
     for block in score_blocks(rows, score, signals):
-        lines += [markdown_table(block.noise_type, block.columns, dict(_cells(block, places, "**{}**"))), ""]
+        lines += [markdown_table(block.noise_type, block.columns, block.texts(places, "**{}**")), ""]
     return "\n".join([*lines, *_left_out(rows, score, signals)])
 
 
@@ -120,7 +135,7 @@ def latex_table(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNAL
             " & ".join(["", "", *(column.replace("-", "$-$") for column in block.columns)]) + r" \\",
             r"\hline",
         ]
-        for number, (signal, cells) in enumerate(_cells(block, places, r"\textbf{{{}}}")):
+        for number, (signal, cells) in enumerate(block.texts(places, r"\textbf{{{}}}").items()):
             noise = _latex(block.noise_type) if number == 0 else ""
             cells = [cell.replace("-", "$-$") for cell in cells]
             lines.append(" & ".join([noise, _latex(signal), *cells]) + r" \\")
@@ -172,14 +187,6 @@ def _left_out(rows: Sequence[Row], score: str, signals: Sequence[str]) -> list[s
     if complete == utterances:
         return []
     return [f"{utterances - complete} of {utterances} utterances have no {TITLES[score][0]} and are left out.", ""]
-
-
-def _cells(block: Block, places: int, bold: str) -> Iterator[tuple[str, list[str]]]:
-    """Each signal with its means as text, the best of a column in `bold`."""
-    best = block.best()
-    for signal, values in block.means.items():
-        texts = ["-" if _is_nan(value) else f"{value:.{places}f}" for value in values]
-        yield signal, [bold.format(t) if v == b else t for t, v, b in zip(texts, values, best, strict=True)]
 
 
 def _latex(text: str) -> str:

@@ -13,9 +13,59 @@ const player = (() => {
   const prefer = document.getElementById("prefer");
   const blindBox = document.getElementById("blind");
   const summary = document.getElementById("preferences");
-  const preferences = new Map(); // name of the preferred signal by the utterance's id
+  const switches = document.getElementById("switch");
+  const place = document.getElementById("listen");
+  const losses = rows[0].signals.filter(signal => signal.dataset.kind === "loss").map(signal => signal.dataset.name);
+  const ballot = readBallot();
+  const preferences = new Map(Object.entries(ballot.preferences)); // name of the preferred signal by utterance's id
   let context = null, current = 0, active = 0, sources = [], gains = [], started = 0, offset = 0, duration = 1;
   let request = 0; // the newest call of play(): an older one that is still loading gives way
+
+  // Votes outlive a reload; a browser that keeps nothing loses them with the page, and says so by keeping no count.
+  function readBallot() {
+    const fresh = { listener: crypto.getRandomValues(new Uint32Array(3)).join("-"), preferences: {} };
+    try {
+      return JSON.parse(localStorage.getItem(ballotKey())) ?? fresh;
+    } catch {
+      return fresh;
+    }
+  }
+
+  function ballotKey() {
+    return `votes ${document.body.dataset.comparison}`;
+  }
+
+  function keepBallot() {
+    ballot.preferences = Object.fromEntries(preferences);
+    try {
+      localStorage.setItem(ballotKey(), JSON.stringify(ballot));
+    } catch { /* a browser that may not keep anything */ }
+  }
+
+  function votesFile() {
+    const votes = rows.filter(row => preferences.has(row.id)).map(row => ({
+      noise_type: row.element.dataset.noise,
+      snr_db: Number(row.element.dataset.snr),
+      utterance: Number(row.element.dataset.utterance),
+      preferred: preferences.get(row.id),
+      among: losses,
+    }));
+    return { format: 1, comparison: document.body.dataset.comparison, listener: ballot.listener, votes };
+  }
+
+  function save() {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([JSON.stringify(votesFile(), null, 1)], { type: "application/json" }));
+    link.download = `votes_${ballot.listener}.json`;
+    link.click();
+    URL.revokeObjectURL(link.href);
+  }
+
+  function forget() {
+    preferences.clear();
+    keepBallot();
+    show();
+  }
 
   function load(row) {
     row.buffers ??= new Promise((resolve, reject) => {
@@ -100,12 +150,26 @@ const player = (() => {
     rows[current].element.scrollIntoView({ block: "nearest", behavior: "smooth" });
   }
 
+  // The bar's own buttons for the signals of the current utterance: on a phone its cards may be out of sight.
+  function showSwitches() {
+    const shown = order(rows[current]);
+    while (switches.childElementCount < shown.length) switches.append(document.createElement("button"));
+    shown.forEach((number, n) => {
+      const button = switches.children[n];
+      button.textContent = rows[current].signals[number].querySelector(".play").textContent;
+      button.setAttribute("aria-pressed", String(number === active));
+      button.onclick = () => {
+        select(current, number);
+        if (!sources.length) play();
+      };
+    });
+  }
+
   function setBlind(blind) {
     blindBox.checked = blind;
     document.body.classList.toggle("blind", blind);
     for (const row of rows) {
-      const losses = row.signals.filter(signal => signal.dataset.kind === "loss");
-      const shown = [...losses];
+      const shown = row.signals.filter(signal => signal.dataset.kind === "loss");
       if (blind) {
         for (let n = shown.length - 1; n > 0; n--) {
           const other = Math.floor(Math.random() * (n + 1));
@@ -124,6 +188,7 @@ const player = (() => {
   function vote() {
     const signal = rows[current].signals[active];
     if (blindBox.checked && signal.dataset.kind === "loss") preferences.set(rows[current].id, signal.dataset.name);
+    keepBallot();
     show();
   }
 
@@ -141,10 +206,12 @@ const player = (() => {
     const title = rows[current].element.querySelector("h3").textContent;
     now.textContent = `${signal.querySelector(".play").textContent} · ${title}`;
     document.getElementById("toggle").textContent = sources.length ? "■" : "▶";
+    showSwitches();
     prefer.hidden = !blindBox.checked || signal.dataset.kind !== "loss";
     const counts = {};
     for (const name of preferences.values()) counts[name] = (counts[name] ?? 0) + 1;
     const ranked = Object.entries(counts).sort((a, b) => b[1] - a[1]).map(([name, count]) => `${name} ${count}`);
+    document.getElementById("votes").hidden = !preferences.size;
     summary.textContent = !preferences.size ? "" :
       `${preferences.size} of ${rows.length} utterances judged` +
       (blindBox.checked ? "; leave blind mode to see for whom." : `, preferred: ${ranked.join(", ")}.`);
@@ -180,22 +247,31 @@ const player = (() => {
   const keys = {
     " ": toggle, ArrowLeft: () => step(-1), ArrowRight: () => step(1),
     ArrowUp: () => stepRow(-1), ArrowDown: () => stepRow(1),
-    b: () => setBlind(!blindBox.checked), p: vote,
+    b: () => losses.length > 1 && setBlind(!blindBox.checked), p: vote,
   };
-  document.addEventListener("keydown", event => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const shown = order(rows[current]), digit = Number(event.key) - 1;
-    const act = keys[event.key] ?? (digit in shown ? () => select(current, shown[digit]) : null);
-    if (!act) return;
-    event.preventDefault();
-    act();
-  });
+  // Keys act where the focus is in the players or the bar; elsewhere they scroll the page as everywhere.
+  for (const region of [place, document.getElementById("bar")]) {
+    region.addEventListener("keydown", event => {
+      if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, a, #votes")) return;
+      const shown = order(rows[current]), digit = Number(event.key) - 1;
+      const act = keys[event.key] ?? (digit in shown ? () => select(current, shown[digit]) : null);
+      if (!act) return;
+      event.preventDefault();
+      act();
+    });
+    region.addEventListener("keyup", event => { // a button would be clicked by space as well
+      if (event.key === " " && event.target.closest("button") && !event.target.closest("#votes")) event.preventDefault();
+    });
+  }
+  document.getElementById("save").onclick = save;
+  document.getElementById("forget").onclick = forget;
+  document.getElementById("blinding").hidden = losses.length < 2;
   show();
   draw();
 
   return {
     provide: (id, contents) => waiting[id](contents),
     state: () => ({ row: current, signal: active, playing: sources.length > 0, position: position(),
-      gains: gains.map(gain => gain.gain.value), clock: context?.state }),
+      votes: votesFile(), gains: gains.map(gain => gain.gain.value), clock: context?.state }),
   };
 })();

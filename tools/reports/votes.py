@@ -1,0 +1,114 @@
+"""Blind votes from the listening page: those of many people pooled into one ranking."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tools.common.errors import UserError
+from tools.common.files import fingerprint
+
+RESAMPLES = 1000
+ITERATIONS = 200
+FORMAT = 1  # of the files that the page saves
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What a listener preferred at one place, and among which signals."""
+
+    listener: str
+    preferred: str
+    among: tuple[str, ...]
+
+
+def comparison_id(places: Iterable[Any]) -> str:
+    """Return a name that two pages share if they play the same audio under the same names; places: of a page."""
+    heard = [[place.key, {name: fingerprint(path) for name, path in place.files.items()}] for place in places]
+    return hashlib.blake2b(json.dumps(heard).encode(), digest_size=8).hexdigest()
+
+
+def read_votes(paths: Sequence[Path], comparison: str, signals: Sequence[str]) -> list[Vote]:
+    """Return the votes of files that the page of this comparison saved, one file a listener.
+
+    Raises UserError for a file that is none, is of another comparison, or repeats a listener.
+    """
+    votes, listeners = [], {}
+    for path in paths:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            found = [
+                Vote(str(content["listener"]), str(vote["preferred"]), tuple(map(str, vote["among"])))
+                for vote in content["votes"]
+            ]
+            if content["format"] != FORMAT:
+                raise ValueError(f"format {content['format']}, expected {FORMAT}")
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file") from None
+        except (ValueError, KeyError, TypeError) as error:
+            reason = str(error) or type(error).__name__
+            raise UserError(f"{path}: not a file of votes ({reason}); save one with the page's button") from None
+        if content["comparison"] != comparison:
+            raise UserError(
+                f"{path}: holds votes on another comparison, {content['comparison']}, expected {comparison}; "
+                "name the same runs and --utterances as for the page that was voted on"
+            )
+        for vote in found:
+            if vote.preferred not in vote.among or not set(vote.among) <= set(signals):
+                raise UserError(f"{path}: found a vote for {vote.preferred} among {', '.join(vote.among)}")
+        if content["listener"] in listeners:
+            raise UserError(f"{path}: is by the listener of {listeners[content['listener']]}; name one of the two")
+        listeners[content["listener"]] = path
+        votes += found
+    return votes
+
+
+def preference_rows(votes: Sequence[Vote], signals: Sequence[str], seed: int = 0) -> dict[str, list[str]]:
+    """Return each signal's votes and the probability, in %, that it is preferred among all, with 95% intervals.
+
+    The strengths are Bradley & Terry's (1952), of a choice among several (Luce 1959). The intervals come from a
+    bootstrap over listeners, or over votes if there are fewer than three listeners.
+    """
+    by_listener: dict[str, list[Vote]] = {}
+    for vote in votes:
+        by_listener.setdefault(vote.listener, []).append(vote)
+    units = list(by_listener.values()) if len(by_listener) >= 3 else [[vote] for vote in votes]
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(len(units), size=(RESAMPLES, len(units)))
+    samples = [strengths([vote for n in draw for vote in units[n]], signals) for draw in draws]
+    low, high = np.quantile(samples, (0.025, 0.975), axis=0)
+    wins, heard = Counter(vote.preferred for vote in votes), Counter(one for vote in votes for one in vote.among)
+    return {
+        signal: [f"{wins[signal]} of {heard[signal]}", f"{100 * share:.0f} [{100 * a:.0f}, {100 * b:.0f}]"]
+        for signal, share, a, b in zip(signals, strengths(votes, signals), low, high, strict=True)
+    }
+
+
+def strengths(votes: Sequence[Vote], signals: Sequence[str]) -> np.ndarray:
+    """Return the probability that each signal is preferred among all of them, [signals]; they sum to 1.
+
+    Maximum likelihood by Hunter's algorithm (2004). Half a vote for and against each signal, beside one of average
+    strength, keeps those finite that won every time or never.
+    """
+    number = {signal: n for n, signal in enumerate(signals)}
+    wins = np.full(len(signals), 0.5)
+    choices = Counter(tuple(sorted(number[signal] for signal in vote.among)) for vote in votes)
+    for vote in votes:
+        wins[number[vote.preferred]] += 1
+    strength = np.ones(len(signals))
+    for _ in range(ITERATIONS):
+        denominator = 1 / (strength + 1)
+        for among, count in choices.items():
+            denominator[list(among)] += count / strength[list(among)].sum()
+        before, strength = strength, wins / denominator
+        strength /= np.exp(np.log(strength).mean())
+        if np.allclose(before, strength, rtol=1e-6):
+            break
+    return strength / strength.sum()
