@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -20,9 +21,12 @@ from matplotlib.figure import Figure
 from programs import run
 
 from config import Config
+from models import complete
 from tools import compare, sweep
+from tools.common.files import write_csv
 from tools.reports.comparison import read_run
 from tools.reports.significance import correct, paired_difference
+from tools.reports.tuning import judge_rates, read_tuning
 
 
 @pytest.fixture(autouse=True)
@@ -258,6 +262,7 @@ def test_a_sweep_that_is_told_to_stop_stops_its_trainings_and_starts_no_more(tmp
     program = """
 import signal, sys
 from config import Config
+from models import complete
 from tools import sweep
 signal.signal(signal.SIGTERM, sweep.stop)
 job = sweep.Job(Config(), ((sys.executable, "train.py"),))
@@ -322,3 +327,58 @@ def test_two_trainings_on_the_cpu_share_its_cores(monkeypatch):
     sweep.run_jobs([job], ("cpu",))
     sweep.run_jobs([job, job], ("cpu", "cpu"))
     assert threads == [None, "4", "4"]
+
+
+def test_tuning_trains_each_loss_with_several_rates_and_compares_with_the_best_of_each(monkeypatch, capsys):
+    calls = []
+    best = {"MSE": "0.006", "SI-SNR+PMSQE": "0.000667"}
+
+    def pretend(command, env):
+        options = dict(zip(command[2::2], command[3::2], strict=False))
+        loss, name, rate = (options.get(key) for key in ("--loss", "--name", "--learning_rate"))
+        calls.append((Path(command[1]).name, name, rate, options.get("--epochs")))
+        if Path(command[1]).name == "train.py":
+            epochs = int(options["--epochs"])
+            settings = {"data": "x", "learning_rate": float(rate), "epochs": epochs, "precision": "fp32"}
+            config = Config(name=name, loss=loss, seed=3, **settings)
+            config.run_dir.mkdir(parents=True, exist_ok=True)
+            (config.run_dir / "config.json").write_text(json.dumps(complete(config).to_dict()))
+            estoi = 0.7 if rate == best[loss] else 0.6
+            si_sdr, pesq = (9, 1.5) if rate == best[loss] else (8, 1.9)  # PMSQE's own metric misleads
+            line = f"{epochs},{pesq if 'PMSQE' in loss else 1.0},{estoi},{si_sdr}\n"
+            (config.run_dir / "history.csv").write_text(f"epoch,valid_pesq,valid_estoi,valid_si_sdr\n{line}")
+        return FINISHED[False]
+
+    monkeypatch.setattr(sweep.subprocess, "Popen", pretend)
+    monkeypatch.setattr(sweep, "compare", lambda settings: calls.append(settings.tuning))
+    options = ("--data", "x", "--epochs", "6", "--learning_rate", "2e-3", "--precision", "fp32")
+    command = ("--losses", *best, "--seeds", "3", "--tune", "learning_rate", "--devices", "cpu", "--", *options)
+    assert run(sweep, *command) == 0
+
+    tried = calls[:6]
+    assert {rate for _, _, rate, _ in tried} == {"0.000667", "0.002", "0.006"}
+    assert {(program, epochs) for program, _, _, epochs in tried} == {("train.py", "2")}
+    trained = {name: rate for program, name, rate, _ in calls[6:-1] if program == "train.py"}
+    assert trained == {f"sweep_{loss}_seed3": rate for loss, rate in best.items()}
+    table = calls[-1]
+    chosen = {row["loss"]: row["learning_rate"] for row in read_tuning(table) if row["chosen"]}
+    assert chosen == {loss: float(rate) for loss, rate in best.items()}
+    assert {row["judged_by"] for row in read_tuning(table)} == {"pesq estoi si_sdr", "estoi"}
+    calls.clear()
+    assert run(sweep, *command[: -len(options) - 1], "--slurm", "--", *options) == 2
+    assert "slurm: found with --tune" in capsys.readouterr().err
+
+
+def test_the_comparison_shows_the_tuned_rates_and_refuses_another_table(capsys):
+    make_run("a", "MSE")
+    make_run("b", "SI-SNR", learning_rate=1e-3)
+    history = {
+        rate: [{"valid_pesq": 1.5 - rate, "valid_estoi": 0.6, "valid_si_sdr": 5.0}] for rate in (1e-4, 1e-3)
+    }
+    write_csv(Path("tuning.csv"), judge_rates("MSE", history))
+    assert run(compare, "a", "b", "--utterances", "--tuning", "tuning.csv") == 0
+    assert "| MSE, 0.0001, chosen | **1.50** | **0.600** |" in Path("results/comparison/tables.md").read_text()
+    assert Path("results/comparison/tuning.png").is_file()
+    Path("tuning.csv").write_text("a,b\n1,2\n")
+    assert run(compare, "a", "b", "--utterances", "--tuning", "tuning.csv") == 2
+    assert "tuning.csv: not a table of tools.sweep --tune" in capsys.readouterr().err

@@ -42,10 +42,11 @@ from tools.reports.difference_tables import (
     spread_table,
     verdict_cells,
 )
-from tools.reports.figures import save_figure, score_curves
+from tools.reports.figures import save_figure, score_curves, tuning_curves
 from tools.reports.listening_tests import write_p808, write_webmushra
 from tools.reports.page import Page, collect_audio, samples_folders, write_page
 from tools.reports.tables import check_name, latex_table, markdown_table, score_table
+from tools.reports.tuning import read_tuning, tuning_cells
 from tools.reports.votes import comparison_id, preference_rows, read_votes
 from tools.scoring.alarm import leave_out
 
@@ -69,6 +70,8 @@ class CompareSettings:
     """Utterances to listen to on the page, of each noise type and dB; test.py must have saved them (--samples)."""
     votes: tuple[Path, ...] = ()
     """Files of blind votes that listeners saved with the page's button; they are pooled."""
+    tuning: Path | None = None
+    """The tuning.csv of tools.sweep --tune, to be shown."""
     listening_test: bool = False
     """Also write a listening test of these utterances, for webMUSHRA (BS.1534) and the P.808 toolkit (ACR)."""
     clips_address: str = "https://example.org/clips"
@@ -110,6 +113,8 @@ def compare(settings: CompareSettings) -> Path:
         listeners = len({vote.listener for vote in votes})
         title = f"{len(votes)} blind votes of {listeners} listener{'s' * (listeners > 1)}"
         further[title] = ["preferred", "share of votes among all, % [95%]"], preference_rows(votes, labels)
+    if settings.tuning:
+        further["Learning rates, tuned for each loss"] = tuning_cells(read_tuning(settings.tuning))
     notes = [how_to_read(groups), *independent_utterances(rows), *sentences, *warnings, *flagged]
     parts = [
         f"# {settings.name}",
@@ -129,6 +134,8 @@ def compare(settings: CompareSettings) -> Path:
     write_text(folder / "tables.md", report)
     write_text(folder / "tables.tex", "\n".join(latex_table(rows, name, signals) for name in scores))
     save_figure(score_curves(rows, scores, signals), folder, "curves")
+    if settings.tuning:
+        save_figure(tuning_curves(read_tuning(settings.tuning), MAIN_SCORES), folder, "tuning")
     page = Page(settings.name, verdict, notes, rows, signals, cells, scores, folder / "curves.png", places)
     write_page(folder, replace(page, heard=pool_seeds(first_runs(groups)), tables=further, comparison=comparison))
     if settings.listening_test:

@@ -1,6 +1,7 @@
 """Trains and tests a list of losses with one config, and compares them.
 
     python -m tools.sweep --seeds 0 1 2 -- --data data/mycorpus --batch_size 15
+    python -m tools.sweep --seeds 0 1 2 --tune learning_rate -- --data data/mycorpus  # each loss with its own rate
 
 What follows `--` are settings for train.py. Finished runs are skipped, so that the same command goes on where an
 interrupted one stopped. `--dry_run` prints the commands; `--slurm` prints a job array for sbatch.
@@ -16,19 +17,22 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 from config import Config
 from losses import build_loss
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device
 from tools.common.errors import UserError
+from tools.common.files import write_csv
 from tools.common.processes import cores
-from tools.common.run_folder import read_config, test_folder
+from tools.common.run_folder import read_config, read_history, test_folder
 from tools.compare import CompareSettings, compare
+from tools.reports.tuning import judge_rates
 from tools.training.distributed import Processes
 from tools.training.precision import settle_precision
 from tools.training.resume import is_trained
@@ -50,6 +54,12 @@ class SweepSettings:
     """Runs are called <name>_<loss>_seed<seed>, and the comparison results/<name>/."""
     devices: tuple[str, ...] = ("auto",)
     """One process on each: auto, cpu, cuda:0 cuda:1 …; cpu cpu shares the cores between two."""
+    tune: Literal["", "learning_rate"] = ""
+    """learning_rate: first find each loss's own, by short trainings with the first seed (Kolbæk et al. 2020)."""
+    tune_rates: tuple[float, ...] = ()
+    """Learning rates to try; by default a third of that of the training, it, and three times it."""
+    tune_epochs: int = 0
+    """Epochs of the short trainings; 0 for a third of the training."""
     dry_run: bool = False
     """Print the commands and run nothing."""
     slurm: bool = False
@@ -65,16 +75,19 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        """Trained to its last epoch, and tested since."""
+        """Whether it is trained to its last epoch, and tested since if it is to be."""
+        if len(self.commands) == 1:
+            return is_trained(self.config)
         scores, best = self.config.run_dir / "test" / "scores.csv", self.config.run_dir / "best.pt"
         if not scores.is_file():  # where earlier versions wrote it
             scores = test_folder(self.config.run_dir, self.config.data) / "scores.csv"
         return is_trained(self.config) and scores.is_file() and scores.stat().st_mtime >= best.stat().st_mtime
 
 
-def plan(settings: SweepSettings, options: list[str]) -> list[Job]:
-    """Return the sweep's runs, losses of one seed side by side; raises the errors of their configs before any
-    trains.
+def plan(settings: SweepSettings, options: list[str], rates: Mapping[str, float] | None = None) -> list[Job]:
+    """Return the sweep's runs, losses of one seed side by side; raise their configs' errors before any trains.
+
+    rates: the learning rate of each loss, if they were tuned.
     """
     if not settings.losses or not settings.seeds or not settings.devices:
         raise UserError("losses, seeds and devices: expected at least one of each")
@@ -87,11 +100,48 @@ def plan(settings: SweepSettings, options: list[str]) -> list[Job]:
     jobs = []
     for (seed, loss), name in zip(runs, names, strict=True):
         arguments = [*options, "--name", name, "--loss", loss, "--seed", str(seed)]
+        if rates:
+            arguments += ["--learning_rate", f"{rates[loss]:g}"]
         config = parse_config("", arguments)
         build_loss(config.loss, config.coupling, config.balance)
         test = ["--name", name, "--data", config.data]
         jobs.append(Job(config, (_command("train.py", arguments), _command("test.py", test))))
     return jobs
+
+
+def plan_tuning(settings: SweepSettings, options: list[str]) -> dict[str, dict[float, Job]]:
+    """Return the short trainings of each loss by their learning rate."""
+    config = parse_config("", options)
+    rates = settings.tune_rates or tuple(config.learning_rate * factor for factor in (1 / 3, 1, 3))
+    if len(set(rates)) < 2 or min(rates) <= 0 or settings.tune_epochs < 0:
+        raise UserError(
+            f"tune_rates and tune_epochs: found {', '.join(f'{rate:g}' for rate in rates)} and "
+            f"{settings.tune_epochs}, expected two or more rates above 0, and 0 or more epochs"
+        )
+    epochs = settings.tune_epochs or max(1, config.epochs // 3)
+    options = [*options, "--seed", str(settings.seeds[0]), "--epochs", str(epochs)]
+    jobs: dict[str, dict[float, Job]] = {}
+    for loss in settings.losses:
+        for rate in rates:
+            name = Config(name=f"{settings.name}_tune_{{loss}}_rate{rate:.3g}", loss=loss).run_name
+            arguments = [*options, "--name", name, "--loss", loss, "--learning_rate", f"{rate:.3g}"]
+            job = Job(parse_config("", arguments), (_command("train.py", arguments),))
+            jobs.setdefault(loss, {})[job.config.learning_rate] = job
+    return jobs
+
+
+def tune(settings: SweepSettings, options: list[str]) -> tuple[dict[str, float], Path]:
+    """Run the short trainings that are not finished; return each loss's learning rate, and their table."""
+    jobs = plan_tuning(settings, options)
+    run_all([job for by_rate in jobs.values() for job in by_rate.values()], settings.devices)
+    rows = []
+    for loss, by_rate in jobs.items():
+        rows += judge_rates(loss, {rate: read_history(job.config.run_dir) for rate, job in by_rate.items()})
+    table = Path("results") / settings.name / "tuning.csv"
+    write_csv(table, rows)
+    rates = {row["loss"]: row["learning_rate"] for row in rows if row["chosen"]}
+    print("Learning rates: " + ", ".join(f"{loss} {rate:g}" for loss, rate in rates.items()))
+    return rates, table
 
 
 def one_precision(config: Config, names: Sequence[str], device: str) -> list[str]:
@@ -107,24 +157,35 @@ def one_precision(config: Config, names: Sequence[str], device: str) -> list[str
 
 def sweep(settings: SweepSettings, options: list[str]) -> None:
     """Run what is not finished, then the comparison; UserError if a run fails, once the others are done."""
+    if settings.tune and settings.slurm:
+        raise UserError("slurm: found with --tune, whose rates are not known before; sweep without one of the two")
     jobs = plan(settings, options)
     runs = [job.config.run_name for job in jobs]
     comparison = ("python", "-m", "tools.compare", *runs, "--name", settings.name, "--baseline", runs[0])
-    comparison += ("--data", jobs[0].config.data)
     if settings.slurm:
         print(slurm_script(settings, jobs, comparison))
         return
     if settings.dry_run:
-        for job in jobs:
+        tuning = plan_tuning(settings, options) if settings.tune else {}
+        for job in [*(job for by_rate in tuning.values() for job in by_rate.values()), *jobs]:
             print(f"# {job.config.run_name}: {'finished, skipped' if job.is_done else 'to do'}")
             for command in () if job.is_done else job.commands:
                 print(shlex.join(command))
         print(shlex.join(comparison))
         return
-    failed = run_jobs([job for job in jobs if not job.is_done], settings.devices)
+    table = None
+    if settings.tune:
+        rates, table = tune(settings, options)
+        jobs = plan(settings, options, rates)
+    run_all(jobs, settings.devices)
+    compare(CompareSettings(tuple(runs), baseline=runs[0], name=settings.name, tuning=table))
+
+
+def run_all(jobs: Sequence[Job], devices: tuple[str, ...]) -> None:
+    """Run the jobs that are not done; UserError if one fails, once the others are done."""
+    failed = run_jobs([job for job in jobs if not job.is_done], devices)
     if failed:
         raise UserError(f"{', '.join(failed)}: failed, see above; the same command again runs what is missing")
-    compare(CompareSettings(tuple(runs), baseline=runs[0], name=settings.name, data=jobs[0].config.data))
 
 
 def run_jobs(jobs: list[Job], devices: tuple[str, ...]) -> list[str]:

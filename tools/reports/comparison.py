@@ -239,6 +239,11 @@ def with_interval(row: Row) -> str:
     return f"{row['difference']:+.{places}f} [{row['low']:+.{places}f}, {row['high']:+.{places}f}]"
 
 
+def own_scores(loss: str) -> list[str]:
+    """Return the scores that the terms of a loss come close to."""
+    return [name for term in loss.split("+") for name in OWN_METRICS.get(term.rpartition("*")[2], ())]
+
+
 def own_metrics(differences: Sequence[Row]) -> list[str]:
     """Return a sentence for each loss whose own metric rises while another main score falls."""
     sentences = []
@@ -248,8 +253,7 @@ def own_metrics(differences: Sequence[Row]) -> list[str]:
             for row in differences
             if (row["signal"], row["baseline"], row["noise_type"]) == (signal, baseline, EVERYWHERE)
         }
-        terms = [term.rpartition("*")[2] for term in signal.partition(" (")[0].split("+")]
-        own = [name for term in terms for name in OWN_METRICS.get(term, ()) if name in rows]
+        own = [name for name in own_scores(signal.partition(" (")[0]) if name in rows]
         risen = [name for name in own if rows[name]["verdict"] == "better"]
         fallen = [n for n in MAIN_SCORES if n in rows and n not in own and rows[n]["verdict"] == "worse"]
         if risen and fallen:

@@ -88,6 +88,23 @@ def _draw_gains(
     panel.grid(alpha=0.3)
 
 
+def tuning_curves(rows: Sequence[Row], scores: Sequence[str]) -> Figure:
+    """Draw validation scores over the learning rate, a line a loss; the chosen rate is filled."""
+    figure = Figure((3.6 * len(scores), 3.2), layout="constrained")
+    for panel, score in zip(figure.subplots(1, len(scores)), scores, strict=True):
+        for number, loss in enumerate(dict.fromkeys(row["loss"] for row in rows)):
+            own, style = [row for row in rows if row["loss"] == loss], style_of(number)
+            rates, values = ([row[name] for row in own] for name in ("learning_rate", score))
+            panel.plot(rates, values, label=loss, markerfacecolor="white", **style)
+            panel.plot(*zip(*[(r["learning_rate"], r[score]) for r in own if r["chosen"]], strict=True), **style)
+        panel.set_xscale("log")
+        panel.set_xlabel("learning rate")
+        panel.set_ylabel(f"{TITLES[score][0]} in validation")
+        panel.grid(alpha=0.3)
+    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
+    return figure
+
+
 def spectrogram_figure(pairs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     """Spectrograms of waveforms [samples]: a row a place in the grid, a column a signal, one scale a row."""
     names = list(next(iter(pairs.values())))

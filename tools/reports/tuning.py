@@ -1,0 +1,69 @@
+"""The learning rate that suits a loss: chosen by validation scores that are not the loss itself."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tools.common.errors import UserError
+from tools.reports.comparison import MAIN_SCORES, own_scores
+from tools.reports.tables import TITLES, Row
+
+
+def judge_rates(loss: str, histories: Mapping[float, Sequence[Mapping[str, float]]]) -> list[dict[str, Any]]:
+    """Return a row for each learning rate of a loss: its validation scores, its points, and whether it is chosen.
+
+    histories: rows of history.csv by learning rate. Points are the mean over the scores of how far a rate is from
+    the worst (0) to the best (1) of them; the loss's own metric does not count. Compare losses only with a rate
+    tuned for each: Kolbæk et al., IEEE/ACM TASLP 28, 2020. Raises UserError if a score was not validated.
+    """
+    judges = [name for name in MAIN_SCORES if name not in own_scores(loss)]
+    rows = []
+    for rate, history in sorted(histories.items()):
+        last = {name: history[-1].get(f"valid_{name}", math.nan) for name in MAIN_SCORES}
+        if any(math.isnan(last[name]) for name in judges):
+            raise UserError(
+                f"tune: the validation of {loss} at {rate:g} has no {' and '.join(judges)}, which judge its "
+                "learning rate; train with --valid_scores above 0 and these in --valid_metrics"
+            )
+        rows.append({"loss": loss, "learning_rate": rate} | last | {"judged_by": " ".join(judges)})
+    for row in rows:
+        row["points"] = sum(_share(row[name], [r[name] for r in rows]) for name in judges) / len(judges)
+    best = max(rows, key=lambda row: row["points"])
+    for row in rows:
+        row["chosen"] = row is best
+    return rows
+
+
+def read_tuning(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a tuning.csv; UserError if it is none."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [
+                {"loss": row["loss"], "judged_by": row["judged_by"], "chosen": row["chosen"] == "True"}
+                | {name: float(row[name] or "nan") for name in ("learning_rate", "points", *MAIN_SCORES)}
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a table of tools.sweep --tune ({error})") from None
+    return rows
+
+
+def tuning_cells(rows: Sequence[Row]) -> tuple[list[str], dict[str, list[str]]]:
+    """Return heads and cells of a table of the learning rates that each loss was tried with."""
+    heads = [*(TITLES[name][0] for name in MAIN_SCORES), "points", "judged by"]
+    cells = {}
+    for row in rows:
+        texts = [*(f"{row[name]:.{TITLES[name][1]}f}" for name in MAIN_SCORES), f"{row['points']:.2f}"]
+        judges = ", ".join(TITLES[name][0] for name in row["judged_by"].split())
+        name = f"{row['loss']}, {row['learning_rate']:g}{', chosen' * row['chosen']}"
+        cells[name] = [f"**{text}**" if row["chosen"] else text for text in texts] + [judges]
+    return heads, cells
+
+
+def _share(value: float, values: Sequence[float]) -> float:
+    low, high = min(values), max(values)
+    return (value - low) / (high - low) if high > low else 0.0
