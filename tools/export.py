@@ -3,6 +3,7 @@
     python -m tools.export runs/demo_SI-SNR+LMS/best.pt enhance.onnx
     python -m tools.export runs/demo_SI-SNR+LMS/best.pt step.onnx --streaming
     python -m tools.export runs/demo_SI-SNR+LMS/best.pt upstream.pt --upstream
+    python -m tools.export runs/demo_SI-SNR+LMS/best.pt web/  # a page that enhances in the browser
 
 tools/enhance_onnx.py runs either graph with numpy and onnxruntime alone.
 """
@@ -15,13 +16,14 @@ from pathlib import Path
 import tyro
 from torch import nn
 
-from models import NETWORKS, load_model
+from models import NETWORKS, limit_attenuation, load_model
 from models.published import PUBLISHED
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
 from tools.common.files import refuse_existing
 from tools.common.run_folder import save_checkpoint
 from tools.inference.onnx_graphs import export_offline, export_step
+from tools.inference.web_folder import export_web
 from tools.training.checkpoints import checkpoint_path
 
 
@@ -30,30 +32,40 @@ class Arguments:
     checkpoint: tyro.conf.Positional[str]
     """A checkpoint that train.py or tools.import_checkpoint wrote, or a run's folder; pretrained: the network that
     comes with the package."""
-    out: tyro.conf.Positional[Path]
-    """File to write."""
+    out: tyro.conf.Positional[str]
+    """File to write; a name that ends with / or a folder: a static page that enhances in the browser."""
     streaming: bool = False
     """One step of a stream, states in and out, instead of whole recordings."""
     int8: bool = False
     """Weights as 8-bit integers: a third of the size, a little worse; docs/deployment.md has the cost in PESQ."""
     upstream: bool = False
     """A state dict for the published code of DCCRN, CRN, FullSubNet or GTCRN instead of ONNX."""
+    limit_db: float | None = None
+    """Largest attenuation that the graph allows itself, such as 12; left out: no limit. The page has a choice."""
+    runtime: Path | None = None
+    """For the page: the .tgz of onnxruntime-web, if npm is not to download it."""
     overwrite: bool = False
-    """Replace a file that exists."""
+    """Replace a file or folder that exists."""
 
 
 def export(arguments: Arguments) -> None:
     if arguments.upstream and (arguments.streaming or arguments.int8):
         raise UserError("upstream: found it beside streaming or int8, which are for ONNX; leave one out")
-    refuse_existing(arguments.out, arguments.overwrite)
-    model = load_model(checkpoint_path(arguments.checkpoint))
+    out = Path(arguments.out)
+    is_page = arguments.out.endswith("/") or out.is_dir()
+    refuse_existing(out, arguments.overwrite)
+    model = limit_attenuation(load_model(checkpoint_path(arguments.checkpoint)), arguments.limit_db)
     if arguments.upstream:
-        export_published(model, arguments.out)
+        export_published(model, out)
+        return
+    if is_page:
+        difference = export_web(model, out, arguments.runtime)
+        print(f"{out}: a page, its network in onnxruntime within {difference:.1e} of PyTorch")
+        print(f"next: python -m http.server -d {out}, and open http://localhost:8000; any web server will do")
         return
     write = export_step if arguments.streaming else export_offline
-    difference = write(model, arguments.out, arguments.int8)
-    size = arguments.out.stat().st_size / 1e6
-    print(f"{arguments.out}: {size:.1f} MB, in onnxruntime within {difference:.1e} of PyTorch")
+    difference = write(model, out, arguments.int8)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, in onnxruntime within {difference:.1e} of PyTorch")
 
 
 def export_published(model: nn.Module, path: Path) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import soxr
 from scipy.signal import butter, sosfilt
 
 from tools.common.audio import SAMPLE_RATE
+from tools.inference.resampling import Resampler
 
 HighBandWay = Literal["follow", "keep", "drop"]
 FRAME = 80  # samples at 16 kHz, 5 ms
@@ -31,7 +31,7 @@ class HighBand:
     def __init__(self, way: HighBandWay, rate: int, channels: int, floor: float = 0.0) -> None:
         self.way, self.rate, self.channels, self.floor = way, rate, channels, floor
         # Estimate and noisy signal go through one resampler, so that they stay together.
-        self.up = soxr.ResampleStream(SAMPLE_RATE, rate, channels if way == "drop" else 2 * channels)
+        self.up = Resampler(SAMPLE_RATE, rate, channels if way == "drop" else 2 * channels)
         self.noisy = np.zeros((0, channels), np.float32)  # at `rate`, not out yet
         self.low = np.zeros((0, channels), np.float32)  # whose estimate has not come
         self.raised = np.zeros((0, 2 * channels), np.float32)  # estimate and noisy, at `rate`, not out yet
@@ -41,14 +41,14 @@ class HighBand:
     def push(self, noisy: np.ndarray, low_noisy: np.ndarray, low_estimate: np.ndarray, last: bool) -> np.ndarray:
         """Return what is ready now, [k, channels] at `rate`; with `last`, all that is left."""
         if self.way == "drop":
-            return self.up.resample_chunk(np.ascontiguousarray(low_estimate), last)
+            return self.up.push(low_estimate, last)
         self.noisy = np.concatenate([self.noisy, noisy])
         self.low = np.concatenate([self.low, low_noisy])
         matching, self.low = np.split(self.low, [len(low_estimate)])
         pair = np.concatenate([low_estimate, matching], 1)
         if self.way == "follow":
             self.gains.push(pair, last)
-        self.raised = np.concatenate([self.raised, self.up.resample_chunk(pair, last)])
+        self.raised = np.concatenate([self.raised, self.up.push(pair, last)])
         ready = min(len(self.raised), len(self.noisy))
         if self.way == "follow" and not last:
             ready = min(ready, max(0, self.gains.known_until * self.rate // SAMPLE_RATE - self.given))

@@ -6,7 +6,6 @@ import typing
 from dataclasses import dataclass
 
 import numpy as np
-import soxr
 import torch
 from torch import nn
 
@@ -16,6 +15,7 @@ from tools.common.audio import SAMPLE_RATE
 from tools.common.errors import UserError
 from tools.inference.high_band import HighBand, HighBandWay
 from tools.inference.pieces import PieceEnhancer
+from tools.inference.resampling import Resampler
 
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # Hz
 
@@ -65,7 +65,7 @@ class SignalChain:
         self.enhancer = enhancer(limit_attenuation(model, kept.limit_db), channels)
         self.down = self.up = None
         if rate != SAMPLE_RATE:
-            self.down = soxr.ResampleStream(rate, SAMPLE_RATE, channels)
+            self.down = Resampler(rate, SAMPLE_RATE, channels)
             way = kept.highband if rate > SAMPLE_RATE else "drop"
             self.up = HighBand(way, rate, channels, 0.0 if kept.limit_db is None else 10 ** (-kept.limit_db / 20))
         self.mix, self.gain = kept.mix, max(peak, 1.0)
@@ -86,7 +86,7 @@ class SignalChain:
     def _pass(self, noisy: np.ndarray, last: bool) -> np.ndarray:
         self.taken += len(noisy)
         noisy = noisy / np.float32(self.gain)
-        x = self.down.resample_chunk(np.ascontiguousarray(noisy), last) if self.down else noisy
+        x = self.down.push(noisy, last) if self.down else noisy
         low = torch.from_numpy(np.ascontiguousarray(x.T))
         y = self.enhancer.push(low)
         y = torch.cat([y, self.enhancer.flush()], 1) if last else y
