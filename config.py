@@ -23,7 +23,16 @@ class ConfigError(ValueError):
     exit_code = 2  # of a program that ends with it
 
 
+def _lists_as_tuples(kind: type) -> type:
+    """Let a default be written as a list, which a dataclass itself refuses."""
+    for name, value in list(vars(kind).items()):
+        if isinstance(value, list):
+            setattr(kind, name, tuple(value))
+    return kind
+
+
 @dataclasses.dataclass(frozen=True)
+@_lists_as_tuples
 class Config:
     """All settings of one experiment. Construction checks them and raises ConfigError."""
 
@@ -145,6 +154,8 @@ class Config:
     """Utterances that test.py draws spectrograms of, at the lowest, middle and highest dB; 0 is the first."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.loss, str):
+            object.__setattr__(self, "loss", "".join(self.loss.split()))  # SI-SNR + LMS is SI-SNR+LMS
         hints = typing.get_type_hints(type(self))
         for field in dataclasses.fields(self):
             _check_type(field.name, getattr(self, field.name), hints[field.name])
@@ -260,7 +271,26 @@ _SMALL = {
     "schedule": "cosine",
     "precision": "fp32",  # the published results are, bit by bit
 }
-PRESETS: dict[str, dict[str, Any]] = {
+# The paper's, whatever the defaults above are edited to; None is the network's own default.
+_PAPER = {
+    **dict.fromkeys(NETWORK_SETTINGS),
+    "model": "DCCRN",
+    "network": (),
+    "augment": (),
+    "loss": "SI-SNR",
+    "coupling": "paper",
+    "balance": 1.0,
+    "epochs": 100,
+    "batch_size": 15,
+    "learning_rate": 5e-4,
+    "schedule": "constant",
+    "warmup_steps": 0,
+    "clip_grad": 0.0,
+    "ema": 0.0,
+    "patience": 0,
+    "best_by": "loss",
+}
+_CHANGES: dict[str, dict[str, Any]] = {
     "paper": {},
     "demo": {"name": "demo_{loss}", "data": DEMO_DATA, "epochs": 6, **_SMALL},
     "real": {"name": "real_{loss}", "data": "data/real", "epochs": 7, **_SMALL},
@@ -278,6 +308,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "clip_grad": 3.0,
     },
 }
+PRESETS = {"config": {}, **{name: _PAPER | changes for name, changes in _CHANGES.items()}}  # config: as above
 
 _LOWEST = {
     "seed": (0, "0 or more"),

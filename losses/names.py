@@ -27,7 +27,7 @@ def parse_loss(name: str) -> dict[str, float | None]:
     A published combination may be given by its name alone. Raises LossError.
     """
     numbers: dict[str, float | None] = {}
-    terms = COMBINATIONS[name].loss if name in COMBINATIONS else name
+    terms = "".join((COMBINATIONS[name].loss if name in COMBINATIONS else name).split())
     for part in terms.split("+"):
         number, star, term = part.rpartition("*")
         if term not in TERMS:

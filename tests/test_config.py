@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from programs import run
 
-from config import PRESETS, Config, ConfigError
+from config import PRESETS, Config, ConfigError, _lists_as_tuples
 from losses import TERMS, build_loss
 from models import complete
+from tools import sweep
 from tools.common.command_line import run_command
 from tools.common.errors import UserError
+from tools.common.run_folder import read_config, save_config
 from tools.training.settings import parse_config
 
 
@@ -139,3 +144,51 @@ def test_a_file_system_error_ends_with_one_line_and_exit_code_2(capsys, tmp_path
 def test_an_error_of_the_program_itself_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         run_command(lambda: 1 / 0)
+
+
+def test_spaces_in_a_loss_and_lists_in_config_py_are_understood():
+    assert Config(loss="SI-SNR + LMS") == Config(loss="SI-SNR+LMS")
+    assert set(build_loss("SI-SNR + 0.3*MR-STFT").weights) == {"SI-SNR", "MR-STFT"}
+
+    class Edited:
+        kernel_num: tuple[int, ...] | None = [4, 8]
+
+    assert dataclasses.dataclass(_lists_as_tuples(Edited))().kernel_num == (4, 8)
+
+
+def test_the_papers_preset_does_not_follow_an_edited_config_py(monkeypatch):
+    assert complete(Config(**PRESETS["paper"])) == complete(Config())  # as long as nothing is edited
+    for name, value in {"batch_size": 3, "model": "GTCRN", "loss": "MSE"}.items():
+        monkeypatch.setattr(Config.__init__, "__defaults__", edited_defaults(name, value))
+    assert Config().batch_size == 3
+    paper = parse_config("", ["--preset", "paper"])
+    assert (paper.batch_size, paper.model, paper.loss) == (15, "DCCRN", "SI-SNR")
+    assert parse_config("", []).batch_size == 3
+
+
+def edited_defaults(name, value):
+    """The defaults of Config with one edited."""
+    fields = [field.name for field in dataclasses.fields(Config)]
+    return tuple(
+        value if field == name else old for field, old in zip(fields, Config.__init__.__defaults__, strict=True)
+    )
+
+
+def test_a_missing_run_lists_the_runs_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b", "a"):
+        save_config(Config(name=name))
+    with pytest.raises(UserError, match=r"no such run; .*: there are a, b$"):
+        read_config(Config(name="c").run_dir)
+
+
+def test_an_option_after_a_forgotten_pair_of_dashes_is_explained(capsys):
+    assert run(sweep, "--seeds", "0", "--batch_size", "4") == 2
+    assert "options of train.py come after --" in capsys.readouterr().err
+
+
+def test_output_that_nobody_wants_any_more_is_no_error():
+    command = f"{sys.executable} -m tools.list_losses --help | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout.startswith("usage: python -m tools.list_losses")

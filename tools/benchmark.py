@@ -16,7 +16,7 @@ import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tools.common.threads import wait_briefly
 
@@ -26,7 +26,7 @@ if __name__ == "__main__":
 import torch
 from torch import nn
 
-from config import Config
+from config import PRESETS, Config
 from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
 from models import build_model
@@ -51,6 +51,8 @@ SCORED = 8  # items for each core
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkArguments(Arguments):
+    preset: Literal[tuple(PRESETS)] = "paper"  # type: ignore[valid-type]
+    """Named set of settings to start from; what the command line names besides wins."""
     seconds: float = 3.0
     """Length of the utterances."""
     repetitions: int = 5

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from config import Config
+from config import PRESETS, Config
 from dataloader import PackedDataset, build_loader
 from losses import TERMS, LossError, LossTerm, known_terms
 from losses.names import parse_loss
@@ -207,7 +207,7 @@ def measure_terms(terms: Mapping[str, LossTerm], batch_size: int, device: torch.
     """Return what forward and backward of each term cost, and of the full network, for a batch of noise."""
     clean, noise = torch.randn(2, batch_size, SECONDS * Config.sample_rate, device=device) * 0.05
     noisy = clean + noise
-    model = build_model(Config()).to(device).train()
+    model = build_model(Config(**PRESETS["paper"])).to(device).train()
     steps = {NETWORK: network_step(model, noisy)}
     steps |= {name: term_step(term, noisy, clean, noisy) for name, term in terms.items()}
     return measure_costs(steps, device)

@@ -23,7 +23,7 @@ import torch
 import tyro
 from torch import nn
 
-from config import Config
+from config import PRESETS, Config
 from models import NETWORKS, build_model, load_model
 from models.streaming import Step, StreamingEnhancer, can_stream
 from tools.common.audio import SAMPLE_RATE
@@ -53,7 +53,7 @@ def measure_speed(arguments: Arguments) -> None:
     use_threads(arguments.threads)
     name = "DCCRN" if arguments.checkpoint == "paper" else arguments.checkpoint
     if name in NETWORKS:
-        model = build_model(Config(model=name, network=arguments.network)).eval()
+        model = build_model(Config(**PRESETS["paper"] | {"model": name, "network": arguments.network})).eval()
     else:
         model = load_model(checkpoint_path(name))
     if can_stream(model):

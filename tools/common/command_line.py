@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -26,11 +28,20 @@ def parse_arguments(
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):
-            return tyro.cli(kind, description=description, args=args, use_underscores=True, **options)
+            return tyro.cli(
+                kind, prog=program(), description=description, args=args, use_underscores=True, **options
+            )
     except SystemExit as stop:
         if stop.code == 0:  # --help
             raise
         raise UserError(_one_line(messages.getvalue())) from None
+
+
+def program() -> str:
+    """Return how this program is called, for its usage line."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    name = Path(sys.argv[0]).name
+    return f"python -m {spec.name}" if spec else f"python {name}" if name.endswith(".py") else name
 
 
 def run_command(main: Callable[[], None]) -> None:
@@ -46,6 +57,8 @@ def run_command(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted; what was finished before is kept", file=sys.stderr)
         sys.exit(130)  # as a shell reports SIGINT
+    except BrokenPipeError:  # what reads our output, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         print(f"error: {error.filename or 'operating system'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)

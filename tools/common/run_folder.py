@@ -75,7 +75,9 @@ def read_config(run_dir: Path) -> Config:
     """Return the config of a run as it was saved. Raises UserError if there is no such run or it is damaged."""
     path = run_dir / "config.json"
     if not path.is_file():
-        raise UserError(f"{path}: no such run; train it first, or name another with --name")
+        runs = sorted(found.parent.name for found in run_dir.parent.glob("*/config.json"))
+        there = f"there {'is' if len(runs) == 1 else 'are'} {', '.join(runs)}" if runs else "there is none yet"
+        raise UserError(f"{path}: no such run; train it first, or name another with --name: {there}")
     try:
         return Config.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (ConfigError, ValueError, TypeError, AttributeError) as error:

@@ -27,7 +27,7 @@ class Arguments:
     """What a program with a config takes."""
 
     config: tyro.conf.OmitArgPrefixes[Config]
-    preset: Literal[tuple(PRESETS)] = "paper"  # type: ignore[valid-type]
+    preset: Literal[tuple(PRESETS)] = "config"  # type: ignore[valid-type]
     """Named set of settings to start from; settings on the command line override it."""
 
 
@@ -58,7 +58,7 @@ def parse_with_config(
 ) -> Settings:
     """Parse as `parse_config` does, for a program whose `Arguments` hold more than the config."""
     args = sys.argv[1:] if args is None else args
-    start = saved or Config(**PRESETS[_find_preset(args)])
+    start = saved or Config(**PRESETS[_find_preset(args, kind.preset)])
     description = f"{description}\n\n{_losses()}\nNetworks: {', '.join(NETWORKS)}."
     markers = (tyro.conf.FlagConversionOff,)
     found = parse_arguments(kind, description, args, default=kind(start), config=markers)
@@ -99,12 +99,12 @@ def _losses() -> str:
     )
 
 
-def _find_preset(args: Sequence[str]) -> str:
+def _find_preset(args: Sequence[str], default: str) -> str:
     """Return the preset, which must be known first because it makes the other arguments' defaults."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--preset", default="paper")
+    parser.add_argument("--preset", default=default)
     try:
         preset = parser.parse_known_args(args)[0].preset
     except argparse.ArgumentError:
-        preset = "paper"  # tyro reports the missing value
-    return preset if preset in PRESETS else "paper"
+        preset = default  # tyro reports the missing value
+    return preset if preset in PRESETS else default
