@@ -54,6 +54,7 @@ const answers = {
     say(`${state.name}: ${length.toFixed(1)} s at ${state.rate} Hz in ${seconds.toFixed(1)} s, real-time factor ${state.factor.toFixed(2)}`);
   },
   heard(data) {
+    if (!live) return; // stopped meanwhile
     state.factor = data.factor;
     live.node.port.postMessage({ noisy: data.noisy, estimate: data.estimate });
     live.seconds += data.estimate.length / 16000;
