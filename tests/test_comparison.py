@@ -382,3 +382,44 @@ def test_the_comparison_shows_the_tuned_rates_and_refuses_another_table(capsys):
     Path("tuning.csv").write_text("a,b\n1,2\n")
     assert run(compare, "a", "b", "--utterances", "--tuning", "tuning.csv") == 2
     assert "tuning.csv: not a table of tools.sweep --tune" in capsys.readouterr().err
+
+
+def test_wrong_values_of_pesq_are_named_and_left_out_for_all_signals_if_asked(capsys):
+    make_run("a", "MSE")
+    make_run("b", "SI-SNR+PMSQE", shift={"pesq": 0.1})
+    path = Path("runs/b/test/scores.csv")
+    rows = list(csv.DictReader(path.open(newline="")))
+    wrong = next(row for row in rows if row["signal"] == "enhanced" and row["utterance"] == "7")
+    wrong |= {"pesq": "4.21", "pesq_nb": "1.11", "stoi": "0.28", "estoi": "0.12"}
+    write_csv(path, rows)
+    means = {}
+    for flagged in ("keep", "leave-out"):
+        assert run(compare, "a", "b", "--utterances", "--flagged", flagged, "--name", flagged) == 0
+        report = Path(f"results/{flagged}/tables.md").read_text()
+        assert (
+            "SI-SNR+PMSQE, seed 0, seen noise, -5 dB, utterance 7, enhanced: PESQ 4.21, but narrow-band" in report
+        )
+        means[flagged] = differences(flagged)["SI-SNR+PMSQE", "pesq", "seen"]
+    assert "utterances have no PESQ (wide-band) and are left out." in report
+    assert float(means["keep"]["difference"]) > float(means["leave-out"]["difference"]) + 0.05
+    assert int(means["keep"]["utterances"]) > int(means["leave-out"]["utterances"])
+
+
+def test_a_loss_whose_own_metric_alone_rises_gets_a_plain_sentence(capsys):
+    make_run("a", "SI-SNR")
+    make_run("b", "SI-SNR+PMSQE", shift={"pesq": 0.1, "estoi": -0.1})
+    make_run("c", "SI-SNR+LMS", shift={"pesq": 0.1, "estoi": -0.1})
+    assert run(compare, "a", "b", "c", "--utterances") == 0
+    report = Path("results/comparison/tables.md").read_text()
+    assert "Attention: SI-SNR+PMSQE is trained on what PESQ (wide-band) and PESQ" in report or (
+        "Attention: SI-SNR+PMSQE is trained on what PESQ (wide-band) measures. Against SI-SNR" in report
+    )
+    assert "Attention: SI-SNR+LMS is trained on" not in report
+
+
+def test_too_few_independent_utterances_are_said_to_be_too_few():
+    make_run("a", "MSE", utterances=4)
+    make_run("b", "SI-SNR", utterances=4)
+    assert run(compare, "a", "b", "--utterances") == 0
+    report = Path("results/comparison/tables.md").read_text()
+    assert "Attention: 4 independent utterances are too few to conclude from; test 10 or more." in report

@@ -25,7 +25,7 @@ from tools.common.errors import UserError
 from tools.common.files import write_csv, write_text
 from tools.common.processes import ProcessPool
 from tools.reports.significance import confidence_interval
-from tools.reports.tables import TITLES, check_name, listed, markdown_table
+from tools.reports.tables import TITLES, check_name, listed, markdown_table, plain_text
 from tools.scoring.alarm import CONTRADICTED, leave_out
 from tools.scoring.recordings import find_trios, score_trio
 from tools.scoring.scores import choose_scores
@@ -68,7 +68,7 @@ def score_recordings(settings: ScoreSettings) -> list[str]:
     folder = Path("results") / settings.name
     write_csv(folder / "scores.csv", rows)
     write_text(folder / "tables.md", report)
-    print(report)
+    print(plain_text(report))
     print(f"The scores of each file are in {folder / 'scores.csv'}, this report in {folder / 'tables.md'}")
     return failures
 

@@ -305,7 +305,7 @@ def alarms(groups: Mapping[str, Sequence[Run]], left_out: bool) -> list[str]:
     if not found:
         return []
     more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    what = "left out, for every signal" if left_out else "not left out; --flagged leave-out does that"
+    what = "left out, for every signal" if left_out else "kept; --flagged leave-out leaves them out"
     return [
         f"Attention: {len(found)} values of PESQ cannot be right, for other scores of the same signal contradict "
         f"them ({what}): {'; '.join(found[:NAMED])}{more}."

@@ -178,7 +178,7 @@ def training_curves(histories: Mapping[str, Mapping[int, Sequence[Row]]]) -> Fig
                 name = label if seed == next(iter(seeds)) else None
                 values = [row.get(column, math.nan) for row in rows]
                 panel.plot([row["epoch"] for row in rows], values, label=name, markersize=4, **style_of(number))
-        panel.set_title(f"{title} in validation")
+        panel.set_ylabel(f"{title} in validation")
         panel.set_xlabel("epoch")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)

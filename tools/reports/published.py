@@ -8,7 +8,7 @@ from typing import Any
 
 from models import build_model
 from tools.common.run_folder import read_history
-from tools.reports.comparison import EVERYWHERE, Run, find_differences, pool_seeds, seed_spread
+from tools.reports.comparison import EVERYWHERE, Run, alarms, find_differences, pool_seeds, seed_spread
 from tools.reports.difference_tables import difference_cells, spread_table
 from tools.reports.tables import TITLES, Row, complete_utterances, markdown_table, mean, score_blocks, score_table
 
@@ -28,6 +28,7 @@ def results_text(groups: Mapping[str, Sequence[Run]]) -> str:
         *tables[:2],
         *_folded("ESTOI and SI-SDR over dB", tables[2:]),
         difference_table(rows, list(groups)),
+        *(sentence.removeprefix("Attention: ") for sentence in alarms(groups, left_out=False)),
     ]
     if spread:
         parts += _folded("Spread over seeds (± standard deviation)", [spread_table(spread, SCORES)])

@@ -1,0 +1,93 @@
+"""Figures that can be read: every line told apart, every axis named, no label over another."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from tools.reports.figures import score_curves, spectrogram_figure, style_of, training_curves, tuning_curves
+from tools.scoring.scores import ALL_SCORES, SCORES
+
+
+def made_rows(signals, scores):
+    rng = np.random.default_rng(0)
+    return [
+        {"noise_type": noise, "snr_db": snr, "utterance": u, "clean": u % 3, "signal": signal}
+        | {score: float(n + rng.normal(0, 0.1)) for score in scores}
+        for noise in ("seen", "unseen")
+        for snr in (-5.0, 0.0, 5.0)
+        for u in range(6)
+        for n, signal in enumerate(signals)
+    ]
+
+
+def shown(figure):
+    return [panel for panel in figure.axes if panel.axison and panel.get_label() != "<colorbar>"]
+
+
+def assert_all_axes_are_named(figure):
+    for panel in shown(figure):
+        assert panel.get_xlabel(), panel.get_title()
+        assert panel.get_ylabel(), panel.get_title()
+
+
+def assert_nothing_overlaps(figure):
+    """Titles and axis labels, drawn, and within the figure."""
+    FigureCanvasAgg(figure).draw()
+    texts = [text for panel in shown(figure) for text in (panel.title, panel.xaxis.label, panel.yaxis.label)]
+    boxes = [text.get_window_extent() for text in texts if text.get_text()]
+    boxes += [legend.get_window_extent() for legend in figure.legends]
+    for number, box in enumerate(boxes):
+        assert box.x0 >= -1
+        assert box.x1 <= figure.bbox.width + 1
+        assert not any(box.overlaps(other) for other in boxes[:number])
+
+
+def test_sixteen_losses_differ_in_colour_and_marker():
+    styles = [style_of(number) for number in range(16)]
+    assert len({style["color"] for style in styles}) == len({style["marker"] for style in styles}) == 16
+
+
+@pytest.mark.parametrize("scores", [SCORES[:4], SCORES, ALL_SCORES], ids=len)
+def test_curves_show_gains_over_noisy_and_their_labels_do_not_collide(scores):
+    signals = ("noisy", "MSE", "SI-SNR+PMSQE")
+    figure = score_curves(made_rows(signals, scores), scores, signals)
+    width, height = figure.get_size_inches()
+    assert 1 < width / height < 4
+    assert len(shown(figure)) == 2 * len(scores)
+    for panel in shown(figure):
+        first, second, noisy = panel.lines
+        assert np.allclose(first.get_ydata(), 1, atol=0.2)
+        assert np.allclose(second.get_ydata(), 2, atol=0.2)
+        assert set(noisy.get_ydata()) == {0}
+    assert_all_axes_are_named(figure)
+    assert_nothing_overlaps(figure)
+
+
+def test_row_labels_of_many_spectrograms_do_not_overlap():
+    waveform = np.random.default_rng(0).normal(0, 0.1, 16000)
+    signals = dict.fromkeys(("clean", "noisy", "enhanced"), waveform)
+    places = (f"unseen_machine, -{n} dB, utterance {n}" for n in range(10, 26))
+    figure = spectrogram_figure(dict.fromkeys(places, signals))
+    assert_all_axes_are_named(figure)
+    assert_nothing_overlaps(figure)
+
+
+def test_training_curves_have_the_colours_of_their_losses():
+    rows = [{"epoch": n, "train_loss": n, "valid_loss": n, "valid_pesq": n, "valid_si_sdr": n} for n in (1, 2)]
+    losses = ("MSE", "SI-SNR", "SI-SNR+LMS")
+    figure = training_curves({loss: {0: rows, 1: rows} for loss in losses})
+    for number, panel in enumerate(shown(figure)[:3]):
+        assert {line.get_color() for line in panel.lines} == {style_of(number)["color"]}
+    assert_all_axes_are_named(figure)
+
+
+def test_tuning_curves_mark_the_chosen_rate():
+    rows = [
+        {"loss": "MSE", "learning_rate": rate, "pesq": value, "estoi": 0.5, "si_sdr": 1.0, "chosen": value == 2}
+        for rate, value in ((1e-4, 1), (1e-3, 2), (1e-2, 1))
+    ]
+    figure = tuning_curves(rows, ("pesq", "estoi", "si_sdr"))
+    assert list(shown(figure)[0].lines[1].get_xdata()) == [1e-3]
+    assert_all_axes_are_named(figure)
