@@ -7,6 +7,7 @@ command line of train.py and test.py: `python train.py --loss SI-SNR+LMS --batch
 from __future__ import annotations
 
 import dataclasses
+import re
 import string
 import types
 import typing
@@ -161,13 +162,15 @@ class Config:
             _check_type(field.name, getattr(self, field.name), hints[field.name])
         for name, (low, what) in _LOWEST.items():
             _expect(getattr(self, name) >= low, name, getattr(self, name), what)
+        for name, high in _HIGHEST.items():
+            _expect(getattr(self, name) <= high, name, getattr(self, name), f"{high} or less")
         _expect(0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate, "a number above 0")
         _expect(
             isinstance(self.coupling, str)
-            or (self.coupling and all(0 < weight < float("inf") for weight in self.coupling)),
+            or (self.coupling and all(0 < weight <= 1e30 for weight in self.coupling)),
             "coupling",
             self.coupling,
-            "paper, balanced, or one positive number for each term of the loss",
+            "paper, balanced, or one positive number up to 1e30 for each term of the loss",
         )
         _expect(0 < self.balance < float("inf"), "balance", self.balance, "a number above 0")
         _expect(
@@ -193,22 +196,21 @@ class Config:
         )
         _expect(all(number >= 0 for number in self.show), "show", self.show, "numbers of 0 or more")
         _expect(
-            self.threads == "auto" or self.threads >= 1, "threads", self.threads, "auto or a number of 1 or more"
+            self.threads == "auto" or 1 <= self.threads <= 1024,
+            "threads",
+            self.threads,
+            "auto or a number from 1 to 1024",
         )
-        _expect(_is_device(self.device), "device", self.device, "auto, cpu, cuda or cuda:<number>")
+        _expect(is_device(self.device), "device", self.device, "auto, cpu, cuda or cuda:<number>")
         _expect(self.data.strip() != "", "data", self.data, "a folder")
-        _expect(
-            _is_file_name(self.run_name),
-            "name",
-            self.run_name,
-            "a folder name without / or \\, not starting with a dot",
-        )
+        _expect(is_file_name(self.run_name), "name", self.run_name, FILE_NAME)
 
     @property
     def run_name(self) -> str:
         """Return the name with every {field} replaced by that setting's value."""
         try:
-            values = {f: getattr(self, f) for f in _template_fields(self.name) if f != "name"}
+            settings = {field.name for field in dataclasses.fields(self)} - {"name"}
+            values = {f: getattr(self, f) for f in _template_fields(self.name) if f in settings}
             if "loss" in values:
                 values["loss"] = self.loss.replace("*", "x")
             return self.name.format_map(values)
@@ -233,7 +235,9 @@ class Config:
         one.
         """
         known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(settings) - known)
+        if not isinstance(settings, Mapping):
+            raise ConfigError(f"settings: found a {type(settings).__name__}, expected names and values")
+        unknown = sorted(map(str, set(settings) - known))
         if unknown:
             raise ConfigError(f"{unknown[0]}: no such setting; the settings are {', '.join(sorted(known))}")
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
@@ -323,6 +327,23 @@ _LOWEST = {
     "samples": (0, "0 or more"),
 }
 
+_HIGHEST = {
+    "seed": 2**32 - 1,
+    "workers": 1024,
+    "epochs": 10**9,
+    "batch_size": 10**6,
+    "warmup_steps": 10**12,
+    "patience": 10**9,
+    "skip_nonfinite": 10**9,
+    "accumulate": 10**6,
+    "valid_scores": 10**12,
+    "samples": 10**12,
+}
+
+
+# What a run or report may be called.
+FILE_NAME = "a folder name of at most 200 bytes without / or \\, not starting with a dot, and not published"
+
 
 def _expect(fine: object, name: str, found: object, expected: str) -> None:
     if not fine:
@@ -340,6 +361,8 @@ def _check_type(name: str, value: object, hint: Any) -> None:
             value,
             {int: "a whole number", str: "text", bool: "True or False"}[hint],
         )
+        if hint is str:
+            _expect(_is_text(value), name, value, "text that UTF-8 can hold")
     elif typing.get_origin(hint) is Literal:
         allowed = typing.get_args(hint)
         _expect(value in allowed, name, value, "one of " + ", ".join(map(str, allowed)))
@@ -355,13 +378,25 @@ def _check_type(name: str, value: object, hint: Any) -> None:
 
 
 def _template_fields(name: str) -> list[str]:
-    return [field for _, field, _, _ in string.Formatter().parse(name) if field is not None]
+    """Return the {fields} of a name; ValueError if one asks for a width that no file name can have."""
+    parts = [part for part in string.Formatter().parse(name) if part[1] is not None]
+    if any(re.search(r"\d{3}|[{}]", spec) for _, _, spec, _ in parts):
+        raise ValueError("too wide")
+    return [field for _, field, _, _ in parts]
 
 
-def _is_file_name(name: str) -> bool:
-    return name != "" and not name.startswith(".") and not set(name) & set('/\\:*?"<>|\0')
+def is_file_name(name: str) -> bool:
+    """Tell whether a folder of results may be called so: see FILE_NAME."""
+    forbidden = name.startswith(".") or any(ord(c) < 32 or c in '\x7f/\\:*?"<>|' for c in name)
+    free = name.strip().casefold() not in ("", "published")
+    return free and not forbidden and _is_text(name) and len(name.encode()) <= 200
 
 
-def _is_device(name: str) -> bool:
-    kind, _, number = name.partition(":")
-    return name in ("auto", "cpu", "cuda") or (kind == "cuda" and number.isdecimal())
+def _is_text(value: str) -> bool:
+    """Tell whether UTF-8 can hold it; names of files in another encoding arrive with lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def is_device(name: str) -> bool:
+    """Tell whether a device is called so: auto, cpu, cuda or cuda:<number>."""
+    return re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", name) is not None

@@ -28,14 +28,14 @@ from tqdm import tqdm
 
 from config import MAY_DIFFER, Config
 from dataloader import PackedDataset, build_loader
-from models import complete, load_model, read_checkpoint
+from models import complete, load_model, read_checkpoint, read_trained
 from tools.common.audio import sample_path, write_wav
 from tools.common.command_line import run_command
 from tools.common.console_log import log_console
 from tools.common.device import find_device, keep_freed_memory, use_threads
 from tools.common.errors import UserError
-from tools.common.files import fingerprint, write_csv, write_text
-from tools.common.run_folder import read_config, save_config, test_folder
+from tools.common.files import exclusive, fingerprint, write_csv, write_text
+from tools.common.run_folder import note_test, read_config, save_config, test_folder
 from tools.reports.comparison import find_differences, independent_utterances
 from tools.reports.difference_tables import difference_cells, verdict_cells
 from tools.reports.figures import save_figure, score_curves, spectrogram_figure
@@ -60,6 +60,9 @@ def test(config: Config) -> None:
     if config.init and not best.is_file():
         best = checkpoint_path(config.init)
         save_config(config)
+        epoch = read_checkpoint(best)["epoch"]
+    else:
+        epoch = read_trained(best, config)["epoch"]
     model = load_model(best, device)
     grid = PackedDataset(config.data, "test", config.sample_rate)
     drawn = choose_drawn(grid, config.show)
@@ -71,10 +74,10 @@ def test(config: Config) -> None:
     # Scores outlive an interruption, and those of noisy speech serve every run that is tested on the same data.
     key = {"data": fingerprint(grid.path)} | scores_key()
     journals = {
-        "noisy": Journal(Path(config.data) / "noisy_scores.jsonl", key),
-        "enhanced": Journal(folder / "enhanced_scores.jsonl", key | {"checkpoint": fingerprint(best)}),
+        "noisy": Journal(Path(config.data) / "noisy_scores.jsonl", key, Scores),
+        "enhanced": Journal(folder / "enhanced_scores.jsonl", key | {"checkpoint": fingerprint(best)}, Scores),
     }
-    kept_scores = {(n, s): Scores(**journals[s].results.get(n, {})) for n in range(len(grid)) for s in SIGNALS}
+    kept_scores = {(n, s): journals[s].results.get(n, Scores()) for n in range(len(grid)) for s in SIGNALS}
     jobs = {
         place: lacking
         for place, scores in kept_scores.items()
@@ -97,7 +100,7 @@ def test(config: Config) -> None:
         results = tqdm(pool.map(pairs()), "scores", len(jobs), leave=False, disable=None)
         for (number, signal), scores in zip(jobs, results, strict=True):
             kept_scores[number, signal] |= scores
-            journals[signal].add(number, dataclasses.asdict(kept_scores[number, signal]))
+            journals[signal].add(number, kept_scores[number, signal])
     for journal in journals.values():
         journal.close()
     clean = number_clean(grid[n][1].numpy() for n in range(len(grid)))
@@ -106,7 +109,6 @@ def test(config: Config) -> None:
         for (number, signal), scores in kept_scores.items()
     ]
 
-    epoch = read_checkpoint(best)["epoch"]
     head = (
         f"# {config.run_name}\n\n{config.data}, best checkpoint (epoch {epoch}), {grid.grid[2]} utterances a cell."
     )
@@ -117,6 +119,7 @@ def test(config: Config) -> None:
     ]
     report = "\n\n".join([head, *tables, gain_and_polarity(rows), *problems]) + "\n"
     write_csv(folder / "scores.csv", rows)
+    note_test(folder, best)
     write_text(folder / "tables.md", report)
     write_text(folder / "tables.tex", "\n".join(latex_table(rows, name) for name in metrics))
     save_figure(score_curves(rows, metrics), folder, "curves")
@@ -158,6 +161,8 @@ def enhance(
     with torch.inference_mode():
         for noisy, clean, numbers in loader:
             estimate = model(noisy.to(device)).cpu()  # [B, samples]
+            if not torch.isfinite(estimate).all():
+                raise UserError(f"items {numbers.tolist()}: the network's estimate holds NaN or infinity")
             for number, *waveforms in zip(numbers.tolist(), clean, noisy, estimate, strict=True):
                 yield number, {n: w.numpy() for n, w in zip(("clean", *SIGNALS), waveforms, strict=True)}
 
@@ -219,9 +224,9 @@ def parse_test_config() -> Config:
 
 
 def main() -> None:
-    keep_freed_memory()
     config = parse_test_config()
-    with log_console(config.run_dir / "log.txt"):
+    keep_freed_memory()
+    with exclusive(config.run_dir / "test"), log_console(config.run_dir / "log.txt"):
         test(config)
 
 

@@ -31,12 +31,14 @@ from models import build_model, load_model
 from tools.common.command_line import run_command
 from tools.common.console_log import log_console
 from tools.common.device import keep_freed_memory, use_threads
+from tools.common.files import exclusive
 from tools.common.run_folder import improvements, is_over, save_checkpoint, save_config, save_history
 from tools.demo_corpus.corpus import ensure_demo_corpus
 from tools.scoring.scores import ScorePool, choose_scores
 from tools.training.account import columns, describe_end, describe_epoch, describe_start
 from tools.training.averaging import WeightAverage
 from tools.training.checkpoints import checkpoint_path
+from tools.training.data_guard import DataGuard
 from tools.training.distributed import OtherProcessEnded, Processes, join_processes
 from tools.training.environment import log_environment
 from tools.training.guards import NormStatistics, naming_dead_loaders
@@ -62,6 +64,9 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
         processes.first_alone(ensure_demo_corpus)
     train_loader = build_loader(config, "train", device, share=processes.rank, shares=processes.count)
     valid_loader = build_loader(config, "valid", device, share=processes.rank, shares=processes.count)
+    guard = DataGuard(config.data)
+    if saved and guard.check(saved, resume):
+        changed = changed | {"data"}
     loss_fn = build_loss(config.loss, config.coupling, config.balance).to(device)
     torch.manual_seed(config.seed)
     model = build_model(config).to(device)
@@ -75,7 +80,7 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
 
     # Go on where an earlier call stopped.
     if saved:
-        restore(saved, changed, learner, progress, processes)
+        restore(saved, changed, learner, progress, processes, len(train_loader))
     if is_over(config, progress.history):
         if processes.is_first:
             print(f"{config.run_dir}: all {len(progress.history)} epochs are done, nothing to do")
@@ -98,7 +103,7 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
         def save() -> None:
             watch.settle()
             watch.note_save()
-            content = checkpoint(config, learner, progress, processes)
+            content = checkpoint(config, learner, progress, processes) | {"data": guard.digest}
             if processes.is_first:
                 save_checkpoint(config.run_dir / "last.pt", content)
 
@@ -120,6 +125,7 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
                 if stop:
                     leave(config, progress, processes, interruption)
             watch.settle()
+            guard.refuse_change()
 
             # Validate; what is interrupted here is done anew by the next call.
             begun = time.monotonic()
@@ -254,7 +260,11 @@ def main() -> None:
     config, resume = parse_training(__doc__)
     keep_freed_memory()
     try:
-        with join_processes(config.device) as processes, naming_dead_loaders():
+        with (
+            join_processes(config.device) as processes,
+            naming_dead_loaders(),
+            exclusive(config.run_dir) if processes.is_first else contextlib.nullcontext(),
+        ):
             train(config, resume, processes)
     except OtherProcessEnded:
         sys.exit("ended because another process of the training did; its message says why")

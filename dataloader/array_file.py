@@ -33,12 +33,17 @@ class ArrayFile:
             )
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise DataError(f"{path}: not a .npy file of numbers ({error})") from None
+        except PermissionError:
+            raise
+        except Exception as error:  # a damaged header can trip the reader in any way
+            reason = (str(error).splitlines() or ["empty"])[0]
+            raise DataError(f"{path}: not a .npy file of numbers ({reason})") from None
         if not isinstance(array, np.memmap):
             raise DataError(f"{path}: not a .npy file of numbers (found an archive)")
         if not array.flags.c_contiguous:
             raise DataError(f"{path}: found Fortran order, expected C order; save np.ascontiguousarray(array)")
+        if path.stat().st_size != array.offset + array.nbytes:
+            raise DataError(f"{path}: longer than its header says, {list(array.shape)} of {array.dtype}")
         return cls(path, array.dtype, array.shape, array.offset)
 
     def read(self, start: int, *shape: int) -> np.ndarray:

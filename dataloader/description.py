@@ -43,8 +43,8 @@ class Description:
             raise ValueError(
                 f"{path}: found noise_types {noise_types!r}, expected different names without / or \\"
             )
-        if not _are_numbers(snr_db) or len(set(snr_db)) < len(snr_db):
-            raise ValueError(f"{path}: found snr_db {snr_db!r}, expected different numbers")
+        if not _are_numbers(snr_db) or len({f"{value:g}" for value in snr_db}) < len(snr_db):
+            raise ValueError(f"{path}: found snr_db {snr_db!r}, expected numbers that differ in six digits")
         if (len(noise_types), len(snr_db)) != tuple(grid[:2]):
             source = path if content else f"{path} is missing, so the paper's grid is assumed, which"
             raise ValueError(
@@ -58,7 +58,7 @@ def read_description(path: Path) -> dict[str, Any]:
     """Return the content of dataset.json. Raises ValueError if it is no JSON object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(content, dict):
         raise ValueError(
@@ -84,9 +84,13 @@ def _read_draw(path: Path, found: object) -> MixtureDraw | None:
 def _are_folder_names(values: object) -> bool:
     return (
         isinstance(values, (list, tuple))
-        and all(isinstance(v, str) and v.strip(". ") and not set(v) & set("/\\\0") for v in values)
-        and len(set(values)) == len(values)
+        and all(isinstance(v, str) and v.strip(". ") and _is_text(v) and not set(v) & set("/\\\0") for v in values)
+        and len({v.casefold() for v in values}) == len(values)
     )
+
+
+def _is_text(value: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _are_numbers(values: object) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from .description import read_description
 
 ITEMS = "items.jsonl"
@@ -21,14 +23,15 @@ def read_items(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     path = folder / ITEMS
     if not path.is_file():
         description = folder / "dataset.json"
-        records = (read_description(description).get("items") or {}) if description.is_file() else {}
-        yield from ((split, item) for split, items in records.items() for item in items)
+        content = read_description(description) if description.is_file() else {}
+        for split, items in msgspec.convert(content.get("items") or {}, dict[str, list[dict[str, Any]]]).items():
+            yield from ((split, item) for item in items)
         return
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
-                item = json.loads(line)
+                item = msgspec.convert(json.loads(line), dict[str, Any])
                 split = item.pop("split")
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, RecursionError) as error:
                 raise ValueError(f"{path}: line {number} is no item ({error})") from None
             yield split, item

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+import sys
 from collections.abc import Sequence
 from typing import Literal
+
+from plugins import import_files
 
 from .balancer import Balancer
 from .combined import CombinedLoss
@@ -24,9 +25,9 @@ __all__ = [
     "register",
 ]
 
+
 # Every file of this folder is imported, so that a new term is one new file.
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+import_files(sys.modules[__name__], TERMS)
 
 
 def build_loss(
@@ -49,4 +50,13 @@ def build_loss(
         weights = Balancer(balanced_shares(list(numbers), balance))
     else:
         weights = fixed_weights(numbers, coupling)
-    return CombinedLoss({term: TERMS[term]() for term in numbers}, weights)
+    return CombinedLoss({term: _build(term) for term in numbers}, weights)
+
+
+def _build(name: str) -> LossTerm:
+    try:
+        return TERMS[name]()
+    except (LossError, MemoryError):
+        raise
+    except Exception as error:
+        raise LossError(f"loss: {name} cannot be built ({type(error).__name__}: {error})") from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from plugins import not_loaded
+
 from .registry import TERMS, LossError, known_terms
 
 
@@ -34,7 +36,8 @@ def parse_loss(name: str) -> dict[str, float | None]:
             known = ", ".join(known_terms(perceptual=False) + known_terms(perceptual=True))
             combined = ", ".join(COMBINATIONS)
             raise LossError(
-                f"loss: found {name!r}, but there is no {term!r}; known terms: {known}; combinations: {combined}"
+                f"loss: found {name!r}, but there is no {term!r}; known terms: {known}; combinations: "
+                f"{combined}{not_loaded()}"
             )
         if term in numbers:
             raise LossError(f"loss: found {name!r}, expected every term once")
@@ -44,9 +47,9 @@ def parse_loss(name: str) -> dict[str, float | None]:
 
 def _positive(text: str, name: str) -> float:
     try:
-        number = float(text)
+        number = float(text) if text.isascii() else math.nan
     except ValueError:
         number = math.nan
-    if not 0 < number < math.inf:
+    if not 0 < number <= 1e30:  # sums of larger ones overflow
         raise LossError(f"loss: found {name!r}, expected a positive number before '*', not {text!r}")
     return number

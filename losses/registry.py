@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 INVARIANCES = ("scale", "sign", "offset")
+RESERVED = ("noisy", "clean", "enhanced", "loss")  # they name signals and columns in tables
 
 
 class LossError(ValueError):
@@ -28,6 +30,7 @@ class LossTerm(nn.Module):
     """
 
     # Set by register.
+    name = ""
     perceptual = False
     needs_noisy = False
     invariances: tuple[str, ...] = ()
@@ -44,7 +47,32 @@ class LossTerm(nn.Module):
                 raise ValueError(f"{type(self).__name__}: noisy {found}, expected the shape {list(clean.shape)}")
             signals.append(noisy)
         with torch.autocast(estimate.device.type, enabled=False):
-            return self.compare(*map(at_least_float32, signals))
+            return self._checked(*map(at_least_float32, signals))
+
+    def _checked(self, estimate: Tensor, *others: Tensor) -> Tensor:
+        """Return what `compare` does; LossError if that fails or is not one value an utterance."""
+        name = self.name or type(self).__name__
+        try:
+            result = self.compare(estimate, *others)
+        except (LossError, MemoryError, torch.cuda.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if "DataLoader worker" in str(error) or "allocate memory" in str(error):  # no fault of the term
+                raise
+            frame = traceback.extract_tb(error.__traceback__)[1]
+            reason = (str(error).splitlines() or [""])[0]
+            raise LossError(
+                f"loss term {name}: {frame.filename}, line {frame.lineno}: {type(error).__name__}: {reason}"
+            ) from error
+        if not isinstance(result, Tensor) or result.shape != estimate.shape[:1]:
+            found = f"shape {list(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
+            raise LossError(
+                f"loss term {name}: compare returned {found}, expected one value an utterance, "
+                f"[{estimate.shape[0]}]"
+            )
+        if torch.is_grad_enabled() and estimate.requires_grad and not result.requires_grad:
+            raise LossError(f"loss term {name}: its value has no gradient, expected one to train with")
+        return result
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
         """Return one value an utterance, [B], for [B, samples] twice; with `needs_noisy` a third time, noisy."""
@@ -71,13 +99,18 @@ def register(
     """
     if not re.fullmatch(r"[A-Za-z][\w-]*", name):
         raise LossError(f"loss term {name!r}: expected a letter, then letters, digits, '-' and '_' only")
+    if name.lower() in RESERVED:
+        raise LossError(f"loss term {name!r}: the name stands for a signal or a column; choose another")
     if set(invariances) - set(INVARIANCES):
         raise LossError(f"loss term {name}: found invariances {invariances}, expected some of {INVARIANCES}")
 
     def add(term: type[LossTerm]) -> type[LossTerm]:
         if name in TERMS:
             raise LossError(f"loss term {name}: registered twice, by {TERMS[name].__name__} and {term.__name__}")
-        term.perceptual, term.needs_noisy, term.invariances = perceptual, needs_noisy, invariances
+        if not (isinstance(term, type) and issubclass(term, LossTerm)):
+            raise LossError(f"loss term {name}: found {term!r}, expected a subclass of LossTerm")
+        term.name, term.perceptual = name, perceptual
+        term.needs_noisy, term.invariances = needs_noisy, invariances
         TERMS[name] = term
         return term
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import torch
 from torch import nn
 
 from config import NETWORK_SETTINGS, Config, ConfigError
+from plugins import import_files
 
 from .checkpoint import read_checkpoint
 from .dccrn import DCCRN
 from .gtcrn import GTCRN
 from .masks import limit_attenuation
 from .published.dccrn import from_upstream
-from .registry import NETWORKS, import_networks, read_settings, register
+from .registry import NETWORKS, read_settings, register
 from .safe_load import ModelError
 from .synced_norms import sync_norms
 
@@ -33,11 +35,13 @@ __all__ = [
     "load_pretrained",
     "pretrained_path",
     "read_checkpoint",
+    "read_trained",
     "register",
     "sync_norms",
 ]
 
-import_networks(__path__, __name__)
+# Every file of this folder is imported, so that a new network is one new file.
+import_files(sys.modules[__name__], NETWORKS)
 
 
 def build_model(config: Config) -> nn.Module:
@@ -86,7 +90,26 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> nn.Modul
         raise ModelError(
             f"{path}: NaN or infinity in {len(broken)} weights ({broken[0]}), expected finite numbers"
         )
-    return model.to(device).eval()
+    model.eval()
+    with torch.inference_mode():  # negative variances and huge weights are finite, but not what comes of them
+        estimate = model(0.1 * torch.sin(0.3 * torch.arange(1600.0))[None])
+    if not torch.isfinite(estimate).all():
+        raise ModelError(f"{path}: its network gives NaN or infinity for a tone; train or choose another")
+    return model.to(device)
+
+
+def read_trained(path: str | Path, config: Config) -> dict[str, Any]:
+    """Return a checkpoint's content. Raises ModelError if its network or loss is another than the config says."""
+    content = read_checkpoint(path)
+    trained, wanted = complete(Config.from_dict(content["config"])), complete(config)
+    names = ("model", "network", "loss", "coupling", *NETWORK_SETTINGS)
+    other = [name for name in names if getattr(trained, name) != getattr(wanted, name)]
+    if other:
+        raise ModelError(
+            f"{path}: was trained with another {', '.join(other)} than config.json beside it says; train the run "
+            "to a new best epoch, or choose another --name"
+        )
+    return content
 
 
 def load_pretrained(device: str | torch.device = "cpu") -> nn.Module:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from .safe_load import ModelError, load_tensors
 
 _NEEDED = {"config": dict, "model": dict, "epoch": int}
@@ -22,4 +24,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             raise ModelError(
                 f"{path}: no {key!r} in it, expected {_EXPECTED}; tools.import_checkpoint reads others' weights"
             )
+    other = [k for k, v in content["model"].items() if not isinstance(k, str) or not isinstance(v, Tensor)]
+    if other:
+        raise ModelError(f"{path}: found {other[0]!r} among its weights, expected names and tensors")
+    content["model"] = dict(content["model"])  # without the attributes that a file may hang on a dictionary
     return content

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib
-import pkgutil
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
+from plugins import not_loaded
+
 from .safe_load import ModelError
 
 Kind = TypeVar("Kind", bound=type[nn.Module])
+_LARGEST = 2**16  # of any size of a network
 
 
 class Bounds(NamedTuple):
@@ -32,11 +33,11 @@ def one_of(*values: str | int) -> Bounds:
 
 
 def whole(low: int, even: bool = False) -> Bounds:
-    """Return the bounds of a whole number from `low` on."""
+    """Return the bounds of a whole number from `low` to more than any network of use has."""
     kind = "an even" if even else "a whole"
     return Bounds(
-        lambda value: type(value) is int and value >= low and not (even and value % 2),
-        f"{kind} number of {low} or more",
+        lambda value: type(value) is int and low <= value <= _LARGEST and not (even and value % 2),
+        f"{kind} number from {low} to {_LARGEST}",
     )
 
 
@@ -48,7 +49,7 @@ def channels(most: int, even: bool = True) -> Bounds:
     each = whole(2 if even else 1, even)
     return Bounds(
         lambda value: isinstance(value, tuple) and 1 <= len(value) <= most and all(map(each.fine, value)),
-        f"1 to {most} {'even ' * even}numbers of {2 if even else 1} or more",
+        f"1 to {most} {'even ' * even}numbers from {2 if even else 1} to {_LARGEST}",
     )
 
 
@@ -76,7 +77,6 @@ class Entry(NamedTuple):
 
 
 NETWORKS: dict[str, Entry] = {}
-BROKEN: dict[str, str] = {}  # files that cannot be imported, and why
 
 
 def register(name: str, settings: type[NetworkSettings] = NetworkSettings) -> Callable[[Kind], Kind]:
@@ -99,25 +99,10 @@ def register(name: str, settings: type[NetworkSettings] = NetworkSettings) -> Ca
     return add
 
 
-def import_networks(folders: Iterable[str], package: str) -> None:
-    """Import every file of a package, so that a new network is one new file.
-
-    A file that cannot be imported is kept in BROKEN, since programs answer for it and not the import.
-    """
-    for module in pkgutil.iter_modules(folders):
-        try:
-            importlib.import_module(f"{package}.{module.name}")
-        except Exception as error:  # whatever a file of the user's raises
-            reason = " ".join(str(error).split())
-            BROKEN[f"{package}/{module.name}.py"] = f"{type(error).__name__}: {reason}"
-
-
 def find_network(name: str) -> Entry:
-    """Return the network of that name. Raises ModelError if there is none, or a file of networks is broken."""
-    for file, reason in BROKEN.items():
-        raise ModelError(f"{file}: cannot be imported ({reason}); mend the file or move it away")
+    """Return the network of that name. Raises ModelError if there is none."""
     if name not in NETWORKS:
-        raise ModelError(f"model: found {name!r}, expected one of {', '.join(NETWORKS)}")
+        raise ModelError(f"model: found {name!r}, expected one of {', '.join(NETWORKS)}{not_loaded()}")
     return NETWORKS[name]
 
 

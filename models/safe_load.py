@@ -11,6 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_DEEPEST = 32  # levels of dictionaries and lists; a checkpoint has six
+_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16)
+_DTYPES += (torch.int8, torch.uint8, torch.bool)
+
 
 class ModelError(ValueError):
     """A checkpoint that cannot be used; the message names the file, what was found and what was expected."""
@@ -46,7 +50,10 @@ def load_tensors(path: str | Path, expected: str) -> Any:
             ) from None
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{path}: not a readable checkpoint, expected {expected} ({reason})") from None
-    held = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(content))
+    try:
+        held = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(content))
+    except ValueError as error:
+        raise ModelError(f"{path}: found {error}, expected {expected}, with plain tensors") from None
     if held > path.stat().st_size:  # a tensor may repeat one stored number as often as it likes
         raise ModelError(f"{path}: {path.stat().st_size} bytes, but its tensors claim {held}; expected {expected}")
     return content
@@ -57,6 +64,9 @@ def _refuse_bomb(path: Path) -> None:
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()  # torch does not compare the checksums that it writes
+        if damaged:
+            raise ModelError(f"{path}: damaged, the checksum of {damaged} in it is wrong; take an intact copy")
         unpacked = sum(entry.file_size for entry in archive.infolist())
         compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
     if compressed or unpacked > path.stat().st_size:
@@ -66,12 +76,17 @@ def _refuse_bomb(path: Path) -> None:
         )
 
 
-def _tensors(content: Any) -> Iterator[Tensor]:
+def _tensors(content: Any, depth: int = 0) -> Iterator[Tensor]:
+    """Give all tensors; ValueError for one that is no plain array, and for nesting without end."""
+    if depth > _DEEPEST:
+        raise ValueError(f"values nested more than {_DEEPEST} deep")
     if isinstance(content, Tensor):
+        if content.layout != torch.strided or content.device.type != "cpu" or content.dtype not in _DTYPES:
+            raise ValueError(f"a {content.dtype}, {content.layout} tensor on {content.device}")
         yield content
     elif isinstance(content, Mapping):
         for value in content.values():
-            yield from _tensors(value)
+            yield from _tensors(value, depth + 1)
     elif isinstance(content, (list, tuple)):
         for value in content:
-            yield from _tensors(value)
+            yield from _tensors(value, depth + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-from tools.common.command_line import run_command
+from tools.common.command_line import DEFECT, run_command
 
 
 def run(program: ModuleType, *args: object) -> int:
@@ -14,7 +14,10 @@ def run(program: ModuleType, *args: object) -> int:
     try:
         run_command(program.main)
     except SystemExit as stop:
-        return stop.code or 0
+        code = stop.code or 0
+    else:
+        code = 0
     finally:
         sys.argv = arguments
-    return 0
+    assert code != DEFECT, "a traceback went to a log: whatever the input, that is a defect"
+    return code

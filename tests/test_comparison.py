@@ -184,8 +184,8 @@ def test_what_cannot_be_compared_is_refused_in_one_line_and_nothing_is_written(w
     ("change", "message"),
     [
         (lambda text: text.replace("estoi", "other"), "scores.csv: has no column estoi"),
-        (lambda text: text.replace("-5.0", "loud"), "scores.csv: line 2: could not convert"),
-        (lambda text: "", "scores.csv: has no column"),
+        (lambda text: text.replace("-5.0", "loud"), "scores.csv: line 2: Expected `float`"),
+        (lambda text: "", "scores.csv: holds no scores"),
         (lambda text: text.splitlines()[0], "scores.csv: holds no scores"),
     ],
 )
@@ -227,7 +227,7 @@ def test_a_dry_run_of_the_sweep_prints_every_command(capsys):
     assert sum("train.py --preset demo --name sweep_" in line for line in lines) == 12
     assert sum("test.py --name sweep_" in line for line in lines) == 12
     assert lines[-1].startswith("python -m tools.compare sweep_MSE_seed0 sweep_MSE+LMS_seed0 ")
-    assert lines[-1].endswith("--name sweep --baseline sweep_MSE_seed0")
+    assert lines[-1].endswith("--name sweep --baseline sweep_MSE_seed0 --data data/demo")
 
 
 def test_a_slurm_array_has_a_task_a_run(tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from config import PRESETS, Config, ConfigError, _lists_as_tuples
 from losses import TERMS, build_loss
 from models import complete
 from tools import sweep
-from tools.common.command_line import run_command
+from tools.common.command_line import DEFECT, run_command
 from tools.common.errors import UserError
 from tools.common.run_folder import read_config, save_config
 from tools.training.settings import parse_config
@@ -141,9 +142,14 @@ def test_a_file_system_error_ends_with_one_line_and_exit_code_2(capsys, tmp_path
     assert capsys.readouterr().err == f"error: {tmp_path}/missing/file: No such file or directory\n"
 
 
-def test_an_error_of_the_program_itself_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError):
+def test_an_error_of_the_program_itself_is_one_line_and_keeps_its_traceback_in_a_log(capsys):
+    with pytest.raises(SystemExit) as stop:
         run_command(lambda: 1 / 0)
+    (line,) = capsys.readouterr().err.splitlines()
+    log = Path(re.search(r"report it with (\S+),", line)[1])
+    assert stop.value.code == DEFECT
+    assert "run_command(lambda: 1 / 0)" in log.read_text()
+    log.unlink()
 
 
 def test_spaces_in_a_loss_and_lists_in_config_py_are_understood():

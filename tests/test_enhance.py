@@ -163,6 +163,7 @@ def test_a_pipe_gives_as_many_samples_as_it_takes(monkeypatch, checkpoint, speec
 
     class Sink:
         buffer = io.BytesIO()
+        flush = buffer.flush
 
     monkeypatch.setattr(sys, "stdin", Pipe)
     monkeypatch.setattr(sys, "stdout", Sink)

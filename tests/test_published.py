@@ -16,6 +16,7 @@ from made_runs import make_run
 from programs import run
 
 from tools import publish
+from tools.reports.published import NAMES
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = sorted((ROOT / "results/published").glob("*/"))
@@ -190,7 +191,7 @@ def make_sweep_run(name, loss, seed):
     folder = Path("runs") / name
     columns = "epoch,seconds,train_loss,valid_loss,valid_pesq,valid_si_sdr"
     (folder / "history.csv").write_text(f"{columns}\n1,60,2,3,1.5,8\n2,60,1,2,1.6,\n")
-    facts = dict.fromkeys(publish.FACTS) | {"threads": 1, "cores": 2, "cpu": "Abacus", "commit": "0123456789"}
+    facts = dict.fromkeys(NAMES) | {"threads": 1, "cores": 2, "cpu": "Abacus", "commit": "0123456789"}
     call = facts | {"packages": {"torch": "2.11.0"}, "machine": "myhost", "command": "/home/me/train.py"}
     (folder / "environment.json").write_text(json.dumps([call]))
     config = json.loads((folder / "config.json").read_text())

@@ -95,6 +95,7 @@ def test_train_then_test_gives_tables_scores_and_samples(workplace, capsys):
     assert "is inverted in 0 of 14 utterances" in report
     assert {path.name for path in (run_dir / "test" / "demo").iterdir()} == {
         "scores.csv",
+        "tested.json",
         "enhanced_scores.jsonl",
         *(f"tables.{kind}" for kind in ("md", "tex")),
         *("index.html", "audio"),

@@ -134,7 +134,7 @@ def test_new_settings_count_as_new_until_a_checkpoint_has_them(workplace):
     config = Config.from_dict(json.loads(Path("runs/a/config.json").read_text()))
     wanted = dataclasses.replace(config, batch_size=3)
     save_config(wanted)
-    assert open_run(wanted)[2] == {"batch_size"}
+    assert open_run(wanted, "override")[2] == {"batch_size"}
 
 
 @pytest.mark.parametrize("interrupted", [True, False])

@@ -63,8 +63,8 @@ class BenchmarkArguments(Arguments):
 
 def benchmark(config: Config, seconds: float, repetitions: int) -> dict[str, Any]:
     """Return all figures, as plain values."""
-    if repetitions < 1 or not seconds > 0:
-        raise UserError(f"repetitions: found {repetitions}, seconds: found {seconds}, expected 1 or more, above 0")
+    if repetitions < 1 or not 0.1 <= seconds <= 3600:
+        raise UserError(f"repetitions, seconds: found {repetitions}, {seconds}, expected 1 or more, 0.1 to 3600")
     device = find_device(config.device)
     use_threads(config.threads)
     noisy, clean = 0.1 * torch.randn(2, config.batch_size, round(seconds * config.sample_rate), device=device)

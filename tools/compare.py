@@ -14,9 +14,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from tools.common.command_line import parse_arguments, run_command
+from tools.common.command_line import check_name, parse_arguments, run_command
 from tools.common.errors import UserError
 from tools.common.files import write_csv, write_text
+from tools.common.run_folder import find_run
 from tools.reports.comparison import (
     MAIN_SCORES,
     Run,
@@ -45,7 +46,7 @@ from tools.reports.difference_tables import (
 from tools.reports.figures import save_figure, score_curves, tuning_curves
 from tools.reports.listening_tests import write_p808, write_webmushra
 from tools.reports.page import Page, collect_audio, samples_folders, write_page
-from tools.reports.tables import check_name, latex_table, markdown_table, score_table
+from tools.reports.tables import latex_table, markdown_table, score_table
 from tools.reports.tuning import read_tuning, tuning_cells
 from tools.reports.votes import comparison_id, preference_rows, read_votes
 from tools.scoring.alarm import leave_out
@@ -151,7 +152,7 @@ def find_baseline(groups: Mapping[str, Sequence[Run]], name: str) -> str:
     if not name:
         return next(iter(groups))
     for label, group in groups.items():
-        if name == label or any(name in (run.folder.name, str(run.folder)) for run in group):
+        if name == label or any(find_run(name).absolute() == run.folder.absolute() for run in group):
             return label
     raise UserError(f"baseline: found {name}, expected one of the runs that are compared")
 

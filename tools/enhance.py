@@ -12,6 +12,7 @@ stop the others; it is named at the end, and the exit code is 1.
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import time
 from pathlib import Path
@@ -28,10 +29,10 @@ from tqdm import tqdm
 
 from models import load_model, load_pretrained
 from models.streaming import can_stream, require_streaming
-from tools.common.command_line import parse_arguments, run_command
+from tools.common.command_line import parse_arguments, pipe_streams, run_command
 from tools.common.device import find_device, use_threads
 from tools.common.errors import UserError
-from tools.common.files import refuse_existing
+from tools.common.files import identify, refuse_existing, refuse_input
 from tools.common.run_folder import find_checkpoint
 from tools.inference.high_band import HighBandWay
 from tools.inference.live import LIVE_BLOCK_SECONDS, enhance_microphone, enhance_pipe
@@ -100,9 +101,11 @@ def enhance(arguments: Arguments) -> int:
         return 0
     if arguments.inputs == ("-",):
         pcm = arguments.rate, arguments.channels, arguments.encoding, kept
-        enhance_pipe(model, sys.stdin.buffer, sys.stdout.buffer, *pcm)
+        enhance_pipe(model, *pipe_streams(), *pcm)
         return 0
     pairs = find_files([Path(name) for name in arguments.inputs], arguments.out)
+    for _, target in pairs if checkpoint else ():
+        refuse_input(target, identify([checkpoint]))
     with tqdm(
         total=sum(audio_seconds(source) for source, _ in pairs), bar_format=BAR, leave=False, disable=None
     ) as bar:
@@ -117,15 +120,14 @@ def enhance_files(
     bar: counts seconds of audio.
     """
     start, seconds, failures = time.monotonic(), 0.0, []
-    targets = set()
+    inputs, targets = identify(path for path, _ in pairs), {}
     block_seconds = LIVE_BLOCK_SECONDS if arguments.stream else FILE_BLOCK_SECONDS
     for source, target in pairs:
         bar.set_description(source.name[-30:])
         try:
-            if target.resolve() == source.resolve():
-                raise UserError(f"{source}: would be replaced by its enhancement; name another file with -o")
+            refuse_input(target, inputs)
             refuse_existing(target, arguments.overwrite)
-            if target.resolve() in targets:
+            if identify([target]).keys() & targets.keys():
                 raise UserError(f"{source}: another input is written to {target}; enhance it in a run of its own")
             recording = inspect(source)
             rate = recording.rate
@@ -133,7 +135,7 @@ def enhance_files(
                 model, recording, target, kept, block_seconds, lambda frames, rate=rate: bar.update(frames / rate)
             )
             bar.write(f"{source} -> {target}")
-            targets.add(target.resolve())
+            targets |= identify([target])
             seconds += recording.frames / recording.rate
         except UserError as error:
             failures.append(str(error))
@@ -162,7 +164,7 @@ def find_files(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
     pairs = []
     for path in inputs:
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
+            found = sound_files(path)
             if not found:
                 raise UserError(f"{path}: no sound files in it, expected some of {', '.join(SUFFIXES)}")
             folder = path.resolve().with_name(f"{path.resolve().name}_enhanced") if out is None else out
@@ -174,6 +176,14 @@ def find_files(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
     return pairs
 
 
+def sound_files(folder: Path) -> list[Path]:
+    """Return the sound files below a folder, hidden ones left out, and the folders in it that cannot be read."""
+    unread: list[OSError] = []
+    names = [Path(parent, name) for parent, _, files in os.walk(folder, onerror=unread.append) for name in files]
+    sounds = [path for path in names if path.name[0] != "." and path.suffix.lower() in SUFFIXES]
+    return sorted([*sounds, *(Path(error.filename) for error in unread)])
+
+
 def _check(arguments: Arguments) -> None:
     if not 1000 <= arguments.rate <= 768_000 or not 1 <= arguments.channels <= 1024:
         raise UserError(
@@ -181,6 +191,8 @@ def _check(arguments: Arguments) -> None:
         )
     if arguments.live == bool(arguments.inputs):
         raise UserError("inputs: expected sound files, folders or -, or --live without any of them")
+    if "" in arguments.inputs:
+        raise UserError("inputs: found an empty name, expected a file or folder")
     if "-" in arguments.inputs and (len(arguments.inputs) > 1 or arguments.out):
         raise UserError("inputs: found - beside others, expected it alone: it reads stdin and writes stdout")
 

@@ -48,14 +48,24 @@ def enhance_stream(session, noisy):
 
 
 def main():
+    if set(sys.argv[1:]) & {"-h", "--help"}:
+        print(__doc__)
+        return
     if len(sys.argv) != 4:
-        sys.exit(__doc__)
+        raise ValueError("expected three arguments: GRAPH.onnx NOISY.wav ENHANCED.wav; --help explains them")
     graph, source, target = sys.argv[1:]
+    for path in (graph, source):
+        if not os.path.isfile(path):
+            raise ValueError(f"{path}: no such file")
+    if os.path.exists(target):
+        raise ValueError(f"{target}: exists already; name another file")
     with wave.open(source) as file:
         found = file.getframerate(), file.getnchannels(), file.getsampwidth()
         if found != (16000, 1, 2):
-            sys.exit(f"error: {source}: found {found} Hz, channels, bytes a sample, expected (16000, 1, 2)")
+            raise ValueError(f"{source}: found {found} Hz, channels, bytes a sample, expected (16000, 1, 2)")
         noisy = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
+    if not len(noisy):
+        raise ValueError(f"{source}: found no samples in it, expected one or more")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
@@ -65,6 +75,8 @@ def main():
             options.add_free_dimension_override_by_name(axis, size)
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     estimate = (enhance_stream if streaming else enhance_whole)(session, noisy)
+    if not np.isfinite(estimate).all():
+        raise ValueError(f"{graph}: its estimate holds NaN or infinity")
     with wave.open(f"{target}.partial", "wb") as file:
         file.setparams((1, 2, 16000, 0, "NONE", "not compressed"))
         file.writeframes(np.clip(np.round(estimate * 32768), -32768, 32767).astype("<i2").tobytes())
@@ -74,5 +86,7 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except (OSError, EOFError, wave.Error) as error:
-        sys.exit(f"error: {' '.join(sys.argv[1:])}: {error or 'an empty file'}")
+    except Exception as error:  # of onnxruntime there is one kind for each way in which a graph does not fit
+        reason = (str(error).splitlines() or ["cut off or empty"])[0]
+        print(f"error: {' '.join(sys.argv[1:])}: {reason}", file=sys.stderr)
+        sys.exit(2)

@@ -20,7 +20,7 @@ from models import NETWORKS, limit_attenuation, load_model
 from models.published import PUBLISHED
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
-from tools.common.files import refuse_existing
+from tools.common.files import identify, refuse_existing, refuse_input
 from tools.common.run_folder import save_checkpoint
 from tools.inference.onnx_graphs import export_offline, export_step
 from tools.inference.web_folder import export_web
@@ -51,10 +51,13 @@ class Arguments:
 def export(arguments: Arguments) -> None:
     if arguments.upstream and (arguments.streaming or arguments.int8):
         raise UserError("upstream: found it beside streaming or int8, which are for ONNX; leave one out")
-    out = Path(arguments.out)
+    if not arguments.out.isprintable():
+        raise UserError(f"out: found {arguments.out!r}, expected a name that UTF-8 can hold")
+    out, checkpoint = Path(arguments.out), checkpoint_path(arguments.checkpoint)
     is_page = arguments.out.endswith("/") or out.is_dir()
+    refuse_input(out, identify([checkpoint]))
     refuse_existing(out, arguments.overwrite)
-    model = limit_attenuation(load_model(checkpoint_path(arguments.checkpoint)), arguments.limit_db)
+    model = limit_attenuation(load_model(checkpoint), arguments.limit_db)
     if arguments.upstream:
         export_published(model, out)
         return

@@ -23,7 +23,7 @@ from models.published import PUBLISHED, recognise
 from models.safe_load import load_tensors
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
-from tools.common.files import refuse_existing
+from tools.common.files import identify, refuse_existing, refuse_input
 from tools.common.run_folder import save_checkpoint
 
 
@@ -42,6 +42,7 @@ class Arguments:
 
 
 def import_checkpoint(arguments: Arguments) -> None:
+    refuse_input(arguments.out, identify([arguments.upstream]))
     refuse_existing(arguments.out, arguments.overwrite)
     path = arguments.upstream
     state = _state_dict(load_tensors(path, "a state dict of a published network"), path)
@@ -57,6 +58,8 @@ def import_checkpoint(arguments: Arguments) -> None:
         model = PUBLISHED[name].to_ours(state)
     except KeyError as error:
         raise UserError(f"{path}: missing in it: {error.args[0]}; expected a state dict of {name}") from None
+    except (IndexError, RuntimeError) as error:
+        raise UserError(f"{path}: weights of other shapes than a {name} has ({error})") from None
     save_checkpoint(arguments.out, {"config": config.to_dict(), "model": model, "epoch": 0})
     print(f"{arguments.out}: {name} with {_sizes(named | settings)}")
 
@@ -93,6 +96,10 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
         raise UserError(
             f"{path}: found {other[0]!r}, which is no tensor, expected a state dict, bare or under 'model'"
         )
+    for name, tensor in content.items():
+        counts = str(name).endswith("num_batches_tracked")
+        if tensor.is_floating_point() == counts or not torch.isfinite(tensor).all():
+            raise UserError(f"{path}: found {name} of {tensor.dtype}, or NaN in it, expected finite weights")
     return {str(name).removeprefix("module."): tensor.contiguous() for name, tensor in content.items()}
 
 

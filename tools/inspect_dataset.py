@@ -36,8 +36,10 @@ class Arguments:
 
 def main() -> None:
     arguments = parse_arguments(Arguments, __doc__)
-    if min(arguments.items, arguments.workers) < 0:
-        raise UserError(f"items and workers: found {arguments.items} and {arguments.workers}, expected 0 or more")
+    if not 0 <= arguments.items <= 100 or not 0 <= arguments.workers <= 1024:
+        raise UserError(
+            f"items, workers: found {arguments.items}, {arguments.workers}, expected 0 to 100, 0 to 1024"
+        )
     with ProcessPool(arguments.workers or None) as pool:
         try:
             report = inspect(arguments.data, pool)

@@ -29,7 +29,7 @@ from dataloader import PackedDataset, build_loader
 from losses import TERMS, LossError, LossTerm, known_terms
 from losses.names import parse_loss
 from models import build_model, load_model
-from tools.common.command_line import parse_arguments, run_command
+from tools.common.command_line import check_name, parse_arguments, run_command
 from tools.common.device import find_device, use_threads
 from tools.common.errors import UserError
 from tools.common.files import fingerprint, write_csv, write_text
@@ -80,6 +80,7 @@ def report(settings: ReportSettings) -> None:
     """Measure, and write results/<name>/."""
     if settings.utterances < 1 or settings.batch_size < 1:
         raise UserError("utterances, batch_size: expected 1 or more")
+    check_name(settings.name)
     device = find_device(settings.device)
     use_threads(settings.threads)
     terms, missing = build_terms(settings.terms, device)
@@ -160,9 +161,9 @@ def judge(
     if checkpoint:
         kept = test_folder(checkpoint.parent, settings.data) / "enhanced_scores.jsonl"
         kept.parent.mkdir(parents=True, exist_ok=True)
-        journal = Journal(kept, key | {"checkpoint": fingerprint(checkpoint)})
+        journal = Journal(kept, key | {"checkpoint": fingerprint(checkpoint)}, Scores)
     else:
-        journal = Journal(Path(settings.data) / "noisy_scores.jsonl", key)
+        journal = Journal(Path(settings.data) / "noisy_scores.jsonl", key, Scores)
     config = Config(data=settings.data, batch_size=settings.batch_size, device=settings.device)
     rows: dict[int, dict[str, Any]] = {}
     known: dict[int, Scores] = {}
@@ -175,7 +176,7 @@ def judge(
                 place = dict(zip(("noise_type", "snr_db", "utterance"), grid.place(item), strict=True))
                 rows[item] = place | {"signal": signal} | row
             for item, *pair in zip(items.tolist(), clean.numpy(), estimate.cpu().numpy(), strict=True):
-                known[item] = Scores(**journal.results.get(item, {}))
+                known[item] = journal.results.get(item, Scores())
                 if not set(SHOWN) <= known[item].values.keys():
                     scored.append(item)
                     yield *pair, SHOWN
@@ -184,7 +185,7 @@ def judge(
     with ScorePool() as pool:
         for number, scores in enumerate(pool.map(unscored())):
             known[scored[number]] |= scores
-            journal.add(scored[number], dataclasses.asdict(known[scored[number]]))
+            journal.add(scored[number], known[scored[number]])
     journal.close()
     for item, row in rows.items():
         row |= {name: known[item].values[name] for name in SHOWN}

@@ -16,14 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import tyro
-from scipy.io import wavfile
 
 from models import read_checkpoint
+from tools.common.audio import read_wav
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
 from tools.common.files import write_block, write_csv, write_text
 from tools.common.run_folder import read_history
+from tools.common.schema import check, read_json
 from tools.reports.comparison import (
     Run,
     alarms,
@@ -38,17 +40,30 @@ from tools.reports.comparison import (
 from tools.reports.difference_tables import difference_cells, how_to_read, verdict_cells
 from tools.reports.figures import save_figure, score_curves, spectrogram_grid, training_curves
 from tools.reports.page import Page, collect_audio, samples_folders, write_page
-from tools.reports.published import BASELINE, SCORES, results_text, whole_grid_table
+from tools.reports.published import BASELINE, CALL, SCORES, results_text, whole_grid_table
 from tools.reports.votes import comparison_id
 from tools.sweep import PAPER_LOSSES
 
 RESULTS, SAMPLES = Path("results/published"), Path("samples/published")
 TABLES, SUMMARIES = Path("docs/results.md"), Path("README.md")
 KEPT = ("config.json", "history.csv")
-# The rest of environment.json is about the machine and nobody else's concern.
-FACTS = ("started", "python", "packages", "device", "gpu", "cpu", "cores", "threads", "commit", "changed")
 PLACES = 4  # of the kept scores
 SAMPLES_DB = (0.0, 5.0)
+
+
+class _Epoch(msgspec.Struct):
+    epoch: float
+    seconds: float
+    train_loss: float
+    valid_loss: float
+
+
+class _Progress(msgspec.Struct):
+    step: int
+
+
+class _Last(msgspec.Struct):
+    progress: _Progress
 
 
 @dataclass(frozen=True)
@@ -116,9 +131,11 @@ def take(runs: Sequence[Run], folder: Path) -> None:
                 {k: round(v, PLACES) if isinstance(v, float) else v for k, v in row.items()} for row in run.rows
             ]
             write_csv(partial / run.folder.name / "test" / "scores.csv", scores)
-            calls = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
-            steps = read_checkpoint(run.folder / "last.pt")["progress"]["step"]
-            facts = {"steps": steps, "calls": [{fact: call[fact] for fact in FACTS} for call in calls]}
+            again = "train the run again"
+            check(read_history(run.folder), list[_Epoch], f"{run.folder}/history.csv", again)
+            calls = read_json(run.folder / "environment.json", list[CALL], again)
+            last = check(read_checkpoint(run.folder / "last.pt"), _Last, f"{run.folder}/last.pt", again)
+            facts = {"steps": last.progress.step, "calls": calls}
             write_text(partial / run.folder.name / "facts.json", json.dumps(facts, indent=1) + "\n")
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
@@ -153,7 +170,7 @@ def publish_samples(settings: PublishSettings) -> None:
     )
     shutil.rmtree(SAMPLES, ignore_errors=True)
     write_page(SAMPLES, page)
-    waveforms = {name: wavfile.read(path)[1] / 32768 for name, path in places[0].files.items()}
+    waveforms = {name: read_wav(path) / 32768 for name, path in places[0].files.items()}
     save_figure(spectrogram_grid(waveforms), SAMPLES, "spectrograms", ["png"], dpi=80)  # as wide as a README
     print(f"{SAMPLES}: {sum(len(place.files) for place in places)} samples, index.html to listen to them")
 

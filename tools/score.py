@@ -20,12 +20,12 @@ import pandas as pd
 import tyro
 from tqdm import tqdm
 
-from tools.common.command_line import parse_arguments, run_command
+from tools.common.command_line import check_name, parse_arguments, run_command
 from tools.common.errors import UserError
 from tools.common.files import write_csv, write_text
 from tools.common.processes import ProcessPool
 from tools.reports.significance import confidence_interval
-from tools.reports.tables import TITLES, check_name, listed, markdown_table, plain_text
+from tools.reports.tables import TITLES, listed, markdown_table, plain_text
 from tools.scoring.alarm import CONTRADICTED, leave_out
 from tools.scoring.recordings import find_trios, score_trio
 from tools.scoring.scores import choose_scores

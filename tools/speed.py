@@ -29,6 +29,7 @@ from models.streaming import Step, StreamingEnhancer, can_stream
 from tools.common.audio import SAMPLE_RATE
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import use_threads
+from tools.common.errors import UserError
 from tools.inference.onnx_graphs import export_step, open_graph
 from tools.training.checkpoints import checkpoint_path
 
@@ -50,6 +51,8 @@ class Arguments:
 
 
 def measure_speed(arguments: Arguments) -> None:
+    if not 0.1 <= arguments.seconds <= 3600:
+        raise UserError(f"seconds: found {arguments.seconds}, expected 0.1 to 3600")
     use_threads(arguments.threads)
     name = "DCCRN" if arguments.checkpoint == "paper" else arguments.checkpoint
     if name in NETWORKS:

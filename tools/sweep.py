@@ -23,14 +23,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-from config import Config
+from config import DEMO_DATA, Config
 from losses import build_loss
-from tools.common.command_line import parse_arguments, run_command
+from tools.common.command_line import check_name, parse_arguments, run_command
 from tools.common.device import find_device
 from tools.common.errors import UserError
 from tools.common.files import write_csv
 from tools.common.processes import cores
-from tools.common.run_folder import read_config, read_history, test_folder
+from tools.common.run_folder import is_tested, read_config, read_history, test_folder
 from tools.compare import CompareSettings, compare
 from tools.reports.tuning import judge_rates
 from tools.training.distributed import Processes
@@ -78,10 +78,10 @@ class Job:
         """Whether it is trained to its last epoch, and tested since if it is to be."""
         if len(self.commands) == 1:
             return is_trained(self.config)
-        scores, best = self.config.run_dir / "test" / "scores.csv", self.config.run_dir / "best.pt"
+        scores = self.config.run_dir / "test" / "scores.csv"
         if not scores.is_file():  # where earlier versions wrote it
             scores = test_folder(self.config.run_dir, self.config.data) / "scores.csv"
-        return is_trained(self.config) and scores.is_file() and scores.stat().st_mtime >= best.stat().st_mtime
+        return is_trained(self.config) and is_tested(self.config.run_dir, scores)
 
 
 def plan(settings: SweepSettings, options: list[str], rates: Mapping[str, float] | None = None) -> list[Job]:
@@ -91,6 +91,17 @@ def plan(settings: SweepSettings, options: list[str], rates: Mapping[str, float]
     """
     if not settings.losses or not settings.seeds or not settings.devices:
         raise UserError("losses, seeds and devices: expected at least one of each")
+    for what, values in (("losses", settings.losses), ("seeds", settings.seeds)):
+        if len(set(values)) < len(values):
+            raise UserError(f"{what}: found {', '.join(map(str, values))}, expected each once")
+    if len(settings.losses) < 2:
+        raise UserError(f"losses: found {settings.losses[0]} alone, expected two or more to compare")
+    check_name(settings.name)
+    own = [option for option in options if option.split("=")[0] in ("--name", "--loss", "--seed")]
+    if own:
+        raise UserError(f"{own[0]}: found it behind --, where the sweep sets it; use --name, --losses, --seeds")
+    for device in settings.devices:
+        find_device(device)
     runs = [(seed, loss) for seed in settings.seeds for loss in settings.losses]
     names = [
         Config(name=f"{settings.name}_{{loss}}_seed{{seed}}", loss=loss, seed=seed).run_name for seed, loss in runs
@@ -104,6 +115,8 @@ def plan(settings: SweepSettings, options: list[str], rates: Mapping[str, float]
             arguments += ["--learning_rate", f"{rates[loss]:g}"]
         config = parse_config("", arguments)
         build_loss(config.loss, config.coupling, config.balance)
+        if config.data != DEMO_DATA and not Path(config.data).is_dir():
+            raise UserError(f"data: found {config.data}, which is no folder, expected a packed data set")
         test = ["--name", name, "--data", config.data]
         jobs.append(Job(config, (_command("train.py", arguments), _command("test.py", test))))
     return jobs

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import wave
 from pathlib import Path
 
 import numpy as np
 from scipy.io import wavfile
 
+from tools.common.errors import UserError
 from tools.common.files import replacing
 
 SAMPLE_RATE = 16_000  # Hz, of all that is packed, trained on and scored
@@ -17,6 +19,19 @@ def write_wav(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
     pcm = np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16)
     with replacing(path) as temporary:
         wavfile.write(temporary, sample_rate, pcm)
+
+
+def read_wav(path: Path) -> np.ndarray:
+    """Return a sample that `write_wav` has written, int16 [samples]; UserError if it is anything else."""
+    try:
+        with wave.open(str(path), "rb") as file:
+            found, frames = file.getparams()[:3], file.getnframes()
+            samples = np.frombuffer(file.readframes(frames), "<i2")
+    except (EOFError, wave.Error, ValueError):
+        found, frames, samples = (), 1, np.empty(0, "<i2")
+    if found != (1, 2, SAMPLE_RATE) or not 0 < frames == len(samples):
+        raise UserError(f"{path}: cut off, or no 16-bit mono WAV file of {SAMPLE_RATE} Hz; test the run again")
+    return samples
 
 
 def sample_path(folder: Path, place: tuple[str, float, int], name: str) -> Path:

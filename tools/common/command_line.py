@@ -7,15 +7,20 @@ import io
 import os
 import re
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import tyro
 
+from config import FILE_NAME, is_file_name
+from plugins import BROKEN_FILES
 from tools.common.errors import UserError
 
 Settings = TypeVar("Settings")
+DEFECT = 70  # exit code, EX_SOFTWARE of sysexits.h
 
 
 def parse_arguments(
@@ -44,24 +49,82 @@ def program() -> str:
     return f"python -m {spec.name}" if spec else f"python {name}" if name.endswith(".py") else name
 
 
+def check_name(name: str) -> None:
+    """Raise UserError unless a folder below results/ may be called so."""
+    if not is_file_name(name):
+        raise UserError(f"name: found {name!r}, expected {FILE_NAME}")
+
+
 def run_command(main: Callable[[], None]) -> None:
-    """Run a program; an exception with an `exit_code` ends it with one line on stderr, Ctrl-C with 130."""
+    """Run a program and turn whatever ends it into one line on stderr and an exit code.
+
+    That of an exception which has an `exit_code`; 2 for what the system refuses; 130 for Ctrl-C; 70 for a defect
+    of the program, whose traceback is in the log that the line names.
+    """
+    _prepare_streams()
+    for file, reason in BROKEN_FILES.items():
+        print(f"warning: {file}, {reason}; what it registers is left out", file=sys.stderr)
     try:
         main()
-    except ValueError as error:
-        if not hasattr(error, "exit_code"):
-            raise
-        # An error raised in a data loading process arrives with that process's traceback before its message.
-        print(f"error: {_last_line(error)}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted; what was finished before is kept", file=sys.stderr)
         sys.exit(130)  # as a shell reports SIGINT
     except BrokenPipeError:  # what reads our output, such as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        print(f"error: {error.filename or 'operating system'}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
+    except Exception as error:
+        line, code = _explain(error)
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(code)
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """Return what to tell the user of an error, in one line, and the exit code."""
+    if hasattr(error, "exit_code"):
+        # One raised in a data loading process arrives with that process's traceback before its message.
+        return _last_line(error), error.exit_code
+    if isinstance(error, OSError):
+        return f"{error.filename or 'operating system'}: {error.strerror or error}", 2
+    if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
+        return "not enough memory; try a smaller batch, network or input", 2
+    return f"a defect of this program, not of its input: {_log_defect(error)}", DEFECT
+
+
+def pipe_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Return stdin and stdout for raw bytes; UserError if either is closed."""
+    if sys.stdin is None:
+        raise UserError("stdin: found it closed, expected raw PCM")
+    if getattr(sys.stdout, "name", "") == os.devnull:  # put there by run_command
+        raise UserError("stdout: found it closed, expected somewhere to write raw PCM to")
+    return sys.stdin.buffer, sys.stdout.buffer
+
+
+def _prepare_streams() -> None:
+    """Let closed streams lead nowhere, and give a terminal without UTF-8 escapes for what it lacks."""
+    for number in range(3):  # else the next file that is opened would be taken for stdout or stderr
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, until the program ends
+        elif hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def _log_defect(error: Exception) -> str:
+    """Write the traceback to a log; return the error in one line with the log's place."""
+    reason = (str(error).strip().splitlines() or [""])[0]
+    text = f"{type(error).__name__}: {reason}"
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="defect_", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as log:
+            log.write("".join(traceback.format_exception(error)))
+    except OSError:
+        return f"{text} (the traceback could not be written; is the disk full?)"
+    return f"{text}; please report it with {log.name}, which holds the traceback"
 
 
 def _one_line(box: str) -> str:
@@ -79,4 +142,6 @@ def _one_line(box: str) -> str:
 
 
 def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1].removeprefix(f"{type(error).__module__}.{type(error).__name__}: ")
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].removeprefix(
+        f"{type(error).__module__}.{type(error).__name__}: "
+    )

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import hashlib
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from tools.common.errors import UserError
+
+PIECE = 1 << 16  # bytes
 
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what was written there takes its name if the block succeeds."""
     path = Path(path)
+    if path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, "may not be written", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial{os.getpid()}")
+    temporary = path.with_name(f".{path.name[:40]}.partial{os.getpid()}")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -34,10 +41,52 @@ def refuse_existing(path: str | Path, overwrite: bool) -> None:
         raise UserError(f"{path}: exists already; add --overwrite to replace it, or name another file")
 
 
+def identify(paths: Iterable[str | Path]) -> dict[tuple[int, int], Path]:
+    """Return paths by what a file has in common under all names, links and spellings, without missing ones."""
+    found = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = os.stat(path)
+            found[status.st_dev, status.st_ino] = Path(path)
+    return found
+
+
+def refuse_input(output: str | Path, inputs: Mapping[tuple[int, int], Path]) -> None:
+    """UserError if writing the output would replace one of the inputs, as `identify` knows them."""
+    for path in (inputs[same] for same in identify([output]) if same in inputs):
+        raise UserError(f"{path}: would be replaced by the output {output}; name another file")
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold a folder, made if need be, for this process alone; UserError if another process holds it.
+
+    The system ends the lock with its process, however that ends. A file system without locks grants it always.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ".lock"
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise UserError(
+            f"{folder}: another process is writing there; wait for its end, or choose another --name"
+        ) from None
+    except NotImplementedError:
+        pass
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
+        with contextlib.suppress(OSError):  # else something was written
+            folder.rmdir()
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file that is whole or not there."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -55,7 +104,10 @@ def write_block(path: str | Path, name: str, text: str) -> None:
 
     UserError if the file has no such part.
     """
-    before = Path(path).read_text(encoding="utf-8")
+    try:
+        before = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     marked = re.compile(rf"(<!-- {re.escape(name)}\b[^\n]*-->\n).*?(<!-- end of {re.escape(name)} -->)", re.DOTALL)
     after, found = marked.subn(lambda marks: f"{marks[1]}{text}\n{marks[2]}", before)
     if found != 1:
@@ -70,9 +122,21 @@ def fingerprint(path: str | Path) -> str:
     lie.
     """
     path = Path(path)
+    return digest_files(sorted(path.iterdir()) if path.is_dir() else [path])
+
+
+def digest_files(paths: Iterable[Path], most: float = math.inf) -> str:
+    """Return the digest of the content of files, one after the other.
+
+    most: bytes to read of a file; of a longer one, pieces spread over all of it, and its size.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+    for file in paths:
+        size = file.stat().st_size
         with file.open("rb") as opened:
-            while chunk := opened.read(1 << 20):
-                digest.update(chunk)
+            for number in range(-(-min(size, most) // PIECE)):
+                if size > most:
+                    opened.seek(number * size * PIECE // most)
+                digest.update(opened.read(PIECE))
+        digest.update(str(size).encode())
     return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -14,12 +13,13 @@ import torch
 
 from config import Config, ConfigError
 from tools.common.errors import UserError
-from tools.common.files import replacing, write_csv, write_text
+from tools.common.files import fingerprint, replacing, write_csv, write_text
+from tools.common.schema import read_csv, read_json
 
 
 def find_run(name: str) -> Path:
     """Return the folder of a run, given it or its name in runs/; it need not exist."""
-    return Path(name) if Path(name).is_dir() else Path("runs") / name
+    return Path(name) if (Path(name) / "config.json").is_file() else Path("runs") / name
 
 
 def test_folder(run_dir: Path, data: str) -> Path:
@@ -78,10 +78,30 @@ def read_config(run_dir: Path) -> Config:
         runs = sorted(found.parent.name for found in run_dir.parent.glob("*/config.json"))
         there = f"there {'is' if len(runs) == 1 else 'are'} {', '.join(runs)}" if runs else "there is none yet"
         raise UserError(f"{path}: no such run; train it first, or name another with --name: {there}")
+    settings = read_json(path, dict[str, Any], "delete it if last.pt is there, which holds the same settings")
     try:
-        return Config.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ConfigError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not a run's config ({error})") from None
+        return Config.from_dict(settings)
+    except (ConfigError, TypeError) as error:
+        raise UserError(f"{path}: not the settings of a run ({error})") from None
+
+
+def note_test(folder: Path, checkpoint: Path) -> None:
+    """Remember of which checkpoint the scores are that have just been written to a folder."""
+    write_text(folder / "tested.json", _tested(checkpoint))
+
+
+def is_tested(run_dir: Path, scores: Path) -> bool:
+    """Tell whether a scores.csv is there, and of best.pt as it is now; a published run has no best.pt."""
+    best, noted = run_dir / "best.pt", scores.with_name("tested.json")
+    if not scores.is_file() or not best.is_file():
+        return scores.is_file()
+    if not noted.is_file():  # as earlier versions left it
+        return scores.stat().st_mtime_ns >= best.stat().st_mtime_ns
+    return noted.read_text(encoding="utf-8", errors="replace") == _tested(best)
+
+
+def _tested(checkpoint: Path) -> str:
+    return json.dumps({"checkpoint": fingerprint(checkpoint)}) + "\n"
 
 
 def improvements(history: Sequence[Mapping[str, Any]], best_by: str) -> list[int]:
@@ -126,8 +146,7 @@ def save_history(run_dir: Path, history: Sequence[Mapping[str, Any]]) -> None:
 
 def read_history(run_dir: Path) -> list[dict[str, float]]:
     """Return the rows of history.csv, NaN where one is empty."""
-    with (run_dir / "history.csv").open(newline="", encoding="utf-8") as file:
-        return [_numbers(row) for row in csv.DictReader(file)]
+    return read_csv(run_dir / "history.csv", dict[str, int | float], "resume the run to write it anew")
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -152,7 +171,3 @@ def _cost(row: Mapping[str, Any], judge: Mapping[str, Any], best_by: str) -> flo
             if not math.isnan(weight)
         )
     return math.inf if math.isnan(cost) else cost
-
-
-def _numbers(row: Mapping[str, str]) -> dict[str, float]:
-    return {key: float(value) if value else math.nan for key, value in row.items()}

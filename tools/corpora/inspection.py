@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 from tqdm import tqdm
 
@@ -20,12 +21,36 @@ from dataloader.mixing import active_span, is_silent
 from dataloader.on_the_fly import is_on_the_fly
 from tools.common.audio import SAMPLE_RATE
 from tools.common.processes import ProcessPool
+from tools.corpora.pairs import are_swapped, contrast_db
 from tools.corpora.sources import SPLITS
 
 TOLERANCE_DB = 0.01
 BATCH = 32  # items that a process measures at a time
 Dataset = PackedDataset | OnTheFlyDataset
 Label = tuple[float | None, Sequence[int] | None]  # SNR in dB and active span, where they are known
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**50)]
+
+
+class ItemRecord(msgspec.Struct):
+    """What dataset.json may say of an item, as far as it is checked."""
+
+    talker: str | None = None
+    noise: str | None = None
+    noise_type: str | None = None
+    noise_start: Count | None = None
+    noise_samples: Count = 0
+    snr_db: Annotated[float, msgspec.Meta(gt=-1000, lt=1000)] | None = None
+    early_ms: float | None = None
+    active: tuple[Count, Count] | None = None
+    row: str | None = None
+    column: Count | None = None
+    utterance: Count | None = None
+
+    def __post_init__(self) -> None:
+        if self.active and not self.active[0] < self.active[1]:
+            raise ValueError(f"active {list(self.active)}, expected first and last + 1 sample")
 
 
 @dataclass(frozen=True)
@@ -37,6 +62,7 @@ class Measure:
     label_db: float | None
     level_dbfs: float  # of the clean speech over the active span
     peak: float
+    contrast_db: float  # of noisy above that of clean
     faults: tuple[str, ...]  # clipped, silent …
 
 
@@ -50,6 +76,7 @@ class SplitReport:
     noise_types: set[str] = field(default_factory=set)
     noise: dict[str, set[tuple[int, int]]] = field(default_factory=lambda: defaultdict(set))  # file: its stretches
     measures: list[tuple[float, float, float | None]] = field(default_factory=list)  # SNR, level, label
+    contrasts_db: list[float] = field(default_factory=list)
     peak: float = 0.0
 
 
@@ -77,17 +104,20 @@ def inspect(folder: Path, pool: ProcessPool) -> Report:
     counts: dict[str, int] = defaultdict(int)
     for split, item in read_items(folder):
         try:
-            _note(report.splits[split.removesuffix("_noise")], item)
-            if split in labels and (place := _place(item, counts[split], report, split)) is not None:
-                labels[split][place] = _label(item), item.get("active")
-        except (KeyError, TypeError, AttributeError) as error:
-            number = counts[split]
-            raise ValueError(f"{folder}: item {number} of {split} is not as expected ({error!r})") from None
+            record = msgspec.convert(item, ItemRecord)
+            _note(report.splits[split.removesuffix("_noise")], record)
+            if split in labels and (place := _place(record, counts[split], report, split)) is not None:
+                # Of reverberant speech, no SNR is stated.
+                labels[split][place] = record.snr_db if record.early_ms is None else None, record.active
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{folder}: item {counts[split]} of {split} is not as expected ({error})") from None
         counts[split] += 1
     for split in SPLITS:
         if counts and counts[split] != len(labels[split]):
             report.wrong.append(f"{split}: {ITEMS} tells of {counts[split]} items, {len(labels[split])} are there")
         _measure_all(folder, split, labels[split], pool, report)
+        if are_swapped(report.splits[split].contrasts_db):
+            report.wrong.append(f"{split}: clean has louder pauses than noisy; are they swapped?")
     report.wrong += list(_heard_twice(report.splits))
     return report
 
@@ -113,7 +143,7 @@ def measure(dataset: Dataset, number: int, label: Label) -> Measure:
     if peak >= 1 - 2**-15:
         faults.append(f"clipped, its peak is {peak:.4f}")
     if is_silent(clean):
-        return Measure(number, np.nan, label_db, -np.inf, peak, (*faults, "clean is silent"))
+        return Measure(number, np.nan, label_db, -np.inf, peak, 0.0, (*faults, "clean is silent"))
     active = slice(*span) if span else slice(None) if label_db is not None else active_span(clean)
     speech, noise = np.sum(clean[active] ** 2), np.sum((noisy[active] - clean[active]) ** 2)
     level = 10 * np.log10(speech / clean[active].size) if speech else -np.inf
@@ -122,7 +152,8 @@ def measure(dataset: Dataset, number: int, label: Label) -> Measure:
         faults.append("noisy is clean: there is no noise")
     elif label_db is not None and not abs(snr_db - label_db) <= TOLERANCE_DB:
         faults.append(f"SNR is {snr_db:.2f} dB, its label says {label_db:g}")
-    return Measure(number, float(snr_db), label_db, float(level), peak, tuple(faults))
+    contrast = contrast_db(noisy) - contrast_db(clean)
+    return Measure(number, float(snr_db), label_db, float(level), peak, contrast, tuple(faults))
 
 
 def measure_batch(_: None, folder: Path, split: str, first: int, labels: Sequence[Label]) -> list[Measure]:
@@ -138,32 +169,32 @@ def _measure_all(folder: Path, split: str, labels: Sequence[Label], pool: Proces
         for batch in pool.starmap(measure_batch, tasks):
             for item in batch:
                 found.measures.append((item.snr_db, item.level_dbfs, item.label_db))
+                found.contrasts_db.append(item.contrast_db)
                 found.peak = max(found.peak, item.peak)
                 report.wrong += [f"{split} item {item.number}: {fault}" for fault in item.faults]
             bar.update(len(batch))
 
 
-def _note(split: SplitReport, item: dict[str, Any]) -> None:
-    if "talker" in item:
-        split.talkers.add(item["talker"])
-    kind = item["noise"] if isinstance(item.get("noise"), str) and "noise_start" not in item else None
-    if kind := kind or item.get("noise_type"):
+def _note(split: SplitReport, item: ItemRecord) -> None:
+    if item.talker is not None:
+        split.talkers.add(item.talker)
+    cut = item.noise_start is not None
+    if kind := (None if cut else item.noise) or item.noise_type:
         split.noise_types.add(kind)
-    if "noise_start" in item:
-        start = item["noise_start"]
-        split.noise[item["noise"]].add((start, start + item["noise_samples"]))
+    if cut and item.noise:
+        split.noise[item.noise].add((item.noise_start, item.noise_start + item.noise_samples))
 
 
-def _place(item: dict[str, Any], count: int, report: Report, split: str) -> int | None:
+def _place(item: ItemRecord, count: int, report: Report, split: str) -> int | None:
     """Return number of the item that a record tells of; None if there is no such item."""
     shape = report.splits[split].shape[:-2]
     if split != "test":
         return count if count < shape[0] else None
     try:
-        row = report.head["noise_types"].index(item.get("row", item["noise_type"]))
-        column = item["column"] if "column" in item else report.head["snr_db"].index(item["snr_db"])
-        return int(np.ravel_multi_index((row, column, item["utterance"]), shape))
-    except (ValueError, KeyError):
+        row = report.head["noise_types"].index(item.row or item.noise_type)
+        column = report.head["snr_db"].index(item.snr_db) if item.column is None else item.column
+        return int(np.ravel_multi_index((row, column, item.utterance), shape))
+    except (ValueError, KeyError, TypeError):
         return None
 
 
@@ -180,8 +211,3 @@ def _heard_twice(splits: dict[str, SplitReport]) -> Iterator[str]:
                     yield f"noise {file} from {start / SAMPLE_RATE:.2f} s on is in {one} and in {other}"
                     break
                 reach[split] = max(reach[split], stop)
-
-
-def _label(item: Mapping[str, Any]) -> float | None:
-    """Return the SNR that an item's record states of its clean signal; of reverberant speech, none is stated."""
-    return None if "early_ms" in item else item.get("snr_db")

@@ -57,7 +57,10 @@ class PackedSetWriter:
         self.samples = samples
         self.dtype = np.dtype(dtype)
         self.overwrite = overwrite
-        self._folder = self.target.resolve()  # where a link points to, so that renames stay on one disk
+        try:
+            self._folder = self.target.resolve()  # where a link points to, so that renames stay on one disk
+        except RuntimeError:
+            raise UserError(f"{self.target}: a link to itself, expected a folder to write") from None
         self._partial = self._sibling("partial")
         self.shard_bytes = shard_bytes
         self._open_files = contextlib.ExitStack()

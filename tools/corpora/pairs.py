@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dataloader.mixing import active_span, headroom, is_silent, quantise
+from dataloader.mixing import FRAME, SILENCE, active_span, headroom, is_silent, quantise
 from tools.common.audio import SAMPLE_RATE
 from tools.common.audio_files import AudioError, read, read_format
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
 from tools.common.seeding import generator
 from tools.corpora.recordings import Problem, Recording, Selection, check_recording, find_files
+
+SWAPPED_DB = 3.0  # of contrast, by which noisy must exceed clean
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Pair:
 
     noisy: Path
     clean: Recording
+    contrast_db: float  # of noisy above that of clean: below 0, as noise fills pauses
 
     @property
     def group(self) -> str:
@@ -50,7 +53,21 @@ def find_pairs(
     pairs = []
     for result in tqdm(results, f"reading {folders[0]}", len(common), unit="pair", leave=False, disable=None):
         (pairs if isinstance(result, Pair) else problems).append(result)
+    if are_swapped([pair.contrast_db for pair in pairs]):
+        raise UserError(f"{folders[0]}: has quieter pauses than {folders[1]}; expected noisy first, then clean")
     return pairs
+
+
+def contrast_db(signal: np.ndarray) -> float:
+    """Return by how many dB loud frames of 20 ms, [samples] at 16 kHz, exceed quiet ones: 95% and 10% of them."""
+    frames = np.square(signal[: signal.size // FRAME * FRAME], dtype=np.float64).reshape(-1, FRAME).mean(axis=1)
+    quiet, loud = np.percentile(10 * np.log10(frames + SILENCE**2), (10, 95)) if frames.size else (0.0, 0.0)
+    return float(loud - quiet)
+
+
+def are_swapped(contrasts_db: Sequence[float]) -> bool:
+    """Tell from the contrasts of noisy above clean whether most pairs have their noise in clean."""
+    return len(contrasts_db) > 0 and float(np.median(contrasts_db)) > SWAPPED_DB
 
 
 def check_pair(
@@ -68,11 +85,13 @@ def check_pair(
         if found.frames != expected.frames:
             raise AudioError(f"{found.frames} samples, but {recording.path} {expected.frames}")
         for start in recording.starts:
-            if is_silent(read(path, start, selection.samples)):
+            signal = read(path, start, selection.samples)
+            if is_silent(signal):
                 raise AudioError(f"silent from {start / SAMPLE_RATE:.1f} s on, but {recording.path} is not")
+        contrast = contrast_db(signal) - contrast_db(read(recording.path, start, selection.samples))
     except AudioError as error:
         return Problem(str(path), str(error))
-    return Pair(path, recording)
+    return Pair(path, recording, contrast)
 
 
 class PairSource:

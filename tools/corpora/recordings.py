@@ -127,7 +127,9 @@ def find_files(folder: Path, pattern: str, problems: list[Problem]) -> Iterator[
                 folders.remove(name)
         for name in files:
             file = Path(parent, name).relative_to(folder).as_posix()
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".") and re.search(pattern, file):
+            if not Path(parent, name).is_file() and Path(name).suffix.lower() in SUFFIXES and name[0] != ".":
+                problems.append(Problem(str(Path(parent, name)), "no regular file, such as a pipe or a dead link"))
+            elif Path(name).suffix.lower() in SUFFIXES and not name.startswith(".") and re.search(pattern, file):
                 found.append(file)
     yield from sorted(found)
 
@@ -140,7 +142,7 @@ def check_recording(_: None, folder: Path, file: str, selection: Selection) -> R
     except UnicodeEncodeError:
         return Problem(ascii(str(path)), "its name is not text; rename it")
     group = _group(folder, file, selection.group)
-    if group is None:
+    if group is None or not group.strip(". "):
         return Problem(str(path), f"no talker or type in its name, expected one as in {selection.group}")
     try:
         samples = read_format(path).samples

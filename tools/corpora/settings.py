@@ -98,7 +98,7 @@ class DatasetSettings:
     """SNRs of the test grid."""
     test_rows: Literal["seen-unseen", "types"] = "seen-unseen"
     """First axis of the test grid: noise seen in training and unseen noise, or every type by itself."""
-    level_db: tuple[float, float] = (-33, -20)
+    level_db: tuple[float, float] = (-40, -30)
     """Lowest and highest RMS of the speech in dBFS, before a mixture is kept from clipping."""
     dtype: Literal["int16", "float32"] = "int16"
     """Type of the samples on disk."""
@@ -119,7 +119,7 @@ class DatasetSettings:
 
     def __post_init__(self) -> None:
         for field in ("seed", "workers", "n_train", "n_valid", "n_test"):
-            _expect(getattr(self, field) >= 0, field, getattr(self, field), "0 or more")
+            _expect(0 <= getattr(self, field) < 2**31, field, getattr(self, field), "0 to 2147483647")
         _expect(0 < self.early_ms < float("inf"), "early_ms", self.early_ms, "a number of milliseconds above 0")
         _expect(0.5 <= self.seconds <= 60, "seconds", self.seconds, "0.5 to 60")
         _expect(0 < self.shard_gb < float("inf"), "shard_gb", self.shard_gb, "a number above 0")
@@ -133,9 +133,12 @@ class DatasetSettings:
         _expect(self.level_db[1] <= 0, "level_db", self.level_db, "levels up to 0 dBFS")
         for field in ("test_snr_db", "train_snr_db"):
             values = getattr(self, field)
-            _expect(len(set(values)) == len(values), field, values, "different values")
+            _expect(
+                len({f"{v:g}" for v in values}) == len(values), field, values, "values that differ in six digits"
+            )
         for field in ("talker", "noise_type", "pair_key", "speech_files"):
             self._check_pattern(field, groups=field != "speech_files")
+        _expect(self.command.isprintable(), "the command", self.command, "text that UTF-8 can hold, in one line")
         if self.layout is None:
             self._check_sources()
 

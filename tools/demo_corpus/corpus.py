@@ -61,9 +61,10 @@ def make_demo_corpus(
         seconds: Length of every item.
         overwrite: Replace an existing set, once the new one is complete.
     """
-    if seed < 0 or min(n_train, n_valid, n_test) < 1 or not 0.5 <= seconds <= 60:
+    counts = n_train, n_valid, n_test
+    if seed < 0 or not all(1 <= count < 2**31 for count in counts) or not 0.5 <= seconds <= 60:
         raise UserError(
-            f"seed must be 0 or more (is {seed}), n_train, n_valid and n_test 1 or more "
+            f"seed must be 0 or more (is {seed}), n_train, n_valid and n_test from 1 to 2147483647 "
             f"(are {n_train}, {n_valid} and {n_test}), seconds 0.5 to 60 (is {seconds})"
         )
     samples = round(seconds * SAMPLE_RATE)

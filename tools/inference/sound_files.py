@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from tools.common.files import replacing
 from tools.inference.signal_chain import HIGHEST_RATE, LOWEST_RATE, NOTHING_KEPT, Kept, SignalChain
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
+LOSSY = (".mp3", ".ogg", ".opus")  # may be a little longer or shorter than what was written
 SCAN_FRAMES = 1 << 18
 
 
@@ -32,7 +34,7 @@ class Recording:
 def audio_seconds(path: Path) -> float:
     """Return the seconds of audio that a file announces; 0 if it cannot be read."""
     try:
-        return soundfile.info(path).duration
+        return soundfile.info(path).duration if path.is_file() else 0.0  # a pipe would be waited for
     except (soundfile.SoundFileError, TypeError, ValueError, OSError):
         return 0.0
 
@@ -42,8 +44,14 @@ def inspect(path: Path) -> Recording:
 
     Raises UserError if it is no sound file, is cut off, is empty, or holds NaN or infinity.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise UserError(f"{path}: a folder that cannot be read, expected a sound file")
+        if not stat.S_ISREG(mode):  # a pipe or device would be waited for without end
+            raise UserError(f"{path}: not a file, expected a sound file")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be opened ({error.strerror})") from None
     with _naming(path), soundfile.SoundFile(path) as file:
         if not LOWEST_RATE <= file.samplerate <= HIGHEST_RATE:
             raise UserError(f"{path}: found {file.samplerate} Hz, expected {LOWEST_RATE} to {HIGHEST_RATE}")
@@ -77,11 +85,33 @@ def enhance_recording(
     with _naming(recording.path), soundfile.SoundFile(recording.path) as source:
         encoding = _encoding(source, target)
         form = {"samplerate": recording.rate, "channels": recording.channels, **encoding}
-        with replacing(target) as temp, _naming(target), soundfile.SoundFile(temp, "w", **form) as file:
-            for noisy in source.blocks(block, dtype="float32", always_2d=True):
-                file.write(chain.push(noisy))
-                progress(len(noisy))
-            file.write(chain.finish())
+        with replacing(target) as temporary:
+            unwritten = _naming(target, "could it not be written, is the disk full?")
+            with unwritten, soundfile.SoundFile(temporary, "w", **form) as file:
+                for noisy in source.blocks(block, dtype="float32", always_2d=True):
+                    file.write(_finite(chain.push(noisy), recording.path))
+                    progress(len(noisy))
+                file.write(_finite(chain.finish(), recording.path))
+            _check_written(temporary, target, recording)
+
+
+def _check_written(temporary: Path, target: Path, recording: Recording) -> None:
+    """Raise UserError if a file is not whole: the sound library does not tell that the disk is full."""
+    padding = recording.rate if target.suffix.lower() in LOSSY else 0
+    try:
+        frames = inspect(temporary).frames
+    except UserError:
+        frames = 0
+    if frames == 0 or frames + padding < recording.frames:
+        raise UserError(f"{target}: could not be written whole, is the disk full?")
+
+
+def _finite(estimate: np.ndarray, path: Path) -> np.ndarray:
+    if not np.isfinite(estimate).all():
+        raise UserError(
+            f"{path}: the network's estimate holds NaN or infinity; train or choose another checkpoint"
+        )
+    return estimate
 
 
 def _encoding(source: soundfile.SoundFile, target: Path) -> dict[str, str]:
@@ -103,8 +133,8 @@ def _encoding(source: soundfile.SoundFile, target: Path) -> dict[str, str]:
 class _naming:
     """Context manager: errors of the sound library name the file and stay on one line."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, advice: str = "expected a sound file") -> None:
+        self.path, self.advice = path, advice
 
     def __enter__(self) -> None:
         pass
@@ -114,4 +144,4 @@ class _naming:
             error, UserError
         ):
             reason = getattr(error, "error_string", str(error))
-            raise UserError(f"{self.path}: {reason.strip().rstrip('.')}; expected a sound file") from None
+            raise UserError(f"{self.path}: {reason.strip().rstrip('.')}; {self.advice}") from None

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypedDict
 
 import numpy as np
+from msgspec import Meta
 
 from config import MAY_DIFFER, Config
-from models import complete
+from models import complete, read_trained
 from tools.common.errors import UserError
-from tools.common.run_folder import find_run, read_config, scores_file
+from tools.common.run_folder import find_run, is_tested, read_config, scores_file
+from tools.common.schema import read_csv
 from tools.reports.significance import LEVEL, Difference, correct, paired_difference, seed_difference
-from tools.reports.tables import TITLES, Row, complete_utterances, mean, utterance_key
+from tools.reports.tables import SIGNALS, TITLES, Row, complete_utterances, mean, utterance_key
 from tools.scoring.alarm import contradiction
 from tools.scoring.scores import ALL_SCORES
 
@@ -29,6 +30,15 @@ EQUAL = {name: EQUAL.get(name, 0.05) for name in ALL_SCORES}
 # What a loss term comes close to: its rise alone says little of what a listener hears.
 OWN_METRICS = {"PMSQE": ("pesq", "pesq_nb"), "PESQ": ("pesq", "pesq_nb"), "STOI": ("stoi",), "ESTOI": ("estoi",)}
 OWN_METRICS |= dict.fromkeys(("SI-SDR", "SI-SNR", "signed-SI-SNR", "SDR", "SNR"), ("si_sdr",))
+COUNT = Annotated[int, Meta(ge=0)]
+PLACE = {
+    "noise_type": str,
+    "snr_db": Annotated[float, Meta(gt=-1000, lt=1000)],
+    "utterance": COUNT,
+    "signal": Literal["noisy", "enhanced"],
+}
+# Of scores.csv; earlier tests did not write which utterances have the same clean speech.
+SCORE_ROW = TypedDict("ScoreRow", PLACE | {"clean": COUNT} | dict.fromkeys(ALL_SCORES, float), total=False)
 EVERYWHERE = "all"  # in the place of a noise type: the whole grid
 
 
@@ -57,18 +67,27 @@ def read_run(name: str, data: str = "") -> Run:
     path = scores_file(folder, data)
     if not path.is_file():
         raise UserError(f"{path}: no such file; test the run first: python test.py --name {folder.name}")
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = csv.DictReader(file)
-        lacking = {"noise_type", "snr_db", "utterance", "signal", *MAIN_SCORES} - set(lines.fieldnames or ())
-        if lacking:
-            raise UserError(f"{path}: has no column {', '.join(sorted(lacking))}; test the run again")
-        try:
-            rows = [_read_row(line) for line in lines]
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path}: line {lines.line_num}: {error}; test the run again") from None
+    if not is_tested(folder, path):
+        raise UserError(f"{path}: of an earlier best.pt; test the run again: python test.py --name {folder.name}")
+    if (folder / "best.pt").is_file():
+        read_trained(folder / "best.pt", config)
+    rows = read_csv(path, SCORE_ROW, "test the run again")
     if not rows:
         raise UserError(f"{path}: holds no scores; test the run again")
+    if lacking := {*PLACE, *MAIN_SCORES} - rows[0].keys():
+        raise UserError(f"{path}: has no column {', '.join(sorted(lacking))}; test the run again")
+    _check_rows(path, rows)
+    rows = [{"clean": row["utterance"]} | row for row in rows]
     return Run(folder, config, rows, path.parent.name if path.parent.parent.name == "test" else "")
+
+
+def _check_rows(path: Path, rows: Sequence[Row]) -> None:
+    """UserError unless every utterance has one row of noisy and one of enhanced scores, none of them infinite."""
+    places = {signal: sorted(utterance_key(row) for row in rows if row["signal"] == signal) for signal in SIGNALS}
+    if len(set(places["noisy"])) < len(places["noisy"]) or places["noisy"] != places["enhanced"]:
+        raise UserError(f"{path}: expected one noisy and one enhanced row an utterance; test the run again")
+    if any(math.isinf(row[name]) for row in rows for name in ALL_SCORES if name in row):
+        raise UserError(f"{path}: found an infinite score, expected numbers or nothing; test the run again")
 
 
 def check_same_data(runs: Sequence[Run]) -> None:
@@ -314,13 +333,6 @@ def alarms(groups: Mapping[str, Sequence[Run]], left_out: bool) -> list[str]:
 
 def _p_text(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def _read_row(line: Mapping[str, str]) -> dict[str, Any]:
-    row: dict[str, Any] = {"noise_type": line["noise_type"], "snr_db": float(line["snr_db"])}
-    row |= {"utterance": int(line["utterance"]), "signal": line["signal"]}
-    row["clean"] = int(line.get("clean") or line["utterance"])  # which earlier tests did not write
-    return row | {name: float(line[name] or "nan") for name in ALL_SCORES if name in line}
 
 
 def _noisy_scores(run: Run) -> dict[tuple, list[float]]:

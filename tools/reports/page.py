@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +21,8 @@ import soundfile
 from jinja2 import Environment, FileSystemLoader
 from matplotlib import colormaps
 from PIL import Image
-from scipy.io import wavfile
 
-from tools.common.audio import SAMPLE_RATE, sample_path
+from tools.common.audio import SAMPLE_RATE, read_wav, sample_path
 from tools.common.errors import UserError
 from tools.common.files import replacing, write_text
 from tools.common.spectrograms import DYNAMIC_RANGE, spectrogram
@@ -106,7 +106,8 @@ def samples_folders(groups: Mapping[str, Sequence[Run]]) -> dict[str, Path]:
     """Return each label's samples/<name>/<data>, or as in earlier versions samples/<name>, of its first run."""
     folders = {}
     for label, (run, *_) in groups.items():
-        folder = run.folder.resolve().parent.parent / "samples" / run.folder.resolve().name
+        run_dir = Path(os.path.abspath(run.folder))  # links stay, as runs may lie on another disk
+        folder = run_dir.parent.parent / "samples" / run_dir.name
         folders[label] = folder / run.data if (folder / run.data).is_dir() else folder
     return folders
 
@@ -141,7 +142,7 @@ def write_page(folder: Path, page: Page) -> None:
 def _write_audio(folder: Path, name: str, place: Place) -> list[dict[str, Any]]:
     """Writes a place's audio and the script that carries it, and gives what the page shows of each signal."""
     signals, contents = [], {}
-    waveforms = {signal: wavfile.read(path)[1] for signal, path in place.files.items()}  # int16 [samples]
+    waveforms = {signal: read_wav(path) for signal, path in place.files.items()}  # int16 [samples]
     levels = {signal: spectrogram(waveform / 32768) for signal, waveform in waveforms.items()}
     top = max(level.max() for level in levels.values())
     for number, (signal, waveform) in enumerate(waveforms.items()):

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from models import build_model
 from tools.common.run_folder import read_history
+from tools.common.schema import read_json
 from tools.reports.comparison import EVERYWHERE, Run, alarms, find_differences, pool_seeds, seed_spread
 from tools.reports.difference_tables import difference_cells, spread_table
 from tools.reports.tables import TITLES, Row, complete_utterances, markdown_table, mean, score_blocks, score_table
+
+# What environment.json says besides is about the machine and nobody else's concern.
+NAMES = ("started", "python", "packages", "device", "gpu", "cpu", "cores", "threads", "commit", "changed")
+CALL = TypedDict("Call", dict.fromkeys(NAMES, Any) | {"packages": dict[str, str]})
+
+
+class FACTS(TypedDict):
+    steps: int
+    calls: list[CALL]
+
 
 BASELINE = "SI-SNR"
 SCORES = ("pesq", "stoi", "estoi", "si_sdr")
@@ -38,7 +48,7 @@ def results_text(groups: Mapping[str, Sequence[Run]]) -> str:
 def conditions(groups: Mapping[str, Sequence[Run]]) -> str:
     """A paragraph on network, training, time, machine and code."""
     runs = [run for group in groups.values() for run in group]
-    facts = [json.loads((run.folder / "facts.json").read_text(encoding="utf-8")) for run in runs]
+    facts = [read_json(run.folder / "facts.json", FACTS, "publish its runs again") for run in runs]
     config = runs[0].config
     weights = sum(weight.numel() for weight in build_model(config).parameters())
     minutes = [sum(row["seconds"] for row in read_history(run.folder)) / 60 for run in runs]
@@ -51,7 +61,7 @@ def conditions(groups: Mapping[str, Sequence[Run]]) -> str:
         f"{config.learning_rate:g}, {config.schedule} schedule, {config.precision}; seeds "
         f"{_list({run.config.seed for run in runs})}. A training took {min(minutes):.1f} to {max(minutes):.1f} "
         f"minutes, all {len(runs)} together {sum(minutes):.0f}, each on {hardware}, with PyTorch "
-        f"{_list({call['packages']['torch'] for call in calls})}; commit "
+        f"{_list({call['packages'].get('torch') for call in calls})}; commit "
         f"{_list({str(call['commit'])[:7] for call in calls})}."
     )
 

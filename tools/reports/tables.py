@@ -6,10 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from tools.common.errors import UserError
 
 SIGNALS = ("noisy", "enhanced")
 TITLES = {
@@ -59,12 +56,6 @@ class Block:
             ]
             for signal, values in self.means.items()
         }
-
-
-def check_name(name: str) -> None:
-    """UserError unless results/<name>/ is a folder in results/."""
-    if not name or Path(name).name != name or name.startswith("."):
-        raise UserError(f"name: found {name!r}, expected a folder name without / or a dot in front")
 
 
 def markdown_table(corner: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:

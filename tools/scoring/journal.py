@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tools.common.files import replacing
 
 
@@ -15,19 +17,19 @@ class Journal:
     """Results by the number of their item, kept in a file of JSON lines.
 
     The first line is `key`, which says what the results depend on; a file with another key is started again, and
-    what a killed process left of its last line is dropped. Where nothing can be written, results are kept in
-    memory alone.
+    lines that hold no result of type `kind`, such as half a line that a killed process left, are dropped. Where
+    nothing can be written, results are kept in memory alone.
     """
 
-    def __init__(self, path: Path, key: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, key: Mapping[str, Any], kind: Any = Any) -> None:
         self.results: dict[int, Any] = {}
         head = json.dumps(key, sort_keys=True)
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
         whole = [head]
         if lines[:1] == [head]:
             for line in lines[1:]:
-                with contextlib.suppress(ValueError, TypeError):
-                    number, result = json.loads(line)
+                with contextlib.suppress(ValueError, RecursionError):
+                    number, result = msgspec.convert(json.loads(line), tuple[int, kind])
                     self.results[number] = result
                     whole.append(line)
         try:
@@ -39,10 +41,13 @@ class Journal:
             self._file = None
 
     def add(self, number: int, result: Any) -> None:
-        """Keeps the result of an item; it must be what JSON can hold."""
+        """Keeps the result of an item; it must be of the type `kind`."""
         self.results[number] = result
         if self._file:
-            self._file.write(json.dumps([number, result]) + "\n")
+            try:
+                self._file.write(json.dumps([number, msgspec.to_builtins(result)]) + "\n")
+            except OSError:  # the disk is full; results are kept in memory from here on
+                self._file = None
 
     def close(self) -> None:
         """Closes the file; the results stay readable."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -100,6 +101,14 @@ def join_processes(device: str) -> Iterator[Processes]:
     if "WORLD_SIZE" not in os.environ:
         yield Processes(find_device(device))
         return
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
+    wrong = [name for name in names if not re.fullmatch("[0-9]{1,9}", os.environ.get(name, ""))]
+    if wrong or not os.environ.get("MASTER_ADDR"):
+        name = (wrong or ["MASTER_ADDR"])[0]
+        raise UserError(
+            f"environment: found {name}={os.environ.get(name)!r} beside WORLD_SIZE, expected what torchrun sets; "
+            "start with torchrun, or unset WORLD_SIZE"
+        )
     local, on_machine = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     chosen = find_device(device)
     if chosen.type == "cuda":

@@ -15,7 +15,9 @@ from typing import Any
 
 import torch
 
+from tools.common.errors import UserError
 from tools.common.files import write_text
+from tools.common.schema import read_json
 from tools.training.distributed import Processes
 
 REPOSITORY = Path(__file__).parents[2]
@@ -26,8 +28,8 @@ def log_environment(run_dir: Path, processes: Processes, step: int) -> None:
     """Add this call, which starts after `step` steps, to the list in environment.json."""
     path = run_dir / "environment.json"
     try:
-        calls = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        calls = read_json(path, list[dict[str, Any]], "")
+    except (OSError, UserError):
         calls = []
     calls = [*calls, describe_environment(processes) | {"from_step": step}]
     write_text(path, json.dumps(calls, indent=2) + "\n")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
 from torch import nn
 
 from config import Config
 from models import ModelError
 from tools.common.errors import UserError
+from tools.common.schema import check
 from tools.training.averaging import WeightAverage
 from tools.training.distributed import Processes
 from tools.training.random_state import random_state, set_random_state
@@ -65,6 +67,23 @@ class Progress:
 
 
 PLAIN = ("epoch", "batch", "step", "skipped", "seconds")
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**50)]
+
+
+class _Position(msgspec.Struct):
+    epoch: Annotated[int, msgspec.Meta(ge=1, lt=2**50)]
+    batch: Count
+    step: Count
+    skipped: Count
+    seconds: Annotated[float, msgspec.Meta(ge=0)]
+
+
+class _Saved(msgspec.Struct):
+    """What a checkpoint says of the training besides tensors."""
+
+    progress: _Position
+    history: list[dict[str, int | float]]
+    random: list[Any]
 
 
 def checkpoint(config: Config, learner: Learner, progress: Progress, processes: Processes) -> dict[str, Any]:
@@ -84,15 +103,24 @@ def checkpoint(config: Config, learner: Learner, progress: Progress, processes: 
 
 
 def restore(
-    content: Mapping[str, Any], changed: set[str], learner: Learner, progress: Progress, processes: Processes
+    content: Mapping[str, Any],
+    changed: set[str],
+    learner: Learner,
+    progress: Progress,
+    processes: Processes,
+    steps: int,
 ) -> None:
     """Put everything in the state of a checkpoint.
 
     changed: settings that differ from the checkpoint's; where they change which items make up a batch, the epoch
-    starts anew. Raises UserError where the checkpoint does not fit them, or is another version's.
+    starts anew. steps: of an epoch. Raises UserError where the checkpoint does not fit, or is another version's.
     """
-    if "progress" not in content:
-        raise UserError("last.pt: holds no position in the training, as another version wrote it; start a new run")
+    saved = check(content, _Saved, "last.pt", "start a new run")
+    begins_anew = bool(changed & {"data", "seed", "batch_size", "loss"})
+    if [row.get("epoch") for row in saved.history] != list(range(1, saved.progress.epoch)):
+        raise UserError(f"last.pt: in epoch {saved.progress.epoch} with another history; start a new run")
+    if not begins_anew and saved.progress.batch > steps:
+        raise UserError(f"last.pt: {saved.progress.batch} batches into an epoch of {steps}; start a new run")
     try:
         learner.model.load_state_dict(content["model"])
         if learner.average.model is not learner.model:
@@ -100,17 +128,19 @@ def restore(
         if not changed & {"loss", "coupling", "balance"}:
             learner.loss_fn.load_state_dict(content["loss"])
         learner.optimizer.load_state_dict(content["optimizer"])
-        begins_anew = bool(changed & {"data", "seed", "batch_size", "loss"})
         if not begins_anew:
             progress.totals.load_state_dict(content["totals"])
-    except (RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[-1].strip()
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
         raise ModelError(f"last.pt: its weights do not fit the settings: {reason}") from None
     for name in PLAIN:
-        setattr(progress, name, content["progress"][name])
-    progress.history = [dict(row) for row in content["history"]]
+        setattr(progress, name, getattr(saved.progress, name))
+    progress.history = saved.history
     if begins_anew:
         progress.start_epoch_anew()
-    states = content["random"]
+    states = saved.random
     if len(states) == processes.count:
-        set_random_state(states[processes.rank], processes.device)
+        try:
+            set_random_state(states[processes.rank], processes.device)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"last.pt: no states of random generators in it ({error})") from None

@@ -16,28 +16,32 @@ def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str,
     """Find the run's folder, or that there is none yet; writes nothing.
 
     resume: if the folder holds a run with other settings, take the "saved" ones, or those of `config`
-    ("override"), or refuse ("same"). Returns the settings to go on with, the content of last.pt or None, and the
-    names of the settings in which they differ from it. Raises UserError.
+    ("override"), or refuse ("same"); last.pt knows them best, as config.json may have been replaced since. Returns
+    the settings to go on with, the content of last.pt or None, and the names of the settings in which they differ
+    from it. Raises UserError.
     """
+    saved, content, last = None, None, config.run_dir / "last.pt"
     if (config.run_dir / "config.json").exists():
         saved = complete(read_config(config.run_dir))
-        if config.precision == "auto":
-            config = dataclasses.replace(config, precision=saved.precision)
-        changed = differing_settings(saved, config)
-        if changed and resume == "same":
-            before, now = saved.to_dict(), config.to_dict()
-            differences = ", ".join(f"{key} {before[key]} (now {now[key]})" for key in before if key in changed)
-            raise UserError(
-                f"{config.run_dir}: holds a run with {differences}; choose another --name, go on with its "
-                "settings (--resume saved) or with yours (--resume override), or delete the folder"
-            )
-        if changed and resume == "saved":
-            config = dataclasses.replace(config, **{key: getattr(saved, key) for key in changed})
-    last = config.run_dir / "last.pt"
-    if not last.exists():
+    if last.exists():
+        content = read_checkpoint(last)
+        saved = complete(Config.from_dict(content["config"]))
+    if saved is None:
         return config, None, set()
-    content = read_checkpoint(last)
-    return config, content, differing_settings(Config.from_dict(content["config"]), config)
+    if config.precision == "auto":
+        config = dataclasses.replace(config, precision=saved.precision)
+    changed = differing_settings(saved, config)
+    if changed and resume == "same":
+        before, now = saved.to_dict(), config.to_dict()
+        differences = ", ".join(f"{key} {before[key]} (now {now[key]})" for key in before if key in changed)
+        raise UserError(
+            f"{config.run_dir}: holds a run with {differences}; choose another --name, go on with its "
+            "settings (--resume saved) or with yours (--resume override), or delete the folder"
+        )
+    if changed and resume == "saved":
+        config = dataclasses.replace(config, **{key: getattr(saved, key) for key in changed})
+        changed = set()
+    return config, content, changed
 
 
 def differing_settings(saved: Config, wanted: Config) -> set[str]:

@@ -1,0 +1,182 @@
+"""Files with random bytes changed: every reader takes them as they are, or refuses them in one line.
+
+FUZZ_EXAMPLES=5000 makes a long run of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from made_runs import make_run
+from networks import SMALL, save_checkpoint, trained_like
+
+from dataloader import PackedDataset
+from dataloader.item_records import read_items
+from models import load_model
+from tools.common.run_folder import read_config, read_history
+from tools.corpora.inspection import ItemRecord
+from tools.reports.comparison import read_run
+from tools.scoring.journal import Journal
+from tools.scoring.scores import Scores
+
+fuzzed = settings(
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "60")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+# (place as a share of the file, kind of change, bytes)
+changes = st.lists(
+    st.tuples(
+        st.floats(0, 1),
+        st.sampled_from(["replace", "insert", "delete", "repeat", "cut off"]),
+        st.binary(min_size=1, max_size=6) | st.sampled_from([b"[" * 3000, b"1e999", b"null", b"-1", b'"', b"{}"]),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+def damage(content: bytes, todo) -> bytes:
+    for share, kind, new in todo:
+        place = int(share * len(content))
+        rest = {"replace": place + len(new), "insert": place, "delete": place + len(new), "repeat": place // 2}
+        new = b"" if kind in ("delete", "repeat", "cut off") else new
+        content = content[:place] + new + (b"" if kind == "cut off" else content[rest[kind] :])
+    return content
+
+
+def refused(read, error=ValueError) -> bool:
+    """Whether a reader refuses, in one line; anything else that it raises is a failure."""
+    try:
+        read()
+    except error as refusal:
+        lines = str(refusal).strip().splitlines()
+    else:
+        return False
+    assert len(lines) == 1, lines
+    return True
+
+
+@fuzzed
+@given(changes)
+def test_a_damaged_config_is_read_or_refused(tmp_path, todo):
+    make_run("a", utterances=1) if not Path("runs/a").exists() else None
+    whole = Path("runs/a/config.json").read_bytes()
+    (tmp_path / "config.json").write_bytes(damage(whole, todo))
+    refused(lambda: read_config(tmp_path))
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path_factory.mktemp("place"))
+
+
+@fuzzed
+@given(changes)
+def test_damaged_scores_are_read_or_refused(todo):
+    shutil.rmtree("runs", ignore_errors=True)
+    make_run("a", utterances=1)
+    path = Path("runs/a/test/scores.csv")
+    path.write_bytes(damage(path.read_bytes(), todo))
+    if not refused(lambda: read_run("a")):
+        rows = read_run("a").rows
+        places = {(row["noise_type"], row["snr_db"], row["utterance"], row["signal"]) for row in rows}
+        assert len(places) == len(rows)
+        assert all(np.isfinite(row["snr_db"]) and not np.isinf(row["pesq"]) for row in rows)
+
+
+@fuzzed
+@given(changes)
+def test_a_damaged_history_is_read_or_refused(tmp_path, todo):
+    (tmp_path / "history.csv").write_bytes(damage(b"epoch,seconds,valid_loss\n1,2.5,0.25\n2,2.5,\n", todo))
+    refused(lambda: read_history(tmp_path))
+
+
+@fuzzed
+@given(changes)
+def test_of_a_damaged_journal_whole_results_are_kept(tmp_path, todo):
+    path = tmp_path / "a.jsonl"
+    path.unlink(missing_ok=True)
+    kept = Journal(path, {"data": "a"}, Scores)
+    for number in range(3):
+        kept.add(number, Scores({"pesq": 1.5, "stoi": float("nan")}, {"stoi": "silent"}))
+    kept.close()
+    path.write_bytes(damage(path.read_bytes(), todo))
+    for number, result in Journal(path, {"data": "a"}, Scores).results.items():
+        assert isinstance(number, int)
+        assert isinstance(result, Scores)
+        assert all(isinstance(value, float) for value in result.values.values())
+
+
+@fuzzed
+@given(changes)
+def test_a_damaged_description_is_read_or_refused(corpus, tmp_path, todo):
+    import msgspec
+
+    for file in corpus.glob("*.npy"):
+        (tmp_path / file.name).unlink(missing_ok=True)
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "dataset.json").write_bytes(damage((corpus / "dataset.json").read_bytes(), todo))
+
+    def read():
+        PackedDataset(tmp_path, "test", 16000)
+        for _, item in read_items(tmp_path):
+            msgspec.convert(item, ItemRecord)
+
+    refused(read)
+
+
+@fuzzed
+@given(changes)
+def test_a_damaged_array_is_read_as_it_was_or_refused(tmp_path, todo):
+    path = tmp_path / "train.npy"
+    array = (np.arange(3 * 2 * 50) % 99).astype(np.int16).reshape(3, 2, 50)
+    np.save(path, array)
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole, [(share * 128 / len(whole), *rest) for share, *rest in todo]))
+    found = []
+    if not refused(lambda: found.append(PackedDataset(tmp_path, "train", 16000))):
+        (dataset,) = found
+        assert refused(lambda: [dataset[n] for n in range(len(dataset))]) or len(dataset) >= 1
+        assert path.stat().st_size >= dataset.samples * 2 * len(dataset) * 2
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return save_checkpoint(trained_like(), tmp_path_factory.mktemp("checkpoint") / "a.pt", **SMALL)
+
+
+@fuzzed
+@given(changes)
+def test_a_damaged_checkpoint_gives_the_same_network_or_is_refused(checkpoint, tmp_path, todo):
+    path = tmp_path / "b.pt"
+    path.write_bytes(damage(checkpoint.read_bytes(), todo))
+    found = []
+    if not refused(lambda: found.append(load_model(path))):
+        for name, weight in load_model(checkpoint).state_dict().items():
+            assert torch.equal(weight, found[0].state_dict()[name]), name
+
+
+@fuzzed
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    ),
+    st.data(),
+)
+def test_settings_of_any_value_are_taken_or_refused(tmp_path, value, data):
+    from config import Config
+
+    settings = Config().to_dict()
+    settings[data.draw(st.sampled_from([*settings, "other"]))] = value
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    refused(lambda: read_config(tmp_path))

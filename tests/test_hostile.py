@@ -1,0 +1,394 @@
+"""Hostile input by subject: settings, losses, checkpoints, files of a run, recordings, processes that collide.
+
+Each ends with one line and the exit code that the table names; `run` takes a traceback for a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from made_runs import make_run
+from networks import SMALL, save_checkpoint, trained_like
+from programs import run
+from trainings import TINY
+
+import test as test_program
+import train
+from config import Config, ConfigError
+from losses import TERMS, LossError, LossTerm, build_loss, register
+from models import ModelError, complete
+from tools import compare, enhance, enhance_onnx, export, make_dataset, sweep
+from tools.common.errors import UserError
+from tools.common.files import exclusive
+from tools.common.run_folder import read_config, read_history
+from tools.scoring.journal import Journal
+from tools.scoring.scores import Scores
+
+ROOT = Path(__file__).parents[1]
+
+
+def refused(capsys, program, *args):
+    """The one line that a command ends with, exit code 2."""
+    code = run(program, *args)
+    error = capsys.readouterr().err
+    assert (code, error.count("\n")) == (2, 1), error
+    return error
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"seed": 2**63},
+        {"seed": 10**23},
+        {"device": "cuda:99999999999999999999"},
+        {"device": "cuda:\u0663"},
+        {"device": ""},
+        {"device": "mps"},
+        {"device": "meta"},
+        {"name": "{run_dir}"},
+        {"name": "{run_name}"},
+        {"name": "{seed:999999999}"},
+        {"name": "a\udcff"},
+        {"name": "a\nb"},
+        {"name": "a" * 201},
+        {"data": "a\udcff"},
+        {"coupling": (1e308, 1e308)},
+        {"kernel_num": (10**9,)},
+        {"batch_size": 10**12},
+    ],
+    ids=repr,
+)
+def test_settings_that_nothing_can_use_are_refused_before_anything_starts(settings):
+    with pytest.raises((ConfigError, ModelError)):
+        complete(Config(**settings))
+
+
+@pytest.mark.parametrize("name", ["1e308*MSE", "\uff12*MSE", "nan*MSE"])
+def test_weights_that_overflow_or_are_no_numbers_are_refused(name):
+    with pytest.raises(LossError):
+        build_loss(name)
+
+
+BROKEN = {
+    "syntax": b"def f(:\n",
+    "import": b"import no_such_module\n",
+    "null bytes": b"a = 1\0\n",
+    "latin-1": 'a = "caf\u00e9"\n'.encode("latin-1"),
+    "raises": b"\n\n1 / 0\n",
+    "exits": b"import sys\nsys.exit(0)\n",
+    "taken name": b'from .registry import LossTerm, register\n@register("MSE")\nclass A(LossTerm):\n'
+    b"    def compare(self, e, c): return e.mean(1)\n",
+    "no term": b'from .registry import register\n@register("A")\nclass A: pass\n',
+}
+
+
+def test_a_broken_loss_file_is_a_warning_and_stops_only_who_asks_for_it(tmp_path):
+    """All of them at once: each is named with its line, and the other losses work."""
+    for name in ("config.py", "plugins.py", "tools", "dataloader"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for package in ("losses", "models"):
+        (tmp_path / package).mkdir()
+        for file in (ROOT / package).iterdir():
+            (tmp_path / package / file.name).symlink_to(file)
+    for number, content in enumerate(BROKEN.values()):
+        (tmp_path / "losses" / f"broken{number}.py").write_bytes(content)
+    (tmp_path / "models" / "broken.py").write_bytes(BROKEN["raises"])
+    code = (
+        "import models; from losses import build_loss; from plugins import BROKEN_FILES; build_loss('MSE+LMS');"
+        "print(*BROKEN_FILES.values(), sep='\\n');"
+        "from tools.common.command_line import run_command; run_command(lambda: build_loss('A'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert len(done.stdout.splitlines()) == len(BROKEN) + 1
+    assert "line 3: ZeroDivisionError" in done.stdout
+    *warnings, error = done.stderr.splitlines()
+    assert len(warnings) == len(BROKEN) + 1
+    assert any("models/broken.py, line 3: ZeroDivisionError" in line for line in warnings)
+    assert "there is no 'A'" in error
+
+
+@pytest.mark.parametrize(
+    "compare_signals",
+    [
+        lambda self, e, c: (e - c).square().mean(),
+        lambda self, e, c: (e - c).square(),
+        lambda self, e, c: 1.0,
+        lambda self, e, c: (e - c).square().mean(1).detach(),
+        lambda self, e, c: e.no_such_method(),
+    ],
+    ids=["scalar", "samples", "float", "no gradient", "raises"],
+)
+def test_a_loss_that_is_not_one_value_an_utterance_is_refused(compare_signals):
+    term = type("Odd", (LossTerm,), {"compare": compare_signals})()
+    with pytest.raises(LossError, match="loss term Odd"):
+        term(torch.randn(2, 100, requires_grad=True), torch.randn(2, 100))
+
+
+@pytest.mark.parametrize("name", ["noisy", "clean", "enhanced", "loss", "Noisy"])
+def test_a_loss_may_not_be_called_like_a_signal_or_column(name):
+    with pytest.raises(LossError):
+        register(name)
+    assert name not in TERMS
+
+
+def negative_variance(state):
+    state["encoder.0.norm.running_var"] = -torch.ones_like(state["encoder.0.norm.running_var"])
+
+
+def huge(state):
+    for name in state:
+        state[name] = torch.full_like(state[name], 3e38) if state[name].is_floating_point() else state[name]
+
+
+def sparse(state):
+    name = "encoder.0.conv.weight_real"
+    state[name] = state[name].to_sparse()
+
+
+def float8(state):
+    name = "encoder.0.conv.weight_real"
+    state[name] = state[name].to(torch.float8_e4m3fn)
+
+
+def meta(state):
+    name = "encoder.0.conv.weight_real"
+    state[name] = state[name].to("meta")
+
+
+def number_as_name(state):
+    state[5] = torch.zeros(1)
+
+
+@pytest.mark.parametrize("change", [negative_variance, huge, sparse, float8, meta, number_as_name])
+def test_a_checkpoint_whose_network_cannot_work_is_refused(tmp_path, monkeypatch, capsys, change):
+    monkeypatch.chdir(tmp_path)
+    path = save_checkpoint(trained_like(), tmp_path / "a.pt", **SMALL)
+    content = torch.load(path, weights_only=True)
+    change(content["model"])
+    torch.save(content, path)
+    soundfile.write("a.wav", 0.1 * np.ones(1600), 16000)
+    for program, *args in ((enhance, path, "a.wav", "-o", "b.wav"), (export, path, "b.onnx")):
+        assert "a.pt: " in refused(capsys, program, *args)
+    assert sorted(os.listdir()) == ["a.pt", "a.wav"]
+
+
+@pytest.mark.parametrize("config", [{1: 2}, {"name": "{seed:999999999}"}, 5, {"name": "x" * 10**6}], ids=str)
+def test_a_checkpoint_with_impossible_settings_is_refused(tmp_path, capsys, config):
+    torch.save({"config": config, "model": {}, "epoch": 1}, tmp_path / "a.pt")
+    assert "a.pt: " in refused(capsys, enhance, tmp_path / "a.pt", tmp_path / "a.wav")
+
+
+def test_a_checkpoint_that_contains_itself_is_refused(tmp_path, capsys):
+    content = {"config": {}, "model": {}, "epoch": 1}
+    content["self"] = content
+    torch.save(content, tmp_path / "a.pt")
+    assert "nested" in refused(capsys, enhance, tmp_path / "a.pt", tmp_path / "a.wav")
+
+
+def test_a_flipped_bit_in_a_weight_is_found(tmp_path, capsys):
+    path = save_checkpoint(trained_like(), tmp_path / "a.pt", **SMALL)
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+    content = bytearray(path.read_bytes())
+    content[largest.header_offset + largest.file_size // 2] ^= 1
+    path.write_bytes(content)
+    assert "checksum" in refused(capsys, enhance, path, tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_no_output_replaces_an_input_through_a_link(tmp_path, capsys, link):
+    path = save_checkpoint(trained_like(), tmp_path / "a.pt", **SMALL)
+    soundfile.write(tmp_path / "a.wav", 0.1 * np.ones(1600), 16000)
+    link(tmp_path / "a.wav", tmp_path / "b.wav")
+    link(path, tmp_path / "b.pt")
+    before = path.read_bytes(), (tmp_path / "a.wav").read_bytes()
+    assert run(enhance, path, tmp_path / "a.wav", "-o", tmp_path / "b.wav", "--overwrite") == 1
+    assert "would be replaced" in capsys.readouterr().err
+    assert "would be replaced" in refused(capsys, export, path, tmp_path / "b.pt", "--overwrite", "--upstream")
+    assert (path.read_bytes(), (tmp_path / "a.wav").read_bytes()) == before
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{" * 5, "5", "null", '{"name": "{run_dir}"}', '{"seed": 1e99}'])
+def test_a_config_of_any_json_is_named(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config.json: "):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", [b"epoch\nword\n", b"epoch\n\xe9\n", b"epoch\n1,2,3\n", b"epoch\n" + b"1" * 200_000]
+)
+def test_a_history_that_holds_no_numbers_is_named(tmp_path, text):
+    (tmp_path / "history.csv").write_bytes(text)
+    with pytest.raises(UserError, match=r"history.csv: "):
+        read_history(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line", ["[0, 5]", '[0, {"values": "a", "failed": {}}]', '["0", 1]', "[" * 100_000, "[0, null]"]
+)
+def test_a_kept_score_that_is_none_is_computed_again(tmp_path, line):
+    (tmp_path / "a.jsonl").write_text(f"{{}}\n{line}\n")
+    assert Journal(tmp_path / "a.jsonl", {}, Scores).results == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda b: b.replace(b"seen", b"s\xe9en"),
+        lambda b: b.decode().encode("utf-16"),
+        lambda b: b + b"x" * 200_000 + b"\n",
+        lambda b: b"\n".join(line for line in b.splitlines() if b"enhanced" not in line) + b"\n",
+        lambda b: b + b.splitlines()[1] + b"\n",
+        lambda b: b + b.splitlines()[2] + b"\n",
+        lambda b: b[:-3],
+    ],
+    ids=["latin-1", "utf-16", "huge field", "no enhanced", "noisy twice", "enhanced twice", "cut off"],
+)
+def test_scores_that_are_not_whole_are_not_compared(tmp_path, monkeypatch, capsys, change):
+    monkeypatch.chdir(tmp_path)
+    for name, loss in (("a", "MSE"), ("b", "SDR")):
+        make_run(name, loss, utterances=2)
+    path = Path("runs/b/test/scores.csv")
+    path.write_bytes(change(path.read_bytes()))
+    assert "scores.csv: " in refused(capsys, compare, "a", "b")
+
+
+def test_scores_older_than_the_best_network_are_not_compared(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, loss in (("a", "MSE"), ("b", "SDR")):
+        make_run(name, loss, utterances=2)
+    Path("runs/b/best.pt").touch()
+    os.utime("runs/b/test/scores.csv", (1, 1))
+    assert "earlier best.pt" in refused(capsys, compare, "a", "b")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--losses", "MSE", "MSE"],
+        ["--losses", "MSE"],
+        ["--seeds", "0", "0"],
+        ["--seeds", "1" + "0" * 30],
+        ["--name", ""],
+        ["--name", "a\nb"],
+        ["--name", "{run_dir}"],
+        ["--devices", "foo"],
+        ["--", "--name", "a"],
+        ["--", "--loss=MSE"],
+    ],
+    ids=" ".join,
+)
+def test_a_sweep_that_cannot_be_meant_is_refused(capsys, args):
+    refused(capsys, sweep, "--dry_run", *args)
+
+
+def test_data_replaced_since_the_last_call_are_noticed(workplace, capsys):
+    data = workplace / "copy"
+    data.mkdir()
+    for file in Path("data").iterdir():
+        (data / file.name).write_bytes(file.read_bytes())
+    arguments = [*TINY, "--data", "copy", "--name", "a", "--epochs"]
+    assert run(train, *arguments, 1) == 0
+    valid = np.load("copy/valid.npy")
+    valid[0, 0] = valid[0, 1]
+    np.save("copy/valid.npy", valid)
+    capsys.readouterr()
+    assert "holds other data" in refused(capsys, train, *arguments, 2)
+    assert run(train, *arguments, 2, "--resume", "override") == 0
+
+
+def test_a_run_folder_belongs_to_one_training_at_a_time(workplace, capsys):
+    with exclusive(Path("runs/a")):
+        assert "another process" in refused(capsys, train, *TINY, "--name", "a", "--epochs", 1)
+    assert run(train, *TINY, "--name", "a", "--epochs", 1) == 0
+    with exclusive(Path("runs/a/test")):
+        assert "another process" in refused(capsys, test_program, "--name", "a", "--device", "cpu")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.pop("history"),
+        lambda c: c.pop("random"),
+        lambda c: c.update(progress={}),
+        lambda c: c.update(progress=[]),
+        lambda c: c["progress"].update(epoch=-5),
+        lambda c: c["progress"].update(epoch="2"),
+        lambda c: c["progress"].update(batch=10**9),
+        lambda c: c.update(history=[5]),
+        lambda c: c.update(history=[{}]),
+        lambda c: c.update(random=["a"]),
+        lambda c: c.update(optimizer=[]),
+    ],
+)
+def test_a_position_that_no_training_reaches_is_refused(workplace, capsys, change):
+    arguments = [*TINY, "--name", "a", "--epochs"]
+    assert run(train, *arguments, 1) == 0
+    content = torch.load("runs/a/last.pt", weights_only=True)
+    change(content)
+    torch.save(content, "runs/a/last.pt")
+    capsys.readouterr()
+    assert "last.pt: " in refused(capsys, train, *arguments, 2)
+
+
+def test_a_pipe_among_recordings_is_named_and_waited_for_by_nobody(tmp_path, capsys):
+    for folder in ("speech", "noise"):
+        (tmp_path / folder).mkdir()
+        os.mkfifo(tmp_path / folder / "a.wav")
+        (tmp_path / folder / "loop.wav").symlink_to("loop.wav")
+    args = ["--speech", tmp_path / "speech", "--noise", tmp_path / "noise", "--out", tmp_path / "out"]
+    assert run(make_dataset, *args) == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("args", [[], ["a"], ["no.onnx", "no.wav", "out.wav"], [__file__, __file__, "out.wav"]])
+def test_the_onnx_script_refuses_what_it_cannot_use_in_one_line(tmp_path, args):
+    command = [sys.executable, ROOT / "tools/enhance_onnx.py", *args]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
+    assert enhance_onnx.__doc__
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [("1>&-", 0), ("2>&-", 0), ("<&-", 0), ("1>&- 2>&-", 0)],
+)
+@pytest.mark.slow
+def test_closed_streams_and_ascii_terminals_do_not_matter(tmp_path, change, code):
+    command = f"'{sys.executable}' -m tools.list_losses {change}"
+    environment = os.environ | {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=environment, capture_output=True)
+    assert done.returncode == code, done.stderr
+
+
+@pytest.mark.parametrize("environment", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "1"}, {"LOCAL_RANK": "x"}])
+def test_half_of_what_torchrun_sets_is_refused(workplace, monkeypatch, capsys, environment):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert "environment: " in refused(capsys, train, *TINY, "--name", "a", "--epochs", 1)
+
+
+def test_a_test_description_with_names_that_share_a_folder_is_refused(workplace, capsys):
+    assert run(train, *TINY, "--name", "a", "--epochs", 1) == 0
+    data = workplace / "copy"
+    data.mkdir()
+    for file in Path("data").iterdir():
+        (data / file.name).write_bytes(file.read_bytes())
+    head = json.loads((data / "dataset.json").read_text())
+    head["snr_db"][1] = head["snr_db"][0] + 1e-9
+    (data / "dataset.json").write_text(json.dumps(head))
+    capsys.readouterr()
+    assert "snr_db" in refused(capsys, test_program, "--name", "a", "--data", "copy", "--device", "cpu")

@@ -1,0 +1,46 @@
+"""What is read from files that people and other programs may have touched, checked once against a type."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tools.common.errors import UserError
+
+
+def read_json(path: Path, kind: Any, advice: str) -> Any:
+    """Return what a JSON file holds, as the type `kind`; UserError with the advice if it holds anything else."""
+    try:
+        return msgspec.convert(json.loads(path.read_text(encoding="utf-8")), kind)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be used ({error}); {advice}") from None
+
+
+def read_csv(path: Path, kind: Any, advice: str) -> list[Any]:
+    """Return the rows of a CSV file, each as the type `kind`, an empty field as NaN.
+
+    UserError with the advice if a row is anything else, and if the last line is cut off.
+    """
+    number, content = 1, path.read_bytes()
+    try:
+        if b"\n" in content and not content.endswith(b"\n"):
+            raise ValueError("cut off in its last line")
+        rows = []
+        with path.open(newline="", encoding="utf-8") as file:
+            for number, row in enumerate(csv.DictReader(file), 2):  # noqa: B007, for the message
+                rows.append(msgspec.convert({key: v or "nan" for key, v in row.items()}, kind, strict=False))
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path}: line {number}: {error}; {advice}") from None
+    return rows
+
+
+def check(content: Any, kind: Any, where: str, advice: str) -> Any:
+    """Return a value as the type `kind`; UserError with the advice if it is anything else."""
+    try:
+        return msgspec.convert(content, kind)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: {error}; {advice}") from None

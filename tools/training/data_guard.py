@@ -1,0 +1,61 @@
+"""The data that a training depends on: what they were when it began, and that they still are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dataloader.description import read_description
+from tools.common.errors import UserError
+from tools.common.files import digest_files
+
+Stamp = tuple[int, int, int]
+MOST_BYTES = 1 << 28  # of a file
+
+
+class DataGuard:
+    """Knows a folder's training and validation files, and how they are mixed, by a digest.
+
+    Attributes: digest. Of a long file only pieces are read, at the start, and again if its size, time or number
+    has changed.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+        self._stamps = self._look()
+        self.digest = self._digest(self._stamps)
+
+    def check(self, saved: Mapping[str, Any], resume: str) -> bool:
+        """Tell whether a checkpoint is of other data; UserError if it is, unless resume is "override"."""
+        other = saved.get("data", self.digest) != self.digest
+        if other and resume != "override":
+            raise UserError(
+                f"{self._folder}: holds other data than this run was trained on so far; choose another --name, or "
+                "--resume override to train on with these"
+            )
+        return other
+
+    def refuse_change(self) -> None:
+        """UserError if the data are no longer those that the training began with."""
+        now = self._look()
+        if now != self._stamps and self._digest(now) != self.digest:
+            raise UserError(
+                f"{self._folder}: its data have been replaced during the training; put them back, or choose "
+                "another --name; last.pt holds what was trained before"
+            )
+        self._stamps = now
+
+    def _digest(self, paths: Iterable[Path]) -> str:
+        described = self._folder / "dataset.json"
+        draw = read_description(described).get("on_the_fly") if described.is_file() else None
+        return digest_files(paths, MOST_BYTES) + hashlib.blake2b(repr(draw).encode(), digest_size=4).hexdigest()
+
+    def _look(self) -> dict[Path, Stamp]:
+        """Each file with its size, time and number, sorted."""
+        files = [self._folder / f"{split}.npy" for split in ("train", "valid")]
+        files += [path for kind in ("train*", "valid*") for path in self._folder.glob(f"{kind}/*.npy")]
+        files += self._folder.glob("train_*.npy")
+        stats = {path: path.stat() for path in sorted(files) if path.is_file()}
+        return {path: (found.st_size, found.st_mtime_ns, found.st_ino) for path, found in stats.items()}
