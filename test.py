@@ -3,7 +3,7 @@
     python test.py --loss SI-SNR+LMS
 
 Takes the run's best checkpoint and settings from runs/<name>/; writes runs/<name>/test/<data>/ and
-samples/<name>/<data>/. The same command goes on where an interrupted one stopped. A checkpoint that is no run of
+samples/<name>/<data>/. Rerun the same command to resume after an interruption. A checkpoint that is no run of
 yours is tested by `python test.py --init pretrained --name pretrained --data data/mycorpus`.
 """
 
@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from config import MAY_DIFFER, Config
 from dataloader import PackedDataset, build_loader
@@ -34,7 +33,7 @@ from tools.common.command_line import run_command
 from tools.common.console_log import log_console
 from tools.common.device import find_device, keep_freed_memory, use_threads
 from tools.common.errors import UserError
-from tools.common.files import exclusive, fingerprint, write_csv, write_text
+from tools.common.files import exclusive, write_csv, write_text
 from tools.common.run_folder import note_test, read_config, save_config, test_folder
 from tools.reports.comparison import find_differences, independent_utterances
 from tools.reports.difference_tables import difference_cells, verdict_cells
@@ -43,8 +42,8 @@ from tools.reports.page import Page, collect_audio, write_page
 from tools.reports.tables import SIGNALS, average_gain, latex_table, listed, plain_text, score_table
 from tools.scoring.alarm import CONTRADICTED, contradiction
 from tools.scoring.independence import number_clean
-from tools.scoring.journal import Journal
-from tools.scoring.scores import CHECKS, ScorePool, Scores, choose_scores, scores_key
+from tools.scoring.kept_scores import ENHANCED, NOISY, KeptScores, score_lacking
+from tools.scoring.scores import CHECKS, Scores, choose_scores
 from tools.training.checkpoints import checkpoint_path
 from tools.training.settings import parse_config
 
@@ -52,94 +51,81 @@ PLACE = "{noise_type}, {snr_db:g} dB, utterance {utterance}, {signal}"
 
 
 def test(config: Config) -> None:
-    """Scores the run's best checkpoint on config.data's test grid and writes tables, figures and samples."""
-    metrics = choose_scores(config.metrics)
+    """Score the run's best checkpoint on config.data's test grid; write tables, figures and samples."""
+    names = choose_scores(config.metrics)
     device = find_device(config.device)
     use_threads(config.threads)
-    best = config.run_dir / "best.pt"
-    if config.init and not best.is_file():
-        best = checkpoint_path(config.init)
-        save_config(config)
-        epoch = read_checkpoint(best)["epoch"]
-    else:
-        epoch = read_trained(best, config)["epoch"]
+    best, epoch = find_network(config)
     model = load_model(best, device)
     grid = PackedDataset(config.data, "test", config.sample_rate)
     drawn = choose_drawn(grid, config.show)
-    kept = {n for n in range(len(grid)) if grid.place(n)[2] < config.samples}
+    to_save = {n for n in range(len(grid)) if grid.place(n)[2] < config.samples}
     folder = test_folder(config.run_dir, config.data)
     samples = Path("samples") / config.run_name / folder.name
     shutil.rmtree(samples, ignore_errors=True)
 
-    # Scores outlive an interruption, and those of noisy speech serve every run that is tested on the same data.
-    key = {"data": fingerprint(grid.path)} | scores_key()
-    journals = {
-        "noisy": Journal(Path(config.data) / "noisy_scores.jsonl", key, Scores),
-        "enhanced": Journal(folder / "enhanced_scores.jsonl", key | {"checkpoint": fingerprint(best)}, Scores),
+    # Enhance and score what is not scored yet; noisy speech is scored once for all runs.
+    kept = {
+        "noisy": KeptScores(Path(config.data) / NOISY, grid.path, names + CHECKS),
+        "enhanced": KeptScores(folder / ENHANCED, grid.path, names + CHECKS, best),
     }
-    kept_scores = {(n, s): journals[s].results.get(n, Scores()) for n in range(len(grid)) for s in SIGNALS}
-    jobs = {
-        place: lacking
-        for place, scores in kept_scores.items()
-        if (lacking := [name for name in metrics + CHECKS if name not in scores.values])
-    }
-    to_enhance = sorted({n for n, _ in jobs} | kept | set(drawn))
-    loader = build_loader(config, "test", device, to_enhance)
+    lacking = [n for n in range(len(grid)) for signal in SIGNALS if kept[signal].lacking(n)]
+    loader = build_loader(config, "test", device, sorted({*lacking, *to_save, *drawn}))
 
-    def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def items() -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         for number, waveforms in enhance(model, loader, device):
-            if number in kept:
+            if number in to_save:
                 save_samples(samples, grid.place(number), waveforms, config.sample_rate)
             if number in drawn:
                 drawn[number] = waveforms
-            for signal in SIGNALS:
-                if (number, signal) in jobs:
-                    yield waveforms["clean"], waveforms[signal], jobs[number, signal]
+            yield number, waveforms
 
-    with ScorePool() as pool:
-        results = tqdm(pool.map(pairs()), "scores", len(jobs), leave=False, disable=None)
-        for (number, signal), scores in zip(jobs, results, strict=True):
-            kept_scores[number, signal] |= scores
-            journals[signal].add(number, kept_scores[number, signal])
-    for journal in journals.values():
-        journal.close()
+    score_lacking(kept, items(), len(lacking))
     clean = number_clean(grid[n][1].numpy() for n in range(len(grid)))
     rows = [
-        score_row(grid, number, signal, scores, metrics + CHECKS) | {"clean": clean[number]}
-        for (number, signal), scores in kept_scores.items()
+        score_row(grid, n, signal, kept[signal][n], names + CHECKS) | {"clean": clean[n]}
+        for n in range(len(grid))
+        for signal in SIGNALS
     ]
+    write_csv(folder / "scores.csv", rows)
+    note_test(folder, best)
+    titles = ("{}, {:g} dB, utterance {}".format(*grid.place(number)) for number in drawn)
+    source = f"{config.data}, best checkpoint (epoch {epoch}), {grid.grid[2]} utterances a cell."
+    report(folder, f"# {config.run_name}\n\n{source}", rows, names, dict(zip(titles, drawn.values(), strict=True)))
+    write_run_page(config, samples, folder, rows, names)
+    print(f"Scores, tables and figures are in {folder}, samples in {samples}; open {folder}/index.html to listen")
 
-    head = (
-        f"# {config.run_name}\n\n{config.data}, best checkpoint (epoch {epoch}), {grid.grid[2]} utterances a cell."
-    )
-    tables = [score_table(rows, name).strip() for name in metrics]
+
+def find_network(config: Config) -> tuple[Path, int]:
+    """Return the checkpoint to test, and its epoch: the run's best.pt, or that of config.init if there is none."""
+    best = config.run_dir / "best.pt"
+    if config.init and not best.is_file():
+        save_config(config)
+        best = checkpoint_path(config.init)
+        return best, read_checkpoint(best)["epoch"]
+    return best, read_trained(best, config)["epoch"]
+
+
+def report(folder: Path, head: str, rows: list[dict], names: Sequence[str], drawn: dict[str, dict]) -> None:
+    """Print and write tables, problems and figures. drawn: waveforms to draw spectrograms of, by their title."""
+    tables = [score_table(rows, name).strip() for name in names]
     problems = [
         *listed(CONTRADICTED, rows, "alarm", PLACE),
         *listed("Without a score", rows, "missing", PLACE),
     ]
-    report = "\n\n".join([head, *tables, gain_and_polarity(rows), *problems]) + "\n"
-    write_csv(folder / "scores.csv", rows)
-    note_test(folder, best)
-    write_text(folder / "tables.md", report)
-    write_text(folder / "tables.tex", "\n".join(latex_table(rows, name) for name in metrics))
-    save_figure(score_curves(rows, metrics), folder, "curves")
+    text = "\n\n".join([head, *tables, gain_and_polarity(rows), *problems]) + "\n"
+    write_text(folder / "tables.md", text)
+    write_text(folder / "tables.tex", "\n".join(latex_table(rows, name) for name in names))
+    save_figure(score_curves(rows, names), folder, "curves")
     if drawn:
-        titles = ("{}, {:g} dB, utterance {}".format(*grid.place(number)) for number in drawn)
-        save_figure(spectrogram_figure(dict(zip(titles, drawn.values(), strict=True))), folder, "spectrograms")
-    write_run_page(
-        config, samples, folder, rows, metrics, [gain_and_polarity(rows), *independent_utterances(rows)]
-    )
-    print(plain_text(report))
-    print(
-        ", ".join(f"{name} {average_gain(rows, name):+.3f}" for name in metrics), "(enhanced over noisy, average)"
-    )
-    print(
-        f"Scores, tables and figures are in {folder}, samples in {samples}; open {folder / 'index.html'} to listen"
-    )
+        save_figure(spectrogram_figure(drawn), folder, "spectrograms")
+    print(plain_text(text))
+    gains = ", ".join(f"{name} {average_gain(rows, name):+.3f}" for name in names)
+    print(f"{gains} (enhanced over noisy, average)")
 
 
 def choose_drawn(grid: PackedDataset, utterances: Sequence[int]) -> dict[int, dict]:
-    """Item numbers, in order, of the utterances at the lowest, middle and highest dB of each noise type."""
+    """Return item numbers, in order, of the utterances at the lowest, middle and highest dB of each noise type."""
     noises, snrs, count = grid.grid
     beyond = [utterance for utterance in utterances if utterance >= count]
     if beyond:
@@ -157,7 +143,7 @@ def choose_drawn(grid: PackedDataset, utterances: Sequence[int]) -> dict[int, di
 def enhance(
     model: nn.Module, loader: DataLoader, device: torch.device
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Item number and clean, noisy and enhanced waveform [samples] of every item of the loader, in order."""
+    """Yield item number and clean, noisy and enhanced waveform [samples] of every item of the loader, in order."""
     with torch.inference_mode():
         for noisy, clean, numbers in loader:
             estimate = model(noisy.to(device)).cpu()  # [B, samples]
@@ -168,34 +154,33 @@ def enhance(
 
 
 def save_samples(folder: Path, place: tuple[str, float, int], waveforms: dict, sample_rate: int) -> None:
-    """<noise type>/<dB>dB/<utterance>_{noisy,enhanced,clean}.wav"""
+    """Write <noise type>/<dB>dB/<utterance>_{noisy,enhanced,clean}.wav."""
     for name, waveform in waveforms.items():
         write_wav(sample_path(folder, place, name), waveform, sample_rate)
 
 
 def score_row(grid: PackedDataset, number: int, signal: str, scores: Scores, names: Sequence[str]) -> dict:
-    """The row of scores.csv for a signal of the number-th item."""
+    """Return the row of scores.csv for a signal of the number-th item."""
     place = dict(zip(("noise_type", "snr_db", "utterance"), grid.place(number), strict=True))
     missing = "; ".join(f"{name}: {reason}" for name, reason in scores.failed.items() if name in names)
     values = {name: scores.values[name] for name in names}
     return place | {"signal": signal} | values | {"alarm": contradiction(values), "missing": missing}
 
 
-def write_run_page(
-    config: Config, samples: Path, folder: Path, rows: list[dict], metrics: Sequence[str], notes: list[str]
-) -> None:
+def write_run_page(config: Config, samples: Path, folder: Path, rows: list[dict], metrics: Sequence[str]) -> None:
     """Write the page of the run: noisy, enhanced and clean beside each other, and enhanced against noisy."""
     differences = find_differences(rows, "noisy", metrics)
     heard = [utterance for utterance in config.show if utterance < config.samples]
     places = collect_audio({"enhanced": samples}, rows, heard)
     verdict = verdict_cells(rows, differences, SIGNALS, "noisy")
     cells, curves = difference_cells(differences, "noisy", metrics), folder / "curves.png"
+    notes = [gain_and_polarity(rows), *independent_utterances(rows)]
     page = Page(config.run_name, verdict, notes, rows, SIGNALS, cells, metrics, curves, places, heard=rows)
     write_page(folder, page)
 
 
 def gain_and_polarity(rows: list[dict]) -> str:
-    """A paragraph on what SI-SNR cannot see: the gain of the speech in the estimate, and its polarity."""
+    """Return a paragraph on what SI-SNR cannot see: the gain of the speech in the estimate, and its polarity."""
     enhanced = [row for row in rows if row["signal"] == "enhanced" and not math.isnan(row["gain_db"])]
     if not enhanced:
         return "The gain of the speech could not be measured in any utterance."
@@ -208,7 +193,7 @@ def gain_and_polarity(rows: list[dict]) -> str:
 
 
 def parse_test_config() -> Config:
-    """The run's own config with what the command line changes for the test."""
+    """Return the run's own config with what the command line changes for the test."""
     asked = parse_config(__doc__)
     if asked.init and not (asked.run_dir / "config.json").is_file():
         return asked

@@ -48,13 +48,12 @@ from tools.training.progress import Learner, Progress, checkpoint, restore
 from tools.training.resume import open_run
 from tools.training.settings import Resume, parse_training
 from tools.training.totals import StepResult, Totals, weighted
-from tools.training.validation import choose_items, enhance_items, validate
+from tools.training.validation import Validated, choose_items, enhance_items, validate
 from tools.training.watch import Watch
 
 
 def train(config: Config, resume: Resume, processes: Processes) -> None:
     """Train until config.epochs are done or a signal comes; writes runs/<name>/ all the while."""
-    device = processes.device
     choose_scores(config.valid_metrics)  # raises its error before anything is written
     config, saved, changed = open_run(config, resume)
     threads = use_threads(config.threads, processes.on_machine)
@@ -62,23 +61,15 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
     set_kernels(config)
     if config.data == DEMO_DATA:
         processes.first_alone(ensure_demo_corpus)
-    train_loader = build_loader(config, "train", device, share=processes.rank, shares=processes.count)
-    valid_loader = build_loader(config, "valid", device, share=processes.rank, shares=processes.count)
+    train_loader, valid_loader = (
+        build_loader(config, split, processes.device, share=processes.rank, shares=processes.count)
+        for split in ("train", "valid")
+    )
     guard = DataGuard(config.data)
     if saved and guard.check(saved, resume):
         changed = changed | {"data"}
-    loss_fn = build_loss(config.loss, config.coupling, config.balance).to(device)
-    torch.manual_seed(config.seed)
-    model = build_model(config).to(device)
-    if config.init and not saved:
-        model.load_state_dict(load_model(checkpoint_path(config.init)).state_dict())
-    if config.channels_last:
-        model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
-    learner = Learner(model, WeightAverage(model, config.ema), loss_fn, optimizer)
-    progress = Progress(Totals(("loss", *loss_fn.weights), device))
-
-    # Go on where an earlier call stopped.
+    learner = build_learner(config, processes.device, fresh=not saved)
+    progress = Progress(Totals(("loss", *learner.loss_fn.weights), processes.device))
     if saved:
         restore(saved, changed, learner, progress, processes, len(train_loader))
     if is_over(config, progress.history):
@@ -90,11 +81,29 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
         save_config(config)
         log_environment(config.run_dir, processes, progress.step)
     if config.compile:
-        model.estimate = torch.compile(model.estimate)
-    network = processes.spread(model)
+        learner.model.estimate = torch.compile(learner.model.estimate)
 
+    with log_console(config.run_dir / "log.txt", processes.is_first):
+        if processes.is_first:
+            computation = f"{processes}, {threads} thread{'s' * (threads > 1)}, {config.precision} ({reason})"
+            print(describe_start(config, learner.model, progress, computation), flush=True)
+        run_epochs(config, learner, progress, train_loader, valid_loader, guard, processes)
+        if processes.is_first:
+            print(describe_end(config, progress.history))
+
+
+def run_epochs(
+    config: Config,
+    learner: Learner,
+    progress: Progress,
+    train_loader: DataLoader,
+    valid_loader: DataLoader,
+    guard: DataGuard,
+    processes: Processes,
+) -> None:
+    """Train and validate epoch by epoch from where `progress` stands; an interruption saves last.pt and exits."""
+    network = processes.spread(learner.model)
     with (
-        log_console(config.run_dir / "log.txt", processes.is_first),
         ScorePool(processes.cores) as pool,
         Watch(config, learner, progress, train_loader, processes) as watch,
         Interruption(hurried=processes.count > 1) as interruption,
@@ -107,15 +116,7 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
             if processes.is_first:
                 save_checkpoint(config.run_dir / "last.pt", content)
 
-        if processes.is_first:
-            weights = sum(p.numel() for p in model.parameters())
-            print(
-                f"{config.run_dir}: {config.model} with {weights:,} weights, loss {config.loss}, on {processes}, "
-                f"{threads} thread{'s' * (threads > 1)}, {config.precision} ({reason})"
-            )
-            print(describe_start(config, progress), flush=True)
         while not is_over(config, progress.history):
-            # Train what is left of the epoch.
             watch.start_epoch(len(train_loader) + len(valid_loader))
             for result, rate in train_epoch(config, learner, network, train_loader, progress, processes):
                 watch.follow(result, rate)
@@ -126,39 +127,61 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
                     leave(config, progress, processes, interruption)
             watch.settle()
             guard.refuse_change()
-
-            # Validate; what is interrupted here is done anew by the next call.
             begun = time.monotonic()
-            averaged = learner.average.model
-            validated = validate(
-                config, averaged, valid_loader, loss_fn, pool, processes, watch.tick, interruption
-            )
-            if validated is None:
+            validated = validate(config, learner, valid_loader, pool, processes, watch.tick, interruption)
+            if validated is None:  # interrupted; the next call validates again
                 save()
                 leave(config, progress, processes, interruption)
-
-            # Keep what the epoch has brought.
-            row = {"epoch": progress.epoch, "seconds": round(progress.seconds + time.monotonic() - begun, 1)}
-            row |= {f"train_{name}": value for name, value in progress.totals.means().items()}
-            row |= {f"valid_{name}": value for name, value in (validated.means | validated.scores).items()}
-            row |= {f"weight_{name}": float(weight) for name, weight in loss_fn.weights.items()}
-            row |= {"skipped": progress.skipped, "items_per_second": progress.items_per_second}
-            best = row["epoch"] in improvements([*progress.history, row], config.best_by)
+            row = epoch_row(progress, learner, validated, time.monotonic() - begun)
             if processes.is_first:
-                chosen = choose_items(validated.gains)
-                items = enhance_items(averaged, valid_loader, list(chosen.values()), device)
-                watch.log_epoch(row, dict(zip(chosen, items, strict=True)))
-                if best:
-                    content = {"config": config.to_dict(), "epoch": row["epoch"], "model": averaged.state_dict()}
-                    save_checkpoint(config.run_dir / "best.pt", content)
+                keep_epoch(config, learner, progress, row, validated, valid_loader, watch)
             progress.start_next_epoch(row)
             save()
             watch.hide_bar()
             if processes.is_first:
                 save_history(config.run_dir, progress.history)
-                print(describe_epoch(row, config.epochs, best, columns()), flush=True)
-        if processes.is_first:
-            print(describe_end(config, progress.history))
+                print(describe_epoch(config, progress.history, columns()), flush=True)
+
+
+def build_learner(config: Config, device: torch.device, fresh: bool) -> Learner:
+    """Return network, loss and optimiser at their start; `fresh` reads config.init, if it names a checkpoint."""
+    loss_fn = build_loss(config.loss, config.coupling, config.balance).to(device)
+    torch.manual_seed(config.seed)
+    model = build_model(config).to(device)
+    if config.init and fresh:
+        model.load_state_dict(load_model(checkpoint_path(config.init)).state_dict())
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+    return Learner(model, WeightAverage(model, config.ema), loss_fn, optimizer)
+
+
+def epoch_row(progress: Progress, learner: Learner, validated: Validated, seconds: float) -> dict[str, Any]:
+    """Return the epoch's row of history.csv; `seconds` of validation come on top of those of training."""
+    row = {"epoch": progress.epoch, "seconds": round(progress.seconds + seconds, 1)}
+    row |= {f"train_{name}": value for name, value in progress.totals.means().items()}
+    row |= {f"valid_{name}": value for name, value in (validated.means | validated.scores).items()}
+    row |= {f"weight_{name}": float(weight) for name, weight in learner.loss_fn.weights.items()}
+    return row | {"skipped": progress.skipped, "items_per_second": progress.items_per_second}
+
+
+def keep_epoch(
+    config: Config,
+    learner: Learner,
+    progress: Progress,
+    row: dict[str, Any],
+    validated: Validated,
+    loader: DataLoader,
+    watch: Watch,
+) -> None:
+    """Log the epoch with some validation items to hear and see, and write best.pt if it is the best so far."""
+    averaged = learner.average.model
+    chosen = choose_items(validated.gains)
+    items = enhance_items(averaged, loader, list(chosen.values()))
+    watch.log_epoch(row, dict(zip(chosen, items, strict=True)))
+    if row["epoch"] in improvements([*progress.history, row], config.best_by):
+        content = {"config": config.to_dict(), "epoch": row["epoch"], "model": averaged.state_dict()}
+        save_checkpoint(config.run_dir / "best.pt", content)
 
 
 def train_epoch(

@@ -26,7 +26,7 @@ from config import Config
 from dataloader import build_loader
 from dataloader.item_records import read_items
 from losses import build_loss
-from models import build_model, load_model
+from models import load_model
 from tools.common.errors import UserError
 from tools.common.run_folder import save_config
 from tools.training.averaging import WeightAverage
@@ -148,9 +148,9 @@ def test_a_signal_that_ends_the_scoring_processes_too_is_an_interruption(workpla
     config = Config(data="data", kernel_num=(4, 8), rnn_units=4, device="cpu", valid_scores=5)
     interruption = Interruption()
     interruption.signal = signal.SIGTERM if interrupted else None
-    model, loss_fn, processes = build_model(config), build_loss("SI-SNR"), Processes(torch.device("cpu"))
-    loader = build_loader(config, "valid")
-    arguments = (config, model, loader, loss_fn, Broken(), processes, lambda: None, interruption)
+    processes = Processes(torch.device("cpu"))
+    learner = train.build_learner(config, processes.device, fresh=True)
+    arguments = (config, learner, build_loader(config, "valid"), Broken(), processes, lambda: None, interruption)
     if interrupted:
         assert validate(*arguments) is None
     else:

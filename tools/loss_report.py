@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ from models import build_model, load_model
 from tools.common.command_line import check_name, parse_arguments, run_command
 from tools.common.device import find_device, use_threads
 from tools.common.errors import UserError
-from tools.common.files import fingerprint, write_csv, write_text
+from tools.common.files import write_csv, write_text
 from tools.common.run_folder import find_run, test_folder
 from tools.reports.figures import save_figure
 from tools.reports.loss_figures import correlation_map, cost_bars, curves_over_snr
@@ -45,8 +45,7 @@ from tools.reports.loss_measures import (
     values_and_gradients,
 )
 from tools.reports.tables import TITLES, Row, markdown_table, mean
-from tools.scoring.journal import Journal
-from tools.scoring.scores import ScorePool, Scores, scores_key
+from tools.scoring.kept_scores import ENHANCED, NOISY, KeptScores, score_lacking
 
 SHOWN = ("pesq", "stoi", "si_sdr")
 EQUAL_SNR = "PESQ at one SNR"
@@ -151,44 +150,31 @@ def judge(
     terms: Mapping[str, LossTerm],
     device: torch.device,
 ) -> list[dict[str, Any]]:
-    """Yield a row an item: place in the grid, signal, value_<term>, gradient_<term> and scores.
+    """Return a row an item: place in the grid, signal, value_<term>, gradient_<term> and scores.
 
     The signal is the mixture, or what the checkpoint's network makes of it. Its scores are kept where test.py
     keeps and finds them.
     """
     enhance = load_model(checkpoint, device) if checkpoint else lambda noisy: noisy
-    key = {"data": fingerprint(grid.path)} | scores_key()
-    if checkpoint:
-        kept = test_folder(checkpoint.parent, settings.data) / "enhanced_scores.jsonl"
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        journal = Journal(kept, key | {"checkpoint": fingerprint(checkpoint)}, Scores)
-    else:
-        journal = Journal(Path(settings.data) / "noisy_scores.jsonl", key, Scores)
+    folder = test_folder(checkpoint.parent, settings.data) if checkpoint else Path(settings.data)
+    scores = KeptScores(folder / (ENHANCED if checkpoint else NOISY), grid.path, SHOWN, checkpoint)
     config = Config(data=settings.data, batch_size=settings.batch_size, device=settings.device)
+    loader = build_loader(config, "test", device, numbers)
     rows: dict[int, dict[str, Any]] = {}
-    known: dict[int, Scores] = {}
 
-    def unscored():
-        for noisy, clean, items in tqdm(loader, signal, leave=False, disable=None):
+    def items() -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        for noisy, clean, batch in tqdm(loader, signal, leave=False, disable=None):
             with torch.no_grad():
                 estimate = enhance(noisy.to(device))  # [B, samples]
-            for item, row in zip(items.tolist(), _value_rows(terms, estimate, clean, noisy), strict=True):
+            for item, row in zip(batch.tolist(), _value_rows(terms, estimate, clean, noisy), strict=True):
                 place = dict(zip(("noise_type", "snr_db", "utterance"), grid.place(item), strict=True))
                 rows[item] = place | {"signal": signal} | row
-            for item, *pair in zip(items.tolist(), clean.numpy(), estimate.cpu().numpy(), strict=True):
-                known[item] = journal.results.get(item, Scores())
-                if not set(SHOWN) <= known[item].values.keys():
-                    scored.append(item)
-                    yield *pair, SHOWN
+            for item, *pair in zip(batch.tolist(), clean.numpy(), estimate.cpu().numpy(), strict=True):
+                yield item, dict(zip(("clean", signal), pair, strict=True))
 
-    loader, scored = build_loader(config, "test", device, numbers), []
-    with ScorePool() as pool:
-        for number, scores in enumerate(pool.map(unscored())):
-            known[scored[number]] |= scores
-            journal.add(scored[number], known[scored[number]])
-    journal.close()
+    score_lacking({signal: scores}, items(), sum(bool(scores.lacking(number)) for number in numbers))
     for item, row in rows.items():
-        row |= {name: known[item].values[name] for name in SHOWN}
+        row |= {name: scores[item].values[name] for name in SHOWN}
     return list(rows.values())
 
 

@@ -44,13 +44,10 @@ def make_demo_corpus(
     seconds: float = 3.0,
     overwrite: bool = False,
 ) -> None:
-    """Make the demo corpus: synthetic speech and noise, mixed and packed for training and testing.
+    """Make the demo corpus: synthetic speech and noise, mixed and packed; the same bytes for the same seed.
 
-    Speech is eSpeak NG's, from sentences of a small grammar; training, validation and test have their own talkers
-    and sentences. Noise is seen (white, pink, speech-shaped, babble; in all three) or unseen (engine, wind,
-    clatter; in the test only). The same seed gives the same files, byte for byte.
-
-    Raises UserError for arguments that cannot be used, an existing folder, and a missing eSpeak NG.
+    Training, validation and test have their own talkers and sentences. Raises UserError for arguments that cannot
+    be used, an existing folder, and a missing eSpeak NG.
 
     Args:
         out: Folder to write, with train.npy, valid.npy, test.npy and dataset.json.
@@ -87,6 +84,7 @@ def make_demo_corpus(
                 writer.record("test", item)
             bar.update()
 
+        command = f"--seed {seed} --n_train {n_train} --n_valid {n_valid} --n_test {n_test} --seconds {seconds}"
         writer.describe(
             {
                 "format": 1,
@@ -98,10 +96,7 @@ def make_demo_corpus(
                 "noise_types": list(NOISE_TYPES),
                 "snr_db": list(TEST_SNR_DB),
                 "licence": LICENCE,
-                "command": (
-                    f"python -m tools.make_demo_corpus --seed {seed} --n_train {n_train} --n_valid {n_valid} "
-                    f"--n_test {n_test} --seconds {seconds}"
-                ),
+                "command": f"python -m tools.make_demo_corpus {command}",
             }
         )
 

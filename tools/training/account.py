@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import nn
+
 from config import Config
 from tools.common.run_folder import improvements
 from tools.training.progress import Progress
@@ -25,20 +27,23 @@ def columns() -> int:
     return min(COLUMNS, shutil.get_terminal_size().columns) if sys.stdout.isatty() else COLUMNS
 
 
-def describe_start(config: Config, progress: Progress) -> str:
-    """Return where the training starts or resumes, and what the rows show."""
+def describe_start(config: Config, model: nn.Module, progress: Progress, computation: str) -> str:
+    """Return what is trained and how it is computed, where it starts or resumes, and what the rows show."""
+    weights = sum(weight.numel() for weight in model.parameters())
+    what = f"{config.run_dir}: {config.model} with {weights:,} weights, loss {config.loss}, on {computation}"
     where = f"starting from {config.init}" if config.init else "starting"
     if progress.step:
         where = f"resuming after step {progress.step}: {len(progress.history)} of {config.epochs} epochs are done"
         where += f", and {progress.batch} batches of the next" if progress.batch else ""
-    return f"{where}; a row is an epoch, * the best so far"
+    return f"{what}\n{where}; a row is an epoch, * the best so far"
 
 
-def describe_epoch(row: Mapping[str, Any], epochs: int, best: bool, width: int = COLUMNS) -> str:
-    """Return the epoch's row: epoch, losses, the terms of the validation loss, scores, seconds.
+def describe_epoch(config: Config, history: Sequence[Mapping[str, Any]], width: int = COLUMNS) -> str:
+    """Return the last epoch's row: epoch, losses, the terms of the validation loss, scores, seconds.
 
     Terms, then scores from the right, are left out as far as it takes to fit the width; history.csv has all.
     """
+    row, best = history[-1], improvements(history, config.best_by)[-1] == len(history)
     scores = [
         f"{title} {form.format(row[f'valid_{key}'])}".replace(" 0.", " .")
         for key, (title, form) in SCORES.items()
@@ -46,7 +51,7 @@ def describe_epoch(row: Mapping[str, Any], epochs: int, best: bool, width: int =
     ]
     terms = [name.removeprefix("weight_") for name in row if name.startswith("weight_")]
     detail = ", ".join(f"{name} {_number(row[f'valid_{name}'], 4)}" for name in terms) if len(terms) > 1 else ""
-    place = f"{row['epoch']:>{len(str(epochs))}}/{epochs}{'*' if best else ' '}"
+    place = f"{row['epoch']:>{len(str(config.epochs))}}/{config.epochs}{'*' if best else ' '}"
     losses = f"{place} train {_number(row['train_loss'], 6)} valid {_number(row['valid_loss'], 6)}"
     end = f"{row['seconds']:>3.0f} s" + (f", {row['skipped']} left out" if row["skipped"] else "")
     while True:

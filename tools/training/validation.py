@@ -20,6 +20,7 @@ from tools.scoring.scores import ScorePool, Scores, choose_scores
 from tools.training.distributed import Processes
 from tools.training.interruption import Interruption
 from tools.training.precision import autocast
+from tools.training.progress import Learner
 from tools.training.totals import Totals, weighted
 
 FIXED = 0  # the item that is looked at after every epoch
@@ -41,9 +42,8 @@ class Validated:
 @torch.no_grad()
 def validate(
     config: Config,
-    model: nn.Module,
+    learner: Learner,
     loader: DataLoader,
-    loss_fn: nn.Module,
     pool: ScorePool,
     processes: Processes,
     tick: Callable[[], None],
@@ -54,8 +54,7 @@ def validate(
     The first config.valid_scores items are scored in other processes during the pass. tick is
     called after every batch. None is returned where any process is interrupted. Raises UserError.
     """
-    model.eval()
-    loss_fn.eval()
+    model, loss_fn = learner.average.model.eval(), learner.loss_fn.eval()
     names = ("loss", *loss_fn.weights)
     totals, si_sdr = Totals(names, processes.device), build_loss("SI-SDR").terms["SI-SDR"]
     metrics = choose_scores(config.valid_metrics)
@@ -98,11 +97,10 @@ def choose_items(gains: dict[int, float]) -> dict[str, int]:
 
 
 @torch.no_grad()
-def enhance_items(
-    model: nn.Module, loader: DataLoader, numbers: Sequence[int], device: torch.device
-) -> list[dict[str, np.ndarray]]:
+def enhance_items(model: nn.Module, loader: DataLoader, numbers: Sequence[int]) -> list[dict[str, np.ndarray]]:
     """Return noisy, estimated and clean waveform [samples] of validation items, which may be any process's."""
     model.eval()
+    device = next(model.parameters()).device
     results = []
     for number in numbers:
         noisy, clean, _ = loader.dataset.dataset[number]
