@@ -144,11 +144,11 @@ def quantise_at_snr(
     Where noise is a few steps high, its rounding moves the SNR by some hundredths of a dB.
     """
     correction = 1.0
-    for _ in range(ROUNDS):
+    for left in reversed(range(ROUNDS)):
         noisy, rounded = quantise(clean, correction * noise, dtype)
         signal, rest = rounded[active].astype(np.float64), noisy[active].astype(np.float64) - rounded[active]
         error_db = 10 * np.log10(np.sum(signal**2) / np.sum(rest**2)) - snr_db if np.any(rest) else 0.0
-        if abs(error_db) < TOLERANCE_DB:
+        if abs(error_db) < TOLERANCE_DB or not left:
             break
         correction *= 10 ** (error_db / 20)
     return noisy, rounded, correction

@@ -349,6 +349,7 @@ def test_tuning_trains_each_loss_with_several_rates_and_compares_with_the_best_o
             (config.run_dir / "history.csv").write_text(f"epoch,valid_pesq,valid_estoi,valid_si_sdr\n{line}")
         return FINISHED[False]
 
+    Path("x").mkdir()
     monkeypatch.setattr(sweep.subprocess, "Popen", pretend)
     monkeypatch.setattr(sweep, "compare", lambda settings: calls.append(settings.tuning))
     options = ("--data", "x", "--epochs", "6", "--learning_rate", "2e-3", "--precision", "fp32")

@@ -249,7 +249,7 @@ def test_left_out_steps_are_counted_and_leave_no_trace(workplace, monkeypatch, c
     poison(monkeypatch, at_steps=(2, 9))
     assert run(train, *TINY, "--name", "a", "--epochs", "2", "--skip_nonfinite", "1", "--ema", "0.5") == 0
     assert [line["skipped"] for line in history_of("a")] == ["1", "1"]
-    assert "1 steps left out" in capsys.readouterr().out
+    assert "1 left out" in capsys.readouterr().out
     for line in history_of("a"):
         assert math.isfinite(float(line["train_loss"]))
         assert math.isfinite(float(line["valid_loss"]))

@@ -174,7 +174,9 @@ def sweep(settings: SweepSettings, options: list[str]) -> None:
         raise UserError("slurm: found with --tune, whose rates are not known before; sweep without one of the two")
     jobs = plan(settings, options)
     runs = [job.config.run_name for job in jobs]
+    data = jobs[0].config.data
     comparison = ("python", "-m", "tools.compare", *runs, "--name", settings.name, "--baseline", runs[0])
+    comparison += ("--data", data)
     if settings.slurm:
         print(slurm_script(settings, jobs, comparison))
         return
@@ -191,7 +193,7 @@ def sweep(settings: SweepSettings, options: list[str]) -> None:
         rates, table = tune(settings, options)
         jobs = plan(settings, options, rates)
     run_all(jobs, settings.devices)
-    compare(CompareSettings(tuple(runs), baseline=runs[0], name=settings.name, tuning=table))
+    compare(CompareSettings(tuple(runs), baseline=runs[0], name=settings.name, data=data, tuning=table))
 
 
 def run_all(jobs: Sequence[Job], devices: tuple[str, ...]) -> None:
