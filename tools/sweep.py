@@ -84,11 +84,8 @@ class Job:
         return is_trained(self.config) and is_tested(self.config.run_dir, scores)
 
 
-def plan(settings: SweepSettings, options: list[str], rates: Mapping[str, float] | None = None) -> list[Job]:
-    """Return the sweep's runs, losses of one seed side by side; raise their configs' errors before any trains.
-
-    rates: the learning rate of each loss, if they were tuned.
-    """
+def check(settings: SweepSettings, options: list[str]) -> None:
+    """Raise UserError for a sweep that cannot be meant."""
     if not settings.losses or not settings.seeds or not settings.devices:
         raise UserError("losses, seeds and devices: expected at least one of each")
     for what, values in (("losses", settings.losses), ("seeds", settings.seeds)):
@@ -102,6 +99,13 @@ def plan(settings: SweepSettings, options: list[str], rates: Mapping[str, float]
         raise UserError(f"{own[0]}: found it behind --, where the sweep sets it; use --name, --losses, --seeds")
     for device in settings.devices:
         find_device(device)
+
+
+def plan(settings: SweepSettings, options: list[str], rates: Mapping[str, float] | None = None) -> list[Job]:
+    """Return the sweep's runs, losses of one seed side by side; raise their configs' errors before any trains.
+
+    rates: the learning rate of each loss, if they were tuned.
+    """
     runs = [(seed, loss) for seed in settings.seeds for loss in settings.losses]
     names = [
         Config(name=f"{settings.name}_{{loss}}_seed{{seed}}", loss=loss, seed=seed).run_name for seed, loss in runs
@@ -170,6 +174,7 @@ def one_precision(config: Config, names: Sequence[str], device: str) -> list[str
 
 def sweep(settings: SweepSettings, options: list[str]) -> None:
     """Run what is not finished, then the comparison; UserError if a run fails, once the others are done."""
+    check(settings, options)
     if settings.tune and settings.slurm:
         raise UserError("slurm: found with --tune, whose rates are not known before; sweep without one of the two")
     jobs = plan(settings, options)

@@ -47,7 +47,7 @@ def read_tuning(path: Path) -> list[dict[str, Any]]:
                 | {name: float(row[name] or "nan") for name in ("learning_rate", "points", *MAIN_SCORES)}
                 for row in csv.DictReader(file)
             ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise UserError(f"{path}: not a table of tools.sweep --tune ({error})") from None
     return rows
 
