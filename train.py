@@ -41,15 +41,15 @@ from tools.training.checkpoints import checkpoint_path
 from tools.training.data_guard import DataGuard
 from tools.training.distributed import OtherProcessEnded, Processes, join_processes
 from tools.training.environment import log_environment
-from tools.training.guards import NormStatistics, naming_dead_loaders
+from tools.training.failures import NormStatistics, naming_dead_loaders
 from tools.training.interruption import Interruption
+from tools.training.monitor import Monitor
 from tools.training.precision import autocast, set_kernels, settle_precision
 from tools.training.progress import Learner, Progress, checkpoint, restore
 from tools.training.resume import open_run
 from tools.training.settings import Resume, parse_training
 from tools.training.totals import StepResult, Totals, weighted
 from tools.training.validation import Validated, choose_items, enhance_items, validate
-from tools.training.watch import Watch
 
 
 def train(config: Config, resume: Resume, processes: Processes) -> None:
@@ -105,39 +105,39 @@ def run_epochs(
     network = processes.spread(learner.model)
     with (
         ScorePool(processes.cores) as pool,
-        Watch(config, learner, progress, train_loader, processes) as watch,
+        Monitor(config, learner, progress, train_loader, processes) as monitor,
         Interruption(hurried=processes.count > 1) as interruption,
     ):
 
         def save() -> None:
-            watch.settle()
-            watch.note_save()
+            monitor.settle()
+            monitor.note_save()
             content = checkpoint(config, learner, progress, processes) | {"data": guard.digest}
             if processes.is_first:
                 save_checkpoint(config.run_dir / "last.pt", content)
 
         while not is_over(config, progress.history):
-            watch.start_epoch(len(train_loader) + len(valid_loader))
+            monitor.start_epoch(len(train_loader) + len(valid_loader))
             for result, rate in train_epoch(config, learner, network, train_loader, progress, processes):
-                watch.follow(result, rate)
-                stop, due = processes.any(interruption.is_asked_for, processes.is_first and watch.is_save_due())
+                monitor.follow(result, rate)
+                stop, due = processes.any(interruption.is_asked_for, processes.is_first and monitor.is_save_due())
                 if stop or due:
                     save()
                 if stop:
                     leave(config, progress, processes, interruption)
-            watch.settle()
+            monitor.settle()
             guard.refuse_change()
             begun = time.monotonic()
-            validated = validate(config, learner, valid_loader, pool, processes, watch.tick, interruption)
+            validated = validate(config, learner, valid_loader, pool, processes, monitor.tick, interruption)
             if validated is None:  # interrupted; the next call validates again
                 save()
                 leave(config, progress, processes, interruption)
             row = epoch_row(progress, learner, validated, time.monotonic() - begun)
             if processes.is_first:
-                keep_epoch(config, learner, progress, row, validated, valid_loader, watch)
+                keep_epoch(config, learner, progress, row, validated, valid_loader, monitor)
             progress.start_next_epoch(row)
             save()
-            watch.hide_bar()
+            monitor.hide_bar()
             if processes.is_first:
                 save_history(config.run_dir, progress.history)
                 print(describe_epoch(config, progress.history, columns()), flush=True)
@@ -172,13 +172,13 @@ def keep_epoch(
     row: dict[str, Any],
     validated: Validated,
     loader: DataLoader,
-    watch: Watch,
+    monitor: Monitor,
 ) -> None:
     """Log the epoch with some validation items to hear and see, and write best.pt if it is the best so far."""
     averaged = learner.average.model
     chosen = choose_items(validated.gains)
     items = enhance_items(averaged, loader, list(chosen.values()))
-    watch.log_epoch(row, dict(zip(chosen, items, strict=True)))
+    monitor.log_epoch(row, dict(zip(chosen, items, strict=True)))
     if row["epoch"] in improvements([*progress.history, row], config.best_by):
         content = {"config": config.to_dict(), "epoch": row["epoch"], "model": averaged.state_dict()}
         save_checkpoint(config.run_dir / "best.pt", content)

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Subset
 from config import Config
 
 from .array_file import DataError
+from .batch_order import EpochBatches
 from .on_the_fly import OnTheFlyDataset, is_on_the_fly
-from .order import EpochBatches
 from .packed import PackedDataset
 
 __all__ = ["DataError", "OnTheFlyDataset", "PackedDataset", "build_loader", "shuffle_for_epoch"]

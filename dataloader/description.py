@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .drawing import MixtureDraw
+from .random_draws import MixtureDraw
 
 # The grid of the paper, taken where a set with its shape has no dataset.json.
 PAPER_NOISE_TYPES = ("seen", "unseen")

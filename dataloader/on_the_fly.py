@@ -13,9 +13,9 @@ from torch.utils.data import Dataset
 from .array_file import ArrayFile, DataError
 from .augmentation import Augmentation
 from .description import Description
-from .drawing import SegmentDraw
 from .mixing import is_silent, mix_at_level
 from .packed import as_float, check_values
+from .random_draws import SegmentDraw
 from .shards import Shards, exists
 
 SPEECH, ACTIVE, NOISE, NOISE_INDEX = "train_speech", "train_active", "train_noise", "train_noise_index"

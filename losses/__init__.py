@@ -11,7 +11,7 @@ from plugins import import_files
 from .balancer import Balancer
 from .combined import CombinedLoss
 from .coupling import balanced_shares, fixed_weights
-from .names import COMBINATIONS, parse_loss
+from .parsing import COMBINATIONS, parse_loss
 from .registry import TERMS, LossError, LossTerm, known_terms, register
 
 __all__ = [

@@ -25,7 +25,7 @@ from tools.common.run_folder import improvements
 from tools.demo_corpus import corpus as demo_corpus
 from tools.demo_corpus.corpus import make_demo_corpus
 from tools.reports.tables import plain_text
-from tools.training.guards import NONFINITE
+from tools.training.failures import NONFINITE
 
 TINY = ["--kernel_num", "4", "8", "16", "--rnn_units", "8", "--batch_size", "4", "--device", "cpu"]
 REPOSITORY = Path(__file__).parents[1]

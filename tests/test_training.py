@@ -31,7 +31,7 @@ from tools.common.errors import UserError
 from tools.common.run_folder import save_config
 from tools.training.averaging import WeightAverage
 from tools.training.distributed import Processes
-from tools.training.guards import NONFINITE
+from tools.training.failures import NONFINITE
 from tools.training.interruption import Interruption
 from tools.training.progress import Learner
 from tools.training.resume import open_run

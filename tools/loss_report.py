@@ -27,7 +27,7 @@ from tqdm import tqdm
 from config import PRESETS, Config
 from dataloader import PackedDataset, build_loader
 from losses import TERMS, LossError, LossTerm, known_terms
-from losses.names import parse_loss
+from losses.parsing import parse_loss
 from models import build_model, load_model
 from tools.common.command_line import check_name, parse_arguments, run_command
 from tools.common.device import find_device, use_threads

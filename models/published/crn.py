@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from .dccrn import TRANSFORMS
-from .names import last_layer, to_ours, to_theirs
+from .renaming import last_layer, to_ours, to_theirs
 
 _NAMES = [
     ("{side}.{n}.0.conv.{kind}", "{side}.{n}.conv.{kind}"),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .names import last_layer, to_ours, to_theirs
+from .renaming import last_layer, to_ours, to_theirs
 
 # (upstream's name, ours). Layers with batch norm and PReLU are numbered 0 conv, 1 norm, 2 PReLU.
 _NAMES = [

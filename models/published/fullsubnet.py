@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .names import to_ours, to_theirs
+from .renaming import to_ours, to_theirs
 
 _NAMES = [
     ("fb_model.sequence_model.{item}", "full.{item}"),

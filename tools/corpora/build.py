@@ -19,7 +19,7 @@ from tools.corpora.layouts import with_layout
 from tools.corpora.mixtures import MixtureSource
 from tools.corpora.packing import PackedSetWriter
 from tools.corpora.settings import DatasetSettings
-from tools.corpora.sources import Findings, Source, find_sources
+from tools.corpora.split_sources import Findings, Source, find_sources
 
 LISTED = 20  # problems that are printed; all are in dataset.json
 SHOWN_TYPES = 5  # of noise, in the summary

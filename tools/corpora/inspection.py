@@ -22,7 +22,7 @@ from dataloader.on_the_fly import is_on_the_fly
 from tools.common.audio import SAMPLE_RATE
 from tools.common.processes import ProcessPool
 from tools.corpora.pairs import are_swapped, contrast_db
-from tools.corpora.sources import SPLITS
+from tools.corpora.split_sources import SPLITS
 
 TOLERANCE_DB = 0.01
 BATCH = 32  # items that a process measures at a time

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from dataloader.drawing import MixtureDraw
 from dataloader.mixing import (
     Mixture,
     active_span,
@@ -19,6 +18,7 @@ from dataloader.mixing import (
     quantise_at_snr,
     rms,
 )
+from dataloader.random_draws import MixtureDraw
 from tools.common.audio_files import AudioError, read
 from tools.common.errors import UserError
 from tools.common.seeding import generator

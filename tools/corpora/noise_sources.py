@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dataloader.drawing import SegmentDraw
 from dataloader.mixing import is_silent, rms
+from dataloader.random_draws import SegmentDraw
 from tools.common.audio_files import AudioError, read
 from tools.common.errors import UserError
 from tools.corpora.recordings import Recording

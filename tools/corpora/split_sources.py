@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dataloader.drawing import MixtureDraw
+from dataloader.random_draws import MixtureDraw
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
 from tools.corpora.mixtures import MixtureSource, Recipe

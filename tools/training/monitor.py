@@ -1,9 +1,10 @@
-"""Follows the steps of a training: what they bring goes to the guard, to TensorBoard and to the bar."""
+"""Follow the steps of a training: check that their results are finite, send them to TensorBoard and the bar."""
 
 from __future__ import annotations
 
+import collections
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,8 @@ from config import Config
 from tools.scoring.scores import ALL_SCORES
 from tools.training.board import Board
 from tools.training.distributed import Processes
-from tools.training.guards import report_nonfinite
+from tools.training.failures import report_nonfinite
 from tools.training.progress import Learner, Progress
-from tools.training.readout import Readout
 from tools.training.totals import StepResult
 
 SMOOTHED_STEPS = 20
@@ -33,7 +33,7 @@ def epoch_tag(column: str) -> str:
     return f"weights/{name}" if kind == "weight" else f"epoch/{column}"
 
 
-class Watch:
+class Monitor:
     """Use as a context manager; only the first process writes and shows anything, all of them guard.
 
     A step's numbers are looked at when they have come from the device, which may be some steps later: until then
@@ -45,13 +45,13 @@ class Watch:
     ) -> None:
         self._config, self._learner, self._progress = config, learner, progress
         self._loader, self._processes = loader, processes
-        self._readout = Readout()
+        self._transfer = Transfer()
         self._board: Board | None = None
         self._bar: tqdm | None = None
         self._seen = self._saved = self._stepped = self._begun = time.monotonic()
         self._steps, self._loss = 0, 0.0  # of this call, and the loss smoothed over them
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Monitor:
         if self._processes.is_first:
             self._board = Board(self._config.run_dir / "tensorboard", self._progress.step)
         return self
@@ -87,7 +87,7 @@ class Watch:
         now = time.monotonic()
         self._progress.seconds += now - self._seen
         self._seen = now
-        self._readout.put((self._progress.step, self._progress.batch - 1, rate, weights), numbers)
+        self._transfer.put((self._progress.step, self._progress.batch - 1, rate, weights), numbers)
         self._look(wait=False)
         self.tick()
 
@@ -132,7 +132,7 @@ class Watch:
         self._board.items(self._progress.step, items)
 
     def _look(self, wait: bool) -> None:
-        for (step, batch, rate, weights), numbers in self._readout.arrived(wait):
+        for (step, batch, rate, weights), numbers in self._transfer.arrived(wait):
             names = self._progress.totals.names
             items, *sums = numbers[: 1 + len(names)]
             norm, left_out, *learned = numbers[1 + len(names) :]
@@ -164,3 +164,28 @@ class Watch:
             where = {"epoch": self._progress.epoch, "step": step}
             first, model = self._processes.is_first, self._learner.model
             raise report_nonfinite(self._config, self._loader, batch, model, where, values, first)
+
+
+class Transfer:
+    """A queue of tensors on their way to the CPU, each with a label."""
+
+    def __init__(self) -> None:
+        self._coming: collections.deque[tuple[Any, Tensor, torch.cuda.Event | None]] = collections.deque()
+
+    def put(self, label: Any, numbers: Tensor) -> None:
+        """Send numbers of one dimension to the CPU, with a label."""
+        event = None
+        if numbers.is_cuda:
+            pinned = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+            numbers = pinned.copy_(numbers, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+        self._coming.append((label, numbers, event))
+
+    def arrived(self, wait: bool = False) -> Iterator[tuple[Any, list[float]]]:
+        """Yield labels and numbers, in order, of what has come; with `wait`, of all that was put in."""
+        while self._coming and (wait or self._coming[0][2] is None or self._coming[0][2].query()):
+            label, numbers, event = self._coming.popleft()
+            if event is not None:
+                event.synchronize()
+            yield label, numbers.tolist()
