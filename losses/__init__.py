@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Literal
 
-from plugins import import_files
+from tools.common.plugins import import_files
 
 from .balancer import Balancer
 from .combined import CombinedLoss

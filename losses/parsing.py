@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from plugins import not_loaded
+from tools.common.plugins import not_loaded
 
 from .registry import TERMS, LossError, known_terms
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from config import NETWORK_SETTINGS, Config, ConfigError
-from plugins import import_files
+from tools.common.plugins import import_files
 
 from .checkpoint import read_checkpoint
 from .dccrn import DCCRN

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
-from plugins import not_loaded
+from tools.common.plugins import not_loaded
 
 from .safe_load import ModelError
 

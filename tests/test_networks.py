@@ -15,7 +15,6 @@ from programs import run
 from signals import voiced
 from trainings import history_of
 
-import plugins
 import test
 import train
 from config import Config
@@ -27,6 +26,7 @@ from models.masks import apply_mask
 from models.published.gtcrn import gtcrn_from_published, gtcrn_to_published
 from models.registry import NetworkSettings, register, setting, whole
 from tools import compare, enhance, export, import_checkpoint, list_networks
+from tools.common import plugins
 from tools.demo_corpus.corpus import make_demo_corpus
 from tools.inference.pieces import PieceEnhancer
 

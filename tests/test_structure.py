@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("models", "losses", "dataloader", "tools")
 FILES = [
     ROOT / "config.py",
-    ROOT / "plugins.py",
     *(file for name in PACKAGES for file in sorted((ROOT / name).rglob("*.py"))),
 ]
 COMMANDS = "tools/*"  # may import all

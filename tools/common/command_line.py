@@ -16,8 +16,8 @@ from typing import Any, BinaryIO, TypeVar
 import tyro
 
 from config import FILE_NAME, is_file_name
-from plugins import BROKEN_FILES
 from tools.common.errors import UserError
+from tools.common.plugins import BROKEN_FILES
 
 Settings = TypeVar("Settings")
 DEFECT = 70  # exit code, EX_SOFTWARE of sysexits.h
