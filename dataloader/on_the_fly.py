@@ -105,7 +105,8 @@ class OnTheFlyDataset(Dataset):
         raise DataError(f"{self._noise.path}: {ATTEMPTS} segments in a row are silent, expected noise")
 
     def _read_rows(self, row: int, start: int, count: int) -> np.ndarray:
-        """Return `count` samples of the recording that begins with `row`, from its start-th on; they may cross a
+        """Return Return `count` samples of the recording that begins with `row`, from its start-th on; they may
+        cross a
         row.
         """
         first, skip = divmod(start, self.samples)

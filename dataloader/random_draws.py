@@ -47,7 +47,7 @@ class SegmentDraw:
             self._recordings[int(kind)] = numbers, np.cumsum(positions[numbers])
 
     def draw(self, rng: np.random.Generator, kind: int | None = None) -> tuple[int, int]:
-        """Number of the recording and first sample of the segment, of the type or, if None, of any."""
+        """Return number of the recording and first sample of the segment, of the type or, if None, of any."""
         if kind is None:
             kind = list(self._recordings)[rng.integers(len(self._recordings))]
         numbers, ends = self._recordings[kind]

@@ -82,7 +82,7 @@ class FullSubNet(nn.Module):
 
     @property
     def streams(self) -> bool:
-        """Whether no frame needs those long after it."""
+        """Return whether no frame needs those long after it."""
         return self.level == "cumulative"
 
     def streaming_step(self, for_export: bool = False) -> CentredStep:

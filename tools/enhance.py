@@ -80,7 +80,7 @@ class Arguments:
 
 
 def enhance(arguments: Arguments) -> int:
-    """Does what the arguments ask for; gives the number of files that failed."""
+    """Do what the arguments ask for; return the number of files that failed."""
     checkpoint = find_checkpoint(arguments.inputs[0]) if arguments.inputs else None
     if checkpoint:
         arguments = dataclasses.replace(arguments, inputs=arguments.inputs[1:])
@@ -150,7 +150,7 @@ def enhance_files(
 
 
 def find_files(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
-    """Each file to enhance and the file to write; what folders hold keeps its place below the folder.
+    """Return each file to enhance and the file to write; what folders hold keeps its place below the folder.
 
     Raises UserError for a folder without sound files and for many files into one.
     """

@@ -35,7 +35,7 @@ def loss_table() -> str:
 
 
 def _describe(term: type[LossTerm]) -> tuple[str, str]:
-    """First paragraph of a term's docstring, and what follows "Source:", each on one line."""
+    """Return the first paragraph of a term's docstring, and what follows "Source:", each on one line."""
     paragraphs = [" ".join(paragraph.split()) for paragraph in (inspect.getdoc(term) or "").split("\n\n")]
     sources = [paragraph.removeprefix("Source: ") for paragraph in paragraphs if paragraph.startswith("Source: ")]
     return paragraphs[0].rstrip("."), "".join(sources).rstrip(".")

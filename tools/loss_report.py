@@ -132,7 +132,7 @@ def build_terms(names: Sequence[str], device: torch.device) -> tuple[dict[str, L
 
 
 def find_checkpoint(run: str) -> Path:
-    """best.pt of the run in a folder, or called so in runs/."""
+    """Return best.pt of the run in a folder, or called so in runs/."""
     folder = find_run(run)
     if not (folder / "best.pt").is_file():
         raise UserError(

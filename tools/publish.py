@@ -109,7 +109,7 @@ def find_runs(name: str) -> list[Run]:
 
 
 def sort_groups(groups: Mapping[str, list[Run]]) -> dict[str, list[Run]]:
-    """As the paper has its losses, others behind them; UserError without the baseline and one more."""
+    """Sort as the paper has its losses, others behind them; UserError without the baseline and one more."""
     if BASELINE not in groups or len(groups) < 2:
         raise UserError(f"found runs of {', '.join(groups)}, expected {BASELINE}, the baseline, and others")
     order = {loss: number for number, loss in enumerate(PAPER_LOSSES)}
@@ -147,7 +147,7 @@ def take(runs: Sequence[Run], folder: Path) -> None:
 
 
 def publish_samples(settings: PublishSettings) -> None:
-    """The listening page with its audio, and a figure of its spectrograms, in samples/published/."""
+    """Write the listening page with its audio, and a figure of its spectrograms, in samples/published/."""
     groups = sort_groups(group_runs(find_runs(settings.samples)))
     rows, signals = pool_seeds(groups), ["noisy", *groups]
     places = collect_audio(samples_folders(groups), rows, (settings.utterance,))

@@ -75,7 +75,7 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        """Whether it is trained to its last epoch, and tested since if it is to be."""
+        """Return whether it is trained to its last epoch, and tested since if it is to be."""
         if len(self.commands) == 1:
             return is_trained(self.config)
         scores = self.config.run_dir / "test" / "scores.csv"
@@ -272,7 +272,7 @@ def _command(program: str, arguments: list[str]) -> tuple[str, ...]:
 
 
 def stop(number: int, _: FrameType | None) -> None:
-    """SIGTERM's handler: ends the program as a shell reports it, by way of what `run_jobs` does at its end."""
+    """Handle SIGTERM: end the program as a shell reports it, by way of what `run_jobs` does at its end."""
     sys.exit(128 + number)
 
 

@@ -26,7 +26,7 @@ class StreamState:
     hops: int  # fed to the network
 
     def copy(self) -> StreamState:
-        """An independent copy, which shares no memory with the stream."""
+        """Return an independent copy, which shares no memory with the stream."""
         network = {name: tensor.clone() for name, tensor in self.network.items()}
         return replace(self, network=network, heard=self.heard.clone())
 
@@ -53,12 +53,12 @@ class StreamingEnhancer:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets everything: the next sample is the first."""
+        """Forget everything: the next sample is the first."""
         network = self.step.first_state(self.channels or 1)
         self.state = StreamState(network, next(iter(network.values())).new_zeros(self.channels or 1, 0), 0, 0)
 
     def push(self, samples: Tensor | np.ndarray) -> Tensor | np.ndarray:
-        """Noisy [n] to the estimate [m] that is ready now; with channels, [channels, n] to [channels, m].
+        """Return noisy [n] to the estimate [m] that is ready now; with channels, [channels, n] to [channels, m].
 
         Raises ValueError for another shape.
         """
@@ -81,7 +81,7 @@ class StreamingEnhancer:
         return self._as_given(estimate)
 
     def flush(self) -> Tensor | np.ndarray:
-        """The estimate of all samples that have arrived and are not out yet; the stream starts again."""
+        """Return the estimate of all samples that have arrived and are not out yet; the stream starts again."""
         state = self.state
         out = max(state.hops - self.step.delay, 0) * self.step.hop
         waiting = state.heard[:, state.heard.shape[1] - state.arrived % self.step.hop :]
@@ -93,12 +93,12 @@ class StreamingEnhancer:
         return self._as_given(estimate)
 
     def _as_given(self, estimate: Tensor) -> Tensor | np.ndarray:
-        """Of the shape and kind of what was pushed last."""
+        """Return audio of the shape and kind of what was pushed last."""
         estimate = estimate[0] if self.channels is None else estimate
         return estimate.cpu().numpy() if self._is_numpy else estimate
 
     def _feed(self, samples: Tensor, present: bool) -> Tensor:
-        """Whole hops through the network; what it puts out before the signal's beginning is dropped."""
+        """Send whole hops through the network; what it puts out before the signal's beginning is dropped."""
         hops = samples.shape[1] // self.step.hop
         if hops == 0:
             return samples
@@ -114,7 +114,8 @@ class StreamingEnhancer:
 
     @functools.cached_property
     def _one_hop(self) -> Callable[[Tensor, State], tuple[Tensor, State]]:
-        """`step` for a single hop, as TorchScript: a third of a hop's time is calling operations from Python.
+        """Return `step` for a single hop, as TorchScript: a third of a hop's time is calling operations from
+        Python.
 
         torch calls TorchScript deprecated; what it offers instead needs a C++ compiler and half a minute.
         """

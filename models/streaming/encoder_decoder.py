@@ -50,7 +50,7 @@ class EncoderDecoderStep(nn.Module):
         self.delay = self.edge + self.look_ahead
 
     def first_state(self, batch: int = 1) -> State:
-        """The state before the first hop: silence, and nothing seen."""
+        """Return the state before the first hop: silence, and nothing seen."""
         weight = self.stft.analysis
         state = {name: weight.new_zeros(shape) for name, shape in self._shapes(batch).items()}
         for n, (hidden, cell) in enumerate(self.recurrence.first_memory(batch)):
@@ -67,14 +67,16 @@ class EncoderDecoderStep(nn.Module):
         following: State = {}
 
         def with_past(name: str, x: Tensor, dim: int) -> Tensor:
-            """x behind what the state remembers of it; as much of its end is remembered for the next step."""
+            """Return x behind what the state remembers of it; as much of its end is remembered for the next
+            step.
+            """
             x = torch.cat([state[name], x], dim)
             end = slice(-state[name].shape[dim], None)
             following[name] = x[(slice(None),) * dim + (end,)]
             return x
 
         def frame_before(name: str, x: Tensor) -> Tensor:
-            """The frame before each of x, [parts, B, T, F, C]."""
+            """Return the frame before each of x, [parts, B, T, F, C]."""
             if x.shape[2] == 1:
                 following[name] = x
                 return state[name]
@@ -82,7 +84,7 @@ class EncoderDecoderStep(nn.Module):
             return torch.cat([state[name], x[:, :, :-1]], 2)
 
         def two_delayed(name: str, x: Tensor, hops: int) -> list[Tensor]:
-            """x as it was hops + 1 and hops before, [parts, B, T, F, C] each."""
+            """Return x as it was hops + 1 and hops before, [parts, B, T, F, C] each."""
             places = [f"{name}_{n}" for n in range(hops + 1)]  # a frame each: one hop moves them without a copy
             line = [*(state[place] for place in places), x]
             if x.shape[2] == 1:
@@ -123,7 +125,7 @@ class EncoderDecoderStep(nn.Module):
         return self.stft.overlap_add(pieces).flatten(1).clamp(-1, 1), following
 
     def _shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
-        """Of everything that the state remembers but the recurrence's memory."""
+        """Return the shapes of everything that the state remembers but the recurrence's memory."""
         shapes = {
             "hops": (batch, self.edge, self.hop),
             "present": (self.look_ahead,),

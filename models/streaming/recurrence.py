@@ -32,7 +32,7 @@ class StreamingRecurrence(nn.Module):
         self.linears = nn.ModuleList(copy.deepcopy(linears)).requires_grad_(False)
 
     def first_memory(self, batch: int) -> list[Memory]:
-        """The memory of every layer before the first frame."""
+        """Return the memory of every layer before the first frame."""
         rows = 2 * batch if self.complex else batch
         sizes = [(len(layer.units), rows, layer.units[0]) for layer in self.lstms]
         weight = self.linears[0].weight
@@ -59,7 +59,7 @@ class StreamingRecurrence(nn.Module):
 
     @staticmethod
     def _complex_sum(y: Tensor) -> Tensor:
-        """re = R(re) - I(im), im = I(re) + R(im); [2, T, 2B, units] to [T, 2B, units]."""
+        """Return re = R(re) - I(im), im = I(re) + R(im); [2, T, 2B, units] to [T, 2B, units]."""
         (real_real, real_imag), (imag_real, imag_imag) = (one.chunk(2, 1) for one in y.unbind(0))
         return torch.cat([real_real - imag_imag, imag_real + real_imag], 1)
 
@@ -112,13 +112,13 @@ class _Operators(nn.Module):
 
 
 def _reorder(weight: Tensor) -> Tensor:
-    """torch's order of gates (write, keep, new, show) to write, keep, show, new."""
+    """Change torch's order of gates (write, keep, new, show) to write, keep, show, new."""
     write, keep, new, show = weight.chunk(4)
     return torch.cat([write, keep, show, new])
 
 
 def _layers(lstm: nn.LSTM) -> list[nn.LSTM]:
-    """The layers of a deep LSTM as LSTMs of their own."""
+    """Return the layers of a deep LSTM as LSTMs of their own."""
     layers = []
     for weights in lstm.all_weights:
         layer = nn.LSTM(weights[0].shape[1], lstm.hidden_size)

@@ -29,14 +29,16 @@ class StreamingSTFT(nn.Module):
         self.register_buffer("synthesis", exact.inverse(frames, edge + stft.hop).to(stft.hann.dtype))
 
     def forward(self, hops: Tensor) -> Tensor:
-        """Hops [B, past + T, hop] to spectra [2, B, T, bins]."""
+        """Transform hops [B, past + T, hop] to spectra [2, B, T, bins]."""
         frames = torch.cat([hops[:, k : k - self.past or None] for k in range(self.past + 1)], 2)
         return torch.matmul(frames, self.analysis).unflatten(2, (2, -1)).movedim(2, 0)
 
     def pieces(self, spectra: Tensor) -> Tensor:
-        """Spectra [2, B, T, bins] to [B, T, window/hop, hop]: what each frame adds to its hops."""
+        """Transform spectra [2, B, T, bins] to [B, T, window/hop, hop]: what each frame adds to its hops."""
         return torch.matmul(spectra.movedim(0, 2).flatten(2), self.synthesis).unflatten(2, (-1, self.hop))
 
     def overlap_add(self, pieces: Tensor) -> Tensor:
-        """Pieces of past + T frames [B, past + T, window/hop, hop] to the T hops [B, T, hop] that are complete."""
+        """Add up pieces of past + T frames [B, past + T, window/hop, hop] to the T hops [B, T, hop] that are
+        complete.
+        """
         return sum(pieces[:, self.past - k : -k or None, k] for k in range(self.past + 1))

@@ -36,7 +36,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def refuse_existing(path: str | Path, overwrite: bool) -> None:
-    """Raise UserError if the file exists and may not be replaced."""
+    """Raise Raise UserError if the file exists and may not be replaced."""
     if Path(path).exists() and not overwrite:
         raise UserError(f"{path}: exists already; add --overwrite to replace it, or name another file")
 
@@ -52,7 +52,7 @@ def identify(paths: Iterable[str | Path]) -> dict[tuple[int, int], Path]:
 
 
 def refuse_input(output: str | Path, inputs: Mapping[tuple[int, int], Path]) -> None:
-    """UserError if writing the output would replace one of the inputs, as `identify` knows them."""
+    """Raise UserError if writing the output would replace one of the inputs, as `identify` knows them."""
     for path in (inputs[same] for same in identify([output]) if same in inputs):
         raise UserError(f"{path}: would be replaced by the output {output}; name another file")
 

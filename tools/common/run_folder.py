@@ -86,7 +86,7 @@ def read_config(run_dir: Path) -> Config:
 
 
 def note_test(folder: Path, checkpoint: Path) -> None:
-    """Remember of which checkpoint the scores are that have just been written to a folder."""
+    """Write down of which checkpoint the scores in a folder are."""
     write_text(folder / "tested.json", _tested(checkpoint))
 
 
@@ -139,7 +139,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def save_history(run_dir: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """Write history.csv: one row an epoch; a column that an epoch does not have is left empty."""
+    """Write Write history.csv: one row an epoch; a column that an epoch does not have is left empty."""
     columns = dict.fromkeys(key for row in history for key in row)
     write_csv(run_dir / "history.csv", [{key: row.get(key, math.nan) for key in columns} for row in history])
 

@@ -199,7 +199,7 @@ def _place(item: ItemRecord, count: int, report: Report, split: str) -> int | No
 
 
 def _heard_twice(splits: dict[str, SplitReport]) -> Iterator[str]:
-    """Talkers and stretches of noise that are in two splits."""
+    """Yield talkers and stretches of noise that are in two splits."""
     for one, other in itertools.combinations(splits, 2):
         for talker in sorted(splits[one].talkers & splits[other].talkers):
             yield f"talker {talker!r} is in {one} and in {other}"

@@ -57,7 +57,8 @@ def with_layout(settings: DatasetSettings) -> DatasetSettings:
 
 
 def voicebank_demand(root: Path) -> dict[str, Any]:
-    """Return the settings of VoiceBank+DEMAND, 28 talkers (Valentini-Botinhao 2017); p226 and p287 validate, as
+    """Return the settings of Return the settings of VoiceBank+DEMAND, 28 talkers (Valentini-Botinhao 2017); p226
+    and p287 validate, as
     is usual.
     """
     return {
@@ -68,7 +69,8 @@ def voicebank_demand(root: Path) -> dict[str, Any]:
 
 
 def timit_noisex92(root: Path) -> dict[str, Any]:
-    """Return the settings of TIMIT without its SA sentences, 3,696 for training and the core test's 192, with
+    """Return the settings of Return the settings of TIMIT without its SA sentences, 3,696 for training and the
+    core test's 192, with
     NOISEX-92.
 
     Talkers outside the core test validate. Which noises are unseen is this project's choice.
@@ -87,7 +89,8 @@ def timit_noisex92(root: Path) -> dict[str, Any]:
 
 
 def librispeech(root: Path) -> dict[str, Any]:
-    """Return the settings of LibriSpeech train-clean-100, dev-clean and test-clean; the noise is given
+    """Return the settings of Return the settings of LibriSpeech train-clean-100, dev-clean and test-clean; the
+    noise is given
     separately.
     """
     corpus = root / "LibriSpeech" if (root / "LibriSpeech").is_dir() else root

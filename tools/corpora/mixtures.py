@@ -185,7 +185,7 @@ class MixtureSource:
             raise UserError(f"{clip.made_of['speech']}: {error}") from None
 
     def _order(self, split: str) -> np.ndarray:
-        """Return [recording, start] of the clips of a split, shuffled."""
+        """Return Return [recording, start] of the clips of a split, shuffled."""
         recordings = self._speech[split]
         clips = [(number, start) for number, recording in enumerate(recordings) for start in recording.starts]
         return generator(self.recipe.seed, split, "order").permutation(np.array(clips, np.int64), axis=0)

@@ -25,7 +25,7 @@ class Rooms(Protocol):
     """Where impulse responses come from."""
 
     def draw(self, rng: np.random.Generator, split: str) -> tuple[np.ndarray, dict[str, Any]]:
-        """An impulse response, `[taps]` at 16 kHz, for an item of a split, with what it is."""
+        """Return an impulse response, `[taps]` at 16 kHz, for an item of a split, with what it is."""
 
 
 class RecordedRooms:

@@ -75,7 +75,7 @@ class Gains:
 
     @property
     def known_until(self) -> int:
-        """The sample at 16 kHz up to which gains are known."""
+        """Return the sample at 16 kHz up to which gains are known."""
         return max(0, self.frame + len(self.kept) - 1) * FRAME
 
     def push(self, pair: np.ndarray, last: bool) -> None:

@@ -26,7 +26,7 @@ def enhance_pipe(
     encoding: str,
     kept: Kept = NOTHING_KEPT,
 ) -> None:
-    """Raw interleaved PCM from source to target in the same encoding, each piece as soon as it is ready.
+    """Enhance raw interleaved PCM from source to target in the same encoding, each piece as soon as it is ready.
 
     Raises UserError for NaN and infinity, and for an end within a sample.
     """
@@ -64,7 +64,9 @@ def enhance_pipe(
 def enhance_microphone(
     model: nn.Module, input_device: str | None, output_device: str | None, kept: Kept = NOTHING_KEPT
 ) -> None:
-    """Microphone to loudspeaker until Ctrl-C. Raises UserError where sounddevice or the devices are missing."""
+    """Enhance from microphone to loudspeaker until Ctrl-C. Raises UserError where sounddevice or the devices are
+    missing.
+    """
     sounddevice = _import_sounddevice()
     chain = SignalChain(model, SAMPLE_RATE, channels=1, kept=kept)
     block = round(LIVE_BLOCK_SECONDS * SAMPLE_RATE)

@@ -63,7 +63,7 @@ def with_ending(step: Step, noisy: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def export_offline(model: nn.Module, path: Path, int8: bool = False) -> float:
-    """Writes the graph noisy [batch, samples] to estimate of that shape; gives its largest difference to PyTorch.
+    """Write the graph noisy [batch, samples] to estimate of that shape; gives its largest difference to PyTorch.
 
     Raises UserError if onnxruntime finds the graph wrong.
     """
@@ -82,7 +82,7 @@ def export_offline(model: nn.Module, path: Path, int8: bool = False) -> float:
 
 
 def export_step(model: nn.Module, path: Path, int8: bool = False, with_floor: bool = False) -> float:
-    """Writes the graph of one streaming step; gives its largest difference to PyTorch over a whole signal.
+    """Write the graph of one streaming step; gives its largest difference to PyTorch over a whole signal.
 
     Inputs: noisy [1, T * hop], present [T] and a state_* for every array of the state; outputs: estimate
     [1, T * hop] and a next_* for every array. The graph's metadata holds sample_rate, hop and look_ahead, and what
@@ -144,7 +144,7 @@ def _export(
 
 
 def _quantise(path: Path) -> None:
-    """Weights of products and LSTMs as 8-bit integers, their inputs rounded to 8 bits as they come."""
+    """Turn weights of products and LSTMs as 8-bit integers, their inputs rounded to 8 bits as they come."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     logging.getLogger().setLevel(logging.ERROR)
@@ -152,7 +152,7 @@ def _quantise(path: Path) -> None:
 
 
 def import_onnx() -> Any:
-    """The onnx module; UserError if it or onnxruntime is not installed."""
+    """Return the onnx module; UserError if it or onnxruntime is not installed."""
     try:
         import onnx
         import onnxruntime  # noqa: F401
@@ -162,7 +162,7 @@ def import_onnx() -> Any:
 
 
 def open_graph(path: Path, threads: int = 0, sizes: Mapping[str, int] = MappingProxyType({})) -> Any:
-    """An onnxruntime session on the CPU; 0 threads are as many as there are cores.
+    """Return an onnxruntime session on the CPU; 0 threads are as many as there are cores.
 
     sizes: of dynamic axes that will always be the same, such as {"hops": 1, "block": 100}; that saves work.
     """

@@ -73,14 +73,16 @@ class SignalChain:
         self.waiting = np.zeros((0, channels), np.float32)  # the noisy signal whose estimate is not out yet
 
     def push(self, noisy: np.ndarray) -> np.ndarray:
-        """Float32 [n, channels], [-peak, peak], to what is ready now. Raises UserError for NaN and infinity."""
+        """Return what is ready of the output after float32 [n, channels], [-peak, peak]. Raises UserError for NaN
+        and infinity.
+        """
         if not np.isfinite(noisy).all():
             frame = self.taken + int(np.flatnonzero(~np.isfinite(noisy).all(1))[0])
             raise UserError(f"sample {frame} is {noisy[~np.isfinite(noisy)][0]}, expected finite numbers")
         return self._pass(noisy, last=False)
 
     def finish(self) -> np.ndarray:
-        """The rest of the signal's estimate."""
+        """Return the rest of the signal's estimate."""
         return self._pass(self.waiting[:0], last=True)
 
     def _pass(self, noisy: np.ndarray, last: bool) -> np.ndarray:

@@ -40,7 +40,7 @@ def audio_seconds(path: Path) -> float:
 
 
 def inspect(path: Path) -> Recording:
-    """Reads the file through once, so that a damaged one is found before anything is written.
+    """Read the file through once, so that a damaged one is found before anything is written.
 
     Raises UserError if it is no sound file, is cut off, is empty, or holds NaN or infinity.
     """
@@ -76,7 +76,7 @@ def enhance_recording(
     block_seconds: float = 1.0,
     progress: Callable[[int], None] = lambda frames: None,
 ) -> None:
-    """Writes the enhanced recording: same rate, channels and length; same format if the suffix is the same.
+    """Write the enhanced recording: same rate, channels and length; same format if the suffix is the same.
 
     `progress` is told the frames of each block read. Raises UserError if the file cannot be read or written.
     """
@@ -115,7 +115,7 @@ def _finite(estimate: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _encoding(source: soundfile.SoundFile, target: Path) -> dict[str, str]:
-    """Format and sample encoding of the target; the source's own where their suffixes agree."""
+    """Return format and sample encoding of the target; the source's own where their suffixes agree."""
     if target.suffix.lower() == Path(source.name).suffix.lower():
         encoding = {"format": source.format, "subtype": source.subtype, "endian": source.endian}
     else:

@@ -53,12 +53,12 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings that make it another experiment."""
+        """Return the settings that make it another experiment."""
         return {key: value for key, value in self.config.to_dict().items() if key not in MAY_DIFFER["seeds"]}
 
 
 def read_run(name: str, data: str = "") -> Run:
-    """The run in a folder, or called so in runs/; UserError if it is not tested or its scores are damaged.
+    """Return the run in a folder, or called so in runs/; UserError if it is not tested or its scores are damaged.
 
     data: the set that it was tested on, if there are several.
     """
@@ -82,7 +82,9 @@ def read_run(name: str, data: str = "") -> Run:
 
 
 def _check_rows(path: Path, rows: Sequence[Row]) -> None:
-    """UserError unless every utterance has one row of noisy and one of enhanced scores, none of them infinite."""
+    """Raise UserError unless every utterance has one row of noisy and one of enhanced scores, none of them
+    infinite.
+    """
     places = {signal: sorted(utterance_key(row) for row in rows if row["signal"] == signal) for signal in SIGNALS}
     if len(set(places["noisy"])) < len(places["noisy"]) or places["noisy"] != places["enhanced"]:
         raise UserError(f"{path}: expected one noisy and one enhanced row an utterance; test the run again")
@@ -91,7 +93,7 @@ def _check_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def check_same_data(runs: Sequence[Run]) -> None:
-    """UserError unless all runs were tested on the same noisy utterances, which their scores give away."""
+    """Raise UserError unless all runs were tested on the same noisy utterances, which their scores give away."""
     first, *others = runs
     wanted = _noisy_scores(first)
     for run in others:
@@ -107,7 +109,7 @@ def check_same_data(runs: Sequence[Run]) -> None:
 
 
 def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs that differ in their seed alone under one label: the loss, with what else tells groups apart."""
+    """Run that differ in their seed alone under one label: the loss, with what else tells groups apart."""
     groups: list[list[Run]] = []
     for run in runs:
         group = next((group for group in groups if group[0].settings == run.settings), None)
@@ -129,7 +131,7 @@ def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def pool_seeds(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
-    """Rows with the signals noisy and each label, scores averaged over the seeds of each utterance."""
+    """Return rows with the signals noisy and each label, scores averaged over the seeds of each utterance."""
     first = next(iter(groups.values()))[0]
     names = shared_scores(groups)
     rows = [_select(row, names, "noisy") for row in first.rows if row["signal"] == "noisy"]
@@ -146,17 +148,17 @@ def pool_seeds(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
 
 
 def first_runs(groups: Mapping[str, Sequence[Run]]) -> dict[str, Sequence[Run]]:
-    """The groups with their first run alone, which is the one to listen to."""
+    """Return the groups with their first run alone, which is the one to listen to."""
     return {label: group[:1] for label, group in groups.items()}
 
 
 def shared_scores(groups: Mapping[str, Sequence[Run]]) -> list[str]:
-    """The scores that every run has, in the order of tables."""
+    """Return the scores that every run has, in the order of tables."""
     return [name for name in ALL_SCORES if all(name in run.rows[0] for group in groups.values() for run in group)]
 
 
 def seed_spread(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
-    """For each label with several seeds, mean and standard deviation over seeds of the runs' averages."""
+    """Return, for each label with several seeds, mean and standard deviation over seeds of the runs' averages."""
     spread = []
     for label, group in groups.items():
         if len(group) > 1:
@@ -285,7 +287,7 @@ def own_metrics(differences: Sequence[Row]) -> list[str]:
 
 
 def trade_offs(differences: Sequence[Row]) -> list[str]:
-    """A sentence wherever PESQ is better and SI-SDR or ESTOI worse, or the other way round."""
+    """Return a sentence wherever PESQ is better and SI-SDR or ESTOI worse, or the other way round."""
     cells: dict[tuple, dict[str, Row]] = {}
     for row in differences:
         cells.setdefault((row["signal"], row["baseline"], row["noise_type"]), {})[row["score"]] = row

@@ -10,7 +10,7 @@ from tools.reports.tables import TITLES, Row, complete_utterances, markdown_tabl
 
 
 def how_to_read(groups: Mapping[str, Sequence[Run]]) -> str:
-    """The paragraph that says what the numbers are."""
+    """Return the paragraph that says what the numbers are."""
     seeds = ", ".join(f"{label}: {len(group)}" for label, group in groups.items() if len(group) > 1)
     text = (
         "Means over utterances, the best of each column bold. Differences are paired, with 95% confidence "
@@ -67,7 +67,7 @@ MARKS = (
 def difference_cells(
     differences: Sequence[Row], baseline: str, scores: Sequence[str]
 ) -> dict[str, dict[str, list[str]]]:
-    """Title of a table to signal to its cells, one a score: the difference and its interval."""
+    """Return title of a table to signal to its cells, one a score: the difference and its interval."""
     rows = {(row["noise_type"], row["signal"], row["score"]): row for row in differences}
     signals = list(dict.fromkeys(row["signal"] for row in differences))
     tables = {}
@@ -80,14 +80,14 @@ def difference_cells(
 
 
 def difference_tables(cells: Mapping[str, Mapping[str, Sequence[str]]], scores: Sequence[str]) -> list[str]:
-    """The same as Markdown."""
+    """Return the same as Markdown."""
     columns = [TITLES[name][0] for name in scores]
     tables = [f"### {title}\n\n{markdown_table('', columns, rows)}" for title, rows in cells.items()]
     return [*tables, "Bold: distinguishable from the baseline after the correction (p < 0.05)."]
 
 
 def spread_table(spread: Sequence[Row], scores: Sequence[str]) -> str:
-    """Mean ± standard deviation over seeds of the average score, as Markdown."""
+    """Return mean ± standard deviation over seeds of the average score, as Markdown."""
     rows = {
         row["loss"]: [
             str(row["seeds"]),

@@ -106,7 +106,9 @@ def tuning_curves(rows: Sequence[Row], scores: Sequence[str]) -> Figure:
 
 
 def spectrogram_figure(pairs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
-    """Spectrograms of waveforms [samples]: a row a place in the grid, a column a signal, one scale a row."""
+    """Return spectrograms of waveforms [samples]: a row a place in the grid, a column a signal, one scale a
+    row.
+    """
     names = list(next(iter(pairs.values())))
     figure = Figure((3.4 * len(names), 2.1 * len(pairs) + 0.5), layout="constrained")
     panels = figure.subplots(len(pairs), len(names), squeeze=False)
@@ -123,7 +125,7 @@ def spectrogram_figure(pairs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
 
 
 def spectrogram_grid(waveforms: Mapping[str, np.ndarray]) -> Figure:
-    """Spectrograms of the waveforms [samples] of one place, four a line, all with one scale."""
+    """Return spectrograms of the waveforms [samples] of one place, four a line, all with one scale."""
     columns = 4
     rows = -(-len(waveforms) // columns)
     figure = Figure((2.9 * columns, 2.0 * rows + 0.3), layout="constrained")
@@ -144,7 +146,7 @@ def spectrogram_grid(waveforms: Mapping[str, np.ndarray]) -> Figure:
 
 
 def training_curves(histories: Mapping[str, Mapping[int, Sequence[Row]]]) -> Figure:
-    """Loss over epochs in training and validation, a panel a label, and below two scores in validation.
+    """Draw the loss over epochs in training and validation, a panel a label, and below two scores in validation.
 
     `histories` holds the rows of history.csv by label and seed.
     """
@@ -189,7 +191,7 @@ def training_curves(histories: Mapping[str, Mapping[int, Sequence[Row]]]) -> Fig
 def save_figure(
     figure: Figure, folder: Path, name: str, kinds: Sequence[str] = ("png", "pdf"), dpi: int = 120
 ) -> None:
-    """<name>.png and <name>.pdf in the folder."""
+    """Write <name>.png and <name>.pdf in the folder."""
     for kind in kinds:
         with replacing(folder / f"{name}.{kind}") as temporary:
             figure.savefig(temporary, format=kind, dpi=dpi)

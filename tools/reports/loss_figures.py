@@ -12,7 +12,7 @@ COLUMNS = 4
 
 
 def curves_over_snr(rows: Sequence[Mapping], terms: Sequence[str], signals: Sequence[str], what: str) -> Figure:
-    """A panel a term: median over utterances and the middle 80% against the SNR, a line a signal.
+    """Return a panel a term: median over utterances and the middle 80% against the SNR, a line a signal.
 
     what: the rows' column, of which {} is the term; gradients are drawn on a logarithmic scale.
     """
@@ -47,7 +47,7 @@ def curves_over_snr(rows: Sequence[Mapping], terms: Sequence[str], signals: Sequ
 
 
 def correlation_map(found: Mapping[str, Mapping[str, float]], title: str) -> Figure:
-    """Terms against columns of correlations, as colours and numbers; -1 is what a loss should reach."""
+    """Draw terms against columns of correlations, as colours and numbers; -1 is what a loss should reach."""
     columns = list(next(iter(found.values())))
     table = np.array([[row[column] for column in columns] for row in found.values()])
     figure = Figure((1.2 * len(columns) + 2.2, 0.32 * len(found) + 1.6), layout="constrained")
@@ -64,7 +64,7 @@ def correlation_map(found: Mapping[str, Mapping[str, float]], title: str) -> Fig
 
 
 def cost_bars(shares: Mapping[str, Mapping[str, float]]) -> Figure:
-    """A panel a quantity: each term's share of what one network step takes."""
+    """Return a panel a quantity: each term's share of what one network step takes."""
     quantities = list(next(iter(shares.values())))
     figure = Figure((4.2 * len(quantities), 0.3 * len(shares) + 1.2), layout="constrained")
     panels = figure.subplots(1, len(quantities), squeeze=False, sharey=True)[0]

@@ -19,7 +19,9 @@ REPETITIONS = 5
 def values_and_gradients(
     term: nn.Module, estimate: Tensor, clean: Tensor, noisy: Tensor
 ) -> tuple[list[float], list[float]]:
-    """Each utterance's value, and the norm of its gradient with respect to the estimate; [B, samples] thrice."""
+    """Return each utterance's value, and the norm of its gradient with respect to the estimate; [B, samples]
+    thrice.
+    """
     leaf = estimate.detach().requires_grad_()
     with torch.enable_grad():
         values = term(leaf, clean, noisy)  # [B]
@@ -28,7 +30,7 @@ def values_and_gradients(
 
 
 def correlations(values: Sequence[float], scores: Sequence[float]) -> dict[str, float]:
-    """Spearman's and Pearson's correlation over the items that have both; NaN where they have none."""
+    """Return Spearman's and Pearson's correlation over the items that have both; NaN where they have none."""
     pairs = np.array([values, scores], dtype=np.float64)
     pairs = pairs[:, np.isfinite(pairs).all(0)]
     if pairs.shape[1] < 3 or (np.ptp(pairs, axis=1) == 0).any():
@@ -45,7 +47,7 @@ class Cost:
 
 
 def measure_costs(steps: Mapping[str, Callable[[], Tensor]], device: torch.device) -> dict[str, Cost]:
-    """The cost of each step, a function that computes a loss [] with a graph.
+    """Return the cost of each step, a function that computes a loss [] with a graph.
 
     Seconds are the median over repetitions that take turns, so that what else the machine does falls on all; on
     a CPU they are processor time. What is kept are the tensors saved for the backward pass, once each.
@@ -61,12 +63,12 @@ def measure_costs(steps: Mapping[str, Callable[[], Tensor]], device: torch.devic
 
 
 def term_step(term: nn.Module, estimate: Tensor, clean: Tensor, noisy: Tensor) -> Callable[[], Tensor]:
-    """Forward of a term, down to the gradient at the estimate."""
+    """Return a step of a term: forward, down to the gradient at the estimate."""
     return lambda: term(estimate.detach().requires_grad_(), clean, noisy).mean()
 
 
 def network_step(model: nn.Module, noisy: Tensor) -> Callable[[], Tensor]:
-    """Forward of a network, with next to no loss behind it."""
+    """Return a step of a network: forward, with next to no loss behind it."""
     return lambda: model(noisy).mean()
 
 

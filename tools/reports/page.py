@@ -45,7 +45,7 @@ class Place:
 
     @property
     def key(self) -> tuple[str, float, int]:
-        """As in rows of scores."""
+        """Return the place as in rows of scores."""
         return self.noise_type, self.snr_db, self.utterance
 
 
@@ -140,7 +140,7 @@ def write_page(folder: Path, page: Page) -> None:
 
 
 def _write_audio(folder: Path, name: str, place: Place) -> list[dict[str, Any]]:
-    """Writes a place's audio and the script that carries it, and gives what the page shows of each signal."""
+    """Write a place's audio and the script that carries it, and gives what the page shows of each signal."""
     signals, contents = [], {}
     waveforms = {signal: read_wav(path) for signal, path in place.files.items()}  # int16 [samples]
     levels = {signal: spectrogram(waveform / 32768) for signal, waveform in waveforms.items()}
@@ -160,14 +160,14 @@ def _write_audio(folder: Path, name: str, place: Place) -> list[dict[str, Any]]:
 
 
 def _flac(waveform: np.ndarray) -> bytes:
-    """A waveform, int16 [samples], as the bytes of a FLAC file, which all browsers play."""
+    """Return a waveform, int16 [samples], as the bytes of a FLAC file, which all browsers play."""
     file = io.BytesIO()
     soundfile.write(file, waveform, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return file.getvalue()
 
 
 def _picture_uri(levels: np.ndarray, top: float) -> str:
-    """A spectrogram without axes as a data URI; every second bin and 64 colours keep the page small."""
+    """Return a spectrogram without axes as a data URI; every second bin and 64 colours keep the page small."""
     share = np.clip((levels[::-2] - top) / DYNAMIC_RANGE + 1, 0, 1)
     picture = Image.fromarray((share * (COLOURS - 1)).astype(np.uint8)).convert("P")
     picture.putpalette((colormaps["magma"](np.linspace(0, 1, COLOURS))[:, :3] * 255).astype(np.uint8).tobytes())

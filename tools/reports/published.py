@@ -46,7 +46,7 @@ def results_text(groups: Mapping[str, Sequence[Run]]) -> str:
 
 
 def conditions(groups: Mapping[str, Sequence[Run]]) -> str:
-    """A paragraph on network, training, time, machine and code."""
+    """Return a paragraph on network, training, time, machine and code."""
     runs = [run for group in groups.values() for run in group]
     facts = [read_json(run.folder / "facts.json", FACTS, "publish its runs again") for run in runs]
     config = runs[0].config
@@ -67,7 +67,7 @@ def conditions(groups: Mapping[str, Sequence[Run]]) -> str:
 
 
 def summary_table(rows: Sequence[Row], signals: Sequence[str]) -> str:
-    """Means over all dB, a line a signal, a column a noise type and score; the best of each column bold."""
+    """Return means over all dB, a line a signal, a column a noise type and score; the best of each column bold."""
     columns, titles = [], []
     for noise in dict.fromkeys(row["noise_type"] for row in rows):
         for score in SCORES:
@@ -90,7 +90,7 @@ def whole_grid_table(rows: Sequence[Row], signals: Sequence[str]) -> str:
 
 
 def above_noisy(rows: Sequence[Row], labels: Sequence[str]) -> str:
-    """A sentence on whether every loss beats the noisy speech at middle SNRs of the first noise type."""
+    """Return a sentence on whether every loss beats the noisy speech at middle SNRs of the first noise type."""
     low, high = MIDDLE_DB
     middle = [row for row in rows if low <= row["snr_db"] <= high]
     exceptions = []
@@ -112,7 +112,9 @@ def above_noisy(rows: Sequence[Row], labels: Sequence[str]) -> str:
 
 
 def difference_table(rows: Sequence[Row], labels: Sequence[str]) -> str:
-    """Differences over the whole grid: each loss from the baseline, and combinations from another base alone."""
+    """Return differences over the whole grid: each loss from the baseline, and combinations from another base
+    alone.
+    """
     lines = {}
     for base in (BASELINE, *(label for label in labels if label != BASELINE)):
         others = [label for label in labels if base in (BASELINE, label.partition("+")[0]) and label != base]

@@ -35,7 +35,7 @@ class Difference:
 
 
 def paired_difference(differences: np.ndarray, groups: np.ndarray, seed: int = 0) -> Difference:
-    """Bootstrap-t of the mean of paired differences (Efron & Tibshirani 1993, chapters 12 and 16).
+    """Return the bootstrap-t of the mean of paired differences (Efron & Tibshirani 1993, chapters 12 and 16).
 
     differences: one a noisy utterance, [N]. groups: [N], equal for those that share their clean speech; they are
     not independent, so whole groups are drawn. Interval and p-value come from the same resamples of |t|, so that
@@ -110,7 +110,9 @@ def seed_variance(sums: Sequence[np.ndarray], sizes: np.ndarray) -> tuple[float,
 
 
 def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95%, of the mean of independent values, by Student's t; the mean itself where there is only one value."""
+    """Return 95%, of the mean of independent values, by Student's t; the mean itself where there is only one
+    value.
+    """
     centre = float(np.mean(values))
     if len(values) < 2:
         return centre, centre
@@ -119,7 +121,7 @@ def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def correct(p_values: Sequence[float]) -> np.ndarray:
-    """P-values corrected for their number (Benjamini & Hochberg 1995: the false discovery rate)."""
+    """Return p-values corrected for their number (Benjamini & Hochberg 1995: the false discovery rate)."""
     return stats.false_discovery_control(p_values) if len(p_values) else np.array([])
 
 
@@ -130,7 +132,9 @@ def _number(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mean_and_error(sums: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of all values and its standard error from the sums and sizes of groups, [..., groups] to [...]."""
+    """Return mean of all values and its standard error from the sums and sizes of groups, [..., groups] to
+    [...].
+    """
     count = sums.shape[-1]
     mean = sums.sum(-1) / sizes.sum(-1)
     residual = sums - mean[..., None] * sizes

@@ -39,7 +39,7 @@ class Block:
     means: dict[str, list[float]]
 
     def best(self) -> list[float]:
-        """The highest mean of each column."""
+        """Return the highest mean of each column."""
         return [max(values) for values in zip(*self.means.values(), strict=True)]
 
     def texts(self, places: int, bold: str = "{}") -> dict[str, list[str]]:
@@ -79,13 +79,15 @@ def listed(title: str, rows: Sequence[Row], column: str, name: str) -> list[str]
 
 
 def average_gain(rows: Iterable[Row], score: str) -> float:
-    """Mean of enhanced minus noisy over the utterances for which both have the score; NaN if there is none."""
+    """Return mean of enhanced minus noisy over the utterances for which both have the score; NaN if there is
+    none.
+    """
     complete = complete_utterances(rows, score, SIGNALS)
     return mean([values["enhanced"] - values["noisy"] for values in complete.values()])
 
 
 def score_blocks(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNALS) -> list[Block]:
-    """Means of one score from rows with noise_type, snr_db, utterance, signal and the score.
+    """Return means of one score from rows with noise_type, snr_db, utterance, signal and the score.
 
     An utterance that has no score for one of the signals is left out of all.
     """
@@ -101,7 +103,9 @@ def score_blocks(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNA
 
 
 def score_table(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNALS) -> str:
-    """The Markdown table of one score, the best of each column bold, and how many utterances are left out."""
+    """Return the Markdown table of one score, the best of each column bold, and how many utterances are left
+    out.
+    """
     title, places = TITLES[score]
     lines = [f"### {title}", ""]
     for block in score_blocks(rows, score, signals):
@@ -110,7 +114,7 @@ def score_table(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNAL
 
 
 def latex_table(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNALS) -> str:
-    """The same table as a LaTeX float that needs no package, for \\input in a paper."""
+    """Return the same table as a LaTeX float that needs no package, for \\input in a paper."""
     title, places = TITLES[score]
     blocks = score_blocks(rows, score, signals)
     caption = " ".join([f"{title}, mean over utterances.", *_left_out(rows, score, signals)]).strip()
@@ -154,7 +158,7 @@ def plain_text(report: str) -> str:
 
 
 def complete_utterances(rows: Iterable[Row], score: str, signals: Sequence[str]) -> dict[tuple, dict[str, float]]:
-    """(noise type, dB, utterance) to the score of each signal, where all of them have one."""
+    """Return, by (noise type, dB, utterance), the score of each signal, where all of them have one."""
     found: dict[tuple, dict[str, float]] = {}
     for row in rows:
         if row["signal"] in signals and not _is_nan(row[score]):
@@ -163,12 +167,12 @@ def complete_utterances(rows: Iterable[Row], score: str, signals: Sequence[str])
 
 
 def utterance_key(row: Row) -> tuple[str, float, int]:
-    """What names a noisy utterance in a test grid: noise type, dB and number."""
+    """Return what names a noisy utterance in a test grid: noise type, dB and number."""
     return row["noise_type"], row["snr_db"], row["utterance"]
 
 
 def mean(values: Sequence[float]) -> float:
-    """The mean, NaN of nothing."""
+    """Return the mean, NaN of nothing."""
     return sum(values) / len(values) if values else math.nan
 
 

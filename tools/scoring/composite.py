@@ -31,7 +31,7 @@ FFT = 1024
 
 
 def segmental_snr(clean: np.ndarray, signal: np.ndarray) -> float:
-    """Mean over frames of the SNR in dB, each frame's limited to -10 ... 35 dB."""
+    """Return mean over frames of the SNR in dB, each frame's limited to -10 ... 35 dB."""
     clean, signal = _frames(clean), _frames(signal)
     tiny = np.finfo(float).eps
     ratio = (clean**2).sum(-1) / (((clean - signal) ** 2).sum(-1) + tiny)
@@ -39,7 +39,7 @@ def segmental_snr(clean: np.ndarray, signal: np.ndarray) -> float:
 
 
 def log_likelihood_ratio(clean: np.ndarray, signal: np.ndarray) -> float:
-    """Mean over frames of log(a_e R a_e / a_s R a_s), R the clean frame's autocorrelation, a predictors.
+    """Return mean over frames of log(a_e R a_e / a_s R a_s), R the clean frame's autocorrelation, a predictors.
 
     Unlike in the paper, a frame's value is not limited to 2. Frames in which one of the two is digital silence
     have none and are left out.
@@ -54,7 +54,8 @@ def log_likelihood_ratio(clean: np.ndarray, signal: np.ndarray) -> float:
 
 
 def weighted_spectral_slope(clean: np.ndarray, signal: np.ndarray) -> float:
-    """Mean over frames of the weighted square difference of the slopes of critical band spectra (Klatt 1982).
+    """Return mean over frames of the weighted square difference of the slopes of critical band spectra (Klatt
+    1982).
 
     composite.m divides samples in [-1, 1] by 32768 once more, so that its floor of -100 dB hides quiet bands.
     """
@@ -65,7 +66,7 @@ def weighted_spectral_slope(clean: np.ndarray, signal: np.ndarray) -> float:
 
 
 def composite(pesq: float, llr: float, wss: float, ssnr: float) -> dict[str, float]:
-    """CSIG (speech), CBAK (background), COVL (overall), each a mean opinion from 1 to 5.
+    """Return CSIG (speech), CBAK (background), COVL (overall), each a mean opinion from 1 to 5.
 
     The regression of the paper, with wide-band PESQ in the place of P.862's raw value as is the custom.
     """
@@ -78,7 +79,7 @@ def composite(pesq: float, llr: float, wss: float, ssnr: float) -> dict[str, flo
 
 
 def _frames(waveform: np.ndarray) -> np.ndarray:
-    """Windowed frames [frames, 480]; the last possible one is not used."""
+    """Return windowed frames [frames, 480]; the last possible one is not used."""
     if waveform.size < FRAME + HOP:
         raise ValueError(f"{waveform.size} samples are too short for frames of {FRAME}")
     frames = np.lib.stride_tricks.sliding_window_view(waveform.astype(np.float64), FRAME)[::HOP]
@@ -94,7 +95,9 @@ def _autocorrelation(frames: np.ndarray) -> np.ndarray:
 
 
 def _predictor(lags: np.ndarray) -> np.ndarray:
-    """Coefficients [frames, order + 1] of the prediction error filter, the first one 1: Levinson-Durbin."""
+    """Return the coefficients [frames, order + 1] of the prediction error filter, the first one 1:
+    Levinson-Durbin.
+    """
     coefficients = np.zeros_like(lags)
     coefficients[:, 0] = 1
     error = lags[:, 0].copy()
@@ -106,28 +109,28 @@ def _predictor(lags: np.ndarray) -> np.ndarray:
 
 
 def _residual_power(coefficients: np.ndarray, lags: np.ndarray) -> np.ndarray:
-    """a R a, [frames], of the filter a on frames with autocorrelation R: lags weigh the filter's own."""
+    """Return a R a, [frames], of the filter a on frames with autocorrelation R: lags weigh the filter's own."""
     count = LPC_ORDER + 1
     of_filter = [(coefficients[:, : count - k] * coefficients[:, k:]).sum(-1) for k in range(count)]
     return lags[:, 0] * of_filter[0] + 2 * (lags[:, 1:] * np.stack(of_filter[1:], -1)).sum(-1)
 
 
 def _band_filters() -> np.ndarray:
-    """Gaussian filters [25, 512] over the bins of an FFT, of equal area, cut at -30 dB."""
+    """Return Gaussian filters [25, 512] over the bins of an FFT, of equal area, cut at -30 dB."""
     centres, widths = (values[:, None] / (SAMPLE_RATE / 2) * (FFT // 2) for values in (CENTRES, WIDTHS))
     filters = np.exp(-11 * ((np.arange(FFT // 2) - np.floor(centres)) / widths) ** 2) * WIDTHS[0] / WIDTHS[:, None]
     return np.where(filters > np.exp(-30 / (2 * 2.303)), filters, 0)
 
 
 def _band_levels(frames: np.ndarray) -> np.ndarray:
-    """Levels in dB of the critical bands, [frames, 25]."""
+    """Return levels in dB of the critical bands, [frames, 25]."""
     spectrum = np.fft.rfft(frames, FFT)[:, :-1]
     power = spectrum.real**2 + spectrum.imag**2
     return 10 * np.log10(np.maximum(power @ _band_filters().T, 1e-10))
 
 
 def _peak_weight(levels: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    """Weight of each slope [frames, 24]: large near the frame's highest band and near a local peak.
+    """Return the weight of each slope [frames, 24]: large near the frame's highest band and near a local peak.
 
     The peak is searched uphill. As in composite.m, it is the last band before the top on a rising slope.
     """

@@ -41,7 +41,7 @@ class Journal:
             self._file = None
 
     def add(self, number: int, result: Any) -> None:
-        """Keeps the result of an item; it must be of the type `kind`."""
+        """Keep the result of an item; it must be of the type `kind`."""
         self.results[number] = result
         if self._file:
             try:
@@ -50,6 +50,6 @@ class Journal:
                 self._file = None
 
     def close(self) -> None:
-        """Closes the file; the results stay readable."""
+        """Close the file; the results stay readable."""
         if self._file:
             self._file.close()

@@ -187,7 +187,7 @@ def choose_scores(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def scores_key() -> dict[str, Any]:
-    """What kept scores depend on besides the audio; where it has changed, they are computed again."""
+    """Return what kept scores depend on besides the audio; where it has changed, they are computed again."""
     return {
         "packages": {name: _version(name) for name in ("pesq", "pystoi", *PACKAGES.values())},
         "version": VERSION,
@@ -202,7 +202,7 @@ def _version(package: str) -> str | None:
 
 
 def score(clean: np.ndarray, signal: np.ndarray, names: Sequence[str] = SCORES + CHECKS) -> Scores:
-    """The named scores of `signal` against `clean`, [samples] at 16 kHz; no content makes it raise."""
+    """Return the named scores of `signal` against `clean`, [samples] at 16 kHz; no content makes it raise."""
     silent = "reference" if not np.any(clean) else "signal" if not np.any(signal) else None
     pair = Pair(clean, signal)
     values, failed = {}, {}
@@ -223,7 +223,7 @@ class ScorePool(ProcessPool):
     """Processes that score; use as a context manager."""
 
     def map(self, jobs: Iterable[tuple[np.ndarray, np.ndarray, Sequence[str]]]) -> Iterator[Scores]:
-        """The named scores of each (clean, signal, names), in order.
+        """Return the named scores of each (clean, signal, names), in order.
 
         `jobs` is read only a little ahead, so memory stays flat.
         """
@@ -232,7 +232,7 @@ class ScorePool(ProcessPool):
     def score(
         self, clean: np.ndarray, signal: np.ndarray, names: Sequence[str] = SCORES + CHECKS
     ) -> Future[Scores]:
-        """Scores of one pair, computed while the caller goes on."""
+        """Score of one pair, computed while the caller goes on."""
         return self.submit(_score, clean, signal, names)
 
 

@@ -38,7 +38,7 @@ class DataGuard:
         return other
 
     def refuse_change(self) -> None:
-        """UserError if the data are no longer those that the training began with."""
+        """Raise UserError if the data are no longer those that the training began with."""
         now = self._look()
         if now != self._stamps and self._digest(now) != self.digest:
             raise UserError(
@@ -53,7 +53,7 @@ class DataGuard:
         return digest_files(paths, MOST_BYTES) + hashlib.blake2b(repr(draw).encode(), digest_size=4).hexdigest()
 
     def _look(self) -> dict[Path, Stamp]:
-        """Each file with its size, time and number, sorted."""
+        """Return each file with its size, time and number, sorted."""
         files = [self._folder / f"{split}.npy" for split in ("train", "valid")]
         files += [path for kind in ("train*", "valid*") for path in self._folder.glob(f"{kind}/*.npy")]
         files += self._folder.glob("train_*.npy")
