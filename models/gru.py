@@ -87,11 +87,12 @@ class _Steps(torch.autograd.Function):
         units = width // 3
         from_state = torch.empty_like(inputs)
         switches = inputs.new_empty(steps, rows, 2 * units)  # reset and update
-        news, states = (inputs.new_empty(steps, rows, units) for _ in range(2))
-        state, transposed = first, weight.t()
+        news, states = inputs.new_empty(steps, rows, units), inputs.new_empty(steps + 1, rows, units)
+        states[0] = first
+        state, transposed = states[0], weight.t()
         two = 2 * units
         lines = (inputs[..., :two], inputs[..., two:], from_state, from_state[..., :two], from_state[..., two:])
-        lines += (switches, switches[..., :units], switches[..., units:], news, states)
+        lines += (switches, switches[..., :units], switches[..., units:], news, states[1:])
         for to_switch, to_new, added, add_switch, add_new, switch, reset, update, new, after in zip(
             *(line.unbind(0) for line in lines), strict=True
         ):
@@ -99,28 +100,35 @@ class _Steps(torch.autograd.Function):
             torch.add(to_switch, add_switch, out=switch).sigmoid_()
             torch.addcmul(to_new, reset, add_new, out=new).tanh_()
             state = torch.lerp(new, state, update, out=after)
-        ctx.save_for_backward(first, weight, from_state[..., two:], switches, news, states)
-        return states
+        ctx.save_for_backward(weight, from_state[..., two:], switches, news, states)
+        return states[1:]
 
     @staticmethod
     @once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        first, weight, add_new, switches, news, states = ctx.saved_tensors
-        before = torch.cat([first[None], states[:-1]])
-        reset, update = switches.chunk(2, 2)
-        of_new = (1 - update) * (1 - news.square())
-        of_update = (before - news) * update * (1 - update)
-        of_reset = of_new * add_new * reset * (1 - reset)
-        factors = torch.stack([of_reset, of_update, of_new * reset, of_new], 2)  # [steps, rows, 4, units]
+        weight, add_new, switches, news, states = ctx.saved_tensors
+        steps, rows, units = news.shape
+        before, (reset, update) = states[:-1], switches.chunk(2, 2)
+        # What a state's gradient is multiplied by for the gates: the new one's share of the state, then reset, update
+        # and new as the inputs have them; so either three stand side by side.
+        factors = news.new_empty(steps, rows, 4, units)
+        of_state, of_reset, of_update, of_new = factors.unbind(2)
+        fresh = 1 - update
+        torch.mul(fresh, 1 - news.square(), out=of_new)
+        torch.mul(of_new, reset, out=of_state)
+        torch.mul(of_state * add_new, 1 - reset, out=of_reset)
+        torch.mul((before - news).mul_(update), fresh, out=of_update)
+        factors = factors.flatten(2)
         gates = torch.empty_like(factors)
-        to_state = gates.flatten(2)[..., : 3 * news.shape[2]]  # the same memory
-        carried = torch.zeros_like(first)
+        to_state, to_inputs = gates[..., : 3 * units], gates[..., units:]
+        carried, turned = torch.zeros_like(states[0]), weight.roll(units, 0)
+        repeat = torch.eye(units, dtype=weight.dtype).repeat(1, 4)  # as a product, faster than broadcasting
         lines = (gradient, factors, gates, to_state, update)
-        for given, factor, gate, of_state, kept in zip(*(line.unbind(0)[::-1] for line in lines), strict=True):
+        for given, factor, gate, by_state, kept in zip(*(line.unbind(0)[::-1] for line in lines), strict=True):
             carried = carried + given
-            torch.mul(carried[:, None], factor, out=gate)
-            carried = torch.addmm(carried * kept, of_state, weight)
-        of_inputs = torch.cat([gates[:, :, :2], gates[:, :, 3:]], 2).flatten(2)
+            torch.mul(carried @ repeat, factor, out=gate)
+            carried = torch.addmm(carried * kept, by_state, turned)
         to_state = to_state.flatten(0, 1)
-        return of_inputs, carried, to_state.t() @ before.flatten(0, 1), to_state.sum(0)
+        of_weight = to_state.t() @ before.flatten(0, 1)
+        return to_inputs, carried, of_weight.roll(-units, 0), to_state.sum(0).roll(-units, 0)
