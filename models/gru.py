@@ -110,8 +110,8 @@ class _Steps(torch.autograd.Function):
         weight, add_new, switches, news, states = ctx.saved_tensors
         steps, rows, units = news.shape
         before, (reset, update) = states[:-1], switches.chunk(2, 2)
-        # What a state's gradient is multiplied by for the gates: the new one's share of the state, then reset, update
-        # and new as the inputs have them; so either three stand side by side.
+        # What a state's gradient is multiplied by for the gates: for what the state adds to the new one, then for
+        # reset, update and what the inputs add to the new one; so either three stand side by side.
         factors = news.new_empty(steps, rows, 4, units)
         of_state, of_reset, of_update, of_new = factors.unbind(2)
         fresh = 1 - update
