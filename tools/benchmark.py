@@ -36,6 +36,7 @@ from tools.common.device import find_device, keep_freed_memory, use_threads
 from tools.common.errors import UserError
 from tools.common.files import write_text
 from tools.common.timing import count_flops, matrix_rate, peak_memory, time_shares, times_side_by_side
+from tools.reports.tables import markdown_table
 from tools.scoring.scores import ScorePool
 from tools.training.averaging import WeightAverage
 from tools.training.distributed import Processes
@@ -218,28 +219,32 @@ def describe(figures: dict[str, Any]) -> str:
     lines = [
         f"{figures['device']}, {figures['threads']} threads, torch {figures['torch']}; {figures['weights']:,} "
         f"weights, batch {figures['batch']} × {figures['seconds']:g} s, {figures['flops'] / 1e9:.1f} GFLOP a step",
-        f"Matrix products: {rates['fp32']:,.0f} GFLOP/s in fp32, {rates['bf16']:,.0f} in bf16",
-        "",
-        "| training step | seconds | utterances/s | upstream's = 1 | of the matrix rate | peak MB an utterance |",
-        "|---|---|---|---|---|---|",
+        f"Matrix products: {rates['fp32']:,.0f} GFLOP/s in fp32, {rates['bf16']:,.0f} in bf16\n",
     ]
-    for name, row in figures["training"].items():
-        ratio = f"{row['times_upstream']:.2f}" if row["times_upstream"] else "–"
-        lines.append(
-            f"| {name} | {row['seconds']:.3f} | {row['utterances_per_second']:.2f} | {ratio} | "
-            f"{row['of_matrix_rate']:.0%} | {row['peak_bytes_an_utterance'] / 1e6:.0f} |"
-        )
+    steps = {
+        name: [
+            f"{row['seconds']:.3f}",
+            f"{row['utterances_per_second']:.2f}",
+            f"{row['times_upstream']:.2f}" if row["times_upstream"] else "–",
+            f"{row['of_matrix_rate']:.0%}",
+            f"{row['peak_bytes_an_utterance'] / 1e6:.0f}",
+        ]
+        for name, row in figures["training"].items()
+    }
+    heads = ["seconds", "utterances/s", "upstream's = 1", "of the matrix rate", "peak MB an utterance"]
+    lines.append(markdown_table("training step", heads, steps))
     for name, shares in figures["shares"].items():
         listed = ", ".join(f"{kind} {share:.0%}" for kind, share in sorted(shares.items(), key=lambda s: -s[1]))
-        lines += ["", f"Where the time of a {name} step goes: {listed}"]
-    lines += ["", "| | |", "|---|---|"]
-    for name, row in figures["enhancement"].items():
-        lines.append(f"| enhancement, {name} | {1 / row['real_time_factor']:.1f} times as fast as real time |")
+        lines.append(f"\nWhere the time of a {name} step goes: {listed}")
+    rest = {
+        f"enhancement, {name}": [f"{1 / row['real_time_factor']:.1f} times as fast as real time"]
+        for name, row in figures["enhancement"].items()
+    }
     scoring = figures["scoring"]
-    lines.append(f"| scoring | {scoring['items_per_second']:.1f} items/s in {scoring['processes']} processes |")
+    rest["scoring"] = [f"{scoring['items_per_second']:.1f} items/s in {scoring['processes']} processes"]
     if "loading" in figures:
-        lines.append(f"| loading | {figures['loading']['items_per_second']:,.0f} items/s |")
-    return "\n".join(lines)
+        rest["loading"] = [f"{figures['loading']['items_per_second']:,.0f} items/s"]
+    return "\n".join([*lines, "", markdown_table("", [""], rest)])
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from losses import COMBINATIONS, TERMS, LossTerm
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.files import write_block
+from tools.reports.tables import markdown_table
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,13 @@ class ListSettings:
 
 def loss_table() -> str:
     """Return the Markdown table of all terms, base ones first, and combinations."""
-    lines = ["| term | | definition | does not see | source |", "|---|---|---|---|---|"]
+    rows = {}
     for name, term in sorted(TERMS.items(), key=lambda item: item[1].perceptual):
         definition, source = _describe(term)
         kind = "perceptual" if term.perceptual else "base"
-        cells = [name, kind, definition, ", ".join(term.invariances), source]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    lines += [f"| {name} | combination | {loss} |  | {source} |" for name, (loss, source) in COMBINATIONS.items()]
-    return "\n".join(lines)
+        rows[name] = [kind, definition, ", ".join(term.invariances), source]
+    rows |= {name: ["combination", loss, "", source] for name, (loss, source) in COMBINATIONS.items()}
+    return markdown_table("term", ["", "definition", "does not see", "source"], rows)
 
 
 def _describe(term: type[LossTerm]) -> tuple[str, str]:
