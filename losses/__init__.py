@@ -10,12 +10,13 @@ from tools.common.plugins import import_files
 
 from .balancer import Balancer
 from .combined import CombinedLoss
-from .coupling import balanced_shares, fixed_weights
+from .coupling import PAPER_LOSSES, balanced_shares, fixed_weights
 from .parsing import COMBINATIONS, parse_loss
 from .registry import TERMS, LossError, LossTerm, known_terms, register
 
 __all__ = [
     "COMBINATIONS",
+    "PAPER_LOSSES",
     "TERMS",
     "CombinedLoss",
     "LossError",

@@ -16,6 +16,9 @@ from collections.abc import Mapping, Sequence
 
 from .registry import TERMS, LossError
 
+# What is compared by default: the paper's two bases, each alone and with either perceptual term.
+PAPER_LOSSES = ("MSE", "MSE+LMS", "MSE+PMSQE", "SI-SNR", "SI-SNR+LMS", "SI-SNR+PMSQE")
+
 # "base+perceptual": (weight of base, weight of perceptual); only their ratio matters.
 PAPER: dict[str, tuple[float, float]] = {
     "MSE+LMS": (1000, 1),

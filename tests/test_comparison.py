@@ -24,6 +24,7 @@ from config import Config
 from models import complete
 from tools import compare, sweep
 from tools.common.files import write_csv
+from tools.reports import compare_runs
 from tools.reports.comparison import read_run
 from tools.reports.significance import correct, paired_difference
 from tools.reports.tuning import judge_rates, read_tuning
@@ -33,7 +34,7 @@ from tools.reports.tuning import judge_rates, read_tuning
 def workplace(tmp_path, monkeypatch):
     """An empty working directory, and no time spent on figures, which test_page.py looks at."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(compare, "score_curves", lambda *_: Figure((1, 1)))
+    monkeypatch.setattr(compare_runs, "score_curves", lambda *_: Figure((1, 1)))
     return tmp_path
 
 

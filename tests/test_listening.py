@@ -16,6 +16,7 @@ from programs import run
 from speech import noise
 
 from tools import compare
+from tools.reports import compare_runs
 from tools.reports.listening_tests import low_anchor
 from tools.reports.votes import Vote, preference_rows, strengths
 
@@ -25,7 +26,7 @@ LABELS = ("MSE", "SI-SNR", "SI-SNR+LMS")
 @pytest.fixture(autouse=True)
 def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(compare, "score_curves", lambda *_: Figure((1, 1)))
+    monkeypatch.setattr(compare_runs, "score_curves", lambda *_: Figure((1, 1)))
     for seed, loss in enumerate(LABELS):
         make_run(loss, loss, seed, samples=1)
 

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from made_runs import make_run
 
-from tools.compare import CompareSettings, compare
+from tools.reports.compare_runs import CompareSettings, compare
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -19,6 +19,7 @@ from typing import Annotated
 import msgspec
 import tyro
 
+from losses import PAPER_LOSSES
 from models import read_checkpoint
 from tools.common.audio import read_wav
 from tools.common.command_line import parse_arguments, run_command
@@ -42,7 +43,6 @@ from tools.reports.figures import save_figure, score_curves, spectrogram_grid, t
 from tools.reports.page import Page, collect_audio, samples_folders, write_page
 from tools.reports.published import BASELINE, CALL, SCORES, results_text, whole_grid_table
 from tools.reports.votes import comparison_id
-from tools.sweep import PAPER_LOSSES
 
 RESULTS, SAMPLES = Path("results/published"), Path("samples/published")
 TABLES, SUMMARIES = Path("docs/results.md"), Path("README.md")

@@ -24,21 +24,20 @@ from types import FrameType
 from typing import Literal
 
 from config import DEMO_DATA, Config
-from losses import build_loss
+from losses import PAPER_LOSSES, build_loss
 from tools.common.command_line import check_name, parse_arguments, run_command
 from tools.common.device import find_device
 from tools.common.errors import UserError
 from tools.common.files import write_csv
 from tools.common.processes import cores
 from tools.common.run_folder import is_tested, read_config, read_history, test_folder
-from tools.compare import CompareSettings, compare
+from tools.reports.compare_runs import CompareSettings, compare
 from tools.reports.tuning import judge_rates
 from tools.training.distributed import Processes
 from tools.training.precision import settle_precision
 from tools.training.resume import is_trained
 from tools.training.settings import parse_config
 
-PAPER_LOSSES = ("MSE", "MSE+LMS", "MSE+PMSQE", "SI-SNR", "SI-SNR+LMS", "SI-SNR+PMSQE")
 REPOSITORY = Path(__file__).parents[1]
 
 

@@ -1,0 +1,163 @@
+"""A comparison of tested runs, from their scores to tables, figures and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from tools.common.command_line import check_name
+from tools.common.errors import UserError
+from tools.common.files import write_csv, write_text
+from tools.common.run_folder import find_run
+from tools.reports.comparison import (
+    MAIN_SCORES,
+    Run,
+    alarms,
+    check_same_data,
+    describe,
+    find_differences,
+    first_runs,
+    group_runs,
+    independent_utterances,
+    own_metrics,
+    pool_seeds,
+    read_run,
+    seed_spread,
+    shared_scores,
+    trade_offs,
+)
+from tools.reports.difference_tables import (
+    MARKS,
+    difference_cells,
+    difference_tables,
+    how_to_read,
+    spread_table,
+    verdict_cells,
+)
+from tools.reports.figures import save_figure, score_curves, tuning_curves
+from tools.reports.listening_tests import write_p808, write_webmushra
+from tools.reports.page import Page, collect_audio, samples_folders, write_page
+from tools.reports.tables import latex_table, markdown_table, score_table
+from tools.reports.tuning import read_tuning, tuning_cells
+from tools.reports.votes import comparison_id, preference_rows, read_votes
+from tools.scoring.alarm import leave_out
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """Which runs, against which, and where to."""
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Tested runs: names in runs/, or folders."""
+    baseline: str = ""
+    """The run that the others are compared with; by default the first one named."""
+    name: str = "comparison"
+    """The results go to results/<name>/."""
+    flagged: Literal["keep", "leave-out"] = "keep"
+    """What becomes of a PESQ that the other scores contradict: kept, or left out for all signals; listed in any
+    case."""
+    data: str = ""
+    """The test set to compare on, if the runs were tested on several; left out: the one they were trained with."""
+    utterances: tuple[int, ...] = (0,)
+    """Utterances to listen to on the page, of each noise type and dB; test.py must have saved them (--samples)."""
+    votes: tuple[Path, ...] = ()
+    """Files of blind votes that listeners saved with the page's button; they are pooled."""
+    tuning: Path | None = None
+    """The tuning.csv of tools.sweep --tune, to be shown."""
+    listening_test: bool = False
+    """Also write a listening test of these utterances, for webMUSHRA (BS.1534) and the P.808 toolkit (ACR)."""
+    clips_address: str = "https://example.org/clips"
+    """Where the clips of the P.808 test will be uploaded to."""
+
+
+def compare(settings: CompareSettings) -> Path:
+    """Write results/<name>/ and return it. Raises UserError if the runs cannot be compared."""
+    groups, flagged = read_groups(settings)
+    baseline = find_baseline(groups, settings.baseline)
+    labels, scores = list(groups), shared_scores(groups)
+    rows = pool_seeds(groups)
+    places = collect_audio(samples_folders(groups), rows, settings.utterances)
+    comparison = comparison_id(places)
+    further = further_tables(settings, comparison, labels)
+    differences = find_differences(rows, baseline, scores, groups)
+    sentences = [describe(differences, label) for label in labels if label != baseline]
+    against_noisy = find_differences(rows, "noisy", MAIN_SCORES)
+    warnings = own_metrics(differences) + trade_offs(differences) + trade_offs(against_noisy)
+    notes = [how_to_read(groups), *independent_utterances(rows), *sentences, *warnings, *flagged]
+    spread, cells = seed_spread(groups), difference_cells(differences, baseline, scores)
+    signals = ["noisy", *labels]
+    verdict = verdict_cells(rows, differences, signals, baseline)
+    parts = [
+        f"# {settings.name}",
+        markdown_table("mean over the whole grid", *verdict),
+        MARKS,
+        *(f"### {title}\n\n{markdown_table('', *table)}" for title, table in further.items()),
+        notes[0],
+        "\n".join(f"- {note}" for note in notes[1:]),
+        *(score_table(rows, name, signals).strip() for name in scores),
+        *difference_tables(cells, scores),
+        *(["### Spread over seeds", spread_table(spread, scores)] if spread else []),
+    ]
+    report = "\n\n".join(part for part in parts if part) + "\n"
+    folder = Path("results") / settings.name
+    write_csv(folder / "scores.csv", rows)
+    write_csv(folder / "differences.csv", differences)
+    write_text(folder / "tables.md", report)
+    write_text(folder / "tables.tex", "\n".join(latex_table(rows, name, signals) for name in scores))
+    save_figure(score_curves(rows, scores, signals), folder, "curves")
+    if settings.tuning:
+        save_figure(tuning_curves(read_tuning(settings.tuning), MAIN_SCORES), folder, "tuning")
+    page = Page(settings.name, verdict, notes, rows, signals, cells, scores, folder / "curves.png", places)
+    write_page(folder, replace(page, heard=pool_seeds(first_runs(groups)), tables=further, comparison=comparison))
+    if settings.listening_test:
+        write_webmushra(folder / "webmushra", settings.name, places)
+        write_p808(folder / "p808", places, settings.clips_address)
+    print(report)
+    print(f"Tables, curves and the page are in {folder}; open {folder / 'index.html'} in a browser")
+    return folder
+
+
+def read_groups(settings: CompareSettings) -> tuple[dict[str, list[Run]], list[str]]:
+    """Return the runs by label, seeds of one experiment together, and sentences on scores that others contradict.
+
+    Raises UserError if the settings or the runs do not make a comparison.
+    """
+    if len(settings.runs) < 2:
+        raise UserError(f"runs: found {len(settings.runs)}, expected two or more to compare")
+    check_name(settings.name)
+    runs = [read_run(name, settings.data) for name in settings.runs]
+    check_same_data(runs)
+    groups = group_runs(runs)
+    if len(groups) < 2:
+        raise UserError(f"runs: all are seeds of one experiment ({next(iter(groups))}), expected two or more")
+    left_out = settings.flagged == "leave-out"
+    flagged = alarms(groups, left_out)
+    if left_out:
+        groups = {label: [replace(run, rows=leave_out(run.rows)) for run in g] for label, g in groups.items()}
+    return groups, flagged
+
+
+def further_tables(settings: CompareSettings, comparison: str, labels: Sequence[str]) -> dict[str, tuple]:
+    """Return columns and cells of the tables of votes and of tuned learning rates, by title, if there are any."""
+    further = {}
+    if votes := read_votes(settings.votes, comparison, labels):
+        listeners = len({vote.listener for vote in votes})
+        title = f"{len(votes)} blind votes of {listeners} listener{'s' * (listeners > 1)}"
+        further[title] = ["preferred", "share of votes among all, % [95%]"], preference_rows(votes, labels)
+    if settings.tuning:
+        further["Learning rates, tuned for each loss"] = tuning_cells(read_tuning(settings.tuning))
+    return further
+
+
+def find_baseline(groups: Mapping[str, Sequence[Run]], name: str) -> str:
+    """Return the label of the named run's group; the first group's where no name is given."""
+    if not name:
+        return next(iter(groups))
+    for label, group in groups.items():
+        if name == label or any(find_run(name).absolute() == run.folder.absolute() for run in group):
+            return label
+    raise UserError(f"baseline: found {name}, expected one of the runs that are compared")
