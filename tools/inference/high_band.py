@@ -13,7 +13,7 @@ from tools.inference.resampling import Resampler
 HighBandWay = Literal["follow", "keep", "drop"]
 FRAME = 80  # samples at 16 kHz, 5 ms
 LOWEST = 4000  # Hz: the gain above 8 kHz follows the network's from here on
-MEMORY = 0.75  # share of the smoothed energies that the next frame keeps: 17 ms
+MEMORY = 0.5  # share of the smoothed energies that the next frame keeps: 7 ms
 HIGH_PASS = butter(4, LOWEST, "highpass", fs=SAMPLE_RATE, output="sos")
 
 
@@ -23,7 +23,7 @@ class HighBand:
         band = HighBand("follow", rate, channels)
         estimate = band.push(noisy, low_noisy, low_estimate, last=False)
 
-    follow: the band is multiplied by the network's gain from 4 to 8 kHz, smoothed over 17 ms; keep: it stays as it
+    follow: the band is multiplied by the network's gain from 4 to 8 kHz, smoothed over 7 ms; keep: it stays as it
     is; drop: it is silent. noisy: [n, channels] at `rate`; low_noisy, low_estimate: [m, channels] at 16 kHz, the
     latter may come later than the former. floor: least gain.
     """
