@@ -16,7 +16,6 @@ from tools.common.plugins import import_files
 from .checkpoint import read_checkpoint
 from .dccrn import DCCRN
 from .gtcrn import GTCRN
-from .masks import limit_attenuation
 from .published.dccrn import from_upstream
 from .registry import NETWORKS, read_settings, register
 from .safe_load import ModelError
@@ -30,7 +29,6 @@ __all__ = [
     "build_model",
     "complete",
     "from_upstream",
-    "limit_attenuation",
     "load_model",
     "load_pretrained",
     "pretrained_path",

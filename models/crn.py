@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .complex_layers import KERNEL, STRIDE, WEIGHT_STD
 from .encoder_decoder import ConvLayer, RealRecurrence, encode_and_decode
-from .masks import Parts, hold_floor
+from .masks import Parts
 from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, setting, whole
 from .stft import STFT
 from .streaming.encoder_decoder import EncoderDecoderStep
@@ -47,8 +47,6 @@ class CRN(nn.Module):
     2018.
     """
 
-    floor = 0.0  # least gain of a cell of the spectrum
-
     def __init__(
         self,
         mask: str = "E",
@@ -79,7 +77,7 @@ class CRN(nn.Module):
         magnitude = magnitude_of(spectrum.real, spectrum.imag)
         output = self.estimate(magnitude[:, None, 1:]).to(magnitude.dtype)[:, 0]
         gain = gain_of(self.mask, F.pad(output, (0, 0, 1, 0)), magnitude)  # DC comes back as zero
-        estimate = hold_floor(spectrum * gain, spectrum, self.floor)
+        estimate = spectrum * gain
         return self.stft.inverse(estimate, noisy.shape[-1]).clamp(-1, 1)
 
     def estimate(self, x: Tensor) -> Tensor:

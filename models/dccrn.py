@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .complex_layers import ComplexBatchNorm2d, ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM, join_parts
 from .encoder_decoder import ConvLayer, RealRecurrence, encode_and_decode
-from .masks import MASKS, Parts, apply_mask, hold_floor, start_at_pass_through
+from .masks import MASKS, Parts, apply_mask, start_at_pass_through
 from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, setting, whole
 from .stft import STFT
 from .streaming.encoder_decoder import EncoderDecoderStep
@@ -48,8 +48,6 @@ class DCCRN(nn.Module):
     Source: Hu et al., arXiv 2008.00264; computed as in the authors' code, docs/design.md lists the departures.
     """
 
-    floor = 0.0  # least gain of a cell of the spectrum
-
     def __init__(
         self,
         kernel_num: Sequence[int] = (32, 64, 128, 256, 256, 256),
@@ -83,7 +81,7 @@ class DCCRN(nn.Module):
     def forward(self, noisy: Tensor) -> Tensor:
         spectrum, output = self.estimate_mask(noisy)
         parts = apply_mask(self.mask, (output.real, output.imag), (spectrum.real, spectrum.imag))
-        estimate = hold_floor(torch.complex(*parts), spectrum, self.floor)
+        estimate = torch.complex(*parts)
         return self.stft.inverse(estimate, noisy.shape[-1]).clamp(-1, 1)
 
     def estimate_mask(self, noisy: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .centred_stft import CentredSTFT
 from .complex_layers import ComplexBatchNorm2d, ComplexKernel, join_parts
-from .masks import MASKS, apply_mask, hold_floor, start_at_pass_through
+from .masks import MASKS, apply_mask, start_at_pass_through
 from .registry import Bounds, NetworkSettings, channels, one_of, register, setting
 from .safe_load import ModelError
 
@@ -88,8 +88,6 @@ class DCUNET(nn.Module):
     Source: Choi et al., "Phase-Aware Speech Enhancement with Deep Complex U-Net", ICLR 2019, arXiv 1903.03107.
     """
 
-    floor = 0.0  # least gain of a cell of the spectrum
-
     def __init__(
         self,
         layers: int = 20,
@@ -122,7 +120,7 @@ class DCUNET(nn.Module):
             spectrum = self.stft(noisy.to(self.stft.window.dtype))  # [B, 513, T]
         output = self.estimate(torch.stack([spectrum.real, spectrum.imag], 1)).to(spectrum.real.dtype)
         parts = apply_mask(self.mask, output.unbind(1), (spectrum.real, spectrum.imag))
-        estimate = hold_floor(torch.complex(*parts), spectrum, self.floor)
+        estimate = torch.complex(*parts)
         return self.stft.inverse(estimate, noisy.shape[-1]).clamp(-1, 1)
 
     def estimate(self, x: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .centred_stft import CentredSTFT
-from .masks import hold_floor
 from .registry import NetworkSettings, one_of, register, setting, whole
 from .streaming.centred import CentredStep
 
@@ -49,8 +48,6 @@ class FullSubNet(nn.Module):
     Enhancement", ICASSP 2021, arXiv 2010.15508.
     """
 
-    floor = 0.0  # least gain of a cell of the spectrum
-
     def __init__(
         self, level: str = "offline", full_units: int = 512, sub_units: int = 384, look_ahead: int = 2
     ) -> None:
@@ -72,7 +69,7 @@ class FullSubNet(nn.Module):
         with torch.autocast(noisy.device.type, enabled=False):
             spectrum = self.stft(noisy.to(self.stft.window.dtype))  # [B, 257, T]
         mask = self.estimate(torch.stack([spectrum.real, spectrum.imag], 1))
-        estimate = hold_floor(spectrum * torch.complex(*mask.unbind(1)), spectrum, self.floor)
+        estimate = spectrum * torch.complex(*mask.unbind(1))
         return self.stft.inverse(estimate, noisy.shape[-1]).clamp(-1, 1)
 
     def estimate(self, parts: Tensor) -> Tensor:

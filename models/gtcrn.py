@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from .centred_stft import CentredSTFT
 from .gru import GroupedGRU, gru
-from .masks import hold_floor
 from .prelu import PReLU
 from .registry import Bounds, NetworkSettings, register, setting
 from .streaming.centred import CentredStep
@@ -42,8 +41,6 @@ class GTCRN(nn.Module):
     Source: Rong et al., "GTCRN: A Speech Enhancement Model Requiring Ultralow Computational Resources",
     ICASSP 2024.
     """
-
-    floor = 0.0  # least gain of a cell of the spectrum
 
     def __init__(self, channels: int = 16) -> None:
         super().__init__()
@@ -77,7 +74,7 @@ class GTCRN(nn.Module):
         with torch.autocast(noisy.device.type, enabled=False):
             spectrum = self.stft(noisy.to(self.stft.window.dtype))  # [B, 257, T]
         mask = self.estimate(torch.stack([spectrum.real, spectrum.imag], 1)).to(spectrum.real.dtype)
-        estimate = hold_floor(spectrum * torch.complex(*mask.unbind(1)), spectrum, self.floor)
+        estimate = spectrum * torch.complex(*mask.unbind(1))
         return self.stft.inverse(estimate, noisy.shape[-1]).clamp(-1, 1)
 
     def estimate(self, parts: Tensor) -> Tensor:

@@ -1,15 +1,10 @@
-"""What the network's output does to the noisy spectrum, and how little of it may be left."""
+"""What the network's output does to the noisy spectrum."""
 
 from __future__ import annotations
 
-import copy
-import math
-
-import torch
 from torch import Tensor, nn
 
 from .complex_layers import ComplexKernel
-from .safe_load import ModelError
 
 MASKS = ("E", "C", "R", "none")
 
@@ -51,42 +46,3 @@ def start_at_pass_through(last: ComplexKernel, kind: str) -> None:
     nn.init.normal_(last.weight_imag, std=FIRST_MASK_STD)
     nn.init.constant_(last.bias_real, (real + imag) / 2)  # bias_real - bias_imag = real,
     nn.init.constant_(last.bias_imag, (imag - real) / 2)  # bias_real + bias_imag = imag
-
-
-def limit_attenuation(model: nn.Module, limit_db: float | None) -> nn.Module:
-    """Return the network with a limit in dB below which it attenuates no cell of the spectrum; None for no limit.
-
-    The weights are shared with `model`, which is left as it is. Raises ModelError for a limit that is not above 0,
-    or a network without `floor`, the least gain of a cell, which it hands to `hold_floor`.
-    """
-    if limit_db is None:
-        return model
-    if not 0 < limit_db < math.inf:
-        raise ModelError(f"limit_db: found {limit_db}, expected a number of dB above 0")
-    if not hasattr(model, "floor"):
-        raise ModelError(f"limit_db: the network {type(model).__name__} has no limit; see docs/networks.md")
-    limited = copy.copy(model)
-    limited.floor = 10 ** (-limit_db / 20)
-    return limited
-
-
-def hold_floor(estimate: Tensor, noisy: Tensor, floor: float | Tensor) -> Tensor:
-    """Return the estimated spectrum, complex, with no magnitude below `floor` times the noisy one; phases stay.
-
-    A cell that is zero takes the noisy phase.
-    """
-    if isinstance(floor, float) and floor == 0:
-        return estimate
-    return torch.complex(*hold_floor_of_parts((estimate.real, estimate.imag), (noisy.real, noisy.imag), floor))
-
-
-def hold_floor_of_parts(estimate: Parts, noisy: Parts, floor: float | Tensor) -> Parts:
-    """Do the same to real and imaginary parts."""
-    if isinstance(floor, float) and floor == 0:
-        return estimate
-    (real, imag), (noisy_real, noisy_imag) = estimate, noisy
-    least = floor * (noisy_real.square() + noisy_imag.square()).sqrt()
-    lacking = (least - (real.square() + imag.square()).sqrt()).clamp(min=0)
-    along_real, along_imag = real + 1e-6 * noisy_real, imag + 1e-6 * noisy_imag
-    scale = lacking / (along_real.square() + along_imag.square() + 1e-30).sqrt()
-    return real + scale * along_real, imag + scale * along_imag

@@ -13,12 +13,10 @@ from networks import SMALL, save_checkpoint, trained_like
 from programs import run
 
 import models
-from config import Config
-from models import NETWORKS, build_model, limit_attenuation
 from models.streaming import StreamingEnhancer
 from tools import enhance as command
 from tools.inference import enhance
-from tools.inference.onnx_graphs import export_offline, open_graph
+from tools.inference.limiter import Limiter
 
 MODEL = trained_like()
 
@@ -100,43 +98,50 @@ def test_a_stream_takes_numpy_and_gives_numpy():
     np.testing.assert_allclose(np.concatenate(pieces), offline(MODEL, noisy), rtol=0, atol=1e-5)
 
 
-def suppressing(name):
-    """A network that attenuates much."""
-    torch.manual_seed(0)
-    model = build_model(Config(model=name, **(SMALL if name in ("DCCRN", "CRN") else {}))).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(0.5)
-    return model
+def limited(limit_db, noisy, estimate, sizes=()):
+    limiter = Limiter(limit_db, noisy.shape[1])
+    blocks = zip(
+        np.split(noisy, np.cumsum(sizes).astype(int)),
+        np.split(estimate, np.cumsum(sizes).astype(int)),
+        strict=True,
+    )
+    return np.concatenate(
+        [*(limiter.push(*block, False) for block in blocks), limiter.push(noisy[:0], noisy[:0], True)]
+    )
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_no_cell_is_attenuated_by_more_than_the_limit(name, monkeypatch):
-    model, noisy = suppressing(name), torch.from_numpy(noise(1, 8000))
-    spectra = []
-    inverse = type(model.stft).inverse
-    monkeypatch.setattr(type(model.stft), "inverse", lambda s, y, n: inverse(s, spectra.append(y) or y, n))
-    with torch.no_grad():
-        free, limited = model(noisy), limit_attenuation(model, 3.0)(noisy)
-        gains = [20 * (y.abs() / model.stft(noisy).abs()).log10() for y in spectra]
-    assert gains[0].min() < -3.5  # or there is nothing to see
-    assert gains[1].min() > -3.01
-    kept = gains[0] > -3
-    torch.testing.assert_close(gains[1][kept], gains[0][kept])
-    assert not torch.equal(free, limited)
-    assert model.floor == 0
+def test_the_limit_is_the_least_gain_and_leaves_alone_what_is_above_it():
+    noisy = noise(3333, 2)
+    np.testing.assert_allclose(limited(12.0, noisy, 0 * noisy), 10**-0.6 * noisy, rtol=0, atol=1e-6)
+    estimate = np.float32(0.5) * noisy
+    np.testing.assert_allclose(limited(12.0, noisy, estimate), estimate, rtol=0, atol=1e-6)
+    other = noise(3333, 2, seed=1)
+    np.testing.assert_allclose(limited(200.0, noisy, other), other, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["DCCRN", "CRN", "GTCRN"])
-def test_stream_and_graph_hold_the_limit_too(tmp_path, name):
-    model, noisy = limit_attenuation(suppressing(name), 3.0), noise(4000)
-    expected = offline(model, noisy)
-    enhancer = StreamingEnhancer(model)
-    stream = np.concatenate([enhancer.push(block) for block in np.split(noisy, 20)] + [enhancer.flush()])
-    np.testing.assert_allclose(stream, expected, rtol=0, atol=1e-5)
-    export_offline(model, tmp_path / "a.onnx")
-    estimate = open_graph(tmp_path / "a.onnx").run(None, {"noisy": noisy[None]})[0][0]
-    np.testing.assert_allclose(estimate, expected, rtol=0, atol=1e-5)
+@pytest.mark.parametrize("sizes", [(1, 100, 0, 2000), (127, 1, 128)])
+def test_the_limit_does_not_depend_on_blocks(sizes):
+    noisy, estimate = noise(3333, 1), 0.2 * noise(3333, 1, seed=1)
+    whole = limited(12.0, noisy, estimate)
+    np.testing.assert_allclose(limited(12.0, noisy, estimate, sizes), whole, rtol=0, atol=1e-7)
+
+
+def test_enhanced_recordings_keep_what_the_limit_says():
+    """In blocks of 250 Hz x 64 ms, whose energies are those of many cells."""
+    from scipy.signal import stft
+
+    def blocks(signal):
+        power = np.abs(stft(signal, 16000, nperseg=512, noverlap=384)[2][:256, :480]) ** 2
+        return power.reshape(32, 8, 60, 8).mean((1, 3))
+
+    noisy = noise(4 * 16000)
+    estimate = 0.1 * enhance(noisy, 16000, MODEL)  # as a network that removes 20 dB
+
+    def worst(signal):
+        return 10 * np.log10(blocks(signal) / blocks(noisy)).min()
+
+    assert worst(estimate) < -20
+    assert worst(limited(12.0, noisy[:, None], estimate[:, None])[:, 0]) > -13
 
 
 def energy(signal, rate, low, high):

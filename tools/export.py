@@ -16,7 +16,7 @@ from pathlib import Path
 import tyro
 from torch import nn
 
-from models import NETWORKS, limit_attenuation, load_model
+from models import NETWORKS, load_model
 from models.published import PUBLISHED
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
@@ -40,8 +40,6 @@ class Arguments:
     """Weights as 8-bit integers: a third of the size, a little worse; docs/deployment.md has the cost in PESQ."""
     upstream: bool = False
     """A state dict for the published code of DCCRN, CRN, FullSubNet or GTCRN instead of ONNX."""
-    limit_db: float | None = None
-    """Largest attenuation that the graph allows itself, such as 12; left out: no limit. The page has a choice."""
     runtime: Path | None = None
     """For the page: the .tgz of onnxruntime-web, if npm is not to download it."""
     overwrite: bool = False
@@ -57,7 +55,7 @@ def export(arguments: Arguments) -> None:
     is_page = arguments.out.endswith("/") or out.is_dir()
     refuse_input(out, identify([checkpoint]))
     refuse_existing(out, arguments.overwrite)
-    model = limit_attenuation(load_model(checkpoint), arguments.limit_db)
+    model = load_model(checkpoint)
     if arguments.upstream:
         export_published(model, out)
         return

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..centred_stft import LEAST_OVERLAP
-from ..masks import hold_floor_of_parts
 from .step import State
 
 
@@ -79,7 +78,7 @@ class CentredStep(nn.Module):
         following["spectrum"] = line[..., line.shape[3] - self.frames_ahead :]
         (real, imag), (by_real, by_imag) = line[..., : -self.frames_ahead or None].unbind(1), mask.unbind(1)
         estimate = real * by_real - imag * by_imag, real * by_imag + imag * by_real
-        estimate = torch.cat(hold_floor_of_parts(estimate, (real, imag), self.network.floor), 1)
+        estimate = torch.cat(estimate, 1)
         # Flags of the frame of each hop and of the one before, where nothing is beyond both ends.
         flags = torch.cat([state["present"], present])
         following["present"] = flags[-self.frames_ahead - 1 :]

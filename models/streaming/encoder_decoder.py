@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..masks import Parts, hold_floor_of_parts
+from ..masks import Parts
 from .folded import FoldedConv, FoldedConvTranspose
 from .recurrence import StreamingRecurrence
 from .step import State
@@ -31,7 +31,7 @@ class EncoderDecoderStep(nn.Module):
         for_export: bool = False,
     ) -> None:
         super().__init__()
-        self.observe, self.conclude, self.floor = observe, conclude, model.floor
+        self.observe, self.conclude = observe, conclude
         self.stft = StreamingSTFT(model.stft)
         self.encoder = nn.ModuleList(
             FoldedConv(layer.conv, layer.norm, layer.activation) for layer in model.encoder
@@ -120,7 +120,7 @@ class EncoderDecoderStep(nn.Module):
             x = layer(*inputs)
         output = F.pad(x[..., 0], (1, 0))  # DC comes back as zero, [parts, B, T, bins]
         spectrum = with_past("spectrum", spectrum, 2)[:, :, : -self.look_ahead]
-        estimate = hold_floor_of_parts(self.conclude(output, spectrum), spectrum.unbind(0), self.floor)
+        estimate = self.conclude(output, spectrum)
         pieces = with_past("pieces", self.stft.pieces(torch.stack(estimate)), 1)
         return self.stft.overlap_add(pieces).flatten(1).clamp(-1, 1), following
 

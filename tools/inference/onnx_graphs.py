@@ -45,11 +45,8 @@ class StepGraph(nn.Module):
         super().__init__()
         self.step = streaming_step(model, for_export=True)
         self.names = list(self.step.first_state())
-        self.limited = getattr(self.step, "network", self.step)  # what has the least gain, `floor`
 
     def forward(self, noisy: Tensor, present: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        if len(state) > len(self.names):
-            *state, self.limited.floor = state
         estimate, following = self.step(noisy, dict(zip(self.names, state, strict=True)), present)
         return estimate, *(following[name] for name in self.names)
 
@@ -81,13 +78,12 @@ def export_offline(model: nn.Module, path: Path, int8: bool = False) -> float:
     return max(differences)
 
 
-def export_step(model: nn.Module, path: Path, int8: bool = False, with_floor: bool = False) -> float:
+def export_step(model: nn.Module, path: Path, int8: bool = False) -> float:
     """Write the graph of one streaming step; gives its largest difference to PyTorch over a whole signal.
 
     Inputs: noisy [1, T * hop], present [T] and a state_* for every array of the state; outputs: estimate
     [1, T * hop] and a next_* for every array. The graph's metadata holds sample_rate, hop and look_ahead, and what
     the ending of a `Step` is: `edge` hops of silence, or (mirrored 1) the signal mirrored.
-    with_floor: one more input, floor [], the least gain of a cell of the spectrum; 0 for no limit.
     Raises UserError if onnxruntime finds the graph wrong.
     """
     graph = StepGraph(model).eval()
@@ -99,20 +95,17 @@ def export_step(model: nn.Module, path: Path, int8: bool = False, with_floor: bo
     sizes = {"hop": step.hop, "edge": step.delay - step.look_ahead, "look_ahead": step.look_ahead}
     sizes |= {"mirrored": int(step.kept > 0), "sample_rate": SAMPLE_RATE}
     with replacing(path) as temporary:
-        floor = graph.limited.floor
-        arguments = (_noise(1, 3 * step.hop), torch.ones(3), *state.values(), *[torch.tensor(floor)] * with_floor)
-        inputs, outputs = ["noisy", "present", *before, *["floor"] * with_floor], ["estimate", *after]
+        arguments = (_noise(1, 3 * step.hop), torch.ones(3), *state.values())
+        inputs, outputs = ["noisy", "present", *before], ["estimate", *after]
         _export(graph, arguments, temporary, inputs, outputs, axes, int8, sizes)
-        graph.limited.floor = floor
         session = open_graph(temporary)
         noisy = _noise(1, 37 * step.hop + 1)
         whole, present = (tensor.numpy() for tensor in with_ending(step, noisy))
         arrays = dict(zip(before, (tensor.numpy() for tensor in state.values()), strict=True))
-        more = {"floor": np.array(floor, np.float32)} if with_floor else {}
         pieces = []
         for hops in np.split(np.arange(len(present)), [1, 2, 5, 30]):
             block = whole[:, hops[0] * step.hop : (hops[-1] + 1) * step.hop]
-            results = session.run(None, {"noisy": block, "present": present[hops], **arrays, **more})
+            results = session.run(None, {"noisy": block, "present": present[hops], **arrays})
             pieces.append(results[0])
             arrays = dict(zip(before, results[1:], strict=True))
         estimate = np.concatenate(pieces, 1)[:, step.delay * step.hop :][:, : noisy.shape[1]]

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from models import limit_attenuation
 from models.streaming import StreamingEnhancer, can_stream
 from tools.common.audio import SAMPLE_RATE
 from tools.common.errors import UserError
 from tools.inference.high_band import HighBand, HighBandWay
+from tools.inference.limiter import Limiter
 from tools.inference.pieces import PieceEnhancer
 from tools.inference.resampling import Resampler
 
@@ -62,7 +62,9 @@ class SignalChain:
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise UserError(f"rate: found {rate} Hz, expected {LOWEST_RATE} to {HIGHEST_RATE}")
         enhancer = StreamingEnhancer if can_stream(model) else PieceEnhancer
-        self.enhancer = enhancer(limit_attenuation(model, kept.limit_db), channels)
+        self.enhancer = enhancer(model, channels)
+        self.limiter = None if kept.limit_db is None else Limiter(kept.limit_db, channels)
+        self.low = np.zeros((0, channels), np.float32)  # the noisy signal that the limiter has not seen
         self.down = self.up = None
         if rate != SAMPLE_RATE:
             self.down = Resampler(rate, SAMPLE_RATE, channels)
@@ -93,6 +95,10 @@ class SignalChain:
         y = self.enhancer.push(low)
         y = torch.cat([y, self.enhancer.flush()], 1) if last else y
         y = y.cpu().numpy().T
+        if self.limiter:
+            self.low = np.concatenate([self.low, x])
+            matching, self.low = np.split(self.low, [len(y)])
+            y = self.limiter.push(matching, y, last)
         if self.up:
             y = self.up.push(noisy, x, y, last)
         left = self.taken - self.given

@@ -18,6 +18,7 @@ from torch import nn
 from models.streaming import streaming_step
 from tools.common.audio import SAMPLE_RATE
 from tools.common.errors import UserError
+from tools.inference import limiter
 from tools.inference.high_band import FRAME, HIGH_PASS, MEMORY
 from tools.inference.onnx_graphs import export_step
 from tools.inference.resampling import measure_taps
@@ -41,7 +42,7 @@ def export_web(model: nn.Module, folder: Path, runtime: Path | None = None) -> f
         place = Path(made) / "web"
         shutil.copytree(PAGE, place)
         unpack_runtime(runtime or download_runtime(Path(made)), place / "ort")
-        difference = export_step(model, place / "network.onnx", with_floor=True)
+        difference = export_step(model, place / "network.onnx")
         tables, index = [], {}
         for rate in RATES:
             index[rate] = {}
@@ -73,6 +74,7 @@ def describe(model: nn.Module, step: Any) -> dict[str, Any]:
         "frame": FRAME,
         "memory": MEMORY,
         "high_pass": HIGH_PASS.tolist(),
+        "limiter": {"frame": limiter.FRAME, "hop": limiter.HOP},
     }
 
 

@@ -1,6 +1,8 @@
 // From a signal at any rate to its enhancement at that rate, block by block: what tools/inference/signal_chain.py
 // and high_band.py do, for one channel.
 
+import { transform } from "./spectrogram.js";
+
 const RATE = 16000;
 const join = (...parts) => {
   const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
@@ -46,9 +48,8 @@ class Resampler {
 
 // The network hop by hop; session: an onnxruntime session of the graph, settings: settings.json.
 class Network {
-  constructor(ort, session, settings, floor) {
+  constructor(ort, session, settings) {
     Object.assign(this, { ort, session, settings });
-    this.floor = new ort.Tensor("float32", [floor], []);
     this.state = Object.fromEntries(
       settings.state.map(({ name, shape }) => {
         const size = shape.reduce((product, n) => product * n, 1);
@@ -93,7 +94,6 @@ class Network {
     const inputs = {
       noisy: new this.ort.Tensor("float32", samples, [1, samples.length]),
       present: new this.ort.Tensor("float32", new Float32Array(hops).fill(present), [hops]),
-      floor: this.floor,
       ...this.state,
     };
     const results = await this.session.run(inputs);
@@ -104,6 +104,64 @@ class Network {
     this.early -= drop;
     this.given += estimate.length - drop;
     return estimate.slice(drop);
+  }
+}
+
+// A limit to the attenuation, as in tools/inference/limiter.py.
+class Limiter {
+  constructor({ frame, hop }, floor) {
+    Object.assign(this, { frame, hop, floor });
+    this.window = Float64Array.from({ length: frame }, (_, n) => Math.sqrt(0.5 - 0.5 * Math.cos((2 * Math.PI * n) / frame)));
+    this.noisy = this.estimate = new Float32Array(frame - hop);
+    this.sums = new Float64Array(frame);
+    this.early = frame - hop;
+    this.arrived = this.given = 0;
+  }
+
+  push(noisy, estimate, last) {
+    const { frame, hop } = this;
+    this.arrived += estimate.length;
+    const more = new Float32Array(last ? ((hop - (this.arrived % hop)) % hop) + frame - hop : 0);
+    this.noisy = join(this.noisy, noisy, more);
+    this.estimate = join(this.estimate, estimate, more);
+    const count = Math.max(0, Math.floor((this.estimate.length - frame) / hop) + 1);
+    const out = new Float32Array(count * hop);
+    for (let number = 0; number < count; number++) {
+      this.addFrame(number * hop);
+      out.set(this.sums.subarray(0, hop), number * hop);
+      this.sums.copyWithin(0, hop);
+      this.sums.fill(0, frame - hop);
+    }
+    this.noisy = this.noisy.slice(count * hop);
+    this.estimate = this.estimate.slice(count * hop);
+    const drop = Math.min(this.early, out.length);
+    this.early -= drop;
+    const ready = out.slice(drop, drop + this.arrived - this.given);
+    this.given += ready.length;
+    return ready;
+  }
+
+  addFrame(start) {
+    const { frame, hop, floor, window } = this;
+    // Both signals in one transform: the estimate as real, the noisy signal as imaginary part.
+    const re = window.map((weight, n) => weight * this.estimate[start + n]);
+    const im = window.map((weight, n) => weight * this.noisy[start + n]);
+    transform(re, im);
+    const [outRe, outIm] = [new Float64Array(frame), new Float64Array(frame)];
+    for (let k = 0; k <= frame / 2; k++) {
+      const m = (frame - k) % frame;
+      const [yr, yi] = [(re[k] + re[m]) / 2, (im[k] - im[m]) / 2];
+      const [xr, xi] = [(im[k] + im[m]) / 2, (re[m] - re[k]) / 2];
+      const [size, least] = [Math.hypot(yr, yi), floor * Math.hypot(xr, xi)];
+      const lacking = floor * (1 - Math.min(size / Math.max(least, 1e-15), 1));
+      const [dr, di] = [yr + lacking * xr, yi + lacking * xi];
+      const scale = Math.max(size, least) / Math.max(Math.hypot(dr, di), 1e-15);
+      [outRe[k], outIm[k]] = [dr * scale, di * scale];
+      if (m !== k) [outRe[m], outIm[m]] = [dr * scale, -di * scale];
+    }
+    // The inverse transform: the transform of the conjugate, divided by its length.
+    transform(outRe, outIm.map((value) => -value));
+    for (let n = 0; n < frame; n++) this.sums[n] += (outRe[n] / frame) * window[n] * ((2 * hop) / frame);
   }
 }
 
@@ -169,7 +227,7 @@ class Gains {
 export class Chain {
   constructor({ ort, session, settings, tables }, rate, kept, peak) {
     const floor = kept.limit_db > 0 ? 10 ** (-kept.limit_db / 20) : 0;
-    this.network = new Network(ort, session, settings, floor);
+    this.network = new Network(ort, session, settings);
     this.rate = rate;
     this.mix = kept.mix;
     this.way = rate > RATE ? kept.highband : "drop";
@@ -185,6 +243,8 @@ export class Chain {
       if (this.way !== "drop") this.upNoisy = resampler("up");
       this.gains = new Gains(settings, floor);
     }
+    this.limiter = floor > 0 ? new Limiter(settings.limiter, floor) : null;
+    this.unlimited = new Float32Array(0); // the noisy signal that the limiter has not seen
     this.low = this.estimates = this.noisyLow = this.present = this.forMix = new Float32Array(0);
     this.taken = this.given = this.raised = 0;
   }
@@ -195,6 +255,12 @@ export class Chain {
     const x = this.down ? this.down.push(noisy, last) : noisy;
     let y = await this.network.push(x);
     if (last) y = join(y, await this.network.flush());
+    if (this.limiter) {
+      this.unlimited = join(this.unlimited, x);
+      const matching = this.unlimited.slice(0, y.length);
+      this.unlimited = this.unlimited.slice(y.length);
+      y = this.limiter.push(matching, y, last);
+    }
     if (this.up) y = this.raise(noisy, x, y, last);
     const left = this.taken - this.given;
     y = y.slice(0, left);

@@ -4,16 +4,17 @@ const SIZE = 1024;
 const RANGE_DB = 80;
 const COLOURS = [[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]];
 
-// In place: real and imaginary part of SIZE points.
-function transform(re, im) {
-  for (let n = 1, m = 0; n < SIZE; n++) {
-    let bit = SIZE >> 1;
+// The Fourier transform in place: real and imaginary part, a power of two of points.
+export function transform(re, im) {
+  const size = re.length;
+  for (let n = 1, m = 0; n < size; n++) {
+    let bit = size >> 1;
     for (; m & bit; bit >>= 1) m ^= bit;
     m ^= bit;
     if (n < m) [re[n], re[m], im[n], im[m]] = [re[m], re[n], im[m], im[n]];
   }
-  for (let length = 2; length <= SIZE; length *= 2) {
-    for (let start = 0; start < SIZE; start += length) {
+  for (let length = 2; length <= size; length *= 2) {
+    for (let start = 0; start < size; start += length) {
       for (let k = 0; k < length / 2; k++) {
         const angle = (-2 * Math.PI * k) / length;
         const [a, b] = [start + k, start + k + length / 2];
