@@ -67,7 +67,8 @@ class Monitor:
             total=batches,
             initial=self._progress.batch,
             desc=f"epoch {self._progress.epoch}/{self._config.epochs}",
-            bar_format="{desc} {percentage:3.0f}%|{bar}|{postfix}",
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {unit}",
+            unit="",
             leave=False,
             dynamic_ncols=True,
             disable=None if self._processes.is_first else True,
@@ -150,7 +151,7 @@ class Monitor:
             if not left_out:
                 self._smooth(means["loss"])
             if not self._bar.disable:
-                self._bar.set_postfix_str(f"loss {self._loss:.3g}, {self._time_left()}", refresh=False)
+                self._bar.unit = f"loss {self._loss:.3g}, {self._time_left()}"
 
     def _smooth(self, loss: float) -> None:
         """Follow the loss slowly, over some twenty steps, as soon as there are as many."""
