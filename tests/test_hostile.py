@@ -19,6 +19,7 @@ import torch
 from made_runs import make_run
 from networks import SMALL, save_checkpoint, trained_like
 from programs import run
+from recordings import write_noise, write_speech
 from trainings import TINY
 
 import test as test_program
@@ -393,3 +394,14 @@ def test_a_test_description_with_names_that_share_a_folder_is_refused(workplace,
     (data / "dataset.json").write_text(json.dumps(head))
     capsys.readouterr()
     assert "snr_db" in refused(capsys, test_program, "--name", "a", "--data", "copy", "--device", "cpu")
+
+
+def test_an_snr_that_int16_cannot_hold_is_refused(tmp_path, capsys):
+    write_speech(tmp_path / "speech", utterances=1)
+    write_noise(tmp_path / "noise")
+    sources = ["--speech", tmp_path / "speech", "--noise", tmp_path / "noise", "--out", tmp_path / "out"]
+    options = ["--seconds", 0.6, "--workers", 1, "--test_snr_db", 100]
+    assert run(make_dataset, *sources, *options) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "too weak" in error
+    assert not (tmp_path / "out").exists()

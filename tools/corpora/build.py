@@ -180,7 +180,12 @@ class _Packer:
 
     def _made(self, title: str, make: Callable[..., Any], split: str, count: int) -> Iterator[tuple[int, Any]]:
         results = self.pool.starmap(make, ((split, index) for index in range(count)))
-        yield from enumerate(self._bar(results, title, count))
+        try:
+            yield from enumerate(self._bar(results, title, count))
+        except ValueError as error:  # what mixing cannot do, such as an SNR below a step of int16
+            if hasattr(error, "exit_code"):
+                raise
+            raise UserError(f"{title}: {error}; choose other SNRs, levels or --dtype float32") from None
 
     def _bar(self, results: Iterator[Any], title: str, count: int) -> tqdm:
         return tqdm(results, f"packing {title}", count, unit="item", leave=False, disable=None)
