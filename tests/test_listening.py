@@ -62,6 +62,10 @@ REFUSALS = {
     ),
     "no votes": (lambda: Path("a.json").write_text("{}"), "a.json: not a file of votes ("),
     "no JSON": (lambda: Path("a.json").write_text("votes"), "a.json: not a file of votes (Expecting value"),
+    "no comparison": (
+        lambda: Path("a.json").write_text('{"format": 1, "listener": "x", "votes": []}'),
+        "a.json: not a file of votes ('comparison')",
+    ),
     "later format": (lambda: ballot("a.json", format=2), "a.json: not a file of votes (format 2, expected 1)"),
     "unknown loss": (lambda: ballot("a.json", ["SDR"]), "a.json: found a vote for SDR among MSE, SI-SNR"),
     "missing": (lambda: None, "a.json: no such file"),

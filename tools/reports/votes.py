@@ -48,6 +48,7 @@ def read_votes(paths: Sequence[Path], comparison: str, signals: Sequence[str]) -
                 Vote(str(content["listener"]), str(vote["preferred"]), tuple(map(str, vote["among"])))
                 for vote in content["votes"]
             ]
+            listener, voted_on = str(content["listener"]), content["comparison"]
             if content["format"] != FORMAT:
                 raise ValueError(f"format {content['format']}, expected {FORMAT}")
         except FileNotFoundError:
@@ -55,17 +56,17 @@ def read_votes(paths: Sequence[Path], comparison: str, signals: Sequence[str]) -
         except (ValueError, KeyError, TypeError) as error:
             reason = str(error) or type(error).__name__
             raise UserError(f"{path}: not a file of votes ({reason}); save one with the page's button") from None
-        if content["comparison"] != comparison:
+        if voted_on != comparison:
             raise UserError(
-                f"{path}: holds votes on another comparison, {content['comparison']}, expected {comparison}; "
+                f"{path}: holds votes on another comparison, {voted_on}, expected {comparison}; "
                 "name the same runs and --utterances as for the page that was voted on"
             )
         for vote in found:
             if vote.preferred not in vote.among or not set(vote.among) <= set(signals):
                 raise UserError(f"{path}: found a vote for {vote.preferred} among {', '.join(vote.among)}")
-        if content["listener"] in listeners:
-            raise UserError(f"{path}: is by the listener of {listeners[content['listener']]}; name one of the two")
-        listeners[content["listener"]] = path
+        if listener in listeners:
+            raise UserError(f"{path}: is by the listener of {listeners[listener]}; name one of the two")
+        listeners[listener] = path
         votes += found
     return votes
 
