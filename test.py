@@ -169,18 +169,15 @@ def score_row(grid: PackedDataset, number: int, signal: str, scores: Scores, nam
 
 def write_run_page(config: Config, samples: Path, folder: Path, rows: list[dict], metrics: Sequence[str]) -> None:
     """Write the page of the run: noisy, enhanced and clean beside each other, and enhanced against noisy."""
-    wrong = [f"{PLACE.format_map(row)}: {row['alarm']}" for row in rows if row["alarm"]]
-    if wrong:
-        notes = [
-            *notes,
-            f"Attention: {len(wrong)} values of PESQ cannot be right, such as {'; '.join(wrong[:4])}.",
-        ]
     differences = find_differences(rows, "noisy", metrics)
     heard = [utterance for utterance in config.show if utterance < config.samples]
     places = collect_audio({"enhanced": samples}, rows, heard)
     verdict = verdict_cells(rows, differences, SIGNALS, "noisy")
     cells, curves = difference_cells(differences, "noisy", metrics), folder / "curves.png"
     notes = [gain_and_polarity(rows), *independent_utterances(rows)]
+    wrong = [f"{PLACE.format_map(row)}: {row['alarm']}" for row in rows if row["alarm"]]
+    if wrong:
+        notes.append(f"Attention: {len(wrong)} values of PESQ cannot be right, such as {'; '.join(wrong[:4])}.")
     page = Page(config.run_name, verdict, notes, rows, SIGNALS, cells, metrics, curves, places, heard=rows)
     write_page(folder, page)
 
