@@ -81,6 +81,8 @@ def compare(settings: CompareSettings) -> Path:
     labels, scores = list(groups), shared_scores(groups)
     rows = pool_seeds(groups)
     places = collect_audio(samples_folders(groups), rows, settings.utterances)
+    if settings.listening_test and not places:
+        raise UserError("utterances: found none, expected one or more for a listening test")
     comparison = comparison_id(places)
     further = further_tables(settings, comparison, labels)
     differences = find_differences(rows, baseline, scores, groups)
