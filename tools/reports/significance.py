@@ -48,7 +48,7 @@ def paired_difference(differences: np.ndarray, groups: np.ndarray, seed: int = 0
     def result(half: float, p: float, half_90: float) -> Difference:
         return Difference(mean, mean - half, mean + half, float(p), float(half_90), len(differences), count)
 
-    if not np.any(differences):
+    if np.abs(differences).max() < np.finfo(float).tiny:
         return result(0.0, 1.0, 0.0)
     if count < 2:
         return result(np.inf, 1.0, np.inf)
