@@ -9,6 +9,7 @@ import numpy as np
 import scipy.signal
 from scipy.interpolate import CubicSpline
 
+from .mixing import is_silent
 from .reverberation import RATE, draw_tail
 
 # How many of the items each change meets.
@@ -19,7 +20,8 @@ SHARES = {
     "band-limit": 0.15,
     "room": 0.25,
     "clip": 0.05,
-    "clean": 0.05,
+    "clean": 0.15,
+    "speed": 0.5,
 }
 SPECTRUM_DB = 15  # standard deviation of a synthetic noise's spectrum, each octave drawn for itself
 SWELL_DB = (0, 6)  # standard deviation of its slow changes of level
@@ -33,6 +35,7 @@ FIRST_REFLECTION = (0.002, 0.01)  # seconds after the direct sound
 DIRECT_DB = (0, 12)  # energy of the direct sound against all reflections
 CLIPPED_AT = (0.25, 0.9)  # of the mixture's peak
 CLEAN_SNR_DB = (30, 60)
+SPEED = (0.5, 2)  # of recorded noise, against that of the recording
 
 Waveform = np.ndarray  # [samples], float
 
@@ -50,10 +53,21 @@ class Augmentation:
         self._met = {name for name, share in SHARES.items() if rng.random() < share and name in names}
 
     def sources(
-        self, speech: Waveform, noise: Waveform, draw_noise: Callable[[np.random.Generator], Waveform]
+        self,
+        speech: Waveform,
+        noise: Waveform,
+        draw_noise: Callable[[np.random.Generator], Waveform],
+        active: slice,
     ) -> tuple[Waveform, Waveform]:
-        """Return speech and noise as they reach the microphone; the speech stays in time, its level may change."""
+        """Return speech and noise as they reach the microphone; the speech stays in time, its level may change.
+
+        draw_noise: draws another noise. active: the samples with speech; no noise may be silent there.
+        """
         rng = self._rng
+        if "speed" in self._met:
+            longer = np.concatenate([noise, draw_noise(rng)])
+            played = _play(longer, math.exp(rng.uniform(*np.log(SPEED))), noise.size)
+            noise = noise if is_silent(played[active]) else played
         if "synthetic" in self._met:
             noise = draw_synthetic(rng, noise.size) * _norm(noise)
         if "second-noise" in self._met:
@@ -113,6 +127,11 @@ def _wander(rng: np.random.Generator, seconds: np.ndarray, rate: float) -> np.nd
     """Return a smooth random curve of unit variance that turns some `rate` times a second."""
     knots = int(seconds[-1] * rate) + 4
     return CubicSpline(np.arange(knots), rng.standard_normal(knots))(seconds * rate)
+
+
+def _play(signal: Waveform, speed: float, samples: int) -> Waveform:
+    """Return the first samples of what is heard if the signal is played faster or slower, its pitch with it."""
+    return np.interp(np.arange(samples) * speed, np.arange(signal.size), signal)
 
 
 def draw_room(rng: np.random.Generator) -> np.ndarray:

@@ -86,7 +86,7 @@ class OnTheFlyDataset(Dataset):
         snr_db, level_db = self._draw.draw(rng)
         noise = self._draw_noise(rng, active)
         change = Augmentation(self._augment, np.random.default_rng([*self._seed_and_epoch.tolist(), number, 1]))
-        speech, noise = change.sources(speech, noise, lambda rng: self._draw_noise(rng, active))
+        speech, noise = change.sources(speech, noise, lambda rng: self._draw_noise(rng, active), active)
         snr_db = change.snr_db(snr_db)
         try:
             mixture, _ = mix_at_level(speech, noise, snr_db, level_db, active=active, dtype=np.float32)
@@ -105,10 +105,7 @@ class OnTheFlyDataset(Dataset):
         raise DataError(f"{self._noise.path}: {ATTEMPTS} segments in a row are silent, expected noise")
 
     def _read_rows(self, row: int, start: int, count: int) -> np.ndarray:
-        """Return Return `count` samples of the recording that begins with `row`, from its start-th on; they may
-        cross a
-        row.
-        """
+        """Return `count` samples of the recording that begins with `row`, from its start-th on, across rows."""
         first, skip = divmod(start, self.samples)
         rows = [self._noise.read([row + first + n]) for n in range(-(-(skip + count) // self.samples))]
         return as_float(np.concatenate(rows)[skip : skip + count])

@@ -10,7 +10,7 @@ import torch
 
 from config import Config
 from dataloader import DataError, build_loader, shuffle_for_epoch
-from dataloader.augmentation import SHARES, draw_room
+from dataloader.augmentation import SHARES, Augmentation, draw_room
 
 
 def write_on_the_fly(folder, items=12, samples=4000, seed=0, snr=(-5, 15), is_range=True):
@@ -169,6 +169,19 @@ def test_clean_items_have_hardly_any_noise_and_clipping_leaves_the_target_alone(
     met = (noisy != plain[0]).any(1)
     assert torch.equal(clean, plain[1])
     assert (noisy[met].abs().amax(1) < 0.91 * plain[0][met].abs().amax(1)).all()
+
+
+def test_noise_played_at_other_speeds_keeps_its_kind_but_not_its_pitch(tmp_path):
+    tone = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)
+    pitches = []
+    for seed in range(60):
+        change = Augmentation(("speed",), np.random.default_rng(seed))
+        _, noise = change.sources(tone, tone, lambda rng: tone, slice(None))
+        pitches.append(int(np.argmax(np.abs(np.fft.rfft(noise)))))
+    changed = [pitch for pitch in pitches if pitch != 1000]
+    assert 15 < len(changed) < 45
+    assert 499 <= min(changed) < 600
+    assert 1600 < max(changed) <= 2001
 
 
 def test_a_room_keeps_the_direct_sound_in_its_place(tmp_path):
