@@ -44,7 +44,7 @@ from tools.reports.loss_measures import (
     term_step,
     values_and_gradients,
 )
-from tools.reports.tables import TITLES, Row, markdown_table, mean
+from tools.reports.tables import TITLES, Row, markdown_table, mean, plain_text
 from tools.scoring.kept_scores import ENHANCED, NOISY, KeptScores, score_lacking
 
 SHOWN = ("pesq", "stoi", "si_sdr")
@@ -111,7 +111,7 @@ def report(settings: ReportSettings) -> None:
     save_figure(cost_bars(shares), folder, "cost")
     text = compose(settings, rows, list(terms), agreement, costs, network, missing)
     write_text(folder / "report.md", text)
-    print(text)
+    print(plain_text(text))
     print(f"Tables, values and figures are in {folder}")
 
 

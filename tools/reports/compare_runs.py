@@ -41,7 +41,7 @@ from tools.reports.difference_tables import (
 from tools.reports.figures import save_figure, score_curves, tuning_curves
 from tools.reports.listening_tests import write_p808, write_webmushra
 from tools.reports.page import Page, collect_audio, samples_folders, write_page
-from tools.reports.tables import latex_table, markdown_table, score_table
+from tools.reports.tables import latex_table, markdown_table, plain_text, score_table
 from tools.reports.tuning import read_tuning, tuning_cells
 from tools.reports.votes import comparison_id, preference_rows, read_votes
 from tools.scoring.alarm import leave_out
@@ -118,7 +118,7 @@ def compare(settings: CompareSettings) -> Path:
     if settings.listening_test:
         write_webmushra(folder / "webmushra", settings.name, places)
         write_p808(folder / "p808", places, settings.clips_address)
-    print(report)
+    print(plain_text(report))
     print(f"Tables, curves and the page are in {folder}; open {folder / 'index.html'} in a browser")
     return folder
 
