@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from tools.common.tensors import digest_tensors
+
 from .safe_load import ModelError, load_tensors
 
 _NEEDED = {"config": dict, "model": dict, "epoch": int}
@@ -16,7 +18,8 @@ _EXPECTED = "one written by train.py"
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Return the checkpoint's content on the CPU: `config`, `model`, `epoch` and whatever else was stored.
 
-    Raises ModelError where the file is missing, is no checkpoint of this project, or would need code to load.
+    Raises ModelError where the file is missing, is no checkpoint of this project, would need code to load, or has
+    other tensors than it was saved with; earlier versions saved no digest of them.
     """
     content = load_tensors(path, _EXPECTED)
     for key, kind in _NEEDED.items():
@@ -27,5 +30,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     other = [k for k, v in content["model"].items() if not isinstance(k, str) or not isinstance(v, Tensor)]
     if other:
         raise ModelError(f"{path}: found {other[0]!r} among its weights, expected names and tensors")
+    if "digest" in content and content["digest"] != digest_tensors(content):
+        raise ModelError(
+            f"{path}: its tensors are not those that it was saved with; take an intact copy, or delete 'digest' "
+            "from its content if you changed them yourself"
+        )
     content["model"] = dict(content["model"])  # without the attributes that a file may hang on a dictionary
     return content

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_DEEPEST = 32  # levels of dictionaries and lists; a checkpoint has six
+from tools.common.tensors import find_tensors
+
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16)
 _DTYPES += (torch.int8, torch.uint8, torch.bool)
 
@@ -51,7 +51,7 @@ def load_tensors(path: str | Path, expected: str) -> Any:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{path}: not a readable checkpoint, expected {expected} ({reason})") from None
     try:
-        held = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(content))
+        held = sum(_bytes(tensor) for _, tensor in find_tensors(content))
     except ValueError as error:
         raise ModelError(f"{path}: found {error}, expected {expected}, with plain tensors") from None
     if held > path.stat().st_size:  # a tensor may repeat one stored number as often as it likes
@@ -76,17 +76,8 @@ def _refuse_bomb(path: Path) -> None:
         )
 
 
-def _tensors(content: Any, depth: int = 0) -> Iterator[Tensor]:
-    """Give all tensors; ValueError for one that is no plain array, and for nesting without end."""
-    if depth > _DEEPEST:
-        raise ValueError(f"values nested more than {_DEEPEST} deep")
-    if isinstance(content, Tensor):
-        if content.layout != torch.strided or content.device.type != "cpu" or content.dtype not in _DTYPES:
-            raise ValueError(f"a {content.dtype}, {content.layout} tensor on {content.device}")
-        yield content
-    elif isinstance(content, Mapping):
-        for value in content.values():
-            yield from _tensors(value, depth + 1)
-    elif isinstance(content, (list, tuple)):
-        for value in content:
-            yield from _tensors(value, depth + 1)
+def _bytes(tensor: Tensor) -> int:
+    """Return the size of a tensor's values; ValueError for one that is no plain array."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.dtype not in _DTYPES:
+        raise ValueError(f"a {tensor.dtype}, {tensor.layout} tensor on {tensor.device}")
+    return tensor.numel() * tensor.element_size()

@@ -207,6 +207,34 @@ def test_a_flipped_bit_in_a_weight_is_found(tmp_path, capsys):
     assert "checksum" in refused(capsys, enhance, path, tmp_path / "a.wav")
 
 
+def swap_weights(content):
+    weights, name = content["model"], "encoder.0.conv.weight_"
+    weights[f"{name}real"], weights[f"{name}imag"] = weights[f"{name}imag"], weights[f"{name}real"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c["model"]["decoder.0.conv.weight_real"].view(-1)[0].mul_(1 + 2**-20),
+        swap_weights,
+        lambda c: c["optimizer"]["state"][0]["exp_avg"].neg_(),
+    ],
+    ids=["one weight", "names swapped", "optimiser"],
+)
+def test_tensors_that_were_replaced_in_a_whole_checkpoint_are_noticed(workplace, capsys, change):
+    arguments = [*TINY, "--name", "a", "--epochs"]
+    assert run(train, *arguments, 1) == 0
+    content = torch.load("runs/a/last.pt", weights_only=True)
+    change(content)
+    torch.save(content, "runs/a/last.pt")
+    capsys.readouterr()
+    assert "not those that it was saved with" in refused(capsys, enhance, "runs/a/last.pt", "a.wav")
+    assert "not those that it was saved with" in refused(capsys, train, *arguments, 2)
+    del content["digest"]  # as checkpoints of earlier versions
+    torch.save(content, "runs/a/last.pt")
+    assert run(train, *arguments, 2) == 0
+
+
 @pytest.mark.parametrize("link", [os.link, os.symlink])
 def test_no_output_replaces_an_input_through_a_link(tmp_path, capsys, link):
     path = save_checkpoint(trained_like(), tmp_path / "a.pt", **SMALL)

@@ -21,7 +21,7 @@ from models.published import PUBLISHED
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
 from tools.common.files import identify, refuse_existing, refuse_input
-from tools.common.run_folder import save_checkpoint
+from tools.common.run_folder import save_tensors
 from tools.inference.onnx_graphs import export_offline, export_step
 from tools.inference.web_folder import export_web
 from tools.training.checkpoints import checkpoint_path
@@ -76,7 +76,7 @@ def export_published(model: nn.Module, path: Path) -> None:
     if code is None or not code.has(model):
         what = f"mask {model.mask}, skip {model.skip}" if code else "no published code that is known here"
         raise UserError(f"upstream: found {name} with {what}; the published DCCRN has a mask and skips, CRN skips")
-    save_checkpoint(path, code.to_theirs(model.state_dict()))
+    save_tensors(path, code.to_theirs(model.state_dict()))
     print(f"{path}: state dict for the published {name}")
 
 

@@ -36,7 +36,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def refuse_existing(path: str | Path, overwrite: bool) -> None:
-    """Raise Raise UserError if the file exists and may not be replaced."""
+    """Raise UserError if the file exists and may not be replaced."""
     if Path(path).exists() and not overwrite:
         raise UserError(f"{path}: exists already; add --overwrite to replace it, or name another file")
 

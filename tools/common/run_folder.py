@@ -15,6 +15,7 @@ from config import Config, ConfigError
 from tools.common.errors import UserError
 from tools.common.files import fingerprint, replacing, write_csv, write_text
 from tools.common.schema import read_csv, read_json
+from tools.common.tensors import digest_tensors
 
 
 def find_run(name: str) -> Path:
@@ -125,7 +126,12 @@ def is_over(config: Config, history: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain values to a checkpoint that is whole or not there. Raises UserError if it fails."""
+    """Write tensors and plain values, with a digest of the tensors that readers check, as `save_tensors` does."""
+    save_tensors(path, content | {"digest": digest_tensors(content)})
+
+
+def save_tensors(path: Path, content: dict[str, Any]) -> None:
+    """Write a file for torch.load that is whole or not there. Raises UserError if it fails."""
     with replacing(path) as temporary:
         try:
             torch.save(content, temporary)
@@ -139,7 +145,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def save_history(run_dir: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """Write Write history.csv: one row an epoch; a column that an epoch does not have is left empty."""
+    """Write history.csv: one row an epoch; a column that an epoch does not have is left empty."""
     columns = dict.fromkeys(key for row in history for key in row)
     write_csv(run_dir / "history.csv", [{key: row.get(key, math.nan) for key in columns} for row in history])
 
