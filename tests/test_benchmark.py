@@ -10,25 +10,29 @@ import pytest
 import torch
 from networks import small_settings, trained_like
 from programs import run
+from upstream import build
 
 import tools.benchmark
 from config import Config
 from models import build_model
-from models.published import published_structure
 from tools import check_gpu, make_demo_corpus
-from tools.benchmark import UPSTREAM, training_steps
+from tools.benchmark import training_steps
+from tools.common.errors import UserError
 from tools.common.timing import count_flops, times_side_by_side
+
+UPSTREAM = str(Path(__file__).with_name("upstream.py"))
 
 
 @pytest.mark.parametrize("name", ["DCCRN", "CRN", "GTCRN"])
 def test_the_network_of_the_published_structure_computes_what_ours_does(name):
     model = trained_like(name)
-    upstream = published_structure(model).eval()
+    upstream = build(model).eval()
     trained = (p for p in upstream.parameters() if p.requires_grad)
     assert sum(p.numel() for p in trained) == sum(p.numel() for p in model.parameters())
     noisy = 0.1 * torch.randn(2, 6400)
     with torch.no_grad():
         torch.testing.assert_close(upstream(noisy), model(noisy), atol=1e-5, rtol=0)
+        assert upstream(noisy[:, :-7]).shape == (2, 6393)
 
 
 @pytest.mark.parametrize(
@@ -43,10 +47,25 @@ def test_the_network_of_the_published_structure_computes_what_ours_does(name):
         ("DCUNET", {}, False),
     ],
 )
-def test_a_step_is_compared_with_the_published_structure_where_there_is_one(name, options, compared):
+def test_a_step_is_compared_with_the_published_structure_or_refused(name, options, compared):
     noisy, clean = torch.randn(2, 1, 1600)
     config = Config(**small_settings(name) | options)
-    assert (UPSTREAM in training_steps(config, build_model(config), noisy, clean)) == compared
+    if compared:
+        assert "upstream, fp32" in training_steps(config, build_model(config), noisy, clean, UPSTREAM)
+    else:
+        with pytest.raises(
+            UserError, match=r"upstream[.]py, build.*ValueError: has GTCRN, CRN and DCCRN with mask E"
+        ):
+            training_steps(config, build_model(config), noisy, clean, UPSTREAM)
+
+
+@pytest.mark.parametrize("text", [None, "def build(: pass", "def make(model): return model"])
+def test_a_file_that_builds_no_network_is_refused_in_one_line(tmp_path, text):
+    path = tmp_path / "other.py"
+    if text:
+        path.write_text(text)
+    with pytest.raises(UserError, match=r"^against: .*other.py, build\(model\): \w+: .*\Z"):
+        tools.benchmark.build_other(path, torch.nn.Identity())
 
 
 def test_operations_are_counted_as_two_for_a_multiply_and_add():
@@ -68,18 +87,18 @@ def test_the_benchmark_prints_a_table_and_writes_the_same_figures(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tools.common.timing.MATRIX", 256)
     options = ["--kernel_num", "4", "8", "--rnn_units", "4", "--batch_size", "1", "--device", "cpu"]
-    options += ["--seconds", "1", "--repetitions", "1", "--json", "out.json"]
+    options += ["--seconds", "1", "--repetitions", "1", "--json", "out.json", "--against", UPSTREAM]
     assert run(tools.benchmark, *options) == 0
     printed = capsys.readouterr().out
     figures = json.loads(Path("out.json").read_text())
     assert figures["training"].keys() == {
-        f"{structure}{precision}" for structure in ("", "upstream's structure, ") for precision in ("fp32", "bf16")
+        f"{structure}{precision}" for structure in ("", "upstream, ") for precision in ("fp32", "bf16")
     }
     for name, row in figures["training"].items():
         assert f"| {name} | {row['seconds']:.3f} |" in printed
         assert row["seconds"] > 0
         assert row["of_matrix_rate"] > 0
-    assert figures["training"]["upstream's structure, fp32"]["times_upstream"] == 1
+    assert figures["training"]["upstream, fp32"]["times_baseline"] == 1
     assert sum(figures["shares"]["fp32"].values()) > 0.99
     assert figures["scoring"]["items_per_second"] > 0
 

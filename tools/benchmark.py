@@ -3,15 +3,17 @@
     python -m tools.benchmark --batch_size 4                 # the full network, on a GPU if there is one
     python -m tools.benchmark --preset demo --json out.json
 
-Every training step is measured beside that of a network with the structure of the published code and the same
-weights (models/published, *_structure.py), in turn, so that the ratios hold on a busy machine too. The rate of
-convolutions and matrix products in a step is set against that of a large matrix product on the same device.
+    python -m tools.benchmark --against tests/upstream.py    # beside the structure of the published code
+
+All variants are measured in turn, so that their ratios hold on a busy machine too. The rate of convolutions and
+matrix products in a step is set against that of a large matrix product on the same device.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import importlib.util
 import itertools
 import json
 from collections.abc import Callable
@@ -30,7 +32,6 @@ from config import PRESETS, Config
 from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
 from models import build_model
-from models.published import published_structure
 from tools.common.command_line import run_command
 from tools.common.device import find_device, keep_freed_memory, use_threads
 from tools.common.errors import UserError
@@ -46,7 +47,6 @@ from tools.training.progress import Learner
 from tools.training.settings import Arguments, parse_with_config
 from train import train_step
 
-UPSTREAM = "upstream's structure, fp32"
 SCORED = 8  # items for each core
 
 
@@ -58,12 +58,14 @@ class BenchmarkArguments(Arguments):
     """Length of the utterances."""
     repetitions: int = 5
     """Times that everything is measured; the median counts."""
+    against: str = ""
+    """Python file with a function build(model) that returns another network to measure beside this one."""
     json: str = ""
     """File to write the figures to as well."""
 
 
-def benchmark(config: Config, seconds: float, repetitions: int) -> dict[str, Any]:
-    """Return all figures, as plain values."""
+def benchmark(config: Config, seconds: float, repetitions: int, against: str = "") -> dict[str, Any]:
+    """Return all figures, as plain values; `against` is the Python file of a network to compare with, or empty."""
     if repetitions < 1 or not 0.1 <= seconds <= 3600:
         raise UserError(f"repetitions, seconds: found {repetitions}, {seconds}, expected 1 or more, 0.1 to 3600")
     device = find_device(config.device)
@@ -83,15 +85,16 @@ def benchmark(config: Config, seconds: float, repetitions: int) -> dict[str, Any
             "bf16": matrix_rate(torch.bfloat16, device),
         },
     }
-    steps = training_steps(config, model, noisy, clean)
+    steps = training_steps(config, model, noisy, clean, against)
     flops = count_flops(steps["fp32"])
     times = times_side_by_side(steps, repetitions, device)
     figures["flops"] = flops
+    figures["baseline"] = baseline = f"{Path(against).stem}, fp32" if against else "fp32"
     figures["training"] = {
         name: {
             "seconds": took,
             "utterances_per_second": config.batch_size / took,
-            "times_upstream": times[UPSTREAM] / took if UPSTREAM in times else None,
+            "times_baseline": times[baseline] / took,
             "of_matrix_rate": flops / took / figures["matrix_rate"]["bf16" if "bf16" in name else "fp32"],
             "peak_bytes_an_utterance": peak_memory(steps[name], device) / config.batch_size,
         }
@@ -110,24 +113,30 @@ def benchmark(config: Config, seconds: float, repetitions: int) -> dict[str, Any
 
 
 def training_steps(
-    config: Config, model: nn.Module, noisy: torch.Tensor, clean: torch.Tensor
+    config: Config, model: nn.Module, noisy: torch.Tensor, clean: torch.Tensor, against: str
 ) -> dict[str, Callable[[], object]]:
-    """Return a training step as train.py makes it, in each precision and memory layout, and with upstream's
-    structure.
-    """
+    """Return a step in each precision and memory layout, and steps of the network that `against` builds."""
     steps = {
         name: variant_step(config, model, noisy, clean, **settings)
         for name, settings in step_variants(noisy.is_cuda, config.compile).items()
     }
-    network = published_structure(model)
-    if network:
-        network = network.to(noisy.device)
-        samples = noisy.shape[1] // model.stft.hop * model.stft.hop  # the rest is dropped there
+    if against:
+        network = build_other(Path(against), model).to(noisy.device)
         for precision in ("fp32", "bf16"):
-            steps[UPSTREAM.replace("fp32", precision)] = variant_step(
-                config, network, noisy[:, :samples], clean[:, :samples], precision=precision
-            )
+            name = f"{Path(against).stem}, {precision}"
+            steps[name] = variant_step(config, network, noisy, clean, precision=precision)
     return steps
+
+
+def build_other(path: Path, model: nn.Module) -> nn.Module:
+    """Return what the file's `build(model)` does. Raises UserError if that fails."""
+    try:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.build(model)
+    except Exception as error:  # the file is the user's
+        raise UserError(f"against: {path}, build(model): {type(error).__name__}: {error}") from None
 
 
 def step_variants(cuda: bool, compiled: bool) -> dict[str, dict[str, Any]]:
@@ -225,13 +234,19 @@ def describe(figures: dict[str, Any]) -> str:
         name: [
             f"{row['seconds']:.3f}",
             f"{row['utterances_per_second']:.2f}",
-            f"{row['times_upstream']:.2f}" if row["times_upstream"] else "–",
+            f"{row['times_baseline']:.2f}",
             f"{row['of_matrix_rate']:.0%}",
             f"{row['peak_bytes_an_utterance'] / 1e6:.0f}",
         ]
         for name, row in figures["training"].items()
     }
-    heads = ["seconds", "utterances/s", "upstream's = 1", "of the matrix rate", "peak MB an utterance"]
+    heads = [
+        "seconds",
+        "utterances/s",
+        f"times as fast as {figures['baseline']}",
+        "of the matrix rate",
+        "peak MB an utterance",
+    ]
     lines.append(markdown_table("training step", heads, steps))
     for name, shares in figures["shares"].items():
         listed = ", ".join(f"{kind} {share:.0%}" for kind, share in sorted(shares.items(), key=lambda s: -s[1]))
@@ -250,7 +265,7 @@ def describe(figures: dict[str, Any]) -> str:
 def main() -> None:
     arguments = parse_with_config(BenchmarkArguments, __doc__)
     keep_freed_memory()
-    figures = benchmark(arguments.config, arguments.seconds, arguments.repetitions)
+    figures = benchmark(arguments.config, arguments.seconds, arguments.repetitions, arguments.against)
     print(describe(figures))
     if arguments.json:
         write_text(arguments.json, json.dumps(figures, indent=2) + "\n")

@@ -30,13 +30,14 @@ import torch
 
 from config import PRESETS, Config
 from models import build_model, read_checkpoint
-from tools.benchmark import UPSTREAM, enhancements, step_variants, training_steps, variant_step
+from tools.benchmark import enhancements, step_variants, training_steps, variant_step
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device, keep_freed_memory
 from tools.common.timing import peak_memory, times_side_by_side
 from tools.training.environment import processor
 
 REPOSITORY = Path(__file__).parents[1]
+UPSTREAM, UPSTREAM_FILE = "upstream, fp32", str(REPOSITORY / "tests" / "upstream.py")
 SECONDS = 3.0  # of an utterance
 TINY = (
     "--preset",
@@ -183,7 +184,7 @@ def two_processes(bench: Bench) -> Iterator[Row]:
 
 def steps(bench: Bench) -> Iterator[Row]:
     config, network = bench.config, bench.network()
-    variants = training_steps(config, network, *bench.batch(config.batch_size))
+    variants = training_steps(config, network, *bench.batch(config.batch_size), UPSTREAM_FILE)
     times = times_side_by_side(variants, bench.repetitions, bench.device)
     for name, took in times.items():
         memory = peak_memory(variants[name], bench.device) / config.batch_size / 1e6
@@ -200,7 +201,7 @@ def compiled_steps(bench: Bench) -> Iterator[Row]:
         yield Row("compiled steps", "not shown: computed on a CPU, where compiling takes minutes")
         return
     config, network, batch = bench.config, bench.network(), bench.batch(bench.config.batch_size)
-    upstream = training_steps(config, network, *batch)[UPSTREAM]
+    upstream = training_steps(config, network, *batch, UPSTREAM_FILE)[UPSTREAM]
     for name, settings in step_variants(cuda=True, compiled=True).items():
         if "compile" not in settings:
             continue

@@ -8,16 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..crn import CRN
-from ..dccrn import DCCRN
-from ..gtcrn import GTCRN
 from .crn import crn_from_published, crn_settings, crn_to_published
-from .crn_structure import CRNStructure
 from .dccrn import from_upstream, infer_settings, to_upstream, upstream_transforms
-from .dccrn_structure import DCCRNStructure
 from .fullsubnet import fullsubnet_from_published, fullsubnet_settings, fullsubnet_to_published
 from .gtcrn import gtcrn_bands, gtcrn_from_published, gtcrn_to_published
-from .gtcrn_structure import GTCRNStructure
 
 State = Mapping[str, Tensor]
 
@@ -81,18 +75,3 @@ PUBLISHED = {
 def recognise(state: State) -> str | None:
     """Return the network whose published code has saved this state dict, or None."""
     return next((name for name, code in PUBLISHED.items() if code.mark in state), None)
-
-
-def published_structure(model: nn.Module) -> nn.Module | None:
-    """Return a network of the same weights that computes as the published code does, for waveforms of whole hops.
-
-    It is there to be measured against. None for networks and settings that have none.
-    """
-    if isinstance(model, GTCRN):
-        return GTCRNStructure(model)
-    if not isinstance(model, (CRN, DCCRN)) or model.mask != "E" or not model.skip:
-        return None
-    if isinstance(model, CRN):
-        return CRNStructure(model)
-    plain = hasattr(model.recurrence, "layers") and isinstance(model.encoder[0].norm, nn.BatchNorm2d)
-    return DCCRNStructure(model) if plain else None
