@@ -35,7 +35,7 @@ def _lists_as_tuples(kind: type) -> type:
 @dataclasses.dataclass(frozen=True)
 @_lists_as_tuples
 class Config:
-    """All settings of one experiment. Construction checks them and raises ConfigError."""
+    """All settings of one experiment."""
 
     # -- The run --
     name: str = "{model}_{loss}"
@@ -156,6 +156,7 @@ class Config:
     """Utterances that test.py draws spectrograms of, at the lowest, middle and highest dB; 0 is the first."""
 
     def __post_init__(self) -> None:
+        """Check the settings. Raises ConfigError for one that cannot be used."""
         if isinstance(self.loss, str):
             object.__setattr__(self, "loss", "".join(self.loss.split()))  # SI-SNR + LMS is SI-SNR+LMS
         hints = typing.get_type_hints(type(self))
@@ -232,9 +233,7 @@ class Config:
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Config:
-        """Return the settings read back; unnamed ones keep their defaults. Raises ConfigError for an unknown
-        one.
-        """
+        """Return the settings read back, unnamed ones at their defaults. Raises ConfigError for an unknown one."""
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(settings, Mapping):
             raise ConfigError(f"settings: found a {type(settings).__name__}, expected names and values")

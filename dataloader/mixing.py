@@ -71,8 +71,7 @@ def mix_at_level(
 
 
 def active_span(speech: np.ndarray) -> slice:
-    """Return the span from the first to the last frame of 20 ms within 40 dB of the loudest; leaves out padding
-    and silent ends.
+    """Return the span from the first to the last frame of 20 ms within 40 dB of the loudest, without silent ends.
 
     Pauses between words are in it, as in most corpora's SNRs. Raises ValueError if there is no sound at all.
     """
@@ -90,9 +89,7 @@ def is_silent(signal: np.ndarray) -> bool:
 
 
 def noise_gain(clean: np.ndarray, noise: np.ndarray, snr_db: float, active: slice = EVERYWHERE) -> float:
-    """Return the factor that brings the noise to the SNR over the active span; arguments and errors as in
-    `mix`.
-    """
+    """Return the factor that brings the noise to the SNR over the active span; errors are those of `mix`."""
     if clean.shape != noise.shape:
         raise ValueError(f"clean and noise differ in shape: {clean.shape} and {noise.shape}")
     return float(rms(clean[active], "clean") / rms(noise[active], "noise") / 10 ** (snr_db / 20))
@@ -107,9 +104,7 @@ def headroom(clean: np.ndarray, noise: np.ndarray) -> float:
 
 
 def at_level(signal: np.ndarray, level_db: float) -> np.ndarray:
-    """Return the signal with an RMS of `level_db` dBFS (0 dBFS: an RMS of 1). Raises ValueError if it is
-    silent.
-    """
+    """Return the signal with an RMS of `level_db` dBFS (0 dBFS: 1). Raises ValueError if it is silent."""
     return signal * (10 ** (level_db / 20) / rms(signal, "signal"))
 
 
@@ -124,9 +119,7 @@ def rms(signal: np.ndarray, name: str) -> float:
 
 
 def quantise_alone(signal: np.ndarray, dtype: type | np.dtype = np.int16) -> np.ndarray:
-    """Return a signal in the type's own steps, int16 full scale or float32; what is beyond full scale is
-    clipped.
-    """
+    """Return a signal in the type's own steps, int16 full scale or float32, clipped at full scale."""
     steps = FULL_SCALE[np.dtype(dtype)]
     values = np.clip(np.rint(signal * steps), -steps, steps - 1)
     return (values if np.dtype(dtype) == np.int16 else values / steps).astype(dtype)

@@ -68,5 +68,5 @@ def check_values(array: Shards) -> None:
 
 
 def as_float(stored: np.ndarray) -> np.ndarray:
-    """Return Return float32 in [-1, 1] from what a file holds, float32 or int16 full scale."""
+    """Return float32 in [-1, 1] from what a file holds, float32 or int16 full scale."""
     return stored.astype(np.float32) / INT16_FULL_SCALE if stored.dtype == np.int16 else stored

@@ -34,9 +34,7 @@ class CombinedLoss(nn.Module):
         return self.balancer.weights if self.balancer else self._fixed
 
     def total(self, parts: Mapping[str, Any]) -> Any:
-        """Return the loss that parts have under the weights of now, whatever else stands beside them in the
-        dict.
-        """
+        """Return the loss of named parts under the present weights; other names in the dict do not count."""
         return sum(weight * parts[name] for name, weight in self.weights.items())
 
     def forward(

@@ -56,8 +56,7 @@ class _OnDevice(NegSTOILoss):
     def remove_silent_frames(
         x: Tensor, y: Tensor, dyn_range: float, window: Tensor, framelen: int, hop: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return clean x and estimate y, [B, samples], without the frames in which x is silent, and where it is
-        not.
+        """Return clean x and estimate y, [B, samples], without the silent frames of x, and which these are.
 
         The frames that remain move to the front, zeros fill the end. The mask is [B, frames], 1 for speech.
         """

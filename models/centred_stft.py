@@ -31,7 +31,7 @@ class CentredSTFT(nn.Module):
         return torch.stft(waveform, self.fft, self.hop, window=self.window, return_complex=True)
 
     def inverse(self, spectrum: Tensor, samples: int) -> Tensor:
-        """Return the waveform of a spectrum: Return the waveform of a spectrum: [B, bins, frames] to [B, samples].
+        """Return the waveform [B, samples] of a spectrum [B, bins, frames].
 
         As torch.istft, but for samples under the far end of the last frame alone: what would be divided by next to
         nothing, a click of any height in a changed spectrum, fades out over some samples.

@@ -28,9 +28,7 @@ class ComplexKernel(nn.Module):
         self.bias_imag = nn.Parameter(torch.zeros(outputs)) if bias else None
 
     def bias(self) -> Tensor | None:
-        """Return the bias of both parts, to which both kernels add theirs: R(re) - I(im) and I(re) + R(im).
-        [outputs, both parts]
-        """
+        """Return the bias of both parts [outputs, both parts], of R(re) - I(im) and of I(re) + R(im)."""
         if self.bias_real is None:
             return None
         return torch.cat([self.bias_real - self.bias_imag, self.bias_real + self.bias_imag])

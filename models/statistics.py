@@ -8,9 +8,7 @@ from torch.distributed.nn.functional import all_reduce
 
 
 def mean_of_all(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Return the mean over `dims` and all processes, which may hold differently many values; gradients reach
-    all.
-    """
+    """Return the mean over `dims` and all processes, which may hold unequal numbers of values, with gradients."""
     total = x.sum(dims)
     count = sum_of_all(total.new_tensor(x.numel() / total.numel()))
     return all_reduce(total) / count

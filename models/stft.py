@@ -26,9 +26,7 @@ class STFT(nn.Module):
         self.register_buffer("overlap", hann.square().view(-1, self.hop).sum(0) + 1e-8, persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Return the complex spectrum of [B, samples], [B, bins, frames], frames = ceil(samples/hop) + window/hop
-        - 1.
-        """
+        """Return the complex spectrum of [B, samples]: [B, bins, ceil(samples/hop) + window/hop - 1]."""
         check_waveforms(waveform)
         edge = self.window - self.hop
         fill = -waveform.shape[-1] % self.hop
@@ -38,8 +36,7 @@ class STFT(nn.Module):
         return torch.stft(padded, self.fft, self.hop, window=window, center=False, return_complex=True)
 
     def inverse(self, spectrum: Tensor, samples: int) -> Tensor:
-        """Return the waveform of [B, bins, frames], [B, samples]: the inverse of `forward` for that number of
-        samples.
+        """Return the waveform [B, samples] of [B, bins, frames]: the inverse of `forward` for that many samples.
 
         A frame is the least-squares solution over its 400 samples: the pseudo-inverse of the 400 x 514 matrix
         that maps them to 257 real and 257 imaginary parts. With K = fft/2, that matrix A has

@@ -241,9 +241,7 @@ CHECKS = (gpu_tests, short_training, resume, two_processes, steps, enhancement, 
 
 
 def check(bench: Bench, checks: tuple[Callable[[Bench], Iterator[Row]], ...] = CHECKS) -> Iterator[Row]:
-    """Yield the rows of every check; what raises is a row as well, and does not keep the others from being
-    shown.
-    """
+    """Yield the rows of every check; an error is a row as well, and the other checks are still shown."""
     for one in checks:
         name = one.__name__.replace("_", " ")
         if time.monotonic() > bench.end:

@@ -208,7 +208,7 @@ def run_all(jobs: Sequence[Job], devices: tuple[str, ...]) -> None:
 
 
 def run_jobs(jobs: list[Job], devices: tuple[str, ...]) -> list[str]:
-    """Run the jobs, one at a time on each device, and gives the names of those that failed."""
+    """Run the jobs, one at a time on each device; return the names of those that failed."""
     waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)

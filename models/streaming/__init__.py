@@ -114,8 +114,7 @@ class StreamingEnhancer:
 
     @functools.cached_property
     def _one_hop(self) -> Callable[[Tensor, State], tuple[Tensor, State]]:
-        """Return `step` for a single hop, as TorchScript: a third of a hop's time is calling operations from
-        Python.
+        """Return `step` for a single hop, as TorchScript: calls from Python take a third of a hop's time.
 
         torch calls TorchScript deprecated; what it offers instead needs a C++ compiler and half a minute.
         """

@@ -67,9 +67,7 @@ class EncoderDecoderStep(nn.Module):
         following: State = {}
 
         def with_past(name: str, x: Tensor, dim: int) -> Tensor:
-            """Return x behind what the state remembers of it; as much of its end is remembered for the next
-            step.
-            """
+            """Return x behind what the state remembers of it; the next state remembers as much of its end."""
             x = torch.cat([state[name], x], dim)
             end = slice(-state[name].shape[dim], None)
             following[name] = x[(slice(None),) * dim + (end,)]

@@ -15,7 +15,7 @@ class StreamingRecurrence(nn.Module):
     """The LSTM layers of DCCRN's or CRN's `recurrence`, [parts, B, T, F, C] to the same shape.
 
     for_export: use torch's LSTM operator, which an ONNX graph can hold for any number of frames. Otherwise the
-    frames are looped over here: torch's operator arranges its weights anew in every call, which takes longer
+    frames are looped over here: torch's operator arranges its weights again in every call, which takes longer
     than a frame.
     """
 

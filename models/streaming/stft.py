@@ -38,7 +38,5 @@ class StreamingSTFT(nn.Module):
         return torch.matmul(spectra.movedim(0, 2).flatten(2), self.synthesis).unflatten(2, (-1, self.hop))
 
     def overlap_add(self, pieces: Tensor) -> Tensor:
-        """Add up pieces of past + T frames [B, past + T, window/hop, hop] to the T hops [B, T, hop] that are
-        complete.
-        """
+        """Return the T complete hops [B, T, hop] of pieces [B, past + T, window/hop, hop] of past + T frames."""
         return sum(pieces[:, self.past - k : -k or None, k] for k in range(self.past + 1))

@@ -118,9 +118,7 @@ def write_block(path: str | Path, name: str, text: str) -> None:
 
 
 def fingerprint(path: str | Path) -> str:
-    """Return digest of the content of a file, or of all files in a folder: equal where they are, wherever they
-    lie.
-    """
+    """Return a digest of the content of a file, or of all files in a folder, wherever it lies."""
     path = Path(path)
     return digest_files(sorted(path.iterdir()) if path.is_dir() else [path])
 

@@ -62,7 +62,7 @@ class ProcessPool:
         return future
 
     def starmap(self, function: Callable[..., Result], inputs: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
-        """Yield Yield `function(shared, *input)` of each input, in order; inputs are read only a little ahead.
+        """Yield `function(shared, *input)` of each input, in order; inputs are read only a little ahead.
 
         An error in the function is raised here; UserError if the system killed a process.
         """

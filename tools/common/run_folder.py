@@ -152,7 +152,7 @@ def save_history(run_dir: Path, history: Sequence[Mapping[str, Any]]) -> None:
 
 def read_history(run_dir: Path) -> list[dict[str, float]]:
     """Return the rows of history.csv, NaN where one is empty."""
-    return read_csv(run_dir / "history.csv", dict[str, int | float], "resume the run to write it anew")
+    return read_csv(run_dir / "history.csv", dict[str, int | float], "resume the run to write it again")
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -162,9 +162,7 @@ def _flush_to_disk(path: Path) -> None:
 
 
 def _cost(row: Mapping[str, Any], judge: Mapping[str, Any], best_by: str) -> float:
-    """Return what an epoch is judged by, lower is better: minus the PESQ, or the loss under the weights of
-    `judge`.
-    """
+    """Return an epoch's cost, lower is better: minus its PESQ, or its loss under the weights of `judge`."""
     if best_by == "pesq":
         cost = -row.get("valid_pesq", math.nan)
     else:

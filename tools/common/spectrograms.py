@@ -25,8 +25,7 @@ def spectrogram(waveform: np.ndarray) -> np.ndarray:
 
 
 def draw_spectrograms(waveforms: Iterable[np.ndarray]) -> np.ndarray:
-    """Return spectrograms side by side, [257 bins, pixels, 3], 0 … 255: 0 … 8 kHz upwards, 10 ms a pixel, one
-    scale.
+    """Return spectrograms side by side, [257 bins, pixels, 3], 0 … 255, on one scale; 10 ms a pixel, 8 kHz on top.
 
     A figure with axes takes a second to draw, which no training should wait for after every epoch.
     """

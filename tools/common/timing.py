@@ -29,9 +29,7 @@ KINDS = {
 def times_side_by_side(
     variants: Mapping[str, Callable[[], object]], repetitions: int, device: torch.device, warm_up: int = 2
 ) -> dict[str, float]:
-    """Return median seconds of each, in rounds that call one after the other: what disturbs the machine disturbs
-    all.
-    """
+    """Return the median seconds of each; they take turns, so that what disturbs the machine disturbs all."""
     for action in variants.values():
         for _ in range(warm_up):
             action()
@@ -50,18 +48,14 @@ def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def count_flops(action: Callable[[], object]) -> int:
-    """Return the operations of convolutions and matrix products, two for a multiply-add; LSTMs of a CPU are not
-    in it.
-    """
+    """Return the operations of convolutions and matrix products, two a multiply-add, without LSTMs of a CPU."""
     with FlopCounterMode(display=False) as counter:
         action()
     return counter.get_total_flops()
 
 
 def peak_memory(action: Callable[[], object], device: torch.device) -> int:
-    """Return the most bytes in use while it runs: of the GPU, or of the process's memory; 0 where nobody can
-    tell.
-    """
+    """Return the most bytes in use while it runs, of the GPU or of the process; 0 if that is not known."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -70,7 +64,7 @@ def peak_memory(action: Callable[[], object], device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     try:
         ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system
-        Path("/proc/self/clear_refs").write_text("5")  # Linux then counts the peak anew
+        Path("/proc/self/clear_refs").write_text("5")  # Linux then counts the peak again from here
         before = _resident("VmRSS")
         action()
         return _resident("VmHWM") - before

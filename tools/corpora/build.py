@@ -93,7 +93,7 @@ class _Packer:
         self.tallies: dict[str, Tally] = defaultdict(Tally)
 
     def pack(self) -> dict[str, Any]:
-        """Write all splits; returns what dataset.json says about the set as a whole."""
+        """Write all splits; return what dataset.json says about the set as a whole."""
         head: dict[str, Any] = {}
         if self.settings.mix == "on-the-fly":
             draw = self.sources["train"].recipe.draw

@@ -123,9 +123,7 @@ def inspect(folder: Path, pool: ProcessPool) -> Report:
 
 
 def open_split(folder: Path, split: str) -> Dataset:
-    """Return the items of a split as training sees them; those mixed on the fly as in the first epoch with seed
-    0.
-    """
+    """Return the items of a split as training sees them; those mixed on the fly as in epoch 1 with seed 0."""
     if split == "train" and is_on_the_fly(folder):
         dataset = OnTheFlyDataset(folder, Config.sample_rate)
         dataset.start_epoch(0, 1)

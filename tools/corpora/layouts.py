@@ -57,10 +57,7 @@ def with_layout(settings: DatasetSettings) -> DatasetSettings:
 
 
 def voicebank_demand(root: Path) -> dict[str, Any]:
-    """Return the settings of Return the settings of VoiceBank+DEMAND, 28 talkers (Valentini-Botinhao 2017); p226
-    and p287 validate, as
-    is usual.
-    """
+    """Return the settings of VoiceBank+DEMAND, 28 talkers (Valentini-Botinhao 2017); p226 and p287 validate."""
     return {
         "pairs": (_folder(root, "noisy_trainset_28spk_wav"), _folder(root, "clean_trainset_28spk_wav")),
         "test_pairs": (_folder(root, "noisy_testset_wav"), _folder(root, "clean_testset_wav")),
@@ -69,9 +66,7 @@ def voicebank_demand(root: Path) -> dict[str, Any]:
 
 
 def timit_noisex92(root: Path) -> dict[str, Any]:
-    """Return the settings of Return the settings of TIMIT without its SA sentences, 3,696 for training and the
-    core test's 192, with
-    NOISEX-92.
+    """Return the settings of TIMIT with NOISEX-92: 3,696 sentences for training, the core test's 192, without SA.
 
     Talkers outside the core test validate. Which noises are unseen is this project's choice.
     """
@@ -89,10 +84,7 @@ def timit_noisex92(root: Path) -> dict[str, Any]:
 
 
 def librispeech(root: Path) -> dict[str, Any]:
-    """Return the settings of Return the settings of LibriSpeech train-clean-100, dev-clean and test-clean; the
-    noise is given
-    separately.
-    """
+    """Return the settings of LibriSpeech train-clean-100, dev-clean, test-clean; --noise gives the noise."""
     corpus = root / "LibriSpeech" if (root / "LibriSpeech").is_dir() else root
     return {
         "speech": _folder(corpus, "train-clean-100", "train-clean-360", "train-other-500"),
@@ -104,9 +96,7 @@ def librispeech(root: Path) -> dict[str, Any]:
 
 
 def dns_challenge(root: Path) -> dict[str, Any]:
-    """Return the settings of the DNS Challenge's read speech and noise, with its synthetic test set where that is
-    unpacked, too.
-    """
+    """Return the settings of the DNS Challenge's read speech and noise, and its synthetic test set if there."""
     data = next((root / name for name in ("datasets", "datasets_fullband") if (root / name).is_dir()), root)
     added = {
         "speech": _folder(data, "clean", "clean_fullband"),

@@ -154,9 +154,7 @@ class MixtureSource:
             raise UserError(f"{recording.path}: {error}") from None
 
     def packed_speech(self, index: int) -> tuple[np.ndarray, tuple[int, int], dict[str, Any]]:
-        """Return speech of a training item `[samples]` to be mixed later, its active span, and what it is made
-        of.
-        """
+        """Return a training item's speech `[samples]` to be mixed later, its active span, what it is made of."""
         clip = self.clip("train", index, generator(self.recipe.seed, "train", index))
         gain = PACKED_PEAK / float(np.max(np.abs(clip.samples)))
         active = clip.active.start, clip.active.stop
@@ -185,7 +183,7 @@ class MixtureSource:
             raise UserError(f"{clip.made_of['speech']}: {error}") from None
 
     def _order(self, split: str) -> np.ndarray:
-        """Return Return [recording, start] of the clips of a split, shuffled."""
+        """Return [recording, start] of the clips of a split, shuffled."""
         recordings = self._speech[split]
         clips = [(number, start) for number, recording in enumerate(recordings) for start in recording.starts]
         return generator(self.recipe.seed, split, "order").permutation(np.array(clips, np.int64), axis=0)
@@ -200,9 +198,7 @@ def _describe(
     gain: float,
     scale: float,
 ) -> dict[str, Any]:
-    """Return a record of the item: on disk, clean is `scale * speech_gain` times the file's samples, noise `scale
-    * gain` times its file's.
-    """
+    """Return a record of the item: speech was multiplied by `scale * speech_gain`, noise by `scale * gain`."""
     return {
         **clip.made_of,
         "active": [clip.active.start, clip.active.stop],

@@ -73,7 +73,7 @@ def are_swapped(contrasts_db: Sequence[float]) -> bool:
 def check_pair(
     _: None, noisy_folder: Path, clean_folder: Path, noisy: str, clean: str, selection: Selection
 ) -> Pair | Problem:
-    """Read what will be used of both files, and says if they belong together."""
+    """Read what will be used of both files; return the pair, or why they do not belong together."""
     path = noisy_folder / noisy
     recording = check_recording(None, clean_folder, clean, selection)
     if isinstance(recording, Problem):

@@ -135,7 +135,7 @@ def find_files(folder: Path, pattern: str, problems: list[Problem]) -> Iterator[
 
 
 def check_recording(_: None, folder: Path, file: str, selection: Selection) -> Recording | Problem:
-    """Read what will be used of a file, and says if it can be."""
+    """Read what will be used of a file; return what it is, or why it cannot be used."""
     path = folder / file
     try:
         file.encode()

@@ -91,8 +91,7 @@ class SimulatedRooms:
 
 
 def reverberate(speech: np.ndarray, impulse_response: np.ndarray, early_ms: float = np.inf) -> np.ndarray:
-    """Return speech as heard in the room, `[samples]` like it and in time with it: the direct sound is not
-    delayed.
+    """Return speech `[samples]` as heard in the room, of the same length; the direct sound is not delayed.
 
     early_ms: milliseconds after the direct sound from which on nothing is reflected.
     Raises ValueError if the impulse response is silent.

@@ -18,7 +18,7 @@ NOT_IN_COMMAND = ("out", "workers", "overwrite", "strict")  # what the bytes do 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetSettings:
-    """All arguments. Construction checks them and raises UserError."""
+    """What the data set is made of, and how."""
 
     out: Path
     """Folder to write, with the packed splits and dataset.json."""
@@ -118,6 +118,7 @@ class DatasetSettings:
     """Replace an existing set, once the new one is complete."""
 
     def __post_init__(self) -> None:
+        """Check the settings. Raises UserError for one that cannot be used."""
         for field in ("seed", "workers", "n_train", "n_valid", "n_test"):
             _expect(0 <= getattr(self, field) < 2**31, field, getattr(self, field), "0 to 2147483647")
         _expect(0 < self.early_ms < float("inf"), "early_ms", self.early_ms, "a number of milliseconds above 0")
@@ -154,9 +155,7 @@ class DatasetSettings:
 
     @property
     def command(self) -> str:
-        """Return the command that makes this set again, anywhere that its folders are found under the same
-        names.
-        """
+        """Return the command that makes this set again where its folders have the same names."""
         words = ["python", "-m", "tools.make_dataset"]
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)

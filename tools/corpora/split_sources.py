@@ -178,9 +178,7 @@ class _Finder:
         return {name: (source, source.types)}
 
     def _babble_speech(self, speech: Sequence[Recording], splits: Sequence[str]) -> dict[str, list[Recording]]:
-        """Return training talkers' recordings for the babble of each split: no recording is in the babble of
-        two.
-        """
+        """Return training talkers' recordings for the babble of each split; each recording serves one split."""
         if not self.settings.babble:
             return {split: [] for split in splits}
         return {split: speech[number :: len(splits)] for number, split in enumerate(splits)}

@@ -193,9 +193,7 @@ class _Corpus:
 
 
 def _describe_mixture(noise: str, snr_db: int, gain: float, scale: float) -> dict[str, Any]:
-    """Return a record of the mixture: clean on disk is `scale` times speech at `level_dbfs`, the noise in noisy
-    `scale * gain` at RMS 1.
-    """
+    """Return a record of the mixture: `scale` is the factor of the speech, `scale * gain` that of the noise."""
     return {
         "noise": noise,
         "snr_db": snr_db,

@@ -107,9 +107,7 @@ def wind(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 
 def clatter(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Return dishes and cutlery in a kitchen: impacts, some with a bounce, that ring in the modes of their
-    objects.
-    """
+    """Return dishes and cutlery in a kitchen: impacts, some with a bounce, that ring in their objects' modes."""
     objects = [_modes(rng) for _ in range(6)]
     impacts = np.zeros(samples)
     time = 0.0

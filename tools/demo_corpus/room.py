@@ -30,8 +30,7 @@ def draw_room(rng: np.random.Generator) -> Room:
 
 
 def record(speech: np.ndarray, room: Room, rng: np.random.Generator) -> np.ndarray:
-    """Return the recording, float64 `[samples]` like the speech: exponentially decaying reverberation and white
-    noise.
+    """Return the recording, float64 `[samples]` like the speech: with reverberation that decays, and white noise.
 
     Synthetic speech pauses in digital silence, which no recording has. On it, log-spectral losses and PESQ judge
     the slightest residue as a gross error: with this step, PESQ of noisy speech is what it is of real recordings.

@@ -64,9 +64,7 @@ def enhance_pipe(
 def enhance_microphone(
     model: nn.Module, input_device: str | None, output_device: str | None, kept: Kept = NOTHING_KEPT
 ) -> None:
-    """Enhance from microphone to loudspeaker until Ctrl-C. Raises UserError where sounddevice or the devices are
-    missing.
-    """
+    """Enhance from microphone to loudspeaker until Ctrl-C. Raises UserError without sounddevice or the devices."""
     sounddevice = _import_sounddevice()
     chain = SignalChain(model, SAMPLE_RATE, channels=1, kept=kept)
     block = round(LIVE_BLOCK_SECONDS * SAMPLE_RATE)

@@ -60,7 +60,7 @@ def with_ending(step: Step, noisy: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def export_offline(model: nn.Module, path: Path, int8: bool = False) -> float:
-    """Write the graph noisy [batch, samples] to estimate of that shape; gives its largest difference to PyTorch.
+    """Write the graph noisy [batch, samples] to estimate of that shape; return its largest difference to PyTorch.
 
     Raises UserError if onnxruntime finds the graph wrong.
     """
@@ -79,7 +79,7 @@ def export_offline(model: nn.Module, path: Path, int8: bool = False) -> float:
 
 
 def export_step(model: nn.Module, path: Path, int8: bool = False) -> float:
-    """Write the graph of one streaming step; gives its largest difference to PyTorch over a whole signal.
+    """Write the graph of one streaming step; return its largest difference to PyTorch over a whole signal.
 
     Inputs: noisy [1, T * hop], present [T] and a state_* for every array of the state; outputs: estimate
     [1, T * hop] and a next_* for every array. The graph's metadata holds sample_rate, hop and look_ahead, and what
@@ -137,7 +137,7 @@ def _export(
 
 
 def _quantise(path: Path) -> None:
-    """Turn weights of products and LSTMs as 8-bit integers, their inputs rounded to 8 bits as they come."""
+    """Turn weights of products and LSTMs into 8-bit integers, and round their inputs to 8 bits as they come."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     logging.getLogger().setLevel(logging.ERROR)

@@ -75,9 +75,7 @@ class SignalChain:
         self.waiting = np.zeros((0, channels), np.float32)  # the noisy signal whose estimate is not out yet
 
     def push(self, noisy: np.ndarray) -> np.ndarray:
-        """Return what is ready of the output after float32 [n, channels], [-peak, peak]. Raises UserError for NaN
-        and infinity.
-        """
+        """Return what is ready of the output after float32 [n, channels]. Raises UserError for NaN or infinity."""
         if not np.isfinite(noisy).all():
             frame = self.taken + int(np.flatnonzero(~np.isfinite(noisy).all(1))[0])
             raise UserError(f"sample {frame} is {noisy[~np.isfinite(noisy)][0]}, expected finite numbers")

@@ -82,9 +82,7 @@ def read_run(name: str, data: str = "") -> Run:
 
 
 def _check_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Raise UserError unless every utterance has one row of noisy and one of enhanced scores, none of them
-    infinite.
-    """
+    """Raise UserError unless every utterance has one noisy and one enhanced row, of finite scores or NaN."""
     places = {signal: sorted(utterance_key(row) for row in rows if row["signal"] == signal) for signal in SIGNALS}
     if len(set(places["noisy"])) < len(places["noisy"]) or places["noisy"] != places["enhanced"]:
         raise UserError(f"{path}: expected one noisy and one enhanced row an utterance; test the run again")
@@ -109,7 +107,7 @@ def check_same_data(runs: Sequence[Run]) -> None:
 
 
 def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Run that differ in their seed alone under one label: the loss, with what else tells groups apart."""
+    """Return the runs by label, seeds of one experiment together: the loss, and what tells groups apart."""
     groups: list[list[Run]] = []
     for run in runs:
         group = next((group for group in groups if group[0].settings == run.settings), None)

@@ -106,9 +106,7 @@ def tuning_curves(rows: Sequence[Row], scores: Sequence[str]) -> Figure:
 
 
 def spectrogram_figure(pairs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
-    """Return spectrograms of waveforms [samples]: a row a place in the grid, a column a signal, one scale a
-    row.
-    """
+    """Return spectrograms of waveforms [samples]: a row a place, on one scale, and a column a signal."""
     names = list(next(iter(pairs.values())))
     figure = Figure((3.4 * len(names), 2.1 * len(pairs) + 0.5), layout="constrained")
     panels = figure.subplots(len(pairs), len(names), squeeze=False)

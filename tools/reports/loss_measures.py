@@ -19,9 +19,7 @@ REPETITIONS = 5
 def values_and_gradients(
     term: nn.Module, estimate: Tensor, clean: Tensor, noisy: Tensor
 ) -> tuple[list[float], list[float]]:
-    """Return each utterance's value, and the norm of its gradient with respect to the estimate; [B, samples]
-    thrice.
-    """
+    """Return each utterance's value and the norm of its gradient at the estimate, from [B, samples] each."""
     leaf = estimate.detach().requires_grad_()
     with torch.enable_grad():
         values = term(leaf, clean, noisy)  # [B]

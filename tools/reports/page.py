@@ -140,7 +140,7 @@ def write_page(folder: Path, page: Page) -> None:
 
 
 def _write_audio(folder: Path, name: str, place: Place) -> list[dict[str, Any]]:
-    """Write a place's audio and the script that carries it, and gives what the page shows of each signal."""
+    """Write a place's audio and the script that carries it; return what the page shows of each signal."""
     signals, contents = [], {}
     waveforms = {signal: read_wav(path) for signal, path in place.files.items()}  # int16 [samples]
     levels = {signal: spectrogram(waveform / 32768) for signal, waveform in waveforms.items()}

@@ -112,9 +112,7 @@ def above_noisy(rows: Sequence[Row], labels: Sequence[str]) -> str:
 
 
 def difference_table(rows: Sequence[Row], labels: Sequence[str]) -> str:
-    """Return differences over the whole grid: each loss from the baseline, and combinations from another base
-    alone.
-    """
+    """Return differences over the whole grid: of losses from the baseline, of combinations from their base."""
     lines = {}
     for base in (BASELINE, *(label for label in labels if label != BASELINE)):
         others = [label for label in labels if base in (BASELINE, label.partition("+")[0]) and label != base]

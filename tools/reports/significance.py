@@ -110,9 +110,7 @@ def seed_variance(sums: Sequence[np.ndarray], sizes: np.ndarray) -> tuple[float,
 
 
 def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return 95%, of the mean of independent values, by Student's t; the mean itself where there is only one
-    value.
-    """
+    """Return the 95% interval of the mean of independent values, by Student's t; of one value, the value."""
     centre = float(np.mean(values))
     if len(values) < 2:
         return centre, centre
@@ -132,9 +130,7 @@ def _number(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mean_and_error(sums: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean of all values and its standard error from the sums and sizes of groups, [..., groups] to
-    [...].
-    """
+    """Return the mean of all values and its standard error, [...], from groups' sums and sizes, [..., groups]."""
     count = sums.shape[-1]
     mean = sums.sum(-1) / sizes.sum(-1)
     residual = sums - mean[..., None] * sizes

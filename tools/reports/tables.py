@@ -79,9 +79,7 @@ def listed(title: str, rows: Sequence[Row], column: str, name: str) -> list[str]
 
 
 def average_gain(rows: Iterable[Row], score: str) -> float:
-    """Return mean of enhanced minus noisy over the utterances for which both have the score; NaN if there is
-    none.
-    """
+    """Return the mean of enhanced minus noisy over the utterances with both scores; NaN without any."""
     complete = complete_utterances(rows, score, SIGNALS)
     return mean([values["enhanced"] - values["noisy"] for values in complete.values()])
 
@@ -103,9 +101,7 @@ def score_blocks(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNA
 
 
 def score_table(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNALS) -> str:
-    """Return the Markdown table of one score, the best of each column bold, and how many utterances are left
-    out.
-    """
+    """Return the Markdown table of a score, the best of each column bold, and how many utterances are left out."""
     title, places = TITLES[score]
     lines = [f"### {title}", ""]
     for block in score_blocks(rows, score, signals):

@@ -54,8 +54,7 @@ def log_likelihood_ratio(clean: np.ndarray, signal: np.ndarray) -> float:
 
 
 def weighted_spectral_slope(clean: np.ndarray, signal: np.ndarray) -> float:
-    """Return mean over frames of the weighted square difference of the slopes of critical band spectra (Klatt
-    1982).
+    """Return the mean weighted square difference of the slopes of critical band spectra (Klatt 1982).
 
     composite.m divides samples in [-1, 1] by 32768 once more, so that its floor of -100 dB hides quiet bands.
     """
@@ -95,9 +94,7 @@ def _autocorrelation(frames: np.ndarray) -> np.ndarray:
 
 
 def _predictor(lags: np.ndarray) -> np.ndarray:
-    """Return the coefficients [frames, order + 1] of the prediction error filter, the first one 1:
-    Levinson-Durbin.
-    """
+    """Return the prediction error filter [frames, order + 1], its first coefficient 1, by Levinson-Durbin."""
     coefficients = np.zeros_like(lags)
     coefficients[:, 0] = 1
     error = lags[:, 0].copy()

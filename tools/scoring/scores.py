@@ -223,7 +223,7 @@ class ScorePool(ProcessPool):
     """Processes that score; use as a context manager."""
 
     def map(self, jobs: Iterable[tuple[np.ndarray, np.ndarray, Sequence[str]]]) -> Iterator[Scores]:
-        """Return the named scores of each (clean, signal, names), in order.
+        """Return the scores of each (clean, signal, names), in order.
 
         `jobs` is read only a little ahead, so memory stays flat.
         """
@@ -232,7 +232,7 @@ class ScorePool(ProcessPool):
     def score(
         self, clean: np.ndarray, signal: np.ndarray, names: Sequence[str] = SCORES + CHECKS
     ) -> Future[Scores]:
-        """Score of one pair, computed while the caller goes on."""
+        """Score one pair while the caller goes on."""
         return self.submit(_score, clean, signal, names)
 
 

@@ -92,8 +92,7 @@ class Processes:
 
 @contextlib.contextmanager
 def join_processes(device: str) -> Iterator[Processes]:
-    """Yield the processes that torchrun started, on the device that the setting names; this one alone without
-    torchrun.
+    """Yield the processes that torchrun started, on the device of the setting; without torchrun this one alone.
 
     Raises UserError for a device that is not there, and OtherProcessEnded in place of what a broken connection
     raises.

@@ -58,8 +58,7 @@ def report_nonfinite(
     values: Mapping[str, float],
     is_first: bool,
 ) -> UserError:
-    """Return the error to raise for a batch whose loss or gradient is not finite; the first process saves it for
-    a look.
+    """Return the error for a batch whose loss or gradient is not finite; the first process saves the batch.
 
     loader: of the epoch, whose batch-th batch it was. where: epoch, step. values: loss, its parts, gradient norm.
     """

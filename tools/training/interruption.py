@@ -35,9 +35,7 @@ class Interruption:
         return self.signal is not None
 
     def exit_code(self) -> int:
-        """Return what a shell reports of an end by a signal; SIGTERM's in a process that only another one's
-        signal ended.
-        """
+        """Return what a shell reports of an end by a signal; of SIGTERM if another process got the signal."""
         return 128 + (self.signal or signal.SIGTERM)
 
     def _note(self, number: int, _: FrameType | None) -> None:

@@ -56,10 +56,10 @@ class Progress:
     def start_next_epoch(self, row: dict[str, Any]) -> None:
         """Go to the next epoch; `row` is the history of the one that is done."""
         self.history.append(row)
-        self.start_epoch_anew()
+        self.restart_epoch()
         self.epoch += 1
 
-    def start_epoch_anew(self) -> None:
+    def restart_epoch(self) -> None:
         """Go back to the epoch's first batch."""
         self.totals.sums.zero_()
         self.batch = self.skipped = 0
@@ -113,13 +113,13 @@ def restore(
     """Put everything in the state of a checkpoint.
 
     changed: settings that differ from the checkpoint's; where they change which items make up a batch, the epoch
-    starts anew. steps: of an epoch. Raises UserError where the checkpoint does not fit, or is another version's.
+    starts again. steps: of an epoch. Raises UserError where the checkpoint does not fit, or is another version's.
     """
     saved = check(content, _Saved, "last.pt", "start a new run")
-    begins_anew = bool(changed & {"data", "seed", "batch_size", "loss"})
+    restarts = bool(changed & {"data", "seed", "batch_size", "loss"})
     if [row.get("epoch") for row in saved.history] != list(range(1, saved.progress.epoch)):
         raise UserError(f"last.pt: in epoch {saved.progress.epoch} with another history; start a new run")
-    if not begins_anew and saved.progress.batch > steps:
+    if not restarts and saved.progress.batch > steps:
         raise UserError(f"last.pt: {saved.progress.batch} batches into an epoch of {steps}; start a new run")
     try:
         learner.model.load_state_dict(content["model"])
@@ -128,7 +128,7 @@ def restore(
         if not changed & {"loss", "coupling", "balance"}:
             learner.loss_fn.load_state_dict(content["loss"])
         learner.optimizer.load_state_dict(content["optimizer"])
-        if not begins_anew:
+        if not restarts:
             progress.totals.load_state_dict(content["totals"])
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
@@ -136,8 +136,8 @@ def restore(
     for name in PLAIN:
         setattr(progress, name, getattr(saved.progress, name))
     progress.history = saved.history
-    if begins_anew:
-        progress.start_epoch_anew()
+    if restarts:
+        progress.restart_epoch()
     states = saved.random
     if len(states) == processes.count:
         try:

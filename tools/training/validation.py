@@ -130,9 +130,7 @@ class _Scoring:
 
 
 def _mean_scores(results: Sequence[Scores], metrics: Sequence[str]) -> dict[str, float]:
-    """Return mean of each score over those that have it, to 6 decimals: the last bits are not the same every
-    time.
-    """
+    """Return the mean of each score over those that have it, to 6 decimals, which do not vary from run to run."""
     means = {}
     for name in metrics if results else ():
         values = [result.values[name] for result in results if name not in result.failed]
