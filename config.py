@@ -162,49 +162,35 @@ class Config:
         hints = typing.get_type_hints(type(self))
         for field in dataclasses.fields(self):
             _check_type(field.name, getattr(self, field.name), hints[field.name])
-        for name, (low, what) in _LOWEST.items():
-            _expect(getattr(self, name) >= low, name, getattr(self, name), what)
-        for name, high in _HIGHEST.items():
-            _expect(getattr(self, name) <= high, name, getattr(self, name), f"{high} or less")
-        _expect(0 < self.learning_rate < float("inf"), "learning_rate", self.learning_rate, "a number above 0")
-        _expect(
-            isinstance(self.coupling, str)
-            or (self.coupling and all(0 < weight <= 1e30 for weight in self.coupling)),
-            "coupling",
-            self.coupling,
-            "paper, balanced, or one positive number up to 1e30 for each term of the loss",
-        )
-        _expect(0 < self.balance < float("inf"), "balance", self.balance, "a number above 0")
-        _expect(
-            self.balance == 1 or self.coupling == "balanced",
-            "balance",
-            self.balance,
-            f"1, since coupling is {self.coupling}; it works with --coupling balanced",
-        )
-        _expect(0 <= self.clip_grad < float("inf"), "clip_grad", self.clip_grad, "a number above 0, or 0 for none")
-        _expect(0 <= self.ema < 1, "ema", self.ema, "a number from 0 to below 1")
-        _expect(
-            0 <= self.checkpoint_minutes < float("inf"),
-            "checkpoint_minutes",
-            self.checkpoint_minutes,
-            "a number of minutes, or 0 for none within an epoch",
-        )
-        _expect(
-            self.best_by == "loss"
-            or (self.valid_scores > 0 and {"pesq", "standard", "all"} & set(self.valid_metrics)),
-            "best_by",
-            self.best_by,
-            "loss where valid_scores is 0 or valid_metrics lacks pesq, because nothing has a PESQ then",
-        )
-        _expect(all(number >= 0 for number in self.show), "show", self.show, "numbers of 0 or more")
-        _expect(
-            self.threads == "auto" or 1 <= self.threads <= 1024,
-            "threads",
-            self.threads,
-            "auto or a number from 1 to 1024",
-        )
-        _expect(is_device(self.device), "device", self.device, "auto, cpu, cuda or cuda:<number>")
-        _expect(self.data.strip() != "", "data", self.data, "a folder")
+        for name, (low, high) in _BOUNDS.items():
+            found = getattr(self, name)
+            _expect(low <= found <= high, name, found, f"{low} or more" if found < low else f"{high} or less")
+        balanced, infinity = self.coupling == "balanced", float("inf")
+        scored = self.valid_scores > 0 and {"pesq", "standard", "all"} & set(self.valid_metrics)
+        for name, fine, expected in (
+            ("learning_rate", 0 < self.learning_rate < infinity, "a number above 0"),
+            (
+                "coupling",
+                isinstance(self.coupling, str) or (self.coupling and all(0 < w <= 1e30 for w in self.coupling)),
+                "paper, balanced, or one positive number up to 1e30 for each term of the loss",
+            ),
+            (
+                "balance",
+                0 < self.balance < infinity and (balanced or self.balance == 1),
+                "a number above 0"
+                if balanced
+                else f"1, since coupling is {self.coupling}; it works with --coupling balanced",
+            ),
+            ("clip_grad", 0 <= self.clip_grad < infinity, "a number above 0, or 0 for none"),
+            ("ema", 0 <= self.ema < 1, "a number from 0 to below 1"),
+            ("checkpoint_minutes", 0 <= self.checkpoint_minutes < infinity, "0 or more minutes"),
+            ("best_by", self.best_by == "loss" or scored, "loss, or valid_scores and a PESQ among valid_metrics"),
+            ("show", all(number >= 0 for number in self.show), "numbers of 0 or more"),
+            ("threads", self.threads == "auto" or 1 <= self.threads <= 1024, "auto or a number from 1 to 1024"),
+            ("device", is_device(self.device), DEVICE),
+            ("data", self.data.strip(), "a folder"),
+        ):
+            _expect(fine, name, getattr(self, name), expected)
         _expect(is_file_name(self.run_name), "name", self.run_name, FILE_NAME)
 
     @property
@@ -314,34 +300,22 @@ _CHANGES: dict[str, dict[str, Any]] = {
 }
 PRESETS = {"config": {}, **{name: _PAPER | changes for name, changes in _CHANGES.items()}}  # config: as above
 
-_LOWEST = {
-    "seed": (0, "0 or more"),
-    "workers": (-1, "-1 or more"),
-    "epochs": (1, "1 or more"),
-    "batch_size": (1, "1 or more"),
-    "warmup_steps": (0, "0 or more"),
-    "patience": (0, "0 or more"),
-    "skip_nonfinite": (0, "0 or more"),
-    "accumulate": (1, "1 or more"),
-    "valid_scores": (0, "0 or more"),
-    "samples": (0, "0 or more"),
+# Lowest and highest value of whole numbers.
+_BOUNDS = {
+    "seed": (0, 2**32 - 1),
+    "workers": (-1, 1024),
+    "epochs": (1, 10**9),
+    "batch_size": (1, 10**6),
+    "warmup_steps": (0, 10**12),
+    "patience": (0, 10**9),
+    "skip_nonfinite": (0, 10**9),
+    "accumulate": (1, 10**6),
+    "valid_scores": (0, 10**12),
+    "samples": (0, 10**12),
 }
 
-_HIGHEST = {
-    "seed": 2**32 - 1,
-    "workers": 1024,
-    "epochs": 10**9,
-    "batch_size": 10**6,
-    "warmup_steps": 10**12,
-    "patience": 10**9,
-    "skip_nonfinite": 10**9,
-    "accumulate": 10**6,
-    "valid_scores": 10**12,
-    "samples": 10**12,
-}
-
-
-# What a run or report may be called.
+# What a device, and a run or report, may be called.
+DEVICE = "auto, cpu, cuda or cuda:<number>"
 FILE_NAME = "a folder name of at most 200 bytes without / or \\, not starting with a dot, and not published"
 
 
@@ -355,12 +329,8 @@ def _check_type(name: str, value: object, hint: Any) -> None:
     if hint is float:
         _expect(isinstance(value, (int, float)) and not isinstance(value, bool), name, value, "a number")
     elif hint in (int, str, bool):
-        _expect(
-            type(value) is hint,
-            name,
-            value,
-            {int: "a whole number", str: "text", bool: "True or False"}[hint],
-        )
+        expected = {int: "a whole number", str: "text", bool: "True or False"}[hint]
+        _expect(type(value) is hint, name, value, expected)
         if hint is str:
             _expect(_is_text(value), name, value, "text that UTF-8 can hold")
     elif typing.get_origin(hint) is Literal:
@@ -398,5 +368,5 @@ def _is_text(value: str) -> bool:
 
 
 def is_device(name: str) -> bool:
-    """Tell whether a device is called so: auto, cpu, cuda or cuda:<number>."""
+    """Tell whether a device may be called so: see DEVICE."""
     return re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", name) is not None

@@ -7,7 +7,7 @@ import ctypes
 
 import torch
 
-from config import is_device
+from config import DEVICE, is_device
 from tools.common.errors import UserError
 from tools.common.processes import cores
 
@@ -19,7 +19,7 @@ def find_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if not is_device(name):
-        raise UserError(f"device: found {name!r}, expected auto, cpu, cuda or cuda:<number>")
+        raise UserError(f"device: found {name!r}, expected {DEVICE}")
     device = torch.device(name)
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
