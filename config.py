@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 DEMO_DATA = "data/demo"
+SAMPLE_RATE = 16_000  # Hz, of all that is packed, trained on and scored
 
 
 class ConfigError(ValueError):
@@ -49,7 +50,7 @@ class Config:
     # -- The data --
     data: str = DEMO_DATA
     """Folder of the packed data set: train.npy, valid.npy, test.npy, dataset.json. The demo makes itself."""
-    sample_rate: Literal[16000] = 16000
+    sample_rate: Literal[SAMPLE_RATE] = SAMPLE_RATE  # type: ignore[valid-type]
     """In Hz; the network's frames, PMSQE and wide-band PESQ are defined at 16000 only."""
     workers: int = -1
     """Processes that load data; 0 loads in the main process, -1 means 4 on a GPU and 0 on a CPU."""

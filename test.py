@@ -57,7 +57,7 @@ def test(config: Config) -> None:
     use_threads(config.threads)
     best, epoch = find_network(config)
     model = load_model(best, device)
-    grid = PackedDataset(config.data, "test", config.sample_rate)
+    grid = PackedDataset(config.data, "test")
     drawn = choose_drawn(grid, config.show)
     to_save = {n for n in range(len(grid)) if grid.place(n)[2] < config.samples}
     folder = test_folder(config.run_dir, config.data)
@@ -75,7 +75,7 @@ def test(config: Config) -> None:
     def items() -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         for number, waveforms in enhance(model, loader, device):
             if number in to_save:
-                save_samples(samples, grid.place(number), waveforms, config.sample_rate)
+                save_samples(samples, grid.place(number), waveforms)
             if number in drawn:
                 drawn[number] = waveforms
             yield number, waveforms
@@ -153,10 +153,10 @@ def enhance(
                 yield number, {n: w.numpy() for n, w in zip(("clean", *SIGNALS), waveforms, strict=True)}
 
 
-def save_samples(folder: Path, place: tuple[str, float, int], waveforms: dict, sample_rate: int) -> None:
+def save_samples(folder: Path, place: tuple[str, float, int], waveforms: dict) -> None:
     """Write <noise type>/<dB>dB/<utterance>_{noisy,enhanced,clean}.wav."""
     for name, waveform in waveforms.items():
-        write_wav(sample_path(folder, place, name), waveform, sample_rate)
+        write_wav(sample_path(folder, place, name), waveform)
 
 
 def score_row(grid: PackedDataset, number: int, signal: str, scores: Scores, names: Sequence[str]) -> dict:

@@ -39,14 +39,14 @@ def build_loader(
     on_gpu = torch.device(device).type == "cuda"
     workers = config.workers if config.workers >= 0 else 4 * on_gpu
     if split == "train" and is_on_the_fly(config.data):
-        dataset = OnTheFlyDataset(config.data, config.sample_rate, config.augment)
+        dataset = OnTheFlyDataset(config.data, config.augment)
     elif split == "train" and config.augment:
         raise DataError(
             f"augment: found {' '.join(config.augment)}, but the mixtures of {config.data} are made already; "
             "make the set with --mix on-the-fly, or leave augment out"
         )
     else:
-        dataset = PackedDataset(config.data, split, config.sample_rate)
+        dataset = PackedDataset(config.data, split)
     if split == "train":
         if len(dataset) < shares:
             raise DataError(

@@ -9,8 +9,10 @@ import numpy as np
 import scipy.signal
 from scipy.interpolate import CubicSpline
 
+from config import SAMPLE_RATE
+
 from .mixing import is_silent
-from .reverberation import RATE, draw_tail
+from .reverberation import draw_tail
 
 # How many of the items each change meets.
 SHARES = {
@@ -79,7 +81,7 @@ class Augmentation:
         if "equalise" in self._met:
             speech, noise = (scipy.signal.lfilter(*draw_equaliser(rng), signal) for signal in (speech, noise))
         if "band-limit" in self._met:
-            low_pass = scipy.signal.butter(6, rng.uniform(*PASS_BAND), fs=RATE, output="sos")
+            low_pass = scipy.signal.butter(6, rng.uniform(*PASS_BAND), fs=SAMPLE_RATE, output="sos")
             speech, noise = (scipy.signal.sosfilt(low_pass, signal) for signal in (speech, noise))
         return speech, noise
 
@@ -106,16 +108,16 @@ def draw_equaliser(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 def draw_synthetic(rng: np.random.Generator, samples: int) -> Waveform:
     """Return noise of a norm of 1 with a random smooth spectrum whose level swells and falls, half with a hum."""
-    seconds = np.arange(samples) / RATE
-    octaves = np.log2(np.maximum(np.fft.rfftfreq(samples, 1 / RATE), 30) / 30)  # 0 to 8.06
+    seconds = np.arange(samples) / SAMPLE_RATE
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(samples, 1 / SAMPLE_RATE), 30) / 30)  # 0 to 8.06
     spectrum_db = CubicSpline(np.arange(10), SPECTRUM_DB * rng.standard_normal(10))(octaves)
     gains = 10 ** (np.minimum(spectrum_db - spectrum_db.max(), 0) / 20)
     noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(samples)) * gains, samples)
     noise *= 10 ** (rng.uniform(*SWELL_DB) * _wander(rng, seconds, rng.uniform(0.5, 8)) / 20)
     if rng.random() < 0.5:
         pitch = math.exp(rng.uniform(*np.log(PITCH)))
-        phase = 2 * np.pi * pitch * np.cumsum(2 ** (rng.uniform(0, 0.1) * _wander(rng, seconds, 2))) / RATE
-        partials = np.arange(1, min(12, int(RATE / 2 / pitch / 1.5)) + 1)
+        phase = 2 * np.pi * pitch * np.cumsum(2 ** (rng.uniform(0, 0.1) * _wander(rng, seconds, 2))) / SAMPLE_RATE
+        partials = np.arange(1, min(12, int(SAMPLE_RATE / 2 / pitch / 1.5)) + 1)
         amplitudes = rng.exponential(size=partials.size) * partials ** -rng.uniform(0, 1.5)
         shifts = rng.uniform(0, 2 * np.pi, partials.size)
         hum = sum(a * np.sin(n * phase + shift) for n, a, shift in zip(partials, amplitudes, shifts, strict=True))

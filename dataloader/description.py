@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from config import SAMPLE_RATE
+
 from .random_draws import MixtureDraw
 
 # The grid of the paper, taken where a set with its shape has no dataset.json.
@@ -24,17 +26,17 @@ class Description:
     on_the_fly: MixtureDraw | None = None
 
     @classmethod
-    def read(cls, folder: str | Path, sample_rate: int, grid: Sequence[int] | None) -> Description:
-        """Return the description beside the data, checked against the sample rate in Hz and the test grid's shape.
+    def read(cls, folder: str | Path, grid: Sequence[int] | None) -> Description:
+        """Return the description beside the data, checked against the sample rate and the shape of the test grid.
 
         grid: [noise types, dB values, utterances], or None for training and validation. Raises ValueError where
         dataset.json is damaged, contradicts them, or is missing and the grid is not the paper's.
         """
         path = Path(folder) / "dataset.json"
         content = read_description(path) if path.is_file() else {}
-        found = content.get("sample_rate", sample_rate)
-        if found != sample_rate:
-            raise ValueError(f"{path}: found sample_rate {found!r}, expected {sample_rate}, that of the config")
+        found = content.get("sample_rate", SAMPLE_RATE)
+        if found != SAMPLE_RATE:
+            raise ValueError(f"{path}: found sample_rate {found!r}, expected {SAMPLE_RATE}")
         if grid is None:
             return cls(on_the_fly=_read_draw(path, content.get("on_the_fly")))
         noise_types = content.get("noise_types", PAPER_NOISE_TYPES)

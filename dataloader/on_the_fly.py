@@ -37,7 +37,7 @@ class OnTheFlyDataset(Dataset):
     `augment` names random changes of what is mixed (see `Augmentation`). Raises DataError.
     """
 
-    def __init__(self, folder: str | Path, sample_rate: int, augment: Collection[str] = ()) -> None:
+    def __init__(self, folder: str | Path, augment: Collection[str] = ()) -> None:
         folder = Path(folder)
         self._augment = augment
         self.path = folder
@@ -62,7 +62,7 @@ class OnTheFlyDataset(Dataset):
         self._index = index.read(0, *index.shape)
         self._segments = SegmentDraw(self._index[:, 2], self._index[:, 1], self.samples)
         try:
-            self._draw = Description.read(folder, sample_rate, None).on_the_fly
+            self._draw = Description.read(folder, None).on_the_fly
         except ValueError as error:
             raise DataError(str(error)) from None
         if self._draw is None:

@@ -26,7 +26,7 @@ class PackedDataset(Dataset):
     one fastest. Stored as float32 or int16 full scale; given as float32 in [-1, 1].
     """
 
-    def __init__(self, folder: str | Path, split: str, sample_rate: int) -> None:
+    def __init__(self, folder: str | Path, split: str) -> None:
         self._array = Shards(folder, split)
         self.path = self._array.path
         axes = (*LEADING_AXES[split], 2, "samples")
@@ -37,7 +37,7 @@ class PackedDataset(Dataset):
         self.grid = shape[:-2]
         self.samples = shape[-1]
         try:
-            self.description = Description.read(folder, sample_rate, self.grid if split == "test" else None)
+            self.description = Description.read(folder, self.grid if split == "test" else None)
         except ValueError as error:
             raise DataError(str(error)) from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-RATE = 16_000  # Hz
+from config import SAMPLE_RATE
 
 
 def draw_tail(
@@ -16,6 +16,6 @@ def draw_tail(
     direct_to_reverberant_db: energy of a direct sound of 1 over that of all reflections.
     Source: Moorer, "About this reverberation business", 1979.
     """
-    time = np.arange(round(decay * RATE)) / RATE
+    time = np.arange(round(decay * SAMPLE_RATE)) / SAMPLE_RATE
     tail = rng.standard_normal(time.size) * 10 ** (-3 * time / decay) * (time >= first_reflection)
     return tail * (10 ** (-direct_to_reverberant_db / 20) / np.sqrt(np.sum(tail**2)))

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchaudio.functional import melscale_fbanks
 
+from config import SAMPLE_RATE
+
 from .registry import LossTerm, register
 
 WINDOW, HOP, FFT = 400, 100, 512  # samples
@@ -29,7 +31,9 @@ class LMS(LossTerm):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("window", F.pad(torch.hann_window(WINDOW), (0, FFT - WINDOW)), persistent=False)
-        banks = [melscale_fbanks(FFT // 2 + 1, 0.0, 8000.0, bands, 16000, mel_scale="htk") for bands in BANDS]
+        banks = [
+            melscale_fbanks(FFT // 2 + 1, 0.0, 8000.0, bands, SAMPLE_RATE, mel_scale="htk") for bands in BANDS
+        ]
         self.register_buffer("banks", torch.cat(banks, 1), persistent=False)  # [257, 16 + 32 + 64]
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:

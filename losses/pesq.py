@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from config import SAMPLE_RATE
+
 from .registry import LossError, LossTerm, freeze_constants, register
 
 SHORTEST = 5376  # samples; the 20 frames over which PESQ gathers disturbances
@@ -26,7 +28,7 @@ class PESQ(LossTerm):
     def __init__(self) -> None:
         super().__init__()
         # In double precision, for filters with poles near one and sixth powers of small disturbances.
-        self.distance = freeze_constants(_import_pesq()(1.0, sample_rate=16000)).double()
+        self.distance = freeze_constants(_import_pesq()(1.0, sample_rate=SAMPLE_RATE)).double()
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
         samples = max(SHORTEST, estimate.shape[-1])

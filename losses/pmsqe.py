@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from config import SAMPLE_RATE
+
 from .registry import LossTerm, freeze_constants, register
 
 FRAME, HOP = 512, 256  # samples
@@ -27,7 +29,7 @@ class PMSQE(LossTerm):
         super().__init__()
         from asteroid.losses import SingleSrcPMSQE  # takes seconds to import, and only this term needs it
 
-        self.distance = freeze_constants(SingleSrcPMSQE(window_name="sqrt_hann", sample_rate=16000))
+        self.distance = freeze_constants(SingleSrcPMSQE(window_name="sqrt_hann", sample_rate=SAMPLE_RATE))
         self.register_buffer("window", torch.hann_window(FRAME).sqrt(), persistent=False)
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from torch import Tensor
 from torch_stoi import NegSTOILoss
 from torchaudio.transforms import Resample
 
+from config import SAMPLE_RATE
+
 from .registry import LossTerm, freeze_constants, register
 
 STOI_RATE = 10000  # Hz
@@ -28,7 +30,7 @@ class STOI(LossTerm):
 
     def __init__(self) -> None:
         super().__init__()
-        self.resample = freeze_constants(Resample(16000, STOI_RATE))
+        self.resample = freeze_constants(Resample(SAMPLE_RATE, STOI_RATE))
         self.distance = freeze_constants(_OnDevice(STOI_RATE, extended=self.extended, do_resample=False))
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:

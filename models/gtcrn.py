@@ -9,13 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from config import SAMPLE_RATE
+
 from .centred_stft import CentredSTFT
 from .gru import GroupedGRU, gru
 from .prelu import PReLU
 from .registry import Bounds, NetworkSettings, register, setting
 from .streaming.centred import CentredStep
 
-FFT, HOP, RATE = 512, 256, 16_000
+FFT, HOP = 512, 256
 BINS = FFT // 2 + 1
 LOW, BANDS = 65, 64  # bins that stay as they are, and bands that the other 192 are gathered into
 DILATIONS = (1, 2, 5)
@@ -189,9 +191,9 @@ def erb_bands() -> Tensor:
 
     The scale is 21.4 log10(0.00437 f + 1), f in Hz; the bands sum to one in every bin.
     """
-    low, high = (21.4 * math.log10(0.00437 * f + 1) for f in (LOW / FFT * RATE, RATE / 2))
+    low, high = (21.4 * math.log10(0.00437 * f + 1) for f in (LOW / FFT * SAMPLE_RATE, SAMPLE_RATE / 2))
     hertz = (10 ** (torch.linspace(low, high, BANDS, dtype=torch.float64) / 21.4) - 1) / 0.00437
-    centres = (hertz / RATE * FFT).round()  # in bins
+    centres = (hertz / SAMPLE_RATE * FFT).round()  # in bins
     bins = torch.arange(LOW, BINS, dtype=torch.float64)
     rise = (bins - centres[:-1, None]) / (centres[1:] - centres[:-1])[:, None]  # between two centres, 0 to 1
     within = ((rise >= 0) & ((rise < 1) | ((rise == 1) & (bins == BINS - 1)))).double()

@@ -42,6 +42,6 @@ def make_run(name, loss="MSE", seed=0, utterances=12, data=1, shift=None, spread
                 if utterance < samples:
                     for level, kind in ((1, "clean"), (0.7, "noisy"), (0.4 + 0.1 * seed, "enhanced")):
                         path = sample_path(Path("samples") / name, (noise, snr, utterance), kind)
-                        write_wav(path, level * speech_like(utterance, 16000), 16000)
+                        write_wav(path, level * speech_like(utterance, 16000))
     write_csv(config.run_dir / "test" / "scores.csv", rows)
     return rows

@@ -33,7 +33,7 @@ def counted(*shape, dtype=np.float32):
 
 def test_noisy_and_clean_are_not_swapped(tmp_path):
     array = counted(3, 2, 5)
-    noisy, clean, number = PackedDataset(write(tmp_path / "set", "train", array), "train", 16000)[1]
+    noisy, clean, number = PackedDataset(write(tmp_path / "set", "train", array), "train")[1]
     np.testing.assert_array_equal(noisy, array[1, 0])
     np.testing.assert_array_equal(clean, array[1, 1])
     assert (number, noisy.dtype) == (1, torch.float32)
@@ -41,7 +41,7 @@ def test_noisy_and_clean_are_not_swapped(tmp_path):
 
 def test_int16_is_full_scale(tmp_path):
     array = np.array([[[-32768, 16384], [0, 32767]]], np.int16)
-    noisy, clean, _ = PackedDataset(write(tmp_path / "set", "valid", array), "valid", 16000)[0]
+    noisy, clean, _ = PackedDataset(write(tmp_path / "set", "valid", array), "valid")[0]
     assert noisy.tolist() == [-1, 0.5]
     assert clean.tolist() == [0, 32767 / 32768]
 
@@ -49,7 +49,7 @@ def test_int16_is_full_scale(tmp_path):
 def test_the_test_grid_keeps_its_noise_types_and_snrs(tmp_path):
     array = counted(2, 3, 4, 2, 5)
     write(tmp_path / "set", "test", array, sample_rate=16000, noise_types=["rain", "train"], snr_db=[0, 5, 10])
-    grid = PackedDataset(tmp_path / "set", "test", 16000)
+    grid = PackedDataset(tmp_path / "set", "test")
     assert len(grid) == 24
     for number in range(24):
         noise, snr, utterance = grid.place(number)
@@ -58,7 +58,7 @@ def test_the_test_grid_keeps_its_noise_types_and_snrs(tmp_path):
 
 
 def test_the_papers_grid_needs_no_description(tmp_path):
-    grid = PackedDataset(write(tmp_path / "set", "test", counted(2, 7, 1, 2, 5)), "test", 16000)
+    grid = PackedDataset(write(tmp_path / "set", "test", counted(2, 7, 1, 2, 5)), "test")
     assert grid.place(0) == ("seen", -10, 0)
     assert grid.place(13) == ("unseen", 20, 0)
 
@@ -100,7 +100,7 @@ raise SystemExit(3)
 
 
 def test_a_worker_gets_the_path_and_not_the_data(tmp_path):
-    data = PackedDataset(write(tmp_path / "set", "train", counted(1000, 2, 100)), "train", 16000)
+    data = PackedDataset(write(tmp_path / "set", "train", counted(1000, 2, 100)), "train")
     assert len(pickle.dumps(data)) < 2000  # what a process that is not forked is sent
     assert torch.equal(copy.deepcopy(data)[999][1], data[999][1])  # made of the same state
 
@@ -118,7 +118,7 @@ def test_a_worker_gets_the_path_and_not_the_data(tmp_path):
 )
 def test_an_array_that_does_not_fit_is_named(tmp_path, array, message):
     with pytest.raises(DataError, match=message) as caught:
-        PackedDataset(write(tmp_path / "set", "train", array), "train", 16000)
+        PackedDataset(write(tmp_path / "set", "train", array), "train")
     assert "\n" not in str(caught.value)
 
 
@@ -126,7 +126,7 @@ def test_an_array_that_does_not_fit_is_named(tmp_path, array, message):
 def test_a_file_that_is_no_array_is_named(tmp_path, content):
     (tmp_path / "train.npy").write_bytes(content)
     with pytest.raises(DataError, match=r"train.npy: not a .npy file of numbers"):
-        PackedDataset(tmp_path, "train", 16000)
+        PackedDataset(tmp_path, "train")
 
 
 def test_a_truncated_file_is_named(tmp_path):
@@ -134,12 +134,12 @@ def test_a_truncated_file_is_named(tmp_path):
     whole = (folder / "train.npy").read_bytes()
     (folder / "train.npy").write_bytes(whole[:-500])
     with pytest.raises(DataError, match=r"train.npy: not a .npy file of numbers"):
-        PackedDataset(folder, "train", 16000)
+        PackedDataset(folder, "train")
 
 
 def test_a_missing_file_is_named_with_the_way_to_make_it(tmp_path):
     with pytest.raises(DataError, match=r"valid.npy: no such file.*docs/data.md"):
-        PackedDataset(tmp_path / "nowhere", "valid", 16000)
+        PackedDataset(tmp_path / "nowhere", "valid")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -167,7 +167,7 @@ def test_nan_in_the_data_is_found_with_its_item(tmp_path, bad, workers):
 def test_a_description_that_contradicts_the_data_is_named(tmp_path, description, message):
     write(tmp_path / "set", "test", counted(2, 7, 1, 2, 5), **description)
     with pytest.raises(DataError, match=message):
-        PackedDataset(tmp_path / "set", "test", 16000)
+        PackedDataset(tmp_path / "set", "test")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "\ufeff"])
@@ -175,12 +175,12 @@ def test_a_damaged_description_is_named(tmp_path, text):
     folder = write(tmp_path / "set", "train", counted(2, 2, 5))
     (folder / "dataset.json").write_text(text)
     with pytest.raises(DataError, match=r"dataset\.json"):
-        PackedDataset(folder, "train", 16000)
+        PackedDataset(folder, "train")
 
 
 def test_a_grid_of_another_shape_needs_a_description(tmp_path):
     with pytest.raises(DataError, match=r"dataset\.json is missing"):
-        PackedDataset(write(tmp_path / "set", "test", counted(3, 7, 1, 2, 5)), "test", 16000)
+        PackedDataset(write(tmp_path / "set", "test", counted(3, 7, 1, 2, 5)), "test")
 
 
 # -- Shards and large sets --
@@ -191,7 +191,7 @@ def test_shards_are_read_as_one(tmp_path):
     for name, part in (("a", array[:3]), ("b", array[3:4]), ("c", array[4:])):
         (tmp_path / "train").mkdir(exist_ok=True)
         np.save(tmp_path / "train" / f"{name}.npy", part)
-    data = PackedDataset(tmp_path, "train", 16000)
+    data = PackedDataset(tmp_path, "train")
     assert len(data) == 10
     for number in range(10):
         np.testing.assert_array_equal(data[number][1] * 32768, array[number, 1])
@@ -214,26 +214,26 @@ def test_shards_that_do_not_fit_are_named(tmp_path, shards, message):
     for name, array in shards.items():
         np.save(tmp_path / "train" / f"{name}.npy", array)
     with pytest.raises(DataError, match=message):
-        PackedDataset(tmp_path, "train", 16000)
+        PackedDataset(tmp_path, "train")
 
 
 def test_shards_beside_a_file_of_their_name_are_refused(tmp_path):
     write(tmp_path, "train", counted(2, 2, 5))
     (tmp_path / "train").mkdir()
     with pytest.raises(DataError, match=r"found shards beside train\.npy"):
-        PackedDataset(tmp_path, "train", 16000)
+        PackedDataset(tmp_path, "train")
 
 
 def test_an_array_in_fortran_order_is_refused_and_not_misread(tmp_path):
     write(tmp_path, "train", np.asfortranarray(counted(3, 2, 5)))
     with pytest.raises(DataError, match="Fortran order"):
-        PackedDataset(tmp_path, "train", 16000)
+        PackedDataset(tmp_path, "train")
 
 
 def test_reading_all_of_a_large_set_leaves_nothing_of_it_in_memory(tmp_path):
     file = np.lib.format.open_memmap(tmp_path / "train.npy", "w+", np.int16, (1500, 2, 48000))  # 288 MB, sparse
     del file
-    data = PackedDataset(tmp_path, "train", 16000)
+    data = PackedDataset(tmp_path, "train")
     data[0]
     before = resident_mb()
     for number in range(len(data)):
@@ -249,7 +249,7 @@ def test_the_records_of_items_are_not_read_for_training(tmp_path):
     write(tmp_path, "test", counted(1, 1, 2, 2, 5))
     (tmp_path / "dataset.json").write_text('{"noise_types": ["b"], "snr_db": [5]}')
     (tmp_path / "items.jsonl").write_text("damaged")
-    assert PackedDataset(tmp_path, "test", 16000).place(0) == ("b", 5, 0)
+    assert PackedDataset(tmp_path, "test").place(0) == ("b", 5, 0)
 
 
 def test_a_batch_too_small_for_the_processes_is_refused(tmp_path):

@@ -127,7 +127,7 @@ def test_a_damaged_description_is_read_or_refused(corpus, tmp_path, todo):
     (tmp_path / "dataset.json").write_bytes(damage((corpus / "dataset.json").read_bytes(), todo))
 
     def read():
-        PackedDataset(tmp_path, "test", 16000)
+        PackedDataset(tmp_path, "test")
         for _, item in read_items(tmp_path):
             msgspec.convert(item, ItemRecord)
 
@@ -143,7 +143,7 @@ def test_a_damaged_array_is_read_as_it_was_or_refused(tmp_path, todo):
     whole = path.read_bytes()
     path.write_bytes(damage(whole, [(share * 128 / len(whole), *rest) for share, *rest in todo]))
     found = []
-    if not refused(lambda: found.append(PackedDataset(tmp_path, "train", 16000))):
+    if not refused(lambda: found.append(PackedDataset(tmp_path, "train"))):
         (dataset,) = found
         assert refused(lambda: [dataset[n] for n in range(len(dataset))]) or len(dataset) >= 1
         assert path.stat().st_size >= dataset.samples * 2 * len(dataset) * 2

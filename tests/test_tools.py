@@ -104,7 +104,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
 
 
 def test_a_wav_file_holds_the_waveform_and_clips_without_wrapping(tmp_path):
-    write_wav(tmp_path / "a" / "x.wav", np.array([0, 0.5, 1.2, -1.2]), 16000)
+    write_wav(tmp_path / "a" / "x.wav", np.array([0, 0.5, 1.2, -1.2]))
     rate, pcm = wavfile.read(tmp_path / "a" / "x.wav")
     assert rate == 16000
     assert pcm.tolist() == [0, 16384, 32767, -32768]

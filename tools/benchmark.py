@@ -28,7 +28,7 @@ if __name__ == "__main__":
 import torch
 from torch import nn
 
-from config import PRESETS, Config
+from config import PRESETS, SAMPLE_RATE, Config
 from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
 from models import build_model
@@ -70,7 +70,7 @@ def benchmark(config: Config, seconds: float, repetitions: int, against: str = "
         raise UserError(f"repetitions, seconds: found {repetitions}, {seconds}, expected 1 or more, 0.1 to 3600")
     device = find_device(config.device)
     use_threads(config.threads)
-    noisy, clean = 0.1 * torch.randn(2, config.batch_size, round(seconds * config.sample_rate), device=device)
+    noisy, clean = 0.1 * torch.randn(2, config.batch_size, round(seconds * SAMPLE_RATE), device=device)
     torch.manual_seed(config.seed)
     model = build_model(config).to(device)
     figures: dict[str, Any] = {

@@ -28,7 +28,7 @@ if __name__ == "__main__":
 
 import torch
 
-from config import PRESETS, Config
+from config import PRESETS, SAMPLE_RATE, Config
 from models import build_model, read_checkpoint
 from tools.benchmark import enhancements, step_variants, training_steps, variant_step
 from tools.common.command_line import parse_arguments, run_command
@@ -99,7 +99,7 @@ class Bench:
 
     def batch(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return noisy and clean waveforms, [count, samples] each."""
-        noisy, clean = 0.1 * torch.randn(2, count, round(SECONDS * self.config.sample_rate), device=self.device)
+        noisy, clean = 0.1 * torch.randn(2, count, round(SECONDS * SAMPLE_RATE), device=self.device)
         return noisy, clean
 
     def network(self) -> torch.nn.Module:

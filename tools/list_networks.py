@@ -11,10 +11,10 @@ import inspect
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from config import SAMPLE_RATE
 from models import NETWORKS
 from models.registry import find_network
 from models.streaming import can_stream, streaming_step
-from tools.common.audio import SAMPLE_RATE
 from tools.common.command_line import parse_arguments, run_command
 
 

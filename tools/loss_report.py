@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from config import PRESETS, Config
+from config import PRESETS, SAMPLE_RATE, Config
 from dataloader import PackedDataset, build_loader
 from losses import TERMS, LossError, LossTerm, known_terms
 from losses.parsing import parse_loss
@@ -83,7 +83,7 @@ def report(settings: ReportSettings) -> None:
     device = find_device(settings.device)
     use_threads(settings.threads)
     terms, missing = build_terms(settings.terms, device)
-    grid = PackedDataset(settings.data, "test", Config.sample_rate)
+    grid = PackedDataset(settings.data, "test")
     numbers = [n for n in range(len(grid)) if grid.place(n)[2] < settings.utterances]
     checkpoints = {"noisy": None} | {name: find_checkpoint(name) for name in settings.runs}
 
@@ -192,7 +192,7 @@ def _value_rows(
 
 def measure_terms(terms: Mapping[str, LossTerm], batch_size: int, device: torch.device) -> dict[str, Cost]:
     """Return what forward and backward of each term cost, and of the full network, for a batch of noise."""
-    clean, noise = torch.randn(2, batch_size, SECONDS * Config.sample_rate, device=device) * 0.05
+    clean, noise = torch.randn(2, batch_size, SECONDS * SAMPLE_RATE, device=device) * 0.05
     noisy = clean + noise
     model = build_model(Config(**PRESETS["paper"])).to(device).train()
     steps = {NETWORK: network_step(model, noisy)}

@@ -23,10 +23,9 @@ import torch
 import tyro
 from torch import nn
 
-from config import PRESETS, Config
+from config import PRESETS, SAMPLE_RATE, Config
 from models import NETWORKS, build_model, load_model
 from models.streaming import Step, StreamingEnhancer, can_stream
-from tools.common.audio import SAMPLE_RATE
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import use_threads
 from tools.common.errors import UserError

@@ -1,4 +1,4 @@
-"""The project's sample rate, and WAV files to listen to."""
+"""WAV files to listen to: the samples that test.py saves."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 from scipy.io import wavfile
 
+from config import SAMPLE_RATE
 from tools.common.errors import UserError
 from tools.common.files import replacing
 
-SAMPLE_RATE = 16_000  # Hz, of all that is packed, trained on and scored
 
-
-def write_wav(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
-    """Write a float waveform [samples] in [-1, 1] as 16-bit PCM; what is beyond is clipped."""
+def write_wav(path: Path, waveform: np.ndarray) -> None:
+    """Write a float waveform [samples] in [-1, 1] at 16 kHz as 16-bit PCM; what is beyond is clipped."""
     pcm = np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16)
     with replacing(path) as temporary:
-        wavfile.write(temporary, sample_rate, pcm)
+        wavfile.write(temporary, SAMPLE_RATE, pcm)
 
 
 def read_wav(path: Path) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from tools.common.audio import SAMPLE_RATE
+from config import SAMPLE_RATE
 
 SUFFIXES = frozenset(
     f".{name}"

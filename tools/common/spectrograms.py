@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from scipy import signal
 
-from tools.common.audio import SAMPLE_RATE
+from config import SAMPLE_RATE
 
 DYNAMIC_RANGE = 70  # dB below the loudest point that are shown
 GAP = 6  # pixels between two spectrograms

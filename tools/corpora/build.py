@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from config import SAMPLE_RATE
 from dataloader.on_the_fly import ACTIVE, NOISE, NOISE_INDEX, SPEECH
-from tools.common.audio import SAMPLE_RATE
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
 from tools.corpora.layouts import with_layout

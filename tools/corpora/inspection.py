@@ -13,13 +13,12 @@ import msgspec
 import numpy as np
 from tqdm import tqdm
 
-from config import Config
+from config import SAMPLE_RATE
 from dataloader import OnTheFlyDataset, PackedDataset
 from dataloader.description import read_description
 from dataloader.item_records import ITEMS, read_items
 from dataloader.mixing import active_span, is_silent
 from dataloader.on_the_fly import is_on_the_fly
-from tools.common.audio import SAMPLE_RATE
 from tools.common.processes import ProcessPool
 from tools.corpora.pairs import are_swapped, contrast_db
 from tools.corpora.split_sources import SPLITS
@@ -125,10 +124,10 @@ def inspect(folder: Path, pool: ProcessPool) -> Report:
 def open_split(folder: Path, split: str) -> Dataset:
     """Return the items of a split as training sees them; those mixed on the fly as in epoch 1 with seed 0."""
     if split == "train" and is_on_the_fly(folder):
-        dataset = OnTheFlyDataset(folder, Config.sample_rate)
+        dataset = OnTheFlyDataset(folder)
         dataset.start_epoch(0, 1)
         return dataset
-    return PackedDataset(folder, split, Config.sample_rate)
+    return PackedDataset(folder, split)
 
 
 def measure(dataset: Dataset, number: int, label: Label) -> Measure:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from tools.common.audio import SAMPLE_RATE
+from config import SAMPLE_RATE
 from tools.common.files import replacing
 from tools.common.spectrograms import show_spectrogram, spectrogram
 from tools.corpora.inspection import SPLITS, Dataset, Report, SplitReport, open_split

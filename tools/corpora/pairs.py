@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from config import SAMPLE_RATE
 from dataloader.mixing import FRAME, SILENCE, active_span, headroom, is_silent, quantise
-from tools.common.audio import SAMPLE_RATE
 from tools.common.audio_files import AudioError, read, read_format
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool

@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
+from config import SAMPLE_RATE
 from dataloader.mixing import is_silent
-from tools.common.audio import SAMPLE_RATE
 from tools.common.audio_files import SUFFIXES, AudioError, read, read_format
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.signal import fftconvolve
 
-from tools.common.audio import SAMPLE_RATE
+from config import SAMPLE_RATE
 from tools.common.audio_files import read
 from tools.common.errors import UserError
 from tools.common.seeding import generator

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Literal
 
-from tools.common.audio import SAMPLE_RATE
+from config import SAMPLE_RATE
 from tools.common.errors import UserError
 from tools.corpora.recordings import NOISE_TYPE, TALKER, Cut
 

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from config import DEMO_DATA
+from config import DEMO_DATA, SAMPLE_RATE
 from dataloader.mixing import at_level, headroom, mix, noise_gain, quantise
-from tools.common.audio import SAMPLE_RATE
 from tools.common.errors import UserError
 from tools.common.seeding import generator
 from tools.corpora.packing import PackedSetWriter

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import resample_poly
 
-from tools.common.audio import SAMPLE_RATE
+from config import SAMPLE_RATE
 from tools.common.errors import UserError
 
 ESPEAK_SAMPLE_RATE = 22_050

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.signal import butter, fftconvolve, iirpeak, lfilter, sosfilt, welch
 
-from tools.common.audio import SAMPLE_RATE
+from config import SAMPLE_RATE
 
 SEEN = ("white", "pink", "speech_shaped", "babble")
 UNSEEN = ("engine", "wind", "clatter")

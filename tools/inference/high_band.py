@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from scipy.signal import butter, sosfilt
 
-from tools.common.audio import SAMPLE_RATE
+from config import SAMPLE_RATE
 from tools.inference.resampling import Resampler
 
 HighBandWay = Literal["follow", "keep", "drop"]

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from torch import nn
 
-from tools.common.audio import SAMPLE_RATE
+from config import SAMPLE_RATE
 from tools.common.errors import UserError
 from tools.inference.signal_chain import NOTHING_KEPT, Kept, SignalChain
 

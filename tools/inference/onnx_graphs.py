@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from config import SAMPLE_RATE
 from models.streaming import Step, streaming_step
-from tools.common.audio import SAMPLE_RATE
 from tools.common.errors import UserError
 from tools.common.files import replacing
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tools.common.audio import SAMPLE_RATE
+from config import SAMPLE_RATE
 
 PIECE_SECONDS, OVERLAP_SECONDS = 10, 1
 

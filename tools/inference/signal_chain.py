@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from config import SAMPLE_RATE
 from models.streaming import StreamingEnhancer, can_stream
-from tools.common.audio import SAMPLE_RATE
 from tools.common.errors import UserError
 from tools.inference.high_band import HighBand, HighBandWay
 from tools.inference.limiter import Limiter

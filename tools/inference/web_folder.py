@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from config import SAMPLE_RATE
 from models.streaming import streaming_step
-from tools.common.audio import SAMPLE_RATE
 from tools.common.errors import UserError
 from tools.inference import limiter
 from tools.inference.high_band import FRAME, HIGH_PASS, MEMORY

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tools.common.audio import SAMPLE_RATE
+from config import SAMPLE_RATE
 from tools.common.files import replacing
 from tools.common.spectrograms import show_spectrogram, spectrogram
 from tools.reports.significance import confidence_interval

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader
 from scipy import signal as dsp
 from scipy.io import wavfile
 
-from tools.common.audio import SAMPLE_RATE
+from config import SAMPLE_RATE
 from tools.common.files import replacing, write_csv, write_text
 from tools.reports.page import TEMPLATES, Place
 

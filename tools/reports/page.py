@@ -22,7 +22,8 @@ from jinja2 import Environment, FileSystemLoader
 from matplotlib import colormaps
 from PIL import Image
 
-from tools.common.audio import SAMPLE_RATE, read_wav, sample_path
+from config import SAMPLE_RATE
+from tools.common.audio import read_wav, sample_path
 from tools.common.errors import UserError
 from tools.common.files import replacing, write_text
 from tools.common.spectrograms import DYNAMIC_RANGE, spectrogram

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tools.common.audio import SAMPLE_RATE
+from config import SAMPLE_RATE
 
 FRAME = 480  # 30 ms
 HOP = 120

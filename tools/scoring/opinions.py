@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from tools.common.audio import SAMPLE_RATE
+from config import SAMPLE_RATE
 
 PACKAGES = {"dnsmos_sig": "speechmos", "dnsmos_bak": "speechmos", "dnsmos_ovrl": "speechmos"}
 PACKAGES |= {"distillmos": "distillmos"}  # what each score needs

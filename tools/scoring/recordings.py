@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import signal as dsp
 
-from tools.common.audio import SAMPLE_RATE
+from config import SAMPLE_RATE
 from tools.common.audio_files import SUFFIXES, AudioError, read, read_format
 from tools.common.errors import UserError
 from tools.scoring.alarm import FOLLOW, contradiction

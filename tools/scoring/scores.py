@@ -15,7 +15,7 @@ import numpy as np
 from pesq import PesqError, pesq
 from pystoi import stoi
 
-from tools.common.audio import SAMPLE_RATE
+from config import SAMPLE_RATE
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
 from tools.scoring.composite import composite, log_likelihood_ratio, segmental_snr, weighted_spectral_slope

@@ -13,7 +13,7 @@ from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
 
-from tools.common.audio import SAMPLE_RATE
+from config import SAMPLE_RATE
 from tools.common.spectrograms import draw_spectrograms
 
 CHARTS = {"loss": {"training and validation": ["Multiline", ["loss/train", "loss/valid"]]}}  # two lines in one
