@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tools.reports.significance import paired_difference, seed_difference, seed_variance
+from tools.reports.significance import correct, paired_difference, seed_difference, seed_variance
 from tools.scoring.independence import number_clean
 
 UTTERANCES, CELLS, BOUND = 24, 14, 0.05
@@ -85,3 +87,43 @@ def test_one_clean_utterance_under_six_noises_counts_once():
     result = paired_difference(values, np.repeat(np.arange(4), 6))
     assert (result.utterances, result.independent) == (24, 4)
     assert result.p > 0.01
+
+
+def trial(number, shift, utterances=24, cells=14):
+    """Differences of PESQ on a grid: a part that is the utterance's own in all cells, and one of each cell."""
+    rng = np.random.default_rng(number)
+    values = shift + rng.normal(0, 0.06, utterances) + rng.normal(0, 0.12, (cells, utterances))
+    return paired_difference(values.ravel(), np.tile(np.arange(utterances), cells), seed=number)
+
+
+def test_equal_runs_are_not_distinguishable_in_about_95_of_100_trials():
+    results = [trial(number, 0.0) for number in range(300)]
+    assert 0.91 < np.mean([result.p >= 0.05 for result in results]) < 0.99
+    assert 0.91 < np.mean([result.low <= 0 <= result.high for result in results]) < 0.99
+
+
+def test_a_shift_of_five_hundredths_of_pesq_is_found():
+    results = [trial(number, 0.05) for number in range(100)]
+    assert np.mean([result.p < 0.05 for result in results]) > 0.85
+    assert np.mean([result.low <= 0.05 <= result.high for result in results]) > 0.88
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=30), st.integers(1, 5))
+def test_an_interval_and_its_p_value_never_disagree(values, repeats):
+    result = paired_difference(np.repeat(values, repeats), np.repeat(np.arange(len(values)), repeats))
+    assert result.low <= result.mean <= result.high
+    if result.p < 0.05:
+        assert result.low > 0 or result.high < 0
+    mirrored = paired_difference(-np.repeat(values, repeats), np.repeat(np.arange(len(values)), repeats))
+    assert mirrored.p == result.p
+
+
+def test_many_comparisons_of_equal_runs_find_nothing_much_more_often_than_once_in_twenty():
+    rng = np.random.default_rng(0)
+    found = [(correct(rng.uniform(size=20)) < 0.05).any() for _ in range(500)]
+    assert np.mean(found) < 0.09
+
+
+def test_three_utterances_show_no_difference():
+    assert all(trial(number, 0.05, utterances=3).p > 0.05 for number in range(20))

@@ -1,0 +1,122 @@
+"""Networks are chosen by name, with settings of their own, and one of your own is one file."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from programs import run
+
+import test
+import train
+from config import Config
+from models import NETWORKS, ModelError, build_model, complete, load_model
+from models.registry import NetworkSettings, register, setting, whole
+from tools import compare, enhance, list_networks
+from tools.common import plugins
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "LSTM"}, "model: found 'LSTM', expected one of DCCRN"),
+        ({"mask": "Q"}, "mask: found 'Q', expected one of E, C, R, none"),
+        ({"kernel_num": (8, 7)}, r"kernel_num: found \(8, 7\), expected 1 to 8 even numbers"),
+        ({"kernel_num": ()}, "kernel_num"),
+        ({"kernel_num": (2,) * 9}, "kernel_num"),
+        ({"rnn_units": 7}, "rnn_units: found 7, expected an even number"),
+        ({"rnn_layers": 0}, "rnn_layers: found 0"),
+        ({"model": "GTCRN", "rnn_units": 8}, "rnn_units: the network GTCRN has no such setting; it has channels"),
+        ({"model": "GTCRN", "network": ("channels=6",)}, "channels: found 6, expected a multiple of 4"),
+        ({"network": ("depth=3",)}, "depth: the network DCCRN has no such setting; it has mask, "),
+        ({"network": ("depth",)}, "network: found 'depth', expected name=value"),
+        ({"model": "DCUNET", "network": ("layers=[10]",)}, r"layers: found \[10\], expected one of 10, 16, 20"),
+        ({"model": "DCUNET", "network": ("layers=" + "(" * 5000,)}, "layers: found"),
+        ({"mask": "C", "network": ("mask=E",)}, "network: found 'mask=E'"),
+    ],
+)
+def test_a_setting_that_the_network_does_not_have_or_allow_is_named_in_one_line(settings, message):
+    with pytest.raises(ModelError, match=message) as caught:
+        build_model(Config(**settings))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("def forward(:", "SyntaxError"),
+        ("import not_there", "ModuleNotFoundError: No module named 'not_there'"),
+        (
+            "from models import GTCRN, register\nregister('DCCRN')(GTCRN)",
+            "DCCRN: registered twice, by DCCRN and GTCRN",
+        ),
+    ],
+)
+def test_a_network_file_that_cannot_be_imported_is_named_in_one_line(tmp_path, monkeypatch, capsys, text, reason):
+    (tmp_path / "mynetworks").mkdir()
+    (tmp_path / "mynetworks" / "mine.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(plugins, "BROKEN_FILES", {})
+    plugins.import_files(importlib.import_module("mynetworks"), NETWORKS)
+    assert run(train, "--model", "Mine") == 2
+    error = capsys.readouterr().err.strip()
+    assert "not loaded: mynetworks/mine.py, line " in error
+    assert reason in error
+    assert "\n" not in error
+
+
+@dataclasses.dataclass(frozen=True)
+class ScaleSettings(NetworkSettings):
+    taps: int = setting(3, whole(1), "length of the filter")
+
+
+class Scale(torch.nn.Module):
+    """One filter for all. Source: this test."""
+
+    def __init__(self, taps: int) -> None:
+        super().__init__()
+        self.filter = torch.nn.Conv1d(1, 1, taps, padding="same")
+
+    def forward(self, noisy):
+        return self.filter(noisy[:, None])[:, 0]
+
+
+@pytest.fixture
+def scale_network():
+    register("Scale", ScaleSettings)(Scale)
+    yield
+    del NETWORKS["Scale"]
+
+
+def test_a_network_of_ones_own_trains_tests_compares_enhances_and_says_which_settings_it_has(
+    scale_network, workplace, capsys
+):
+    for name, taps in (("own", 5), ("other", 3)):
+        ours = ["--model", "Scale", "--network", f"taps={taps}", "--name", name, "--batch_size", "4"]
+        assert run(train, *ours, "--data", "data", "--epochs", "1", "--device", "cpu") == 0
+        assert load_model(f"runs/{name}/best.pt").filter.kernel_size == (taps,)
+        assert run(test, "--name", name, "--device", "cpu") == 0
+    assert run(compare, "own", "other", "--name", "c") == 0
+    assert Path("results/c/index.html").is_file()
+    soundfile.write("a.wav", np.zeros(8000), 16000)
+    assert run(enhance, "runs/own", "a.wav") == 0
+    assert soundfile.info("a_enhanced.wav").frames == 8000
+    assert run(list_networks) == 0
+    listed = capsys.readouterr().out
+    assert "taps: length of the filter" in listed
+    for name, heard in (("DCCRN", "latency 62.5 ms"), ("GTCRN", "latency 32 ms"), ("DCUNET", "hears the whole")):
+        assert heard in listed.partition(f"\n{name}: " if name != "DCCRN" else f"{name}: ")[2].splitlines()[1]
+    assert run(train, *ours[:2], "--network", "taps=0") == 2
+    assert "taps: found 0, expected a whole number from 1 to" in capsys.readouterr().err
+    with pytest.raises(ModelError, match="registered twice"):
+        register("Scale")(Scale)
+
+
+def test_a_preset_of_another_network_gives_way_to_the_network_asked_for():
+    assert complete(Config(model="GTCRN")).kernel_num is None
+    assert complete(Config()).kernel_num == (32, 64, 128, 256, 256, 256)

@@ -1,0 +1,73 @@
+"""Networks that hear a whole recording at once enhance long ones in pieces."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from networks import save_checkpoint, small_settings, trained_like
+from programs import run
+
+from models import load_model
+from tools import enhance, export
+from tools.inference.pieces import PieceEnhancer
+
+
+@pytest.mark.parametrize("name", ["DCUNET", "FullSubNet"])
+def test_a_network_that_cannot_stream_enhances_files_and_says_in_one_line_that_it_does_nothing_live(
+    name, tmp_path, capsys
+):
+    checkpoint = save_checkpoint(trained_like(name), tmp_path / "g.pt", **small_settings(name))
+    noisy = 0.1 * np.random.default_rng(0).standard_normal(8000).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", noisy, 16000, subtype="FLOAT")
+    assert run(enhance, checkpoint, tmp_path / "a.wav", "-o", tmp_path / "b.wav") == 0
+    assert f"{name} hears whole recordings: those of more than 10 s are enhanced in" in capsys.readouterr().out
+    with torch.no_grad():
+        expected = load_model(checkpoint)(torch.from_numpy(noisy)[None])[0]
+    out = soundfile.read(tmp_path / "b.wav", dtype="float32")[0]
+    np.testing.assert_allclose(out, expected, rtol=0, atol=1e-6)
+    for command in (
+        (enhance, checkpoint, "--live"),
+        (enhance, checkpoint, "-"),
+        (enhance, checkpoint, tmp_path / "a.wav", "--stream", "--overwrite"),
+        (export, checkpoint, tmp_path / "a.onnx"),
+        (export, checkpoint, tmp_path / "a.onnx", "--streaming"),
+    ):
+        assert run(*command) == 2
+        error = capsys.readouterr().err.strip()
+        assert "hears the whole recording and cannot enhance block by block; DCCRN, CRN, GTCRN and" in error
+        assert "\n" not in error
+
+
+class Counting(torch.nn.Module):
+    """The number of the call, from 0, for every sample."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, noisy):
+        self.calls.append(noisy.shape[1])
+        return torch.full_like(noisy, len(self.calls) - 1)
+
+
+@pytest.mark.parametrize("samples", [0, 1, 3999, 4000, 4001, 7599, 7600, 7601, 20000])
+def test_long_recordings_are_pieces_that_fade_into_each_other(monkeypatch, samples):
+    monkeypatch.setattr(PieceEnhancer, "piece", 4000)
+    monkeypatch.setattr(PieceEnhancer, "overlap", 400)
+    noisy = torch.randn(2, samples)
+    for blocks in (samples or 1, 777):
+
+        def enhanced(model, blocks=blocks):
+            enhancer = PieceEnhancer(model, 2)
+            return torch.cat([*(enhancer.push(block) for block in noisy.split(blocks, 1)), enhancer.flush()], 1)
+
+        torch.testing.assert_close(enhanced(torch.nn.Identity()), noisy)
+        counting = Counting()
+        steps = enhanced(counting)[0].diff()
+        assert steps.numel() == max(0, samples - 1)
+        if samples > 4000:
+            assert min(counting.calls) > 2000
+            assert steps.abs().max() < 1.01 * 2 / 400  # from one channel's call to its next, all in the overlap
+        assert max(counting.calls, default=0) <= 4000
