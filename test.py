@@ -12,8 +12,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tools.common.threads import wait_briefly
 
@@ -27,7 +29,7 @@ from torch.utils.data import DataLoader
 
 from config import MAY_DIFFER, Config
 from dataloader import PackedDataset, build_loader
-from models import complete, load_model, read_checkpoint, read_trained
+from models import checkpoint_path, complete, read_checkpoint, read_trained, rebuild_model
 from tools.common.audio import sample_path, write_wav
 from tools.common.command_line import run_command
 from tools.common.console_log import log_console
@@ -44,8 +46,7 @@ from tools.scoring.alarm import CONTRADICTED, contradiction
 from tools.scoring.independence import number_clean
 from tools.scoring.kept_scores import ENHANCED, NOISY, KeptScores, score_lacking
 from tools.scoring.scores import CHECKS, Scores, choose_scores
-from tools.training.checkpoints import checkpoint_path
-from tools.training.settings import parse_config
+from tools.training.settings import named_settings, parse_config
 
 PLACE = "{noise_type}, {snr_db:g} dB, utterance {utterance}, {signal}"
 
@@ -55,8 +56,8 @@ def test(config: Config) -> None:
     names = choose_scores(config.metrics)
     device = find_device(config.device)
     use_threads(config.threads)
-    best, epoch = find_network(config)
-    model = load_model(best, device)
+    best, content = find_network(config)
+    model = rebuild_model(best, content).to(device)
     grid = PackedDataset(config.data, "test")
     drawn = choose_drawn(grid, config.show)
     to_save = {n for n in range(len(grid)) if grid.place(n)[2] < config.samples}
@@ -90,20 +91,20 @@ def test(config: Config) -> None:
     write_csv(folder / "scores.csv", rows)
     note_test(folder, best)
     titles = ("{}, {:g} dB, utterance {}".format(*grid.place(number)) for number in drawn)
-    source = f"{config.data}, best checkpoint (epoch {epoch}), {grid.grid[2]} utterances a cell."
+    source = f"{config.data}, best checkpoint (epoch {content['epoch']}), {grid.grid[2]} utterances a cell."
     report(folder, f"# {config.run_name}\n\n{source}", rows, names, dict(zip(titles, drawn.values(), strict=True)))
     write_run_page(config, samples, folder, rows, names)
     print(f"Scores, tables and figures are in {folder}, samples in {samples}; open {folder}/index.html to listen")
 
 
-def find_network(config: Config) -> tuple[Path, int]:
-    """Return the checkpoint to test, and its epoch: the run's best.pt, or that of config.init if there is none."""
+def find_network(config: Config) -> tuple[Path, dict[str, Any]]:
+    """Return the checkpoint to test, and its content: the run's best.pt, or config.init if there is none."""
     best = config.run_dir / "best.pt"
     if config.init and not best.is_file():
         save_config(config)
         best = checkpoint_path(config.init)
-        return best, read_checkpoint(best)["epoch"]
-    return best, read_trained(best, config)["epoch"]
+        return best, read_checkpoint(best)
+    return best, read_trained(best, config)
 
 
 def report(folder: Path, head: str, rows: list[dict], names: Sequence[str], drawn: dict[str, dict]) -> None:
@@ -201,14 +202,13 @@ def parse_test_config() -> Config:
     if asked.init and not (asked.run_dir / "config.json").is_file():
         return asked
     saved = complete(read_config(asked.run_dir))
-    config = parse_config(__doc__, saved=saved)
-    for field in dataclasses.fields(Config):
-        trained, asked = getattr(saved, field.name), getattr(config, field.name)
-        if trained != asked and field.name not in MAY_DIFFER["tested"]:
-            raise UserError(
-                f"{field.name}: found {asked}, but {saved.run_dir} was trained with {trained}; leave it out"
-            )
-    return config
+    names = {field.name for field in dataclasses.fields(Config)} & named_settings(sys.argv[1:])
+    changes = {name: getattr(asked, name) for name in sorted(names)}
+    for name, found in changes.items():
+        trained = getattr(saved, name)
+        if trained != found and name not in MAY_DIFFER["tested"]:
+            raise UserError(f"{name}: found {found}, but {saved.run_dir} was trained with {trained}; leave it out")
+    return dataclasses.replace(saved, **changes)
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 from config import DEMO_DATA, Config
 from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
-from models import build_model, load_model
+from models import build_model, checkpoint_path, load_model
 from tools.common.command_line import run_command
 from tools.common.console_log import log_console
 from tools.common.device import keep_freed_memory, use_threads
@@ -36,8 +36,7 @@ from tools.common.run_folder import improvements, is_over, save_checkpoint, save
 from tools.demo_corpus.corpus import ensure_demo_corpus
 from tools.scoring.scores import ScorePool, choose_scores
 from tools.training.account import columns, describe_end, describe_epoch, describe_start
-from tools.training.averaging import WeightAverage
-from tools.training.checkpoints import checkpoint_path
+from tools.training.checkpoints import checkpoint, restore
 from tools.training.data_guard import DataGuard
 from tools.training.distributed import OtherProcessEnded, Processes, join_processes
 from tools.training.environment import log_environment
@@ -45,10 +44,9 @@ from tools.training.failures import NormStatistics, naming_dead_loaders
 from tools.training.interruption import Interruption
 from tools.training.monitor import Monitor
 from tools.training.precision import autocast, set_kernels, settle_precision
-from tools.training.progress import Learner, Progress, checkpoint, restore
+from tools.training.progress import Learner, Progress, StepResult, Totals, WeightAverage, weighted
 from tools.training.resume import open_run
 from tools.training.settings import Resume, parse_training
-from tools.training.totals import StepResult, Totals, weighted
 from tools.training.validation import Validated, choose_items, enhance_items, validate
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from config import NETWORK_SETTINGS, Config, ConfigError
 from tools.common.plugins import import_files
+from tools.common.run_folder import find_checkpoint
 
 from .checkpoint import read_checkpoint
 from .dccrn import DCCRN
@@ -27,13 +29,14 @@ __all__ = [
     "NETWORKS",
     "ModelError",
     "build_model",
+    "checkpoint_path",
     "complete",
     "from_upstream",
     "load_model",
     "load_pretrained",
-    "pretrained_path",
     "read_checkpoint",
     "read_trained",
+    "rebuild_model",
     "register",
     "sync_norms",
 ]
@@ -70,7 +73,11 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> nn.Modul
 
     Raises ModelError where the file cannot be read or does not fit the settings that it carries.
     """
-    content = read_checkpoint(path)
+    return rebuild_model(path, read_checkpoint(path)).to(device)
+
+
+def rebuild_model(path: str | Path, content: Mapping[str, Any]) -> nn.Module:
+    """Return the network of a checkpoint whose content was read, as `load_model` does, on the CPU."""
     try:
         config = Config.from_dict(content["config"])
         with torch.device("meta"):  # settings that ask for more memory than there is fail before they take it
@@ -93,7 +100,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> nn.Modul
         estimate = model(0.1 * torch.sin(0.3 * torch.arange(1600.0))[None])
     if not torch.isfinite(estimate).all():
         raise ModelError(f"{path}: its network gives NaN or infinity for a tone; train or choose another")
-    return model.to(device)
+    return model
 
 
 def read_trained(path: str | Path, config: Config) -> dict[str, Any]:
@@ -112,10 +119,15 @@ def read_trained(path: str | Path, config: Config) -> dict[str, Any]:
 
 def load_pretrained(device: str | torch.device = "cpu") -> nn.Module:
     """Return the trained network that comes with the package, as `load_model` does."""
-    return load_model(pretrained_path(), device)
+    return load_model(_pretrained_path(), device)
 
 
-def pretrained_path() -> Path:
+def checkpoint_path(name: str) -> Path:
+    """Return the checkpoint called so: as `find_checkpoint`, any file, or pretrained for the package's own."""
+    return _pretrained_path() if name == "pretrained" else find_checkpoint(name) or Path(name)
+
+
+def _pretrained_path() -> Path:
     """Return the checkpoint that comes with the package. Raises ModelError if this installation has none."""
     path = Path(__file__).with_name("pretrained") / "enhancer.pt"
     if not path.is_file():

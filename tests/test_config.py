@@ -85,14 +85,12 @@ def test_every_preset_is_a_valid_config(preset):
     assert build_loss(config.loss, config.coupling)
 
 
-def test_the_command_line_overrides_presets_and_saved_settings():
+def test_the_command_line_overrides_presets():
     config = parse_config(
         "", ["--loss", "MSE+LMS", "--preset", "demo", "--kernel_num", "4", "8", "--skip", "False"]
     )
     assert (config.loss, config.kernel_num, config.skip) == ("MSE+LMS", (4, 8), False)
     assert config.batch_size == PRESETS["demo"]["batch_size"]
-    saved = complete(Config(loss="MSE", epochs=7))
-    assert parse_config("", ["--epochs", "9"], saved=saved) == dataclasses.replace(saved, epochs=9)
     assert parse_config("", ["--coupling", "3", "1"]).coupling == (3, 1)
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from models import load_pretrained, pretrained_path
+from models import checkpoint_path, load_pretrained
 from tools.demo_corpus.corpus import TEST_SNR_DB, make_demo_corpus
 from tools.scoring.scores import score
 
@@ -45,7 +43,7 @@ def test_clean_speech_passes_and_silence_stays_silent(grid):
 
 
 def test_it_is_small_and_comes_with_its_card_and_the_names_of_those_whose_recordings_it_learned_from():
-    assert pretrained_path().stat().st_size < 4e6
-    card = Path(pretrained_path()).with_name("README.md").read_text(encoding="utf-8")
-    assert "attribution.csv" in card
-    assert len(pretrained_path().with_name("attribution.csv").read_text(encoding="utf-8").splitlines()) > 200
+    assert checkpoint_path("pretrained").stat().st_size < 4e6
+    folder = checkpoint_path("pretrained").parent
+    assert "attribution.csv" in (folder / "README.md").read_text(encoding="utf-8")
+    assert len((folder / "attribution.csv").read_text(encoding="utf-8").splitlines()) > 200

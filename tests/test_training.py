@@ -29,11 +29,10 @@ from losses import build_loss
 from models import load_model
 from tools.common.errors import UserError
 from tools.common.run_folder import save_config
-from tools.training.averaging import WeightAverage
 from tools.training.distributed import Processes
 from tools.training.failures import NONFINITE
 from tools.training.interruption import Interruption
-from tools.training.progress import Learner
+from tools.training.progress import Learner, WeightAverage
 from tools.training.resume import open_run
 from tools.training.validation import validate
 from train import failures_to_improve, learning_rate, train_step

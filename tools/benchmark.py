@@ -39,11 +39,10 @@ from tools.common.files import write_text
 from tools.common.timing import count_flops, matrix_rate, peak_memory, time_shares, times_side_by_side
 from tools.reports.tables import markdown_table
 from tools.scoring.scores import ScorePool
-from tools.training.averaging import WeightAverage
 from tools.training.distributed import Processes
 from tools.training.environment import processor
 from tools.training.precision import autocast, set_kernels
-from tools.training.progress import Learner
+from tools.training.progress import Learner, WeightAverage
 from tools.training.settings import Arguments, parse_with_config
 from train import train_step
 

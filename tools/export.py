@@ -16,7 +16,7 @@ from pathlib import Path
 import tyro
 from torch import nn
 
-from models import NETWORKS, load_model
+from models import NETWORKS, checkpoint_path, load_model
 from models.published import PUBLISHED
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
@@ -24,7 +24,6 @@ from tools.common.files import identify, refuse_existing, refuse_input
 from tools.common.run_folder import save_tensors
 from tools.inference.onnx_graphs import export_offline, export_step
 from tools.inference.web_folder import export_web
-from tools.training.checkpoints import checkpoint_path
 
 
 @dataclasses.dataclass(frozen=True)

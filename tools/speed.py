@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,13 +23,13 @@ import tyro
 from torch import nn
 
 from config import PRESETS, SAMPLE_RATE, Config
-from models import NETWORKS, build_model, load_model
+from models import NETWORKS, build_model, checkpoint_path, load_model
 from models.streaming import Step, StreamingEnhancer, can_stream
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import use_threads
 from tools.common.errors import UserError
+from tools.common.timing import times_side_by_side
 from tools.inference.onnx_graphs import export_step, open_graph
-from tools.training.checkpoints import checkpoint_path
 
 BLOCK = 320  # samples, 20 ms
 REPETITIONS = 5
@@ -108,14 +107,10 @@ def onnx_stream(path: Path, hop: int, sizes: dict[str, int]) -> Callable[[int], 
 
 def real_time_factor(feed: Callable[[int], object], pattern: tuple[int, ...], seconds: float) -> float:
     """Return the median over the repetitions; `pattern` is the samples of one call after the other."""
-    rounds = max(1, round(seconds * SAMPLE_RATE / sum(pattern)))
-    factors = []
-    for _ in range(REPETITIONS + 1):
-        start = time.process_time()
-        for samples in pattern * rounds:
-            feed(samples)
-        factors.append((time.process_time() - start) / (rounds * sum(pattern) / SAMPLE_RATE))
-    return statistics.median(factors[1:])  # the first one warms up
+    calls = pattern * max(1, round(seconds * SAMPLE_RATE / sum(pattern)))
+    action, cpu = {"": lambda: [feed(samples) for samples in calls]}, torch.device("cpu")
+    took = times_side_by_side(action, REPETITIONS, cpu, warm_up=1, clock=time.process_time)[""]
+    return took * SAMPLE_RATE / sum(calls)
 
 
 def time_shares(step: Step, seconds: float) -> dict[str, float]:

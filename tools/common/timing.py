@@ -1,4 +1,4 @@
-"""How long things take, side by side, and how much memory: what tools.benchmark measures with."""
+"""How long things take, side by side, and how much memory."""
 
 from __future__ import annotations
 
@@ -27,16 +27,23 @@ KINDS = {
 
 
 def times_side_by_side(
-    variants: Mapping[str, Callable[[], object]], repetitions: int, device: torch.device, warm_up: int = 2
+    variants: Mapping[str, Callable[[], object]],
+    repetitions: int,
+    device: torch.device,
+    warm_up: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """Return the median seconds of each; they take turns, so that what disturbs the machine disturbs all."""
+    """Return the median seconds of each; they take turns, so that what disturbs the machine disturbs all.
+
+    clock: seconds by the wall, or time.process_time for those of the processor.
+    """
     for action in variants.values():
         for _ in range(warm_up):
             action()
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(repetitions):
         for name, action in variants.items():
-            seconds[name].append(_time(action, device))
+            seconds[name].append(_time(action, device, clock))
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
@@ -89,12 +96,14 @@ def time_shares(action: Callable[[], object], device: torch.device) -> dict[str,
     return {kind: microseconds / total for kind, microseconds in took.items()}
 
 
-def _time(action: Callable[[], object], device: torch.device) -> float:
+def _time(
+    action: Callable[[], object], device: torch.device, clock: Callable[[], float] = time.perf_counter
+) -> float:
     _finish(device)
-    start = time.perf_counter()
+    start = clock()
     action()
     _finish(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _finish(device: torch.device) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor, nn
+
+from tools.common.timing import times_side_by_side
 
 REPETITIONS = 5
 
@@ -51,23 +52,15 @@ def measure_costs(steps: Mapping[str, Callable[[], Tensor]], device: torch.devic
     a CPU they are processor time. What is kept are the tensors saved for the backward pass, once each.
     """
     kept = {name: _kept_for_backward(step) for name, step in steps.items()}  # warms up as well
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(REPETITIONS):
-        for name, step in steps.items():
-            start = _now(device)
-            step().backward()
-            seconds[name].append(_now(device) - start)
-    return {name: Cost(statistics.median(seconds[name]), kept[name]) for name in steps}
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    actions = {name: lambda step=step: step().backward() for name, step in steps.items()}
+    seconds = times_side_by_side(actions, REPETITIONS, device, warm_up=0, clock=clock)
+    return {name: Cost(seconds[name], kept[name]) for name in steps}
 
 
 def term_step(term: nn.Module, estimate: Tensor, clean: Tensor, noisy: Tensor) -> Callable[[], Tensor]:
     """Return a step of a term: forward, down to the gradient at the estimate."""
     return lambda: term(estimate.detach().requires_grad_(), clean, noisy).mean()
-
-
-def network_step(model: nn.Module, noisy: Tensor) -> Callable[[], Tensor]:
-    """Return a step of a network: forward, with next to no loss behind it."""
-    return lambda: model(noisy).mean()
 
 
 def _kept_for_backward(step: Callable[[], Tensor]) -> int:
@@ -82,10 +75,3 @@ def _kept_for_backward(step: Callable[[], Tensor]) -> int:
     kept = sum(storages.values())
     loss.backward()
     return kept
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        return time.perf_counter()
-    return time.process_time()

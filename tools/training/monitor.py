@@ -18,8 +18,7 @@ from tools.scoring.scores import ALL_SCORES
 from tools.training.board import Board
 from tools.training.distributed import Processes
 from tools.training.failures import report_nonfinite
-from tools.training.progress import Learner, Progress
-from tools.training.totals import StepResult
+from tools.training.progress import Learner, Progress, StepResult
 
 SMOOTHED_STEPS = 20
 

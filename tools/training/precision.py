@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import statistics
-import time
 
 import torch
 from torch import nn
 
 from config import Config
 from tools.common.errors import UserError
+from tools.common.timing import times_side_by_side
 from tools.training.distributed import Processes
 
 AMPERE = (8, 0)  # compute capability of the first GPUs whose tensor cores take bfloat16
@@ -57,16 +56,15 @@ def bf16_gain() -> float:
     """
     layer = nn.Sequential(nn.Conv2d(64, 64, (5, 2), (2, 1)), nn.BatchNorm2d(64), nn.LeakyReLU())
     x = torch.ones(1, 64, 32, 200, requires_grad=True)
-    seconds: dict[bool, list[float]] = {False: [], True: []}
-    for _ in range(1 + REPETITIONS):
-        for half, took in seconds.items():
-            start = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                y = layer(x)
-            y.float().sum().backward()
-            took.append(time.perf_counter() - start)
-    fp32, bf16 = (statistics.median(took[1:]) for took in seconds.values())  # the first ones warm up
-    return fp32 / bf16
+
+    def step(half: bool) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            y = layer(x)
+        y.float().sum().backward()
+
+    variants = {"fp32": lambda: step(False), "bf16": lambda: step(True)}
+    seconds = times_side_by_side(variants, REPETITIONS, torch.device("cpu"), warm_up=1)
+    return seconds["fp32"] / seconds["bf16"]
 
 
 def _choose(device: torch.device) -> tuple[str, str]:

@@ -1,23 +1,41 @@
-"""How far a training has come, and the checkpoint from which it goes on as if it had never stopped."""
+"""What a training changes: network, loss and optimiser, sums over an epoch's items, and how far it has come."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from config import Config
-from models import ModelError
-from tools.common.errors import UserError
-from tools.common.schema import check
-from tools.training.averaging import WeightAverage
-from tools.training.distributed import Processes
-from tools.training.random_state import random_state, set_random_state
-from tools.training.totals import StepResult, Totals
+
+class WeightAverage:
+    """average = decay * average + (1 - decay) * weights after every step, statistics of batch norms included.
+
+    `model` is the network with the averages in it, or the trained network itself where the decay is 0.
+    Early on the decay is (1 + steps) / (10 + steps) where that is lower, so that the first weights are soon
+    forgotten (as in TensorFlow's ExponentialMovingAverage).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.model = copy.deepcopy(model).requires_grad_(False) if decay else model
+        self._pairs = list(zip(_numbers(self.model), _numbers(model), strict=True))
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Update the averages after the step-th step, counted from 1."""
+        if self.decay:
+            averages, weights = zip(*self._pairs, strict=True)
+            weight = 1 - min(self.decay, (1 + step) / (10 + step))
+            torch._foreach_lerp_(list(averages), [w.detach() for w in weights], weight)
+
+
+def _numbers(model: nn.Module) -> list[Tensor]:
+    return [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point()]
 
 
 @dataclass(frozen=True)
@@ -28,6 +46,50 @@ class Learner:
     average: WeightAverage
     loss_fn: nn.Module
     optimizer: torch.optim.Optimizer
+
+
+def weighted(loss: Tensor, parts: Mapping[str, Tensor], items: int) -> Tensor:
+    """Return what a batch adds to the totals: its items, its loss and each part times its items; float64."""
+    means = torch.stack([loss.detach(), *parts.values()]).double()
+    return torch.cat([means.new_tensor([items]), means * items])
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Hold what a training step gives, on the device."""
+
+    sums: Tensor  # over the whole batch, as `weighted` returns them
+    gradient_norm: Tensor
+    left_out: Tensor  # whether the optimiser left the step out, as its loss or gradient was not finite
+
+
+class Totals:
+    """Items and sums so far; the means over all items are exact however they were batched.
+
+    names: of the loss and its parts, in order.
+    """
+
+    def __init__(self, names: Sequence[str], device: torch.device) -> None:
+        self.names = tuple(names)
+        self.sums = torch.zeros(1 + len(names), dtype=torch.float64, device=device)
+
+    def add(self, sums: Tensor, leave_out: Tensor | bool = False) -> None:
+        """Add what `weighted` gave, unless a flag on the device says not to."""
+        leave_out = torch.as_tensor(leave_out, device=sums.device)
+        self.sums += torch.where(leave_out, torch.zeros_like(sums), sums)
+
+    def means(self) -> dict[str, float]:
+        """Return means over all items; waits for the device."""
+        count, *sums = self.sums.tolist()
+        return {name: total / count if count else math.nan for name, total in zip(self.names, sums, strict=True)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"names": list(self.names), "sums": self.sums.cpu()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if tuple(state["names"]) != self.names:
+            raise ValueError(f"sums of {', '.join(state['names'])}, expected {', '.join(self.names)}")
+        self.sums.copy_(state["sums"])
 
 
 @dataclass
@@ -64,83 +126,3 @@ class Progress:
         self.totals.sums.zero_()
         self.batch = self.skipped = 0
         self.seconds = 0.0
-
-
-PLAIN = ("epoch", "batch", "step", "skipped", "seconds")
-Count = Annotated[int, msgspec.Meta(ge=0, lt=2**50)]
-
-
-class _Position(msgspec.Struct):
-    epoch: Annotated[int, msgspec.Meta(ge=1, lt=2**50)]
-    batch: Count
-    step: Count
-    skipped: Count
-    seconds: Annotated[float, msgspec.Meta(ge=0)]
-
-
-class _Saved(msgspec.Struct):
-    """What a checkpoint says of the training besides tensors."""
-
-    progress: _Position
-    history: list[dict[str, int | float]]
-    random: list[Any]
-
-
-def checkpoint(config: Config, learner: Learner, progress: Progress, processes: Processes) -> dict[str, Any]:
-    """Return the content of last.pt; all processes must call this, as each has random states of its own."""
-    content = {
-        "config": config.to_dict(),
-        "epoch": len(progress.history),
-        "model": learner.model.state_dict(),
-        "optimizer": learner.optimizer.state_dict(),
-        "loss": learner.loss_fn.state_dict(),
-        "progress": {name: getattr(progress, name) for name in PLAIN},
-        "totals": progress.totals.state_dict(),
-        "history": progress.history,
-        "random": processes.gather(random_state(processes.device)),
-    }
-    return content | ({"average": learner.average.model.state_dict()} if config.ema else {})
-
-
-def restore(
-    content: Mapping[str, Any],
-    changed: set[str],
-    learner: Learner,
-    progress: Progress,
-    processes: Processes,
-    steps: int,
-) -> None:
-    """Put everything in the state of a checkpoint.
-
-    changed: settings that differ from the checkpoint's; where they change which items make up a batch, the epoch
-    starts again. steps: of an epoch. Raises UserError where the checkpoint does not fit, or is another version's.
-    """
-    saved = check(content, _Saved, "last.pt", "start a new run")
-    restarts = bool(changed & {"data", "seed", "batch_size", "loss"})
-    if [row.get("epoch") for row in saved.history] != list(range(1, saved.progress.epoch)):
-        raise UserError(f"last.pt: in epoch {saved.progress.epoch} with another history; start a new run")
-    if not restarts and saved.progress.batch > steps:
-        raise UserError(f"last.pt: {saved.progress.batch} batches into an epoch of {steps}; start a new run")
-    try:
-        learner.model.load_state_dict(content["model"])
-        if learner.average.model is not learner.model:
-            learner.average.model.load_state_dict(content.get("average", content["model"]))
-        if not changed & {"loss", "coupling", "balance"}:
-            learner.loss_fn.load_state_dict(content["loss"])
-        learner.optimizer.load_state_dict(content["optimizer"])
-        if not restarts:
-            progress.totals.load_state_dict(content["totals"])
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
-        raise ModelError(f"last.pt: its weights do not fit the settings: {reason}") from None
-    for name in PLAIN:
-        setattr(progress, name, getattr(saved.progress, name))
-    progress.history = saved.history
-    if restarts:
-        progress.restart_epoch()
-    states = saved.random
-    if len(states) == processes.count:
-        try:
-            set_random_state(states[processes.rank], processes.device)
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError(f"last.pt: no states of random generators in it ({error})") from None

@@ -13,10 +13,9 @@ import tyro
 
 from config import NETWORK_SETTINGS, PRESETS, Config
 from losses import COMBINATIONS, known_terms
-from models import NETWORKS, ModelError, complete, read_checkpoint
+from models import NETWORKS, ModelError, checkpoint_path, complete, read_checkpoint
 from tools.common.command_line import parse_arguments
 from tools.common.errors import UserError
-from tools.training.checkpoints import checkpoint_path
 
 Settings = TypeVar("Settings")
 Resume = Literal["same", "saved", "override", "new"]  # new: what override was called before
@@ -38,13 +37,9 @@ class _TrainingArguments(Arguments):
     override goes on with these (new is its old name)."""
 
 
-def parse_config(description: str, args: Sequence[str] | None = None, saved: Config | None = None) -> Config:
-    """Return the config that the command line asks for.
-
-    What the arguments do not name comes from `saved` if given (the config of an earlier run), else from
-    `--preset`. Raises UserError for arguments that cannot be used.
-    """
-    return parse_with_config(Arguments, description, args, saved).config
+def parse_config(description: str, args: Sequence[str] | None = None) -> Config:
+    """Return the config that the command line asks for. Raises UserError for arguments that cannot be used."""
+    return parse_with_config(Arguments, description, args).config
 
 
 def parse_training(description: str, args: Sequence[str] | None = None) -> tuple[Config, Resume]:
@@ -53,23 +48,25 @@ def parse_training(description: str, args: Sequence[str] | None = None) -> tuple
     return arguments.config, arguments.resume
 
 
-def parse_with_config(
-    kind: type[Settings], description: str, args: Sequence[str] | None = None, saved: Config | None = None
-) -> Settings:
+def parse_with_config(kind: type[Settings], description: str, args: Sequence[str] | None = None) -> Settings:
     """Parse as `parse_config` does, for a program whose `Arguments` hold more than the config."""
     args = sys.argv[1:] if args is None else args
-    start = saved or Config(**PRESETS[_find_preset(args, kind.preset)])
+    start = Config(**PRESETS[_find_preset(args, kind.preset)])
     description = f"{description}\n\n{_losses()}\nNetworks: {', '.join(NETWORKS)}."
     markers = (tyro.conf.FlagConversionOff,)
     found = parse_arguments(kind, description, args, default=kind(start), config=markers)
     try:
         config = complete(_for_network(found.config, start))
-        if config.init and not saved:
-            asked = {argument.partition("=")[0].strip("-").replace("-", "_") for argument in args}
-            config = _with_network_of(checkpoint_path(config.init), config, asked)
+        if config.init:
+            config = _with_network_of(checkpoint_path(config.init), config, named_settings(args))
         return dataclasses.replace(found, config=config)
     except ModelError as error:
         raise UserError(str(error)) from None
+
+
+def named_settings(args: Sequence[str]) -> set[str]:
+    """Return the names of the settings that the arguments give."""
+    return {argument[2:].partition("=")[0].replace("-", "_") for argument in args if argument.startswith("--")}
 
 
 def _for_network(config: Config, start: Config) -> Config:

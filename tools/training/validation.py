@@ -20,8 +20,7 @@ from tools.scoring.scores import ScorePool, Scores, choose_scores
 from tools.training.distributed import Processes
 from tools.training.interruption import Interruption
 from tools.training.precision import autocast
-from tools.training.progress import Learner
-from tools.training.totals import Totals, weighted
+from tools.training.progress import Learner, Totals, weighted
 
 FIXED = 0  # the item that is looked at after every epoch
 AHEAD = 8  # items a process that may wait for their scores
