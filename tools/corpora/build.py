@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,7 +128,7 @@ class _Packer:
     def _pack_items(self, split: str) -> None:
         count = self.sources[split].count(split)
         array = self.writer.create(split, count)
-        for index, (pair, made_of) in self._made(split, make_item, split, count):
+        for index, (pair, made_of) in self._made(split, split, "item", ((split, n) for n in range(count)), count):
             array[index] = pair
             self._record(split, made_of)
 
@@ -138,7 +138,7 @@ class _Packer:
         snrs = getattr(source, "snr_db", (0.0,))
         array = self.writer.create("test", len(source.noise_types), len(snrs), count)
         measured = []
-        for utterance, (grid, items) in self._made("test", make_test, "test", count):
+        for utterance, (grid, items) in self._made("test", "test", "test_utterance", zip(range(count)), count):
             for row, column in np.ndindex(grid.shape[:2]):
                 array[row, column, utterance] = grid[row, column]
             for made_of in items:
@@ -154,13 +154,14 @@ class _Packer:
         count, samples = self.sources["train"].count("train"), self.settings.samples
         speech = self.writer.create(SPEECH, count, item=(samples,))
         active = self.writer.create(ACTIVE, count, item=(2,), dtype=np.int64)
-        for index, (clip, span, made_of) in self._made("train speech", make_speech, "train", count):
+        made = self._made("train speech", "train", "packed_speech", zip(range(count)), count)
+        for index, (clip, span, made_of) in made:
             speech[index] = clip
             active[index] = span
             self._record("train", made_of | {"active": list(span)})
 
     def _pack_train_noise(self) -> list[str]:
-        source, samples = self.sources["train"].training_noise(), self.settings.samples
+        source, samples = self.sources["train"].noise["train"], self.settings.samples
         lengths = [part.samples for part in source.parts] + [samples] * BABBLE_ROWS * bool(source.babble)
         rows = [-(-length // samples) for length in lengths]
         starts = np.cumsum([0, *rows])
@@ -172,42 +173,23 @@ class _Packer:
             made_of = {"noise": str(part.recording.path), "noise_start": part.start} if part else {}
             self._record("train_noise", {"noise_type": kind, **made_of, "noise_samples": length})
         array = self.writer.create(NOISE, int(starts[-1]), item=(samples,))
-        tasks = ((number, row) for number, count in enumerate(rows) for row in range(count))
-        results = self.pool.starmap(make_noise_row, tasks)
-        for place, row in enumerate(self._bar(results, "train noise", int(starts[-1]))):
+        places = ((number, row) for number, count in enumerate(rows) for row in range(count))
+        for place, row in self._made("train noise", "train", "packed_noise", places, int(starts[-1])):
             array[place] = row
         return list(source.types)
 
-    def _made(self, title: str, make: Callable[..., Any], split: str, count: int) -> Iterator[tuple[int, Any]]:
-        results = self.pool.starmap(make, ((split, index) for index in range(count)))
+    def _made(
+        self, title: str, split: str, what: str, places: Iterable[tuple[Any, ...]], count: int
+    ) -> Iterator[tuple[int, Any]]:
+        results = self.pool.starmap(make, ((split, what, *place) for place in places))
         try:
-            yield from enumerate(self._bar(results, title, count))
+            yield from enumerate(tqdm(results, f"packing {title}", count, unit="item", leave=False, disable=None))
         except ValueError as error:  # what mixing cannot do, such as an SNR below a step of int16
             if hasattr(error, "exit_code"):
                 raise
             raise UserError(f"{title}: {error}; choose other SNRs, levels or --dtype float32") from None
 
-    def _bar(self, results: Iterator[Any], title: str, count: int) -> tqdm:
-        return tqdm(results, f"packing {title}", count, unit="item", leave=False, disable=None)
 
-
-def make_item(sources: Mapping[str, Source], split: str, index: int) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return an item of train or valid, made in a worker process."""
-    return sources[split].item(split, index)
-
-
-def make_test(sources: Mapping[str, Source], split: str, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Return an utterance in all cells of the test grid, made in a worker process."""
-    return sources[split].test_utterance(index)
-
-
-def make_speech(
-    sources: Mapping[str, Source], split: str, index: int
-) -> tuple[np.ndarray, tuple[int, int], dict[str, Any]]:
-    """Return a clip of speech to be mixed later, made in a worker process."""
-    return sources[split].packed_speech(index)
-
-
-def make_noise_row(sources: Mapping[str, Source], number: int, row: int) -> np.ndarray:
-    """Return a row of the training's noise to be mixed later, made in a worker process."""
-    return sources["train"].packed_noise(number, row)
+def make(sources: Mapping[str, Source], split: str, what: str, *place: int) -> Any:
+    """Return what a method of the split's source makes, in a worker process."""
+    return getattr(sources[split], what)(*place)

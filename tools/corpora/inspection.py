@@ -56,7 +56,6 @@ class ItemRecord(msgspec.Struct):
 class Measure:
     """What is in one item."""
 
-    number: int
     snr_db: float  # over the active span; NaN where there is none
     label_db: float | None
     level_dbfs: float  # of the clean speech over the active span
@@ -74,9 +73,7 @@ class SplitReport:
     talkers: set[str] = field(default_factory=set)
     noise_types: set[str] = field(default_factory=set)
     noise: dict[str, set[tuple[int, int]]] = field(default_factory=lambda: defaultdict(set))  # file: its stretches
-    measures: list[tuple[float, float, float | None]] = field(default_factory=list)  # SNR, level, label
-    contrasts_db: list[float] = field(default_factory=list)
-    peak: float = 0.0
+    measures: list[Measure] = field(default_factory=list)  # of each item
 
 
 @dataclass
@@ -115,7 +112,7 @@ def inspect(folder: Path, pool: ProcessPool) -> Report:
         if counts and counts[split] != len(labels[split]):
             report.wrong.append(f"{split}: {ITEMS} tells of {counts[split]} items, {len(labels[split])} are there")
         _measure_all(folder, split, labels[split], pool, report)
-        if are_swapped(report.splits[split].contrasts_db):
+        if are_swapped([item.contrast_db for item in report.splits[split].measures]):
             report.wrong.append(f"{split}: clean has louder pauses than noisy; are they swapped?")
     report.wrong += list(_heard_twice(report.splits))
     return report
@@ -140,7 +137,7 @@ def measure(dataset: Dataset, number: int, label: Label) -> Measure:
     if peak >= 1 - 2**-15:
         faults.append(f"clipped, its peak is {peak:.4f}")
     if is_silent(clean):
-        return Measure(number, np.nan, label_db, -np.inf, peak, 0.0, (*faults, "clean is silent"))
+        return Measure(np.nan, label_db, -np.inf, peak, 0.0, (*faults, "clean is silent"))
     active = slice(*span) if span else slice(None) if label_db is not None else active_span(clean)
     speech, noise = np.sum(clean[active] ** 2), np.sum((noisy[active] - clean[active]) ** 2)
     level = 10 * np.log10(speech / clean[active].size) if speech else -np.inf
@@ -150,7 +147,7 @@ def measure(dataset: Dataset, number: int, label: Label) -> Measure:
     elif label_db is not None and not abs(snr_db - label_db) <= TOLERANCE_DB:
         faults.append(f"SNR is {snr_db:.2f} dB, its label says {label_db:g}")
     contrast = contrast_db(noisy) - contrast_db(clean)
-    return Measure(number, float(snr_db), label_db, float(level), peak, contrast, tuple(faults))
+    return Measure(float(snr_db), label_db, float(level), peak, contrast, tuple(faults))
 
 
 def measure_batch(_: None, folder: Path, split: str, first: int, labels: Sequence[Label]) -> list[Measure]:
@@ -164,11 +161,11 @@ def _measure_all(folder: Path, split: str, labels: Sequence[Label], pool: Proces
     found = report.splits[split]
     with tqdm(total=len(labels), desc=f"measuring {split}", unit="item", leave=False, disable=None) as bar:
         for batch in pool.starmap(measure_batch, tasks):
-            for item in batch:
-                found.measures.append((item.snr_db, item.level_dbfs, item.label_db))
-                found.contrasts_db.append(item.contrast_db)
-                found.peak = max(found.peak, item.peak)
-                report.wrong += [f"{split} item {item.number}: {fault}" for fault in item.faults]
+            first = len(found.measures)
+            found.measures += batch
+            report.wrong += [
+                f"{split} item {n}: {fault}" for n, item in enumerate(batch, first) for fault in item.faults
+            ]
             bar.update(len(batch))
 
 

@@ -29,9 +29,10 @@ def describe(report: Report) -> Iterator[str]:
         yield f"{split}: {list(found.shape)}, {found.seconds / 3600:.2f} h, {len(found.talkers)} talkers"
         if found.noise_types:
             yield f"  noise: {', '.join(sorted(found.noise_types))}"
-        levels = [level for _, level, _ in found.measures if np.isfinite(level)]
+        levels = [item.level_dbfs for item in found.measures if np.isfinite(item.level_dbfs)]
+        peak = max(item.peak for item in found.measures)
         low, middle, high = np.percentile(levels or [-np.inf], (5, 50, 95))
-        yield f"  speech at {middle:.1f} dBFS (90%: {low:.1f} to {high:.1f}), peaks up to {found.peak:.3f}"
+        yield f"  speech at {middle:.1f} dBFS (90%: {low:.1f} to {high:.1f}), peaks up to {peak:.3f}"
         yield from _histogram(found)
     yield ""
     for fault in report.wrong[:LISTED]:
@@ -49,13 +50,15 @@ def draw_page(folder: Path, report: Report, path: Path, items: int) -> None:
     axes = figure.subplots(len(chosen), 2, squeeze=False, sharex=True, sharey=True)
     for row, (split, number) in zip(axes, chosen, strict=True):
         noisy, clean, _ = open_split(folder, split)[number]
-        snr, level, _ = report.splits[split].measures[number]
+        found = report.splits[split].measures[number]
         top = None
         for axis, name, waveform in zip(row, ("noisy", "clean"), (noisy, clean), strict=True):
             levels = spectrogram(waveform.numpy())
             top = levels.max() if top is None else top
             show_spectrogram(axis, levels, waveform.numel() / SAMPLE_RATE, top)
-            axis.set_title(f"{split} {number}, {name}, {snr:.1f} dB SNR, {level:.0f} dBFS", fontsize=8)
+            axis.set_title(
+                f"{split} {number}, {name}, {found.snr_db:.1f} dB SNR, {found.level_dbfs:.0f} dBFS", fontsize=8
+            )
         row[0].set_ylabel("kHz")
     for axis in axes[-1]:
         axis.set_xlabel("s")
@@ -65,13 +68,13 @@ def draw_page(folder: Path, report: Report, path: Path, items: int) -> None:
 
 def _histogram(found: SplitReport) -> Iterator[str]:
     """Yield items and measured SNR of each label, or of each 5 dB where there are no or very many labels."""
-    labels = [label for _, _, label in found.measures]
+    labels = [item.label_db for item in found.measures]
     each = None not in labels and len(set(labels)) <= MANY_LABELS
     bins: dict[float, list[float]] = {}
-    for snr, _, label in found.measures:
-        if np.isfinite(snr):
-            wanted = label if each else BIN_DB * round((snr if label is None else label) / BIN_DB)
-            bins.setdefault(wanted, []).append(snr)
+    for item, label in zip(found.measures, labels, strict=True):
+        if np.isfinite(item.snr_db):
+            wanted = label if each else BIN_DB * round((item.snr_db if label is None else label) / BIN_DB)
+            bins.setdefault(wanted, []).append(item.snr_db)
     most = max(map(len, bins.values()), default=1)
     for wanted, values in sorted(bins.items()):
         bar = "█" * max(1, round(BAR * len(values) / most))

@@ -11,33 +11,9 @@ from tools.common.errors import UserError
 from tools.corpora.settings import DatasetSettings
 
 # The 24 talkers of TIMIT's core test set, two men and a woman of each dialect: 192 sentences without SA.
-TIMIT_CORE_TEST = tuple(
-    [
-        "MDAB0",
-        "MWBT0",
-        "FELC0",
-        "MTAS1",
-        "MWEW0",
-        "FPAS0",
-        "MJMP0",
-        "MLNT0",
-        "FPKT0",
-        "MLLL0",
-        "MTLS0",
-        "FJLM0",
-        "MBPM0",
-        "MKLT0",
-        "FNLP0",
-        "MCMJ0",
-        "MJDH0",
-        "FMGD0",
-        "MGRT0",
-        "MNJM0",
-        "FDHC0",
-        "MJLN0",
-        "MPAM0",
-        "FMLD0",
-    ]
+TIMIT_CORE_TEST = (
+    "MDAB0 MWBT0 FELC0 MTAS1 MWEW0 FPAS0 MJMP0 MLNT0 FPKT0 MLLL0 MTLS0 FJLM0 "
+    "MBPM0 MKLT0 FNLP0 MCMJ0 MJDH0 FMGD0 MGRT0 MNJM0 FDHC0 MJLN0 MPAM0 FMLD0"
 )
 
 
@@ -77,7 +53,7 @@ def timit_noisex92(root: Path) -> dict[str, Any]:
         "noise": _folder(root, "NOISEX-92", "NOISEX92", "NoiseX-92", "noisex92", "noisex-92"),
         "speech_files": r"(?i)(^|/)s[ix]\d+\.(wav|flac|sph)$",
         "talker": r"(?i)([fm][a-z]{3}\d)/[^/]+$",
-        "test_talkers": TIMIT_CORE_TEST,
+        "test_talkers": tuple(TIMIT_CORE_TEST.split()),
         "n_valid": 400,
         "unseen_types": ("buccaneer2", "destroyerops", "factory2", "machinegun"),
     }

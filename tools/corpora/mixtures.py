@@ -36,9 +36,7 @@ class Clip:
     samples: np.ndarray  # float64 [samples], padded with zeros
     active: slice  # where there is speech
     made_of: dict[str, Any]
-    early: np.ndarray | None = (
-        None  # the target, if it is not the samples: their direct sound and early reflections
-    )
+    early: np.ndarray | None = None  # the target if not the samples: their direct sound and early reflections
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class MixtureSource:
         self.noise_types = tuple(test_rows)
         self.snr_db = recipe.test_snr_db
         self._speech = speech
-        self._noise = noise
+        self.noise = noise
         self._test_rows = test_rows
         self._rooms = rooms
         self._clips = {split: self._order(split) for split in speech}
@@ -93,7 +91,7 @@ class MixtureSource:
         rng = generator(self.recipe.seed, split, index)
         clip = self.clip(split, index, rng)
         snr_db, level_db = self.recipe.draw.draw(rng)
-        noise, made_of = self._noise[split].draw(rng, clip.active, clip.made_of["talker"])
+        noise, made_of = self.noise[split].draw(rng, clip.active, clip.made_of["talker"])
         mixture, speech_gain = self._mix(clip, noise, snr_db, level_db)
         description = _describe(clip, level_db, speech_gain, made_of, snr_db, mixture.gain, mixture.scale)
         clean = self._target(clip, mixture.scale * speech_gain, mixture.clean)
@@ -162,7 +160,7 @@ class MixtureSource:
 
     def packed_noise(self, number: int, row: int) -> np.ndarray:
         """Return a row `[samples]` of a part of the training's noise; numbers beyond the parts are babble."""
-        source = self._noise["train"]
+        source = self.noise["train"]
         if number >= len(source.parts):
             segment, _ = source.babble.draw(generator(self.recipe.seed, "babble", number))
             return quantise_alone(segment * (PACKED_PEAK / np.max(np.abs(segment))), self.recipe.dtype)
@@ -171,10 +169,6 @@ class MixtureSource:
         count = min(self.recipe.samples, part.samples - start)
         segment = read_named(part.recording.path, part.start + start, count) * (PACKED_PEAK / part.recording.peak)
         return quantise_alone(np.pad(segment, (0, self.recipe.samples - count)), self.recipe.dtype)
-
-    def training_noise(self) -> NoiseSource:
-        """Return where the noise of the training comes from."""
-        return self._noise["train"]
 
     def _mix(self, clip: Clip, noise: np.ndarray, snr_db: float, level_db: float) -> tuple[Mixture, float]:
         try:

@@ -99,19 +99,20 @@ class PackedSetWriter:
     def record(self, split: str, item: dict[str, Any]) -> None:
         """Write what the next item of a split is made of to `items.jsonl`."""
         path = self._partial / ITEMS
-        with self._naming(path):
+        with _naming(self.target / path.name):
             self._records = self._records or self._open_files.enter_context(path.open("w", encoding="utf-8"))
             self._records.write(json.dumps({"split": split, **item}, ensure_ascii=False) + "\n")
 
     def describe(self, description: dict[str, Any]) -> None:
         """Write `dataset.json`."""
         path = self._partial / DESCRIPTION
-        with self._naming(path):
+        with _naming(self.target / path.name):
             path.write_text(json.dumps(description, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def _new_array(self, path: Path, leading: Sequence[int], item: Sequence[int], dtype: np.dtype) -> NewArray:
-        with self._naming(path):
-            array = NewArray(path, leading, item, dtype, self.target / path.relative_to(self._partial))
+        name = self.target / path.relative_to(self._partial)
+        with _naming(name):
+            array = NewArray(path, leading, item, dtype, name)
             self._open_files.callback(array.close)
             array.reserve()
         return array
@@ -155,15 +156,6 @@ class PackedSetWriter:
                 "it is not overwritten, name another folder"
             )
 
-    @contextlib.contextmanager
-    def _naming(self, path: Path) -> Iterator[None]:
-        """Add to errors of the disk the file's name as the user will know it: writing and reserving name none."""
-        try:
-            yield
-        except OSError as error:
-            name = self.target / path.relative_to(self._partial)
-            raise OSError(error.errno, error.strerror, str(name)) from error
-
     def _sibling(self, role: str) -> Path:
         return self._folder.parent / f".{self._folder.name}.{role}-{os.getpid()}"
 
@@ -206,18 +198,14 @@ class NewArray:
         if values.shape != self.item:
             raise ValueError(f"{self.name}: found an item of shape {values.shape}, expected {self.item}")
         number = int(np.ravel_multi_index(place if isinstance(place, tuple) else (place,), self.leading))
-        try:
+        with _naming(self.name):
             self._file.seek(self._start + number * values.nbytes)
             self._file.write(values.data)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.name)) from error
 
     def close(self) -> None:
         """Write what is still buffered."""
-        try:
+        with _naming(self.name):
             self._file.close()
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.name)) from error
 
 
 class NewShards:
@@ -229,3 +217,12 @@ class NewShards:
     def __setitem__(self, number: int, values: ArrayLike) -> None:
         shard, place = divmod(number, self._items_a_shard)
         self._shards[shard][place] = values
+
+
+@contextlib.contextmanager
+def _naming(name: Path) -> Iterator[None]:
+    """Add to errors of the disk the file's name as the user will know it: writing and reserving name none."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(name)) from error

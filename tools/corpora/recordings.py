@@ -107,8 +107,7 @@ def find_files(folder: Path, pattern: str, problems: list[Problem]) -> Iterator[
         raise UserError(
             f"{folder}: {'a file' if folder.exists() else 'no such folder'}, expected a folder of audio"
         )
-    visited = set()
-    found = []
+    visited, found = set(), []
 
     def refuse(error: OSError) -> None:
         problems.append(Problem(str(error.filename), f"cannot be opened ({error.strerror})"))
@@ -119,17 +118,16 @@ def find_files(folder: Path, pattern: str, problems: list[Problem]) -> Iterator[
             folders.clear()
             continue
         visited.add(place)
-        for name in list(folders):
-            if name.startswith("."):
-                folders.remove(name)
-            elif Path(name).suffix.lower() in SUFFIXES:
-                problems.append(Problem(str(Path(parent, name)), "a folder, expected an audio file"))
-                folders.remove(name)
-        for name in files:
-            file = Path(parent, name).relative_to(folder).as_posix()
-            if not Path(parent, name).is_file() and Path(name).suffix.lower() in SUFFIXES and name[0] != ".":
-                problems.append(Problem(str(Path(parent, name)), "no regular file, such as a pipe or a dead link"))
-            elif Path(name).suffix.lower() in SUFFIXES and not name.startswith(".") and re.search(pattern, file):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in [name for name in folders if Path(name).suffix.lower() in SUFFIXES]:
+            problems.append(Problem(str(Path(parent, name)), "a folder, expected an audio file"))
+            folders.remove(name)
+        for path in (Path(parent, name) for name in files):
+            if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+                continue
+            if not path.is_file():
+                problems.append(Problem(str(path), "no regular file, such as a pipe or a dead link"))
+            elif re.search(pattern, file := path.relative_to(folder).as_posix()):
                 found.append(file)
     yield from sorted(found)
 
@@ -168,9 +166,7 @@ def drop_copies(lists: Iterable[list[Recording]], problems: list[Problem]) -> No
     """Take out of the lists what is the same audio as an earlier recording, under whatever name it goes."""
     first: dict[str, Recording] = {}
     for recordings in lists:
-        kept = [
-            recording for recording in recordings if first.setdefault(recording.digest, recording) is recording
-        ]
+        kept = [one for one in recordings if first.setdefault(one.digest, one) is one]
         for copy in sorted(set(recordings) - set(kept), key=lambda recording: recording.file):
             problems.append(Problem(str(copy.path), f"the same audio as {first[copy.digest].path}, used once"))
         recordings[:] = kept

@@ -134,9 +134,8 @@ class DatasetSettings:
         _expect(self.level_db[1] <= 0, "level_db", self.level_db, "levels up to 0 dBFS")
         for field in ("test_snr_db", "train_snr_db"):
             values = getattr(self, field)
-            _expect(
-                len({f"{v:g}" for v in values}) == len(values), field, values, "values that differ in six digits"
-            )
+            differ = len({f"{value:g}" for value in values}) == len(values)
+            _expect(differ, field, values, "values that differ in six digits")
         for field in ("talker", "noise_type", "pair_key", "speech_files"):
             self._check_pattern(field, groups=field != "speech_files")
         _expect(self.command.isprintable(), "the command", self.command, "text that UTF-8 can hold, in one line")
@@ -147,11 +146,6 @@ class DatasetSettings:
     def samples(self) -> int:
         """Return length of every item at 16 kHz."""
         return round(self.seconds * SAMPLE_RATE)
-
-    @property
-    def snr_draw(self) -> tuple[tuple[float, ...], bool]:
-        """Return SNRs of the training, and whether they are a range."""
-        return (self.train_snr_range, True) if self.train_snr_range else (self.train_snr_db, False)
 
     @property
     def command(self) -> str:

@@ -15,13 +15,7 @@ from tools.corpora.pairs import Pair, PairSource, find_pairs
 from tools.corpora.recordings import MIN_SAMPLES, Problem, Recording, Selection, drop_copies, find_recordings
 from tools.corpora.rooms import SIMULATED, RecordedRooms, Rooms, SimulatedRooms
 from tools.corpora.settings import DatasetSettings
-from tools.corpora.splits import (
-    NoisePart,
-    check_talkers_apart,
-    split_by_talker,
-    split_noise,
-    whole,
-)
+from tools.corpora.splits import NoisePart, check_talkers_apart, split_by_talker, split_noise, whole
 
 SPLITS = ("train", "valid", "test")
 Source = MixtureSource | PairSource
@@ -66,7 +60,8 @@ class _Finder:
         babble = self._babble_speech(speech["train"], splits)
         if settings.babble and any(part.recording.group == BABBLE for parts in noise.values() for part in parts):
             raise UserError(f"{settings.noise}: found noise of type {BABBLE}, expected none beside --babble")
-        draw = MixtureDraw(*settings.snr_draw, settings.level_db)
+        snrs, is_range = settings.train_snr_range or settings.train_snr_db, bool(settings.train_snr_range)
+        draw = MixtureDraw(snrs, is_range, settings.level_db)
         training = {split: NoiseSource(noise[split], settings.samples, babble[split]) for split in splits[:2]}
         rows = {}
         if "test" in splits:
@@ -80,35 +75,19 @@ class _Finder:
                     "--unseen_types with types of --noise"
                 )
         for split in splits[:2]:
-            kinds = training[split].types
-            if not kinds:
+            if not training[split].types:
                 raise UserError(
                     f"{settings.noise}: found no noise for {split}, expected longer or more recordings"
                 )
-        return MixtureSource(
-            Recipe(
-                settings.samples,
-                draw,
-                settings.test_snr_db,
-                settings.dtype,
-                settings.seed,
-                settings.early_ms if settings.reverb_target == "early" else 0.0,
-            ),
-            speech,
-            training,
-            rows,
-            self.counts,
-            self._rooms(splits),
-        )
+        early_ms = settings.early_ms if settings.reverb_target == "early" else 0.0
+        recipe = Recipe(settings.samples, draw, settings.test_snr_db, settings.dtype, settings.seed, early_ms)
+        return MixtureSource(recipe, speech, training, rows, self.counts, self._rooms(splits))
 
     def _speech(self, splits: Sequence[str]) -> dict[str, list[Recording]]:
         settings = self.settings
         given = {"test": settings.test_speech, "valid": settings.valid_speech, "train": settings.speech}
-        found = {
-            split: self._recordings(given[split], settings.talker, settings.cut, settings.speech_files)
-            for split in reversed(splits)
-            if given[split]
-        }
+        how = settings.talker, settings.cut, settings.speech_files
+        found = {split: self._recordings(given[split], *how) for split in reversed(splits) if given[split]}
         drop_copies(found.values(), self.findings.problems)
         named = {"valid": settings.valid_talkers, "test": settings.test_talkers}
         if "test" in found and settings.test_talkers:
@@ -131,11 +110,8 @@ class _Finder:
         folders = {"unseen": settings.unseen_noise, "seen": settings.test_noise, "noise": settings.noise}
         if "test" not in splits:
             folders = {"noise": settings.noise}
-        found = {
-            name: self._recordings(folder, settings.noise_type, "whole")
-            for name, folder in folders.items()
-            if folder
-        }
+        given = {name: folder for name, folder in folders.items() if folder}
+        found = {name: self._recordings(folder, settings.noise_type, "whole") for name, folder in given.items()}
         drop_copies(found.values(), self.findings.problems)
         types = {recording.group for recording in found["noise"]}
         for setting in ("unseen_types", "valid_types"):
@@ -222,11 +198,9 @@ class _Finder:
         return found
 
     def _find_pairs(self, folders: tuple[Path, Path]) -> list[Pair]:
-        settings = self.settings
-        selection = Selection(
-            settings.talker, settings.samples, settings.speech_files, settings.cut, settings.seed
-        )
-        return find_pairs(folders, settings.pair_key, selection, self.pool, self.findings.problems)
+        asked = self.settings
+        selection = Selection(asked.talker, asked.samples, asked.speech_files, asked.cut, asked.seed)
+        return find_pairs(folders, asked.pair_key, selection, self.pool, self.findings.problems)
 
     def _pair_source(self, pairs: Mapping[str, Sequence[Pair]]) -> PairSource:
         settings = self.settings
