@@ -110,10 +110,7 @@ def find_network(config: Config) -> tuple[Path, dict[str, Any]]:
 def report(folder: Path, head: str, rows: list[dict], names: Sequence[str], drawn: dict[str, dict]) -> None:
     """Print and write tables, problems and figures. drawn: waveforms to draw spectrograms of, by their title."""
     tables = [score_table(rows, name).strip() for name in names]
-    problems = [
-        *listed(CONTRADICTED, rows, "alarm", PLACE),
-        *listed("Without a score", rows, "missing", PLACE),
-    ]
+    problems = [*listed(CONTRADICTED, rows, "alarm", PLACE), *listed("Without a score", rows, "missing", PLACE)]
     text = "\n\n".join([head, *tables, gain_and_polarity(rows), *problems]) + "\n"
     write_text(folder / "tables.md", text)
     write_text(folder / "tables.tex", "\n".join(latex_table(rows, name) for name in names))

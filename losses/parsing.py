@@ -19,7 +19,7 @@ class Combination(NamedTuple):
 
 COMBINATIONS = {
     # Their SI-SNR keeps the means, as SI-SDR does, and is a bare logarithm: a tenth of the decibels.
-    "GTCRN": Combination("30*compressed-complex+70*compressed-magnitude+0.1*SI-SDR", 'Rong et al. 2024 ("GTCRN")'),
+    "GTCRN": Combination("30*compressed-complex+70*compressed-magnitude+0.1*SI-SDR", 'Rong et al. 2024 ("GTCRN")')
 }
 
 

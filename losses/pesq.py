@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from unittest import mock
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,12 +36,16 @@ class PESQ(LossTerm):
 
 
 def _import_pesq() -> type:
+    import typeguard
+
+    # Its annotations mean nothing to the typeguard (4 and later) that the command line needs, and fail there.
+    kept, typeguard.typechecked = typeguard.typechecked, lambda function: function
     try:
-        # Its annotations mean nothing to the typeguard (4 and later) that the command line needs, and fail there.
-        with mock.patch("typeguard.typechecked", lambda function: function):
-            from torch_pesq import PesqLoss
+        from torch_pesq import PesqLoss
     except ImportError:
         raise LossError(
             "loss: PESQ needs torch-pesq, which is not installed; pip install --no-deps -r requirements-pesq.txt"
         ) from None
+    finally:
+        typeguard.typechecked = kept
     return PesqLoss

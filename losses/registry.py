@@ -83,11 +83,7 @@ TERMS: dict[str, type[LossTerm]] = {}
 
 
 def register(
-    name: str,
-    *,
-    perceptual: bool = False,
-    needs_noisy: bool = False,
-    invariances: tuple[str, ...] = (),
+    name: str, *, perceptual: bool = False, needs_noisy: bool = False, invariances: tuple[str, ...] = ()
 ) -> Callable[[type[LossTerm]], type[LossTerm]]:
     """Make a LossTerm known as `name`, as a class decorator.
 

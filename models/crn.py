@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,35 +41,30 @@ class CRN(nn.Module):
 
     The real counterpart of DCCRN: it estimates the magnitude and keeps the noisy phase. Its layers have the size
     of one part of DCCRN's with the same settings. Latency as DCCRN, 62.5 ms with six layers.
-    mask: E (tanh of the output times the noisy magnitude) or none (the output is the magnitude).
+
 
     Source: github.com/seorim0/DNN-based-Speech-Enhancement-in-the-frequency-domain, after Tan & Wang, Interspeech
     2018.
     """
 
-    def __init__(
-        self,
-        mask: str = "E",
-        kernel_num: Sequence[int] = (32, 64, 128, 256, 256, 256),
-        rnn_units: int = 256,
-        rnn_layers: int = 1,
-        skip: bool = True,
-    ) -> None:
+    def __init__(self, **settings: Any) -> None:
+        """Build the network with the values of CRNSettings that are given. Raises ModelError."""
         super().__init__()
-        self.mask, self.skip = mask, skip
+        own = CRNSettings(**settings)
+        self.mask, self.skip = own.mask, own.skip
         self.stft = STFT()
-        sizes = [1, *(number // 2 for number in kernel_num)]
-        frequencies = (self.stft.bins - 1) >> len(kernel_num)  # left after the encoder has halved them
+        sizes = [1, *(number // 2 for number in own.kernel_num)]
+        frequencies = (self.stft.bins - 1) >> len(own.kernel_num)  # left after the encoder has halved them
         self.encoder = nn.ModuleList(ConvLayer(Conv2d(i, o), nn.BatchNorm2d(o)) for i, o in pairwise(sizes))
-        self.recurrence = RealRecurrence(sizes[-1] * frequencies, rnn_units // 2, rnn_layers)
-        joined = 2 if skip else 1
+        self.recurrence = RealRecurrence(sizes[-1] * frequencies, own.rnn_units // 2, own.rnn_layers)
+        joined = 2 if self.skip else 1
         *upward, last = pairwise(reversed(sizes))
         self.decoder = nn.ModuleList(
             [ConvLayer(ConvTranspose2d(i * joined, o), nn.BatchNorm2d(o)) for i, o in upward]
             + [ConvTranspose2d(last[0] * joined, 1)]
         )
         nn.init.normal_(self.decoder[-1].weight, std=FIRST_OUTPUT_STD)
-        nn.init.constant_(self.decoder[-1].bias, START[mask])
+        nn.init.constant_(self.decoder[-1].bias, START[self.mask])
 
     def forward(self, noisy: Tensor) -> Tensor:
         with torch.autocast(noisy.device.type, enabled=False):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,45 +38,33 @@ class DCCRNSettings(NetworkSettings):
 class DCCRN(nn.Module):
     """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
 
-    kernel_num: channels of each encoder layer, real and imaginary together; the decoder mirrors them.
-    rnn_units: units of an LSTM layer, real and imaginary together; rnn_layers: how many.
-    mask: E (magnitude through tanh, phases add), C (complex product), R (real and imaginary part apart) or none:
-        the network then estimates the spectrum itself, as what has to be added to the noisy one.
-    lstm: "complex" or "real"; norm: "batch" or "complex"; skip: whether decoder layers see encoder outputs.
+    Masks: E (magnitude through tanh, phases add), C (complex product), R (real and imaginary part apart) or none:
+    the network then estimates what has to be added to the noisy spectrum.
 
     Algorithmic latency: the window plus one hop for each decoder layer, 62.5 ms for the full network.
     Source: Hu et al., arXiv 2008.00264; computed as in the authors' code, docs/design.md lists the departures.
     """
 
-    def __init__(
-        self,
-        kernel_num: Sequence[int] = (32, 64, 128, 256, 256, 256),
-        rnn_units: int = 256,
-        rnn_layers: int = 2,
-        mask: str = "E",
-        lstm: str = "complex",
-        norm: str = "batch",
-        skip: bool = True,
-    ) -> None:
+    def __init__(self, **settings: Any) -> None:
+        """Build the network with the values of DCCRNSettings that are given. Raises ModelError."""
         super().__init__()
-        if mask not in MASKS:
-            raise ValueError(f"mask: found {mask!r}, expected one of {', '.join(MASKS)}")
-        self.mask, self.skip = mask, skip
+        own = DCCRNSettings(**settings)
+        self.mask, self.skip = own.mask, own.skip
         self.stft = STFT()
-        channels = [2, *kernel_num]
-        frequencies = (self.stft.bins - 1) >> len(kernel_num)  # left after the encoder has halved them
+        channels = [2, *own.kernel_num]
+        frequencies = (self.stft.bins - 1) >> len(own.kernel_num)  # left after the encoder has halved them
         features = channels[-1] * frequencies
-        norm_of = {"batch": nn.BatchNorm2d, "complex": ComplexBatchNorm2d}[norm]
+        norm_of = {"batch": nn.BatchNorm2d, "complex": ComplexBatchNorm2d}[own.norm]
         self.encoder = nn.ModuleList(ConvLayer(ComplexConv2d(i, o), norm_of(o)) for i, o in pairwise(channels))
-        recurrence = {"complex": _ComplexRecurrence, "real": RealRecurrence}[lstm]
-        self.recurrence = recurrence(features, rnn_units, rnn_layers)
-        joined = 2 if skip else 1
+        recurrence = {"complex": _ComplexRecurrence, "real": RealRecurrence}[own.lstm]
+        self.recurrence = recurrence(features, own.rnn_units, own.rnn_layers)
+        joined = 2 if self.skip else 1
         upward = list(pairwise(reversed(channels)))
         self.decoder = nn.ModuleList(
             [ConvLayer(ComplexConvTranspose2d(i * joined, o), norm_of(o)) for i, o in upward[:-1]]
             + [ComplexConvTranspose2d(upward[-1][0] * joined, 2)]
         )
-        start_at_pass_through(self.decoder[-1], mask)
+        start_at_pass_through(self.decoder[-1], self.mask)
 
     def forward(self, noisy: Tensor) -> Tensor:
         spectrum, output = self.estimate_mask(noisy)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -88,19 +87,16 @@ class DCUNET(nn.Module):
     Source: Choi et al., "Phase-Aware Speech Enhancement with Deep Complex U-Net", ICLR 2019, arXiv 1903.03107.
     """
 
-    def __init__(
-        self,
-        layers: int = 20,
-        kernel_num: Sequence[int] = (),
-        time_stride: int = 2,
-        mask: str = "E",
-        norm: str = "batch",
-    ) -> None:
+    def __init__(self, **settings: Any) -> None:
+        """Build the network with the values of DCUNETSettings that are given. Raises ModelError."""
         super().__init__()
-        self.mask = mask
+        own = DCUNETSettings(**settings)
+        self.mask, norm = own.mask, own.norm
         self.stft = CentredSTFT(torch.hann_window(FFT), HOP)
-        shapes = [s._replace(stride=(s.stride[0], min(s.stride[1], time_stride))) for s in ENCODERS[layers]]
-        sizes = [2, *(kernel_num or (s.channels for s in shapes))]
+        shapes = [
+            s._replace(stride=(s.stride[0], min(s.stride[1], own.time_stride))) for s in ENCODERS[own.layers]
+        ]
+        sizes = [2, *(own.kernel_num or (s.channels for s in shapes))]
         self.frame_groups = 2 ** sum(s.stride[1] == 2 for s in shapes)
         self.encoder = nn.ModuleList(
             _Layer(_Conv(i, o, s), o, norm) for (i, o), s in zip(pairwise(sizes), shapes, strict=True)
@@ -113,7 +109,7 @@ class DCUNET(nn.Module):
         )
         (i, o), shape = upward[-1]
         self.decoder.append(_ConvTranspose(2 * i, o, shape, bias=True))
-        start_at_pass_through(self.decoder[-1], mask)
+        start_at_pass_through(self.decoder[-1], self.mask)
 
     def forward(self, noisy: Tensor) -> Tensor:
         with torch.autocast(noisy.device.type, enabled=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,19 +49,19 @@ class FullSubNet(nn.Module):
     Enhancement", ICASSP 2021, arXiv 2010.15508.
     """
 
-    def __init__(
-        self, level: str = "offline", full_units: int = 512, sub_units: int = 384, look_ahead: int = 2
-    ) -> None:
+    def __init__(self, **settings: Any) -> None:
+        """Build the network with the values of FullSubNetSettings that are given. Raises ModelError."""
         super().__init__()
-        self.level, self.look_ahead = level, look_ahead
+        own = FullSubNetSettings(**settings)
+        self.level, self.look_ahead = own.level, own.look_ahead
         self.stft = CentredSTFT(torch.hann_window(FFT), HOP)
         around = torch.arange(BINS)[:, None] + torch.arange(-NEIGHBOURS, NEIGHBOURS + 1)  # [257, 31]
         around = BINS - 1 - (BINS - 1 - around.abs()).abs()  # mirrored at the band's ends
         self.register_buffer("neighbours", around, persistent=False)
-        self.full = nn.LSTM(BINS, full_units, 2)
-        self.full_linear = nn.Linear(full_units, BINS)
-        self.sub = nn.LSTM(FEATURES, sub_units, 2)
-        self.sub_linear = nn.Linear(sub_units, 2)
+        self.full = nn.LSTM(BINS, own.full_units, 2)
+        self.full_linear = nn.Linear(own.full_units, BINS)
+        self.sub = nn.LSTM(FEATURES, own.sub_units, 2)
+        self.sub_linear = nn.Linear(own.sub_units, 2)
         nn.init.normal_(self.sub_linear.weight, std=FIRST_MASK_STD)
         with torch.no_grad():  # a mask of one passes the input through
             self.sub_linear.bias.copy_(torch.tensor([LIMIT * math.tanh(STEEPNESS / 2), 0.0]))

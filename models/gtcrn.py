@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,9 +45,10 @@ class GTCRN(nn.Module):
     ICASSP 2024.
     """
 
-    def __init__(self, channels: int = 16) -> None:
+    def __init__(self, **settings: Any) -> None:
+        """Build the network with the values of GTCRNSettings that are given. Raises ModelError."""
         super().__init__()
-        self.channels = channels
+        self.channels = channels = GTCRNSettings(**settings).channels
         self.stft = CentredSTFT(torch.hann_window(FFT).sqrt(), HOP)
         self.register_buffer("bands", erb_bands(), persistent=False)  # [64, 192]
         half = (1, 5), (1, 2), (0, 2)  # kernel, stride and padding of a layer that halves the bins

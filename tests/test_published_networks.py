@@ -164,7 +164,7 @@ def test_dcunet_computes_what_asteroid_does_with_the_same_weights(layers):
 
     torch.manual_seed(0)
     theirs = DCUNet(f"DCUNet-{layers}", fix_length_mode="pad").masker
-    ours = DCUNET(layers).eval()
+    ours = DCUNET(layers=layers).eval()
     x = torch.randn(2, 513, 30, dtype=torch.complex64)
     theirs.train()(x)  # norms that have seen signals
     theirs.eval()

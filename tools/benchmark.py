@@ -79,10 +79,7 @@ def benchmark(config: Config, seconds: float, repetitions: int, against: str = "
         "batch": config.batch_size,
         "seconds": seconds,
         "weights": sum(p.numel() for p in model.parameters()),
-        "matrix_rate": {
-            "fp32": matrix_rate(torch.float32, device),
-            "bf16": matrix_rate(torch.bfloat16, device),
-        },
+        "matrix_rate": {"fp32": matrix_rate(torch.float32, device), "bf16": matrix_rate(torch.bfloat16, device)},
     }
     steps = training_steps(config, model, noisy, clean, against)
     flops = count_flops(steps["fp32"])

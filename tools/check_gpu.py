@@ -39,19 +39,8 @@ from tools.training.environment import processor
 REPOSITORY = Path(__file__).parents[1]
 UPSTREAM, UPSTREAM_FILE = "upstream, fp32", str(REPOSITORY / "tests" / "upstream.py")
 SECONDS = 3.0  # of an utterance
-TINY = (
-    "--preset",
-    "demo",
-    "--kernel_num",
-    "8",
-    "16",
-    "--rnn_units",
-    "8",
-    "--batch_size",
-    "16",
-    "--valid_scores",
-    "0",
-)
+TINY = ["--preset", "demo", "--kernel_num", "8", "16", "--rnn_units", "8", "--batch_size", "16"]
+TINY += ["--valid_scores", "0"]
 # Two epochs of the demo on a CPU in fp32, one thread: what the same training has to reach anywhere.
 CPU_SI_SDR, SPREAD = 9.67, 0.6  # dB; between machines, seeds and precisions
 TIMES_UPSTREAM = {"cuda": 4.0, "cpu": 1.5}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from .crn import crn_from_published, crn_settings, crn_to_published
 from .dccrn import from_upstream, infer_settings, to_upstream, upstream_transforms
-from .fullsubnet import fullsubnet_from_published, fullsubnet_settings, fullsubnet_to_published
+from .fullsubnet import FULLSUBNET, fullsubnet_settings
 from .gtcrn import gtcrn_bands, gtcrn_from_published, gtcrn_to_published
+from .renaming import to_ours, to_theirs
 
 State = Mapping[str, Tensor]
 
@@ -57,8 +59,8 @@ PUBLISHED = {
     "FullSubNet": Published(
         "fb_model.sequence_model.weight_ih_l0",
         fullsubnet_settings,
-        fullsubnet_from_published,
-        fullsubnet_to_published,
+        partial(to_ours, FULLSUBNET, network="FullSubNet"),
+        partial(to_theirs, FULLSUBNET, network="FullSubNet"),
         {"level": ("offline", "cumulative")},
     ),
     "GTCRN": Published(

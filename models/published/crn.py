@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .dccrn import TRANSFORMS
-from .renaming import last_layer, to_ours, to_theirs
+from .renaming import bare_last_layer, to_theirs
 
 _NAMES = [
     ("{side}.{n}.0.conv.{kind}", "{side}.{n}.conv.{kind}"),
@@ -22,10 +21,7 @@ _NAMES = [
 
 def crn_from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the state dict of a `CRN` from one with the published names. Raises KeyError for unknown names."""
-    state = {name: tensor for name, tensor in state.items() if not name.startswith(TRANSFORMS)}
-    last = last_layer(state)
-    ours = to_ours(_NAMES, state, "CRN")
-    return {name.replace(f"decoder.{last}.conv.", f"decoder.{last}."): tensor for name, tensor in ours.items()}
+    return bare_last_layer(_NAMES, state, "CRN")
 
 
 def crn_to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

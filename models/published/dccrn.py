@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .renaming import last_layer, to_ours, to_theirs
+from .renaming import bare_last_layer, to_theirs
 
 # (upstream's name, ours). Layers with batch norm and PReLU are numbered 0 conv, 1 norm, 2 PReLU.
 _NAMES = [
@@ -31,7 +31,6 @@ _ROWS = {
     "running_cov": ("RVrr", "RVri", "RVii"),
 }
 _WINDOW, _FFT = 400, 512
-TRANSFORMS = ("stft.", "istft.")
 
 
 def from_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -40,12 +39,7 @@ def from_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     The transforms' fixed kernels (stft., istft.) are left out. Raises KeyError with the names that upstream's
     DCCRN does not have, or with one that is missing.
     """
-    state = {name: tensor for name, tensor in state.items() if not name.startswith(TRANSFORMS)}
-    last = last_layer(state)
-    renamed = {
-        name.replace(f"decoder.{last}.conv.", f"decoder.{last}."): tensor
-        for name, tensor in to_ours(_NAMES, state, "DCCRN").items()
-    }
+    renamed = bare_last_layer(_NAMES, state, "DCCRN")
     for prefix in {name.removesuffix("Wrr") for name in renamed if name.endswith(".Wrr")}:
         for ours, rows in _ROWS.items():
             renamed[prefix + ours] = torch.stack([renamed.pop(prefix + row) for row in rows])

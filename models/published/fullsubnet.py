@@ -7,24 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from .renaming import to_ours, to_theirs
-
-_NAMES = [
+FULLSUBNET = [  # names there, and here
     ("fb_model.sequence_model.{item}", "full.{item}"),
     ("fb_model.fc_output_layer.{kind}", "full_linear.{kind}"),
     ("sb_model.sequence_model.{item}", "sub.{item}"),
     ("sb_model.fc_output_layer.{kind}", "sub_linear.{kind}"),
 ]
-
-
-def fullsubnet_from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state dict of a `FullSubNet` from one with the published names. Raises KeyError for others."""
-    return to_ours(_NAMES, state, "FullSubNet")
-
-
-def fullsubnet_to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state dict of a `FullSubNet` with the published names."""
-    return to_theirs(_NAMES, state, "FullSubNet")
 
 
 def fullsubnet_settings(state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import Tensor
 # What a field of a pattern stands for.
 FIELDS = {"side": "encoder|decoder", "n": r"\d+", "part": "real|imag", "kind": "weight|bias", "item": r"\w+"}
 
+TRANSFORMS = ("stft.", "istft.")
 Names = Sequence[tuple[str, str]]  # (theirs, ours), tried in turn; {field} stands for the same text in both
 
 
@@ -38,6 +39,9 @@ def rename(name: str, names: Names) -> str | None:
     return None
 
 
-def last_layer(state: Mapping[str, Tensor]) -> int:
-    """Return the number of the last decoder layer, which has no norm."""
-    return max((int(name.split(".")[1]) for name in state if name.startswith("decoder.")), default=0)
+def bare_last_layer(names: Names, state: Mapping[str, Tensor], network: str) -> dict[str, Tensor]:
+    """Return the state dict as `to_ours`, without fixed transforms, the last decoder layer a convolution alone."""
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(TRANSFORMS)}
+    last = max((int(name.split(".")[1]) for name in state if name.startswith("decoder.")), default=0)
+    ours = to_ours(names, state, network)
+    return {name.replace(f"decoder.{last}.conv.", f"decoder.{last}."): tensor for name, tensor in ours.items()}

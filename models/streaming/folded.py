@@ -47,11 +47,7 @@ class FoldedConvTranspose(nn.Module):
     """
 
     def __init__(
-        self,
-        conv: nn.Module,
-        norm: nn.Module | None = None,
-        activation: nn.PReLU | None = None,
-        pairs: int = 1,
+        self, conv: nn.Module, norm: nn.Module | None = None, activation: nn.PReLU | None = None, pairs: int = 1
     ) -> None:
         super().__init__()
         weights, bias = _kernels(conv)

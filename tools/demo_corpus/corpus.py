@@ -122,18 +122,19 @@ class _Corpus:
         self.seed = seed
         self.samples = samples
         self.talkers = {
-            split: draw_talkers(split, count, self._rng(split, "talkers")) for split, count in TALKERS.items()
+            split: draw_talkers(split, count, generator(self.seed, split, "talkers"))
+            for split, count in TALKERS.items()
         }
         self._bank = np.stack(
             [
-                self._speak(talker, "train", self._rng("bank", number))[0]
+                self._speak(talker, "train", generator(self.seed, "bank", number))[0]
                 for number, talker in enumerate(self.talkers["train"][:BABBLE_TALKERS])
             ]
         )
 
     def training_item(self, split: str, index: int) -> tuple[np.ndarray, dict[str, Any]]:
         """Return an item of train or valid, int16 `[2, samples]`, and its description."""
-        rng = self._rng(split, index)
+        rng = generator(self.seed, split, index)
         talker = self.talkers[split][index % len(self.talkers[split])]
         clean, speech = self._speak(talker, split, rng)
         kind = SEEN[rng.integers(len(SEEN))]
@@ -149,7 +150,7 @@ class _Corpus:
         The clean speech is the same to the last bit in all cells, and the noise over the cells of a noise type
         but for its gain: what differs between two cells is an effect of the noise type or the SNR alone.
         """
-        rng = self._rng("test", utterance)
+        rng = generator(self.seed, "test", utterance)
         talker = self.talkers["test"][utterance % len(self.talkers["test"])]
         clean, speech = self._speak(talker, "test", rng)
         kinds = [kinds[utterance % len(kinds)] for kinds in NOISE_TYPES.values()]
@@ -187,15 +188,7 @@ class _Corpus:
         """Return speech for noises, by training talkers other than this one."""
         return self._bank[[other != talker for other in self.talkers["train"][:BABBLE_TALKERS]]]
 
-    def _rng(self, *key: str | int) -> np.random.Generator:
-        return generator(self.seed, *key)
-
 
 def _describe_mixture(noise: str, snr_db: int, gain: float, scale: float) -> dict[str, Any]:
     """Return a record of the mixture: `scale` is the factor of the speech, `scale * gain` that of the noise."""
-    return {
-        "noise": noise,
-        "snr_db": snr_db,
-        "gain": float(f"{gain:.6g}"),
-        "scale": float(f"{scale:.6g}"),
-    }
+    return {"noise": noise, "snr_db": snr_db, "gain": float(f"{gain:.6g}"), "scale": float(f"{scale:.6g}")}

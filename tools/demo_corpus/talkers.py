@@ -6,15 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ACCENTS = (
-    "en-us",
-    "en-us-nyc",
-    "en-gb-x-rp",
-    "en-gb-scotland",
-    "en-gb-x-gbclan",
-    "en-gb-x-gbcwmd",
-    "en-029",
-)
+ACCENTS = ["en-us", "en-us-nyc", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029"]
 # eSpeak's variants by split, so that no voice of the test is heard in training. Variants that differ in little but
 # tone (Gene2 from Gene, linda from belinda) share a split or are left out. Left out, too: whispers, robots, and
 # variants that echo or clip.
