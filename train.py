@@ -43,7 +43,7 @@ from tools.training.environment import log_environment
 from tools.training.failures import NormStatistics, naming_dead_loaders
 from tools.training.interruption import Interruption
 from tools.training.monitor import Monitor
-from tools.training.precision import autocast, set_kernels, settle_precision
+from tools.training.precision import arrange_channels, autocast, set_kernels, settle_precision
 from tools.training.progress import Learner, Progress, StepResult, Totals, WeightAverage, weighted
 from tools.training.resume import open_run
 from tools.training.settings import Resume, parse_training
@@ -148,8 +148,7 @@ def build_learner(config: Config, device: torch.device, fresh: bool) -> Learner:
     model = build_model(config).to(device)
     if config.init and fresh:
         model.load_state_dict(load_model(checkpoint_path(config.init)).state_dict())
-    if config.channels_last:
-        model.to(memory_format=torch.channels_last)
+    arrange_channels(model, config, device)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
     return Learner(model, WeightAverage(model, config.ema), loss_fn, optimizer)
 

@@ -70,12 +70,18 @@ class ComplexConvTranspose2d(ComplexKernel):
     def forward(self, x: Tensor) -> Tensor:
         padding, output_padding = (KERNEL[0] // 2, 0), (STRIDE[0] - 1, 0)
         y = F.conv_transpose2d(x, self.weight_of_transposed(), self.bias(), STRIDE, padding, output_padding)
-        return y[..., 1:]  # output frame t then sees the input frames t and t + 1
+        return without_first_frame(y)  # output frame t then sees the input frames t and t + 1
 
 
 def join_parts(x: Tensor, skip: Tensor) -> Tensor:
     """Return channels joined part by part: both real halves, then both imaginary halves."""
-    return torch.cat([x.unflatten(1, (2, -1)), skip.unflatten(1, (2, -1))], 2).flatten(1, 2)
+    (real, imag), (real_skip, imag_skip) = x.chunk(2, 1), skip.chunk(2, 1)
+    return torch.cat([real, real_skip, imag, imag_skip], 1)
+
+
+def without_first_frame(x: Tensor) -> Tensor:
+    """Return all frames of [B, C, F, T] but the first. Channels-last memory stays so, for the gradient too."""
+    return x[..., 1:] if x.is_contiguous() else F.pad(x, (-1, 0))
 
 
 class ComplexLSTM(nn.Module):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .complex_layers import KERNEL, STRIDE, WEIGHT_STD
+from .complex_layers import KERNEL, STRIDE, WEIGHT_STD, without_first_frame
 from .encoder_decoder import ConvLayer, RealRecurrence, encode_and_decode
 from .masks import Parts
 from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, setting, whole
@@ -46,6 +46,8 @@ class CRN(nn.Module):
     Source: github.com/seorim0/DNN-based-Speech-Enhancement-in-the-frequency-domain, after Tan & Wang, Interspeech
     2018.
     """
+
+    suits_channels_last = True
 
     def __init__(self, **settings: Any) -> None:
         """Build the network with the values of CRNSettings that are given. Raises ModelError."""
@@ -130,7 +132,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x)[..., 1:]
+        return without_first_frame(super().forward(x))
 
 
 def _join(x: Tensor, skip: Tensor) -> Tensor:

@@ -50,6 +50,7 @@ class DCCRN(nn.Module):
         super().__init__()
         own = DCCRNSettings(**settings)
         self.mask, self.skip = own.mask, own.skip
+        self.suits_channels_last = own.norm == "batch"  # the complex norm would be slower
         self.stft = STFT()
         channels = [2, *own.kernel_num]
         frequencies = (self.stft.bins - 1) >> len(own.kernel_num)  # left after the encoder has halved them

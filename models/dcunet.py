@@ -92,6 +92,7 @@ class DCUNET(nn.Module):
         super().__init__()
         own = DCUNETSettings(**settings)
         self.mask, norm = own.mask, own.norm
+        self.suits_channels_last = norm == "batch"
         self.stft = CentredSTFT(torch.hann_window(FFT), HOP)
         shapes = [
             s._replace(stride=(s.stride[0], min(s.stride[1], own.time_stride))) for s in ENCODERS[own.layers]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import torch
 from torch import Tensor, nn
 
 from .prelu import PReLU
@@ -37,13 +38,15 @@ class RealRecurrence(nn.Module):
 
 
 def encode_and_decode(
-    x: Tensor, encoder: Iterable[nn.Module], middle: nn.Module, decoder: Iterable[nn.Module], join: Join | None
+    x: Tensor, encoder: nn.ModuleList, middle: nn.Module, decoder: Iterable[nn.Module], join: Join | None
 ) -> Tensor:
     """Return what the decoder makes of x, [B, C, F, T].
 
     join: puts the output of the encoder layer opposite beside a decoder layer's input; None for no skips.
     """
     skips = []
+    if any(_is_channels_last(weight) for weight in encoder.parameters()):
+        x = x.contiguous(memory_format=torch.channels_last)  # else the first layer's output would not be
     for layer in encoder:
         x = layer(x)  # [B, C, F, T]
         skips.append(x)
@@ -51,3 +54,7 @@ def encode_and_decode(
     for layer in decoder:
         x = layer(join(x, skips.pop()) if join else x)
     return x
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()

@@ -26,6 +26,7 @@ class PReLU(nn.PReLU):
 class _LeakyReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, slope: Tensor) -> Tensor:
+        x = x if x.is_contiguous(memory_format=torch.channels_last) else x.contiguous()
         ctx.save_for_backward(x, slope)
         return F.leaky_relu(x, slope.item())
 
@@ -33,10 +34,12 @@ class _LeakyReLU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor]:
         x, slope = ctx.saved_tensors
-        gradient = gradient.contiguous()
+        if gradient.stride() != x.stride():
+            gradient = torch.empty_like(x).copy_(gradient)
+        values, factors = (t.as_strided((t.numel(),), (1,)) for t in (x, gradient))  # as they lie in memory
         if x.dtype == slope.dtype:
-            of_slope = torch.dot(gradient.flatten(), x.clamp(max=0).flatten())
+            of_slope = torch.dot(factors, values.clamp(max=0))
         else:  # under autocast: summed in float32, in pieces that stay in the cache
-            pieces = zip(gradient.flatten().split(PIECE), x.flatten().split(PIECE), strict=True)
+            pieces = zip(factors.split(PIECE), values.split(PIECE), strict=True)
             of_slope = sum(torch.dot(g.to(slope.dtype), p.to(slope.dtype).clamp_(max=0)) for g, p in pieces)
         return torch.ops.aten.leaky_relu_backward(gradient, x, slope.item(), False), of_slope[None]

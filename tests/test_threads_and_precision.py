@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from networks import SMALL, SMALL_NETWORKS, small_settings
 from programs import run
 from trainings import TINY, weights_of
 
 import train
 from config import Config, ConfigError
+from models import build_model
 from tools import enhance, sweep
 from tools.common import processes
 from tools.common.device import use_threads
@@ -109,6 +112,50 @@ def test_a_run_keeps_what_auto_became_and_goes_on_with_the_same_bits(workplace, 
     whole, parts = weights_of("whole"), weights_of("parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert run(train, *AUTO, "--epochs", "2", "--name", "parts", "--precision", "fp32") == 2  # another training
+
+
+def test_a_run_that_goes_on_with_its_channels_last_is_not_spoilt(workplace):
+    for name in ("plain", "turned"):
+        assert run(train, *TINY, "--epochs", "1", "--name", name) == 0
+    assert run(train, *TINY, "--epochs", "2", "--name", "plain") == 0
+    other = "--name", "turned", "--channels_last", "True", "--resume", "override"
+    assert run(train, *TINY, "--epochs", "2", *other) == 0
+    plain, turned = weights_of("plain"), weights_of("turned")
+    kernels = [name for name in plain if "weight_" in name]  # biases before a norm follow rounding alone
+    assert kernels
+    assert all(torch.allclose(plain[name], turned[name], atol=1e-4) for name in kernels)
+
+
+@pytest.mark.parametrize("name", SMALL_NETWORKS)
+def test_the_order_of_channels_in_memory_changes_no_estimate_and_no_gradient(name):
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        model = build_model(Config(**small_settings(name))).double().to(memory_format=layout)
+        estimate = model(torch.randn(2, 4000, generator=torch.Generator().manual_seed(1)).double() * 0.1)
+        estimate.square().sum().backward()
+        found.append([estimate.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    for plain, turned in zip(*found, strict=True):
+        assert torch.allclose(plain, turned, rtol=1e-9, atol=1e-12)
+
+
+def test_in_bf16_on_a_cpu_feature_maps_keep_their_channels_together_so_that_none_is_rearranged():
+    config = Config(**SMALL, precision="bf16")
+    laid_out = []
+
+    def look(_, inputs, output):
+        laid_out.extend(x.is_contiguous(memory_format=torch.channels_last) for x in (inputs[0], output))
+
+    for name in ("DCCRN", "CRN"):
+        model = build_model(dataclasses.replace(config, model=name))
+        precision.arrange_channels(model, config, torch.device("cpu"))
+        for layer in [*model.encoder, *model.decoder]:
+            layer.register_forward_hook(look)
+        with precision.autocast(config, torch.device("cpu")):
+            model(torch.randn(2, 4000))
+    recurrent, one_channel = (12, 36), 47  # what comes from the recurrence, small, and CRN's last output
+    assert [n for n, good in enumerate(laid_out) if not good] == [*recurrent, one_channel]
+    assert len(laid_out) == 48
 
 
 def test_a_run_from_before_auto_goes_on_in_its_precision(workplace, fast_bf16):

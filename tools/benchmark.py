@@ -41,7 +41,7 @@ from tools.reports.tables import markdown_table
 from tools.scoring.scores import ScorePool
 from tools.training.distributed import Processes
 from tools.training.environment import processor
-from tools.training.precision import autocast, set_kernels
+from tools.training.precision import arrange_channels, autocast, set_kernels
 from tools.training.progress import Learner, WeightAverage
 from tools.training.settings import Arguments, parse_with_config
 from train import train_step
@@ -157,8 +157,7 @@ def variant_step(
 
 
 def _step(config: Config, model: nn.Module, noisy: torch.Tensor, clean: torch.Tensor) -> Callable[[], object]:
-    if config.channels_last:
-        model = model.to(memory_format=torch.channels_last)
+    arrange_channels(model, config, noisy.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-6, fused=True)
     loss_fn = build_loss(config.loss, config.coupling, config.balance).to(noisy.device)
     learner = Learner(model, WeightAverage(model, 0), loss_fn, optimizer)

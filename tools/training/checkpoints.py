@@ -79,6 +79,7 @@ def restore(
         if not changed & {"loss", "coupling", "balance"}:
             learner.loss_fn.load_state_dict(content["loss"])
         learner.optimizer.load_state_dict(content["optimizer"])
+        lay_out_like_weights(learner.optimizer)
         if not restarts:
             progress.totals.load_state_dict(content["totals"])
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
@@ -117,3 +118,11 @@ def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
     torch.set_rng_state(state["torch"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def lay_out_like_weights(optimizer: torch.optim.Optimizer) -> None:
+    """Give the optimiser's moments the memory layout of their weights: fused Adam reads both in memory's order."""
+    for weight, state in optimizer.state.items():
+        for name, moment in state.items():
+            if moment.shape == weight.shape and moment.stride() != weight.stride():
+                state[name] = torch.empty_like(weight).copy_(moment)

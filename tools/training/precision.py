@@ -43,6 +43,16 @@ def set_kernels(config: Config) -> None:
     torch.backends.cudnn.benchmark = not config.deterministic
 
 
+def arrange_channels(model: nn.Module, config: Config, device: torch.device) -> None:
+    """Keep the channels of feature maps together, as set, and for bf16 on a CPU if that suits the network.
+
+    oneDNN computes bf16 convolutions in that order; torch rearranges other input and output, slowly.
+    """
+    suits = device.type == "cpu" and config.precision == "bf16" and getattr(model, "suits_channels_last", False)
+    if config.channels_last or suits:
+        model.to(memory_format=torch.channels_last)
+
+
 def autocast(config: Config, device: torch.device) -> torch.autocast:
     """Return the context to run the network in. bfloat16 has the range of float32: no gradient needs scaling."""
     return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
@@ -55,11 +65,12 @@ def bf16_gain() -> float:
     convolution count, and eat up the gain of a processor that multiplies bfloat16 only a little faster.
     """
     layer = nn.Sequential(nn.Conv2d(64, 64, (5, 2), (2, 1)), nn.BatchNorm2d(64), nn.LeakyReLU())
-    x = torch.ones(1, 64, 32, 200, requires_grad=True)
 
     def step(half: bool) -> None:
+        layout = torch.channels_last if half else torch.contiguous_format
+        x = torch.ones(1, 64, 32, 200).contiguous(memory_format=layout).requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            y = layer(x)
+            y = layer.to(memory_format=layout)(x)
         y.float().sum().backward()
 
     variants = {"fp32": lambda: step(False), "bf16": lambda: step(True)}
