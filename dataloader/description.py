@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from config import SAMPLE_RATE
 
-from .random_draws import MixtureDraw
+from .random_draws import Decibel, MixtureDraw
 
 # The grid of the paper, taken where a set with its shape has no dataset.json.
 PAPER_NOISE_TYPES = ("seen", "unseen")
@@ -45,7 +47,11 @@ class Description:
             raise ValueError(
                 f"{path}: found noise_types {noise_types!r}, expected different names without / or \\"
             )
-        if not _are_numbers(snr_db) or len({f"{value:g}" for value in snr_db}) < len(snr_db):
+        try:
+            snr_db = msgspec.convert(snr_db, tuple[Decibel, ...])
+        except ValueError:
+            raise ValueError(f"{path}: found snr_db {snr_db!r}, expected numbers between -1000 and 1000") from None
+        if len({f"{value:g}" for value in snr_db}) < len(snr_db):
             raise ValueError(f"{path}: found snr_db {snr_db!r}, expected numbers that differ in six digits")
         if (len(noise_types), len(snr_db)) != tuple(grid[:2]):
             source = path if content else f"{path} is missing, so the paper's grid is assumed, which"
@@ -53,7 +59,7 @@ class Description:
                 f"{source}: names {len(noise_types)} noise types and {len(snr_db)} dB values, but test.npy has "
                 f"{grid[0]} and {grid[1]}"
             )
-        return cls(tuple(noise_types), tuple(float(value) for value in snr_db))
+        return cls(tuple(noise_types), snr_db)
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -70,17 +76,12 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def _read_draw(path: Path, found: object) -> MixtureDraw | None:
-    if found is None:
-        return None
     try:
-        draw = MixtureDraw(tuple(found["snr_db"]), found["is_range"], tuple(found["level_db"]))
-        fine = _are_numbers(draw.snr_db) and _are_numbers(draw.level_db) and len(draw.level_db) == 2
-        fine = fine and len(draw.snr_db) >= 1 + bool(draw.is_range)
-    except (TypeError, KeyError):
-        fine = False
-    if not fine:
-        raise ValueError(f"{path}: found on_the_fly {found!r}, expected snr_db, is_range and level_db")
-    return draw
+        return None if found is None else msgspec.convert(found, MixtureDraw)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: found on_the_fly {found!r}, expected snr_db, is_range and level_db ({error})"
+        ) from None
 
 
 def _are_folder_names(values: object) -> bool:
@@ -93,9 +94,3 @@ def _are_folder_names(values: object) -> bool:
 
 def _is_text(value: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in value)
-
-
-def _are_numbers(values: object) -> bool:
-    return isinstance(values, (list, tuple)) and all(
-        isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e3 for v in values
-    )

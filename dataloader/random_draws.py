@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
+
+Decibel = Annotated[float, Meta(gt=-1000, lt=1000)]
 
 
 @dataclass(frozen=True)
@@ -18,9 +22,13 @@ class MixtureDraw:
         level_db: Lowest and highest RMS of the active speech in dBFS, before the mixture is kept from clipping.
     """
 
-    snr_db: tuple[float, ...]
+    snr_db: tuple[Decibel, ...]
     is_range: bool
-    level_db: tuple[float, float]
+    level_db: tuple[Decibel, Decibel]
+
+    def __post_init__(self) -> None:
+        if len(self.snr_db) < 1 + self.is_range:
+            raise ValueError(f"{len(self.snr_db)} SNRs, expected one or more, or the two ends of a range")
 
     def draw(self, rng: np.random.Generator) -> tuple[float, float]:
         """Return an SNR in dB and a level in dBFS, to a hundredth."""

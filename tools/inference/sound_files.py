@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,18 +131,13 @@ def _encoding(source: soundfile.SoundFile, target: Path) -> dict[str, str]:
     return encoding
 
 
-class _naming:
-    """Context manager: errors of the sound library name the file and stay on one line."""
-
-    def __init__(self, path: Path, advice: str = "expected a sound file") -> None:
-        self.path, self.advice = path, advice
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, (soundfile.SoundFileError, TypeError, ValueError)) and not isinstance(
-            error, UserError
-        ):
-            reason = getattr(error, "error_string", str(error))
-            raise UserError(f"{self.path}: {reason.strip().rstrip('.')}; {self.advice}") from None
+@contextlib.contextmanager
+def _naming(path: Path, advice: str = "expected a sound file") -> Iterator[None]:
+    """Let errors of the sound library name the file and stay on one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (soundfile.SoundFileError, TypeError, ValueError) as error:
+        reason = getattr(error, "error_string", str(error))
+        raise UserError(f"{path}: {reason.strip().rstrip('.')}; {advice}") from None

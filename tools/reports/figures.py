@@ -97,9 +97,7 @@ def tuning_curves(rows: Sequence[Row], scores: Sequence[str]) -> Figure:
             rates, values = ([row[name] for row in own] for name in ("learning_rate", score))
             panel.plot(rates, values, label=loss, markerfacecolor="white", **style)
             panel.plot(*zip(*[(r["learning_rate"], r[score]) for r in own if r["chosen"]], strict=True), **style)
-        panel.set_xscale("log")
-        panel.set_xlabel("learning rate")
-        panel.set_ylabel(f"{TITLES[score][0]} in validation")
+        panel.set(xscale="log", xlabel="learning rate", ylabel=f"{TITLES[score][0]} in validation")
         panel.grid(alpha=0.3)
     figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
     return figure
@@ -161,9 +159,7 @@ def training_curves(histories: Mapping[str, Mapping[int, Sequence[Row]]]) -> Fig
                 epochs = [row["epoch"] for row in rows]
                 style = {"color": COLOURS[number % len(COLOURS)], "alpha": float(shade)}
                 panel.plot(epochs, values, line, label=f"{kind}, seed {seed}", **style)
-        panel.set_title(label)
-        panel.set_xlabel("epoch")
-        panel.set_ylabel("loss")
+        panel.set(title=label, xlabel="epoch", ylabel="loss")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
     for panel in panels.flat[len(histories) :]:
@@ -178,8 +174,7 @@ def training_curves(histories: Mapping[str, Mapping[int, Sequence[Row]]]) -> Fig
                 name = label if seed == next(iter(seeds)) else None
                 values = [row.get(column, math.nan) for row in rows]
                 panel.plot([row["epoch"] for row in rows], values, label=name, markersize=4, **style_of(number))
-        panel.set_ylabel(f"{title} in validation")
-        panel.set_xlabel("epoch")
+        panel.set(xlabel="epoch", ylabel=f"{title} in validation")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
     below.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from tools.common.errors import UserError
+from tools.common.schema import read_csv
 from tools.reports.comparison import MAIN_SCORES, own_scores
 from tools.reports.tables import TITLES, Row
+
+TUNING_ROW = TypedDict(
+    "TuningRow",
+    {"loss": str, "judged_by": str, "chosen": bool}
+    | dict.fromkeys(("learning_rate", "points", *MAIN_SCORES), float),
+)
 
 
 def judge_rates(loss: str, histories: Mapping[float, Sequence[Mapping[str, float]]]) -> list[dict[str, Any]]:
@@ -40,16 +46,7 @@ def judge_rates(loss: str, histories: Mapping[float, Sequence[Mapping[str, float
 
 def read_tuning(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a tuning.csv; UserError if it is none."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [
-                {"loss": row["loss"], "judged_by": row["judged_by"], "chosen": row["chosen"] == "True"}
-                | {name: float(row[name] or "nan") for name in ("learning_rate", "points", *MAIN_SCORES)}
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise UserError(f"{path}: not a table of tools.sweep --tune ({error})") from None
-    return rows
+    return read_csv(path, TUNING_ROW, "expected a table that tools.sweep --tune wrote")
 
 
 def tuning_cells(rows: Sequence[Row]) -> tuple[list[str], dict[str, list[str]]]:

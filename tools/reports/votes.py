@@ -8,16 +8,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from tools.common.errors import UserError
 from tools.common.files import fingerprint
+from tools.common.schema import read_json
 
 RESAMPLES = 1000
 ITERATIONS = 200
-FORMAT = 1  # of the files that the page saves
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,20 @@ class Vote:
     listener: str
     preferred: str
     among: tuple[str, ...]
+
+
+class _Choice(msgspec.Struct):
+    preferred: str
+    among: tuple[str, ...]
+
+
+class Ballot(msgspec.Struct):
+    """A file that the page saves: what one listener preferred."""
+
+    format: Literal[1]
+    listener: str
+    comparison: str
+    votes: list[_Choice]
 
 
 def comparison_id(places: Iterable[Any]) -> str:
@@ -42,32 +57,19 @@ def read_votes(paths: Sequence[Path], comparison: str, signals: Sequence[str]) -
     """
     votes, listeners = [], {}
     for path in paths:
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            found = [
-                Vote(str(content["listener"]), str(vote["preferred"]), tuple(map(str, vote["among"])))
-                for vote in content["votes"]
-            ]
-            listener, voted_on = str(content["listener"]), content["comparison"]
-            if content["format"] != FORMAT:
-                raise ValueError(f"format {content['format']}, expected {FORMAT}")
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such file") from None
-        except (ValueError, KeyError, TypeError) as error:
-            reason = str(error) or type(error).__name__
-            raise UserError(f"{path}: not a file of votes ({reason}); save one with the page's button") from None
-        if voted_on != comparison:
+        ballot = read_json(path, Ballot, "save votes with the page's button")
+        if ballot.comparison != comparison:
             raise UserError(
-                f"{path}: holds votes on another comparison, {voted_on}, expected {comparison}; "
+                f"{path}: holds votes on another comparison, {ballot.comparison}, expected {comparison}; "
                 "name the same runs and --utterances as for the page that was voted on"
             )
-        for vote in found:
+        for vote in ballot.votes:
             if vote.preferred not in vote.among or not set(vote.among) <= set(signals):
                 raise UserError(f"{path}: found a vote for {vote.preferred} among {', '.join(vote.among)}")
-        if listener in listeners:
-            raise UserError(f"{path}: is by the listener of {listeners[listener]}; name one of the two")
-        listeners[listener] = path
-        votes += found
+        if ballot.listener in listeners:
+            raise UserError(f"{path}: is by the listener of {listeners[ballot.listener]}; name one of the two")
+        listeners[ballot.listener] = path
+        votes += [Vote(ballot.listener, vote.preferred, vote.among) for vote in ballot.votes]
     return votes
 
 

@@ -34,6 +34,11 @@ class Scores:
         return Scores(self.values | other.values, self.failed | other.failed)
 
 
+def _part(whole: str, name: str, meaning: str) -> property:
+    """Return a property that is one of several scores computed together, in the dictionary `whole`."""
+    return property(lambda pair: getattr(pair, whole)[name], doc=meaning)
+
+
 class Pair:
     """Clean speech and a signal to be scored against it, [samples] at 16 kHz.
 
@@ -76,35 +81,14 @@ class Pair:
         """Segmental SNR in dB, from -10 to 35."""
         return segmental_snr(self.clean, self.signal)
 
-    @property
-    def csig(self) -> float:
-        """Hu & Loizou's prediction of the mean opinion on the speech, 1 to 5."""
-        return self._composite["csig"]
-
-    @property
-    def cbak(self) -> float:
-        """Hu & Loizou's prediction of the mean opinion on the background, 1 to 5."""
-        return self._composite["cbak"]
-
-    @property
-    def covl(self) -> float:
-        """Hu & Loizou's prediction of the mean opinion on the whole, 1 to 5."""
-        return self._composite["covl"]
-
-    @property
-    def dnsmos_sig(self) -> float:
-        """DNSMOS P.835's opinion of the speech, 1 to 5; needs no reference."""
-        return self._dnsmos["dnsmos_sig"]
-
-    @property
-    def dnsmos_bak(self) -> float:
-        """DNSMOS P.835's opinion of the background, 1 to 5; needs no reference."""
-        return self._dnsmos["dnsmos_bak"]
-
-    @property
-    def dnsmos_ovrl(self) -> float:
-        """DNSMOS P.835's opinion of the whole, 1 to 5; needs no reference."""
-        return self._dnsmos["dnsmos_ovrl"]
+    csig = _part("_composite", "csig", "Hu & Loizou's prediction of the mean opinion on the speech, 1 to 5.")
+    cbak = _part("_composite", "cbak", "Hu & Loizou's prediction of the mean opinion on the background, 1 to 5.")
+    covl = _part("_composite", "covl", "Hu & Loizou's prediction of the mean opinion on the whole, 1 to 5.")
+    dnsmos_sig = _part(
+        "_dnsmos", "dnsmos_sig", "DNSMOS P.835's opinion of the speech, 1 to 5, without a reference."
+    )
+    dnsmos_bak = _part("_dnsmos", "dnsmos_bak", "DNSMOS P.835's opinion of the background, 1 to 5, likewise.")
+    dnsmos_ovrl = _part("_dnsmos", "dnsmos_ovrl", "DNSMOS P.835's opinion of the whole, 1 to 5, likewise.")
 
     @property
     def distillmos(self) -> float:
