@@ -7,8 +7,6 @@ samples/<name>/<data>/. Rerun the same command to resume after an interruption. 
 yours is tested by `python test.py --init pretrained --name pretrained --data data/mycorpus`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import shutil

@@ -6,8 +6,6 @@
 Rerun the same command to resume.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import sys

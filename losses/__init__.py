@@ -1,7 +1,5 @@
 """Losses: (estimate, clean) in, one value an utterance out."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from typing import Literal

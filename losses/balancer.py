@@ -1,7 +1,5 @@
 """Weights that give each term of a loss the influence asked for, found while training."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -1,7 +1,5 @@
 """A loss of one or more terms, weighted and averaged over the batch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

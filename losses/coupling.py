@@ -10,8 +10,6 @@ A combination that stands in no publication and is not in this list has no `pape
 alike would be a choice that nobody made, between numbers of different units.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from .registry import TERMS, LossError

@@ -1,7 +1,5 @@
 """LMS: distance of log-mel spectra at three resolutions."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

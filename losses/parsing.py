@@ -1,7 +1,5 @@
 """The grammar of a loss's name: terms joined by "+", each with a number before it or none."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

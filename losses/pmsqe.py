@@ -1,7 +1,5 @@
 """PMSQE: a differentiable stand-in for PESQ."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Loss terms and their names: a class with `@register("NAME")` in any file of this folder is one."""
 
-from __future__ import annotations
-
 import re
 import traceback
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Losses that compare spectra: at several resolutions, and with compressed magnitudes."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Negative STOI and ESTOI: predictions of intelligibility."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

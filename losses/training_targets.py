@@ -1,7 +1,5 @@
 """Losses on what networks estimate: spectra, magnitudes, ratio masks and compressed spectra."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Base losses, which compare waveforms: errors of the samples, and ratios."""
 
-from __future__ import annotations
-
 import math
 
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """Networks: noisy waveform in, estimated clean waveform out."""
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Short-time Fourier transform with centred frames, as torch.stft computes it by default."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Checkpoint files: tensors and plain values only, read without running anything from the file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

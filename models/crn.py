@@ -1,7 +1,5 @@
 """CRN: a real convolutional encoder and decoder around an LSTM that estimate magnitudes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any

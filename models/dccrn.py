@@ -1,7 +1,5 @@
 """DCCRN: a complex convolutional encoder and decoder around a complex LSTM that estimate a complex ratio mask."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any

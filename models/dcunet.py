@@ -1,7 +1,5 @@
 """DCUNET: a complex U-Net of convolutions that estimates a complex ratio mask of a whole utterance."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """What DCCRN and CRN are both built of: layers of an encoder and a decoder, and a recurrence between them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 import torch

@@ -1,7 +1,5 @@
 """FullSubNet: an LSTM over the whole band, and one that all bins share, which sees a bin and its neighbours."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """GRUs that train fast on a CPU, where a recurrence costs by the step and by the operation, not by the size."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """GTCRN: grouped temporal convolutions and a grouped dual-path RNN; 24,000 weights, no look-ahead."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """What the network's output does to the noisy spectrum."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from .complex_layers import ComplexKernel

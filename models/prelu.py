@@ -1,7 +1,5 @@
 """PReLU with one slope, quick on a CPU too."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Networks and their names: a class with `@register("NAME")` in any file of this folder is one."""
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import re

@@ -1,7 +1,5 @@
 """Reading a file of tensors that anyone may have written, without running anything from it."""
 
-from __future__ import annotations
-
 import warnings
 import zipfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Statistics of batches, of one process or of all that train together."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.distributed.nn.functional import all_reduce

@@ -1,7 +1,5 @@
 """Short-time Fourier transform and its inverse, in the convention of the published DCCRN."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Batch norms that take their statistics from the batches of all processes that train together."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -9,8 +9,6 @@ All variants are measured in turn, so that their ratios hold on a busy machine t
 matrix products in a step is set against that of a large matrix product on the same device.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import importlib.util

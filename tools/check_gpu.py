@@ -8,8 +8,6 @@ step in each precision, memory layout and compiled, beside upstream's structure;
 What cannot be shown here is named with its reason, and exit code 1 says that something fell short.
 """
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import signal

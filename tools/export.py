@@ -8,8 +8,6 @@
 tools/enhance_onnx.py runs either graph with numpy and onnxruntime alone.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

@@ -7,8 +7,6 @@ settings are read off the names and shapes of its weights; a mask's kind and Ful
 must be named. Nothing in the file is run.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

@@ -7,8 +7,6 @@ if anything is wrong: an SNR off its label, an item clipped or silent, a talker 
 splits.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 from pathlib import Path

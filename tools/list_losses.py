@@ -4,8 +4,6 @@ python -m tools.list_losses                         # print the table
 python -m tools.list_losses --write docs/losses.md  # renew the table in a file, between its two marks
 """
 
-from __future__ import annotations
-
 import inspect
 from dataclasses import dataclass
 

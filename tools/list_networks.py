@@ -3,8 +3,6 @@
 python -m tools.list_networks
 """
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 

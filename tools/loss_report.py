@@ -6,8 +6,6 @@
 Uses the mixtures of the test grid; writes results/<name>/report.md, values.csv and figures.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence

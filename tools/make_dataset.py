@@ -7,8 +7,6 @@
 The same command gives the same files, byte for byte, with any number of workers.
 """
 
-from __future__ import annotations
-
 from tools.common.command_line import parse_arguments, run_command
 from tools.corpora.build import build
 from tools.corpora.settings import DatasetSettings

@@ -5,8 +5,6 @@
 The same seed gives the same files, byte for byte.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

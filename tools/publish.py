@@ -7,8 +7,6 @@ Of every run, results/published/<name>/<run>/ keeps settings, history, scores an
 beside them are the figures. samples/published/ has the listening page, with samples at 0 and 5 dB.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Mapping, Sequence

@@ -7,8 +7,6 @@
 Real-time factor: seconds of processor time for a second of audio; below 1 is fast enough to run live.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import math

@@ -1,7 +1,5 @@
 """Weights that others' code has trained: how to tell whose they are, and their names there and here."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Weights of the published CRN code: its parameter names, and the settings that their shapes tell."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Weights of the published DCCRN code: its parameter names, its fixed transforms, and what their shapes say."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Weights of the published FullSubNet code: its parameter names, and the settings that their shapes tell."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

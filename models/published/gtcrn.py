@@ -1,7 +1,5 @@
 """Weights of the published GTCRN code: its parameter names and layouts, there and back."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Parameter names of one code translated to those of another, by patterns."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 

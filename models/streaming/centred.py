@@ -1,7 +1,5 @@
 """GTCRN and FullSubNet hop by hop: masks of a `CentredSTFT` whose frames are two hops long."""
 
-from __future__ import annotations
-
 import copy
 
 import torch

@@ -1,7 +1,5 @@
 """DCCRN and CRN hop by hop: hops of waveform and a state in, as many hops of estimate and the next state out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -6,8 +6,6 @@ by side. That reads each weight once, and reading weights is what bounds a netwo
 Norms become one factor and one shift a channel, computed in float64.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The network's recurrence with its memory as an argument, for inference a few frames at a time."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 

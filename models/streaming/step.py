@@ -1,7 +1,5 @@
 """What a network is hop by hop, and which networks can be computed so."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 import torch

@@ -1,7 +1,5 @@
 """The transform and its inverse, hop by hop, as matrix products on real numbers."""
 
-from __future__ import annotations
-
 import copy
 
 import torch

@@ -1,7 +1,5 @@
 """Speech from eSpeak NG, through ctypes and the library that the `espeakng-loader` wheel brings along."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 from collections.abc import Iterator

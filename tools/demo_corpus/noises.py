@@ -4,8 +4,6 @@ All are 16 kHz, float64 `[samples]`, with an RMS of 1. What makes two clips of o
 dishes, talkers) is drawn again for each.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a microphone in a room makes of dry speech."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """English sentences from a small grammar: what the talkers of the demo corpus say."""
 
-from __future__ import annotations
-
 import re
 import zlib
 

@@ -1,7 +1,5 @@
 """The demo corpus's talkers: eSpeak NG accents and speakers, each at its own pitch and rate."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a training says on the console: where it starts, a row for each epoch, how it ended."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """TensorBoard: numbers of every step and epoch, and validation items to hear and to see."""
 
-from __future__ import annotations
-
 import os
 import platform
 import time

@@ -1,7 +1,5 @@
 """last.pt: the checkpoint from which a training goes on as if it had never stopped."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping
 from typing import Annotated, Any

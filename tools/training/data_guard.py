@@ -1,7 +1,5 @@
 """The data that a training depends on: what they were when it began, and that they still are."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -5,8 +5,6 @@ statistics from the whole batch, and sums go over all items, so that the number 
 the time that it takes. Messages about when to stop go over gloo on the CPU: no GPU waits for them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -1,7 +1,5 @@
 """environment.json: what every call of a run was computed with."""
 
-from __future__ import annotations
-
 import datetime
 import importlib.metadata
 import json

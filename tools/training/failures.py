@@ -1,7 +1,5 @@
 """What must not go on unnoticed: a loss or gradient that is not finite, a loading process that has died."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import signal

@@ -1,7 +1,5 @@
 """Number formats and kernels of a run."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 

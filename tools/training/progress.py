@@ -1,7 +1,5 @@
 """What a training changes: network, loss and optimiser, sums over an epoch's items, and how far it has come."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Mapping, Sequence

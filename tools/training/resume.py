@@ -1,7 +1,5 @@
 """Whether a run's folder holds the experiment that is asked for, and where it stands."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The settings of one experiment from the command line, a preset or an earlier run."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import sys

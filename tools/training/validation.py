@@ -1,7 +1,5 @@
 """What an epoch has brought: loss and scores over the validation items, and which of them to look at."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
