@@ -2,7 +2,6 @@
 
     python -m tools.benchmark --batch_size 4                 # the full network, on a GPU if there is one
     python -m tools.benchmark --preset demo --json out.json
-
     python -m tools.benchmark --against tests/upstream.py    # beside the structure of the published code
 
 All variants are measured in turn, so that their ratios hold on a busy machine too. The rate of convolutions and

@@ -1,4 +1,4 @@
-"""Measures a packed data set and says what is in it and what is wrong with it.
+"""Measure a packed data set and say what is in it and what is wrong with it.
 
     python -m tools.inspect_dataset data/mine
 

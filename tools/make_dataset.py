@@ -1,4 +1,4 @@
-"""Makes a packed data set from folders of speech and noise, from ready-made pairs, or from a known corpus.
+"""Make a packed data set from folders of speech and noise, from ready-made pairs, or from a known corpus.
 
     python -m tools.make_dataset --out data/mine --speech DIR --noise DIR
     python -m tools.make_dataset --out data/pairs --pairs NOISY CLEAN

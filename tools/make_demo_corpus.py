@@ -1,4 +1,4 @@
-"""Makes the demo corpus: synthetic speech, synthetic noise, packed for training and testing.
+"""Make the demo corpus: synthetic speech, synthetic noise, packed for training and testing.
 
     python -m tools.make_demo_corpus [--out data/demo] [--seed 0] [--overwrite]
 
@@ -18,7 +18,7 @@ def _arguments(**arguments: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    make_demo_corpus(**parse_arguments(_arguments, None))
+    make_demo_corpus(**parse_arguments(_arguments, __doc__))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Trains and tests a list of losses with one config, and compares them.
+"""Train and test a list of losses with one config, and compare them.
 
     python -m tools.sweep --seeds 0 1 2 -- --data data/mycorpus --batch_size 15
     python -m tools.sweep --seeds 0 1 2 --tune learning_rate -- --data data/mycorpus  # each loss with its own rate
