@@ -22,7 +22,7 @@ from models import read_checkpoint
 from tools.common.audio import read_wav
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
-from tools.common.files import write_block, write_csv, write_text
+from tools.common.files import put_folder, write_block, write_csv, write_text
 from tools.common.run_folder import read_history
 from tools.common.schema import check, read_json
 from tools.reports.comparison import (
@@ -118,7 +118,7 @@ def sort_groups(groups: Mapping[str, list[Run]]) -> dict[str, list[Run]]:
 
 def take(runs: Sequence[Run], folder: Path) -> None:
     """Copy what is kept of the runs; the folder is replaced as a whole."""
-    partial, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
+    partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         for run in runs:
@@ -135,11 +135,7 @@ def take(runs: Sequence[Run], folder: Path) -> None:
             last = check(read_checkpoint(run.folder / "last.pt"), _Last, f"{run.folder}/last.pt", again)
             facts = {"steps": last.progress.step, "calls": calls}
             write_text(partial / run.folder.name / "facts.json", json.dumps(facts, indent=1) + "\n")
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            folder.rename(old)
-        partial.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        put_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

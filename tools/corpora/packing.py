@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from dataloader.item_records import ITEMS
 from tools.common.errors import UserError
+from tools.common.files import put_folder
 
 DESCRIPTION = "dataset.json"
 
@@ -61,7 +62,7 @@ class PackedSetWriter:
             self._folder = self.target.resolve()  # where a link points to, so that renames stay on one disk
         except RuntimeError:
             raise UserError(f"{self.target}: a link to itself, expected a folder to write") from None
-        self._partial = self._sibling("partial")
+        self._partial = self._folder.with_name(f".{self._folder.name}.partial-{os.getpid()}")
         self.shard_bytes = shard_bytes
         self._open_files = contextlib.ExitStack()
         self._records: IO[str] | None = None
@@ -127,23 +128,10 @@ class PackedSetWriter:
             with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
                 self._open_files.close()
             if kind is None:
-                self._finish()
+                self._check_target()
+                put_folder(self._partial, self._folder)
         finally:
             shutil.rmtree(self._partial, ignore_errors=True)
-
-    def _finish(self) -> None:
-        self._check_target()
-        if not self._folder.exists():
-            self._partial.rename(self._folder)
-            return
-        old = self._sibling("old")
-        self._folder.rename(old)
-        try:
-            self._partial.rename(self._folder)
-        except BaseException:
-            old.rename(self._folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
 
     def _check_target(self) -> None:
         if not self._folder.exists():
@@ -155,9 +143,6 @@ class PackedSetWriter:
                 f"{self.target} exists and is no packed set (it has no {DESCRIPTION}); "
                 "it is not overwritten, name another folder"
             )
-
-    def _sibling(self, role: str) -> Path:
-        return self._folder.parent / f".{self._folder.name}.{role}-{os.getpid()}"
 
 
 class NewArray:

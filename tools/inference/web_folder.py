@@ -18,6 +18,7 @@ from torch import nn
 from config import SAMPLE_RATE
 from models.streaming import streaming_step
 from tools.common.errors import UserError
+from tools.common.files import put_folder
 from tools.inference import limiter
 from tools.inference.high_band import FRAME, HIGH_PASS, MEMORY
 from tools.inference.onnx_graphs import export_step
@@ -55,9 +56,7 @@ def export_web(model: nn.Module, folder: Path, runtime: Path | None = None) -> f
         np.concatenate([table.ravel() for table in tables]).tofile(place / "resamplers.bin")
         settings = describe(model, step) | {"rates": [SAMPLE_RATE, *RATES], "resamplers": index}
         (place / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        place.rename(folder)
+        put_folder(place, folder)
     return difference
 
 
