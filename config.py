@@ -43,13 +43,13 @@ class Config:
     """Name of the run, for runs/<name> and samples/<name>; {field} stands for that setting's value, with x in
     place of *, which no file name may hold: SI-SNR+0.3xMR-STFT."""
     seed: int = 0
-    """Seed of the first weights and of the order of the training items; 0 or more."""
+    """Seed of the initial weights and of the order of the training items; 0 or more."""
     device: str = "auto"
     """Where to compute: auto (CUDA when there is one, else CPU), cpu, cuda or cuda:<number>."""
 
     # -- The data --
     data: str = DEMO_DATA
-    """Folder of the packed data set: train.npy, valid.npy, test.npy, dataset.json. The demo makes itself."""
+    """Folder of the packed set: train.npy, valid.npy, test.npy, dataset.json; data/demo is made if missing."""
     sample_rate: Literal[SAMPLE_RATE] = SAMPLE_RATE  # type: ignore[valid-type]
     """In Hz; the network's frames, PMSQE and wide-band PESQ are defined at 16000 only."""
     workers: int = -1
@@ -69,8 +69,8 @@ class Config:
     """The network; python -m tools.list_networks explains each and its settings. Those below are shared by
     several; left at None, the network's own default is taken."""
     mask: str | None = None
-    """What the output does to the noisy spectrum. E: magnitude through tanh, phases add; C: complex product; R:
-    real and imaginary part apart; none: no mask, the network estimates the spectrum itself."""
+    """How the output changes the noisy spectrum. E: magnitude through tanh, phases add; C: complex product; R:
+    real and imaginary part separately; none: no mask, the network estimates the spectrum itself."""
     kernel_num: tuple[int, ...] | None = None
     """Channels of each encoder layer, in complex networks real and imaginary together."""
     rnn_units: int | None = None
@@ -82,7 +82,7 @@ class Config:
     norm: str | None = None
     """batch: batch norm of every channel; complex: 2 x 2 whitening of real and imaginary part."""
     skip: bool | None = None
-    """Join every decoder layer's input with the output of the encoder layer opposite."""
+    """Skip connections: each decoder layer also gets the output of the encoder layer of its size."""
     network: tuple[str, ...] = ()
     """Settings that only this network has, as name=value."""
 
@@ -99,17 +99,17 @@ class Config:
 
     # -- The training --
     init: str = ""
-    """What the training starts from, not random weights: a checkpoint, a run's folder or name, or pretrained,
-    the network that comes with the package. Model and network settings are then the checkpoint's."""
+    """What the training starts from instead of random weights: a checkpoint, a run's folder or name, or
+    pretrained, the network that comes with the package. Model and network settings are then the checkpoint's."""
     epochs: int = 100
     """Passes over the training items; 1 or more."""
     batch_size: int = 15
-    """Utterances a step, those of all processes together; 1 or more."""
+    """Utterances in a step, over all processes; 1 or more."""
     learning_rate: float = 5e-4
-    """Step size of Adam, the highest where a schedule changes it; above 0."""
+    """Learning rate of Adam, the highest one if a schedule changes it; above 0."""
     schedule: Literal["constant", "plateau", "cosine"] = "constant"
-    """Of the learning rate. plateau: halved after every epoch whose validation loss is no lower than the lowest
-    before; cosine: falls to 0 in half a cosine until the last epoch ends."""
+    """Schedule of the learning rate. plateau: halved after every epoch whose validation loss is no lower than the
+    lowest before; cosine: falls to 0 in half a cosine until the last epoch ends."""
     warmup_steps: int = 0
     """Steps over which the learning rate first rises linearly; 0 for none."""
     clip_grad: float = 0.0
@@ -122,10 +122,10 @@ class Config:
     best_by: Literal["loss", "pesq"] = "loss"
     """What makes an epoch the best: the lowest validation loss or the highest validation PESQ."""
     skip_nonfinite: int = 0
-    """Steps an epoch that may be left out because loss or gradient is not finite; one more ends the training."""
+    """Steps of an epoch that may be skipped because loss or gradient is not finite; one more ends the training."""
     valid_scores: int = 100
     """Validation utterances scored with PESQ, STOI, ESTOI and SI-SDR after each epoch, 0 for none; the loss is
-    over all."""
+    that of all."""
     valid_metrics: tuple[str, ...] = ("pesq", "stoi", "estoi", "si_sdr")
     """The scores of validation, named as for metrics."""
     checkpoint_minutes: float = 10.0
@@ -135,18 +135,18 @@ class Config:
     threads: Literal["auto"] | int = "auto"
     """Threads that compute on a CPU; auto: OMP_NUM_THREADS, else one for each core that the run may use."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
-    """Of the network in training and validation: fp32; tf32: matrix products of a GPU round their inputs to 10
-    bits; bf16: bfloat16 autocast; auto: bf16 on a GPU from Ampere on and on a CPU that is measured to compute
-    faster with it, else fp32. A run keeps what auto became. Losses and spectra are float32 always."""
+    """Number format of the network in training and validation: fp32; tf32: matrix products of a GPU round their
+    inputs to 10 bits; bf16: bfloat16 autocast; auto: bf16 on a GPU from Ampere on and on a CPU that a measurement
+    finds faster with it, else fp32; a run keeps the choice. Losses and spectra are always float32."""
     accumulate: int = 1
-    """Pieces that each process computes its share of a batch in, one after the other, to save memory."""
+    """Parts in which each process computes its share of a batch, one after the other, to save memory."""
     compile: bool = False
     """Compile the network with torch.compile; the first steps take minutes."""
     channels_last: bool = False
-    """Keep the channels of feature maps together in memory, which tensor cores want. On a CPU this happens by
-    itself where it is faster: with bf16, in DCCRN, CRN and DCUNET without complex norms."""
+    """Keep the channels of feature maps together in memory, for tensor cores. On a CPU this is automatic where it
+    is faster: with bf16, in DCCRN, CRN and DCUNET without complex norms."""
     deterministic: bool = False
-    """Use kernels on the GPU that give the same bits every time, and are slower; on a CPU all do."""
+    """Use kernels of the GPU that give the same bits every time, and are slower; on a CPU all kernels do."""
 
     # -- The test --
     metrics: tuple[str, ...] = ("standard",)

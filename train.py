@@ -264,7 +264,7 @@ def failures_to_improve(history: Sequence[Mapping[str, Any]]) -> int:
 
 
 def leave(config: Config, progress: Progress, processes: Processes, interruption: Interruption) -> None:
-    """End the program after an interruption, with a word on how to go on."""
+    """End the program after an interruption, with the way to resume."""
     if processes.is_first:
         print(
             f"{config.run_dir}: interrupted after step {progress.step} (epoch {progress.epoch}, {progress.batch} "

@@ -43,7 +43,7 @@ class DatasetSettings:
     unseen_types: tuple[str, ...] = ()
     """Types in --noise to keep for the test only."""
     valid_types: tuple[str, ...] = ()
-    """Types in --noise to keep for validation only, so that it tells how training serves noise it never heard."""
+    """Types in --noise to keep for validation only, which then measures noise that training never heard."""
     babble: bool = False
     """One more type of noise: four to eight training talkers at once."""
     reverb: str = ""
@@ -52,7 +52,7 @@ class DatasetSettings:
     """What networks are to make of speech in rooms: reverberant: the same without the noise; early: the direct
     sound and its early reflections, so that late reverberation is removed as well."""
     early_ms: float = 50.0
-    """With --reverb_target early, the milliseconds after the direct sound that stay."""
+    """With --reverb_target early, milliseconds after the direct sound that stay in the target."""
 
     # -- Ready-made pairs --
     pairs: tuple[Path, Path] | None = None
@@ -103,7 +103,7 @@ class DatasetSettings:
     dtype: Literal["int16", "float32"] = "int16"
     """Type of the samples on disk."""
     seed: int = 0
-    """Of everything random; 0 or more."""
+    """Seed of everything random; 0 or more."""
     shard_gb: float = 4.0
     """Splits larger than this many GB are written as shards of that size."""
     licence: str = ""

@@ -1,4 +1,4 @@
-"""What must not go on unnoticed: a loss or gradient that is not finite, a loading process that has died."""
+"""Losses and gradients that are not finite, and loading processes that have died."""
 
 import contextlib
 import math
@@ -30,7 +30,7 @@ def naming_dead_loaders() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else torch reports the next one amid the way out
         raise UserError(
             f"a process that loads data has died, as happens when memory runs out ({str(error).splitlines()[0]}); "
-            "try fewer --workers; the last checkpoint is intact, and the same command goes on from there"
+            "try fewer --workers; the last checkpoint is intact; rerun the same command to resume"
         ) from None
 
 

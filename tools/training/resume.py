@@ -15,7 +15,7 @@ def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str,
 
     resume: if the folder holds a run with other settings, take the "saved" ones, or those of `config`
     ("override"), or refuse ("same"); last.pt knows them best, as config.json may have been replaced since. Returns
-    the settings to go on with, the content of last.pt or None, and the names of the settings in which they differ
+    the settings to train with, the content of last.pt or None, and the names of the settings in which they differ
     from it. Raises UserError.
     """
     saved, content, last = None, None, config.run_dir / "last.pt"
@@ -33,7 +33,7 @@ def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str,
         before, now = saved.to_dict(), config.to_dict()
         differences = ", ".join(f"{key} {before[key]} (now {now[key]})" for key in before if key in changed)
         raise UserError(
-            f"{config.run_dir}: holds a run with {differences}; choose another --name, go on with its "
+            f"{config.run_dir}: holds a run with {differences}; choose another --name, resume with its "
             "settings (--resume saved) or with yours (--resume override), or delete the folder"
         )
     if changed and resume == "saved":

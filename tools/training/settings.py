@@ -31,8 +31,8 @@ class Arguments:
 @dataclasses.dataclass(frozen=True)
 class _TrainingArguments(Arguments):
     resume: Resume = "same"
-    """If the run's folder holds a run with other settings: same refuses, saved goes on with that run's settings,
-    override goes on with these (new is its old name)."""
+    """If the run's folder holds a run with other settings: same refuses, saved resumes with that run's settings,
+    override with these (new is its old name)."""
 
 
 def parse_config(description: str, args: Sequence[str] | None = None) -> Config:
