@@ -1,7 +1,5 @@
 """Packed data sets as batches of waveforms."""
 
-from __future__ import annotations
-
 import atexit
 import multiprocessing
 import signal

@@ -1,7 +1,5 @@
 """Random changes of what is mixed on the fly, for a network that meets other rooms, microphones and channels."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Collection
 

@@ -1,7 +1,5 @@
 """The order of training items, shuffled again for every epoch, in batches that processes share."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

@@ -1,7 +1,5 @@
 """Mixtures of speech and noise at an exact SNR, in numbers that add up on disk."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

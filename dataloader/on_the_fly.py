@@ -1,7 +1,5 @@
 """Training items mixed again in every epoch, from speech and noise that are packed separately."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Packed data sets: pairs of noisy and clean waveforms in .npy files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

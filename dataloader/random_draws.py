@@ -1,7 +1,5 @@
 """What is drawn at random for a mixture: its SNR, its level, and the segment of noise."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated

@@ -1,7 +1,5 @@
 """The sound of a room as noise that decays exponentially."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from config import SAMPLE_RATE

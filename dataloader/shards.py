@@ -1,7 +1,5 @@
 """Several .npy files read as one: `<name>.npy`, or the shards `<name>/*.npy` in the order of their names."""
 
-from __future__ import annotations
-
 import bisect
 import itertools
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """WAV files to listen to: the samples that test.py saves."""
 
-from __future__ import annotations
-
 import wave
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """log.txt of a run: what its programs print."""
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import shlex

@@ -1,7 +1,5 @@
 """Packages in which a file of one's own is enough: all files are imported, and a broken one stops no other."""
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 import traceback

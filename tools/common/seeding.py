@@ -1,7 +1,5 @@
 """Random generators that depend on a seed and a name, and on nothing drawn before."""
 
-from __future__ import annotations
-
 import zlib
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Spectrograms of speech: levels in dB, drawn as pixels or on a panel of a figure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

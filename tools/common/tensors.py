@@ -1,7 +1,5 @@
 """The tensors in a checkpoint's nested dictionaries and lists."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """How long the threads of one computation wait for each other; imports no torch, which reads it when it loads."""
 
-from __future__ import annotations
-
 import os
 
 # About 50 µs: long enough to find the next piece of work without going to sleep, short enough for a thread whose

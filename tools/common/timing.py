@@ -1,7 +1,5 @@
 """How long things take, side by side, and how much memory."""
 
-from __future__ import annotations
-
 import ctypes
 import re
 import statistics

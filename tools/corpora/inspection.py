@@ -1,7 +1,5 @@
 """Measuring a packed set: what its items are, against what dataset.json says they are."""
 
-from __future__ import annotations
-
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """The findings of an inspection as text, and a page of spectrograms."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Known corpora: where their speech, noise and splits lie once they are unpacked."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path

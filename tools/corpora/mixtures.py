@@ -1,7 +1,5 @@
 """Items of a set that are mixed from speech and noise, each from a random generator of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

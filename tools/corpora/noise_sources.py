@@ -1,7 +1,5 @@
 """Noise segments: cut from recordings, or babble mixed from talkers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Corpora that come mixed: pairs of a noisy and a clean file, matched by name."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Rooms that speech is heard in: impulse responses from a folder, or simulated ones."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 

@@ -1,7 +1,5 @@
 """From settings to what makes the items: folders are read, split, and put together."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

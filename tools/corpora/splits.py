@@ -1,7 +1,5 @@
 """Which speech and which noise go to training, validation and test, so that none is heard in two of them."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Enhancement of waveforms in memory, from Python."""
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The band above the network's 8 kHz in recordings at higher rates: follow the network's gain, keep, or drop."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A limit to how much of a signal an enhancement removes, in each place of its spectrogram."""
 
-from __future__ import annotations
-
 import numpy as np
 
 FRAME, HOP = 512, 128  # samples at 16 kHz, 32 and 8 ms

@@ -1,7 +1,5 @@
 """Signals that have no end in sight: raw PCM through pipes, and the microphone."""
 
-from __future__ import annotations
-
 import queue
 from typing import Any, BinaryIO
 

@@ -1,7 +1,5 @@
 """The network as ONNX graphs, of a whole recording and of a stream's step, checked in onnxruntime."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging

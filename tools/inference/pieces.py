@@ -1,7 +1,5 @@
 """Long recordings through networks that hear a whole recording at once: in overlapping pieces."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

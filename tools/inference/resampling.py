@@ -1,7 +1,5 @@
 """Changing the rate of a signal that is still arriving, and the filter that does it, for other programs."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

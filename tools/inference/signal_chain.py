@@ -1,7 +1,5 @@
 """From a recording at any rate to its enhancement at that rate, block by block."""
 
-from __future__ import annotations
-
 import typing
 from dataclasses import dataclass
 

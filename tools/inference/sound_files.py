@@ -1,7 +1,5 @@
 """Sound files enhanced in blocks: a file of any length in constant memory, written whole or not at all."""
 
-from __future__ import annotations
-
 import contextlib
 import stat
 from collections.abc import Callable, Iterator

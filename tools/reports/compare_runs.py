@@ -1,7 +1,5 @@
 """A comparison of tested runs, from their scores to tables, figures and a page."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Runs that were tested on the same data, put side by side: pooled seeds, differences, plain sentences."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A comparison's differences and the spread over seeds as tables, and how to read them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

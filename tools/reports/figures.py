@@ -1,7 +1,5 @@
 """Figures of scores and of speech, drawn without a display."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Listening tests ready to run: for webMUSHRA (ITU-R BS.1534), and ACR clips for ITU-T P.808."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Figures of the loss report."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """What is measured of loss terms: values and gradients, agreement with scores, time and memory."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence

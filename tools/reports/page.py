@@ -4,8 +4,6 @@ A browser does not let such a page read files beside it, but it lets it load scr
 audio from `audio/<place>.js`, which carries the bytes of the FLAC files that lie beside it.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -1,7 +1,5 @@
 """A published comparison as Markdown, for docs/results.md and README.md."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 

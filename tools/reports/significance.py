@@ -1,7 +1,5 @@
 """Is a difference more than chance, or small enough to call two equal? Over utterances, and over seeds as well."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Tables of scores: a block per noise type, rows of signals, columns of dB and their average."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence

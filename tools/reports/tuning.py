@@ -1,7 +1,5 @@
 """The learning rate that suits a loss: chosen by validation scores that are not the loss itself."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path

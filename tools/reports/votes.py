@@ -1,7 +1,5 @@
 """Blind votes from the listening page: those of many people pooled into one ranking."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections import Counter

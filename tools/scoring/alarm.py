@@ -5,8 +5,6 @@ that networks enhanced or that was changed otherwise: docs/training.md, "A PESQ 
 often it errs.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any

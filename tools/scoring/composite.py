@@ -5,8 +5,6 @@ filters, trimming and scaling are those of the composite.m that published VoiceB
 where it departs from the paper, that is said.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from config import SAMPLE_RATE

@@ -1,7 +1,5 @@
 """Which utterances of a test share their clean speech: they are not independent, whatever noise and level."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

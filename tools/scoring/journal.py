@@ -1,7 +1,5 @@
 """Results that outlive an interruption: a file that gains a line for each."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Mapping

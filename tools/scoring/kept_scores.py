@@ -1,7 +1,5 @@
 """Scores of a test grid that outlive an interruption, and are computed only once."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Both packages bring their weights (extra `quality`); nothing is downloaded.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import importlib.resources
