@@ -31,7 +31,7 @@ def read_items(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for number, line in enumerate(file, 1):
             try:
                 item = msgspec.convert(json.loads(line), dict[str, Any])
-                split = item.pop("split")
+                split = msgspec.convert(item.pop("split"), str)
             except (ValueError, KeyError, RecursionError) as error:
                 raise ValueError(f"{path}: line {number} is no item ({error})") from None
             yield split, item

@@ -34,11 +34,12 @@ class Arguments:
 
 def main() -> None:
     arguments = parse_arguments(Arguments, __doc__)
-    if not 0 <= arguments.items <= 100 or not 0 <= arguments.workers <= 1024:
-        raise UserError(
-            f"items, workers: found {arguments.items}, {arguments.workers}, expected 0 to 100, 0 to 1024"
-        )
-    with ProcessPool(arguments.workers or None) as pool:
+    if not 0 <= arguments.items <= 100:
+        raise UserError(f"items: found {arguments.items}, expected 0 to 100")
+    page = arguments.png or arguments.data / "inspection.png"
+    if page.suffix != ".png":
+        raise UserError(f"png: found {page}, expected a name that ends with .png")
+    with ProcessPool(arguments.workers) as pool:
         try:
             report = inspect(arguments.data, pool)
         except ValueError as error:
@@ -47,7 +48,6 @@ def main() -> None:
     for line in describe(report):
         print(line)
     if arguments.items:
-        page = arguments.png or arguments.data / "inspection.png"
         draw_page(arguments.data, report, page, arguments.items)
         print(f"spectrograms are in {page}")
     if report.wrong:

@@ -21,7 +21,6 @@ import tyro
 from tqdm import tqdm
 
 from tools.common.command_line import check_name, parse_arguments, run_command
-from tools.common.errors import UserError
 from tools.common.files import write_csv, write_text
 from tools.common.processes import ProcessPool
 from tools.reports.significance import confidence_interval
@@ -52,12 +51,10 @@ class ScoreSettings:
 def score_recordings(settings: ScoreSettings) -> list[str]:
     """Write results/<name>/ and print the report; return a line for each file that could not be scored."""
     check_name(settings.name)
-    if settings.workers < 0:
-        raise UserError(f"workers: found {settings.workers}, expected 0 or more")
     metrics = choose_scores(settings.metrics)
     trios, failures = find_trios(settings.paths)
     rows = []
-    with ProcessPool(settings.workers or None) as pool:
+    with ProcessPool(settings.workers) as pool:
         results = pool.starmap(score_trio, ((trio, metrics, not settings.keep_delay) for trio in trios))
         for scored, failed in tqdm(results, "files", len(trios), leave=False, disable=None):
             rows += scored

@@ -53,6 +53,8 @@ def measure_speed(arguments: Arguments) -> None:
     name = "DCCRN" if arguments.checkpoint == "paper" else arguments.checkpoint
     if name in NETWORKS:
         model = build_model(Config(**PRESETS["paper"] | {"model": name, "network": arguments.network})).eval()
+    elif arguments.network:
+        raise UserError(f"network: found it with {name}, which has its own settings; leave it out")
     else:
         model = load_model(checkpoint_path(name))
     if can_stream(model):

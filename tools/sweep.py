@@ -93,9 +93,11 @@ def check(settings: SweepSettings, options: list[str]) -> None:
     if len(settings.losses) < 2:
         raise UserError(f"losses: found {settings.losses[0]} alone, expected two or more to compare")
     check_name(settings.name)
-    own = [option for option in options if option.split("=")[0] in ("--name", "--loss", "--seed")]
+    own = [option for option in options if option.split("=")[0] in ("--name", "--loss", "--seed", "--device")]
     if own:
-        raise UserError(f"{own[0]}: found it behind --, where the sweep sets it; use --name, --losses, --seeds")
+        raise UserError(f"{own[0]}: found it behind --, where the sweep sets it; name it before --")
+    if not settings.tune and (settings.tune_rates or settings.tune_epochs):
+        raise UserError("tune_rates, tune_epochs: found without --tune learning_rate; add it, or leave them out")
     for device in settings.devices:
         find_device(device)
 
@@ -109,6 +111,8 @@ def plan(settings: SweepSettings, options: list[str], rates: Mapping[str, float]
     names = [
         Config(name=f"{settings.name}_{{loss}}_seed{{seed}}", loss=loss, seed=seed).run_name for seed, loss in runs
     ]
+    if len(set(names)) < len(names):
+        raise UserError(f"losses: found {', '.join(settings.losses)}, expected each once")
     if not settings.slurm:
         options = [*options, *one_precision(parse_config("", options), names, settings.devices[0])]
     jobs = []
@@ -129,10 +133,11 @@ def plan_tuning(settings: SweepSettings, options: list[str]) -> dict[str, dict[f
     """Return the short trainings of each loss by their learning rate."""
     config = parse_config("", options)
     rates = settings.tune_rates or tuple(config.learning_rate * factor for factor in (1 / 3, 1, 3))
-    if len(set(rates)) < 2 or min(rates) <= 0 or settings.tune_epochs < 0:
+    if len({f"{rate:.3g}" for rate in rates}) < max(2, len(rates)) or min(rates) <= 0 or settings.tune_epochs < 0:
         raise UserError(
             f"tune_rates and tune_epochs: found {', '.join(f'{rate:g}' for rate in rates)} and "
-            f"{settings.tune_epochs}, expected two or more rates above 0, and 0 or more epochs"
+            f"{settings.tune_epochs}, expected two or more rates above 0, different in "
+            "three digits, and 0 or more epochs"
         )
     epochs = settings.tune_epochs or max(1, config.epochs // 3)
     options = [*options, "--seed", str(settings.seeds[0]), "--epochs", str(epochs)]

@@ -63,7 +63,7 @@ PUBLISHED = {
     ),
     "GTCRN": Published(
         "encoder.en_convs.0.conv.weight",
-        lambda state: {},
+        lambda state: {"channels": state["encoder.en_convs.0.conv.weight"].shape[0]},
         gtcrn_from_published,
         gtcrn_to_published,
         {},

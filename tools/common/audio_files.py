@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,17 +112,15 @@ def _fit(signal: np.ndarray, samples: int) -> np.ndarray:
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[soundfile.SoundFile]:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise AudioError("no regular file, such as a folder or a pipe")
+        path.open("rb").close()  # of what the system refuses, libsndfile only says "System error"
         file = soundfile.SoundFile(path)
+    except OSError as error:
+        raise AudioError(f"cannot be opened ({error.strerror})") from None
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
-        # libsndfile says "System error" for whatever the system refuses; the system says it better.
-        with contextlib.suppress(OSError), path.open("rb") as content:
-            if not content.read(1):
-                raise AudioError("an empty file") from None
-        try:
-            path.open("rb").close()
-        except OSError as refusal:
-            raise AudioError(f"cannot be opened ({refusal.strerror})") from None
-        raise AudioError(f"not readable as audio ({_reason(error)})") from None
+        reason = f"not readable as audio ({_reason(error)})" if path.stat().st_size else "an empty file"
+        raise AudioError(reason) from None
     with file:
         if file.frames <= 0:
             raise AudioError("holds no samples")

@@ -28,15 +28,15 @@ def find_device(name: str) -> torch.device:
 
 
 def use_threads(threads: int | str, sharing: int = 1) -> int:
-    """Compute with so many threads on a CPU, and return how many that are; UserError for fewer than one.
+    """Compute with so many threads on a CPU, and return how many that are; UserError for none or too many.
 
     threads: a number, or "auto": torch's choice (OMP_NUM_THREADS, else one for each physical core) within this
     program's share of the cores, where `sharing` programs of the same training run on this machine.
     """
     if threads == "auto":
         threads = min(torch.get_num_threads(), max(1, cores() // sharing))
-    if threads < 1:
-        raise UserError(f"threads: found {threads}, expected 1 or more")
+    if not 1 <= threads <= 1024:  # more end the process
+        raise UserError(f"threads: found {threads}, expected 1 to 1024")
     torch.set_num_threads(threads)
     return threads
 

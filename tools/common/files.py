@@ -25,6 +25,8 @@ PIECE = 1 << 16  # bytes
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what was written there takes its name if the block succeeds."""
     path = Path(path)
+    if not path.name:
+        raise UserError(f"{path}: a folder, expected the name of a file")
     if path.exists() and not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, "may not be written", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,6 +121,8 @@ def write_block(path: str | Path, name: str, text: str) -> None:
 
     UserError if the file has no such part.
     """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file")
     try:
         before = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

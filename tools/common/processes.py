@@ -26,11 +26,14 @@ class ProcessPool:
     """Use as a context manager.
 
     Args:
-        processes: How many; None for one on each core that the program may use, 1 to compute in this process.
+        processes: How many, up to 1024; None or 0 for one on each core that the program may use, 1 to compute in
+            this process. UserError for others.
         shared: What all calls of the functions need; it is sent once to each process.
     """
 
     def __init__(self, processes: int | None = None, shared: Any = None) -> None:
+        if not 0 <= (processes or 0) <= 1024:
+            raise UserError(f"workers: found {processes}, expected 0 to 1024")
         self.processes = processes or cores()
         self._shared = shared
         self._executor = self._start() if self.processes > 1 else None

@@ -14,6 +14,7 @@ from tools.common.errors import UserError
 
 def read_json(path: Path, kind: Any, advice: str) -> Any:
     """Return what a JSON file holds, as the type `kind`; UserError with the advice if it holds anything else."""
+    _refuse_pipe(path)
     try:
         return msgspec.convert(json.loads(path.read_text(encoding="utf-8")), kind)
     except (ValueError, RecursionError) as error:
@@ -25,6 +26,7 @@ def read_csv(path: Path, kind: Any, advice: str) -> list[Any]:
 
     UserError with the advice if a row is anything else, and if the last line is cut off.
     """
+    _refuse_pipe(path)
     number, content = 1, path.read_bytes()
     try:
         if b"\n" in content and not content.endswith(b"\n"):
@@ -44,3 +46,8 @@ def check(content: Any, kind: Any, where: str, advice: str) -> Any:
         return msgspec.convert(content, kind)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: {error}; {advice}") from None
+
+
+def _refuse_pipe(path: Path) -> None:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path}: no regular file, such as a folder or a pipe")

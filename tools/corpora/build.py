@@ -30,12 +30,11 @@ def build(asked: DatasetSettings) -> None:
     """Make the set that the settings ask for. Raises UserError, and then leaves nothing behind."""
     settings = with_layout(asked)
     findings = Findings()
-    workers = settings.workers or None
     with PackedSetWriter(
         settings.out, settings.samples, settings.dtype, settings.overwrite, settings.shard_gb * 1e9
     ) as writer:
         try:
-            with ProcessPool(workers) as pool:
+            with ProcessPool(settings.workers) as pool:
                 sources = find_sources(settings, pool, findings)
         finally:
             report(findings, everything=settings.strict or sys.exc_info()[0] is not None)
@@ -44,7 +43,7 @@ def build(asked: DatasetSettings) -> None:
                 f"{len(findings.problems)} files cannot be used and --strict is given; mend or remove them, or "
                 "leave out --strict to make the set without them"
             )
-        with ProcessPool(workers, shared=sources) as pool:
+        with ProcessPool(settings.workers, shared=sources) as pool:
             packer = _Packer(writer, pool, sources, settings)
             head = packer.pack()
         writer.describe(

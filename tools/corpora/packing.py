@@ -21,6 +21,7 @@ from tools.common.errors import UserError
 from tools.common.files import put_folder
 
 DESCRIPTION = "dataset.json"
+SUFFIXES = (".npy", ".json", ".jsonl", ".png")  # of the files in a set's folder
 
 
 class PackedSetWriter:
@@ -143,6 +144,9 @@ class PackedSetWriter:
                 f"{self.target} exists and is no packed set (it has no {DESCRIPTION}); "
                 "it is not overwritten, name another folder"
             )
+        files = (path for path in self._folder.rglob("[!.]*") if path.is_file())
+        if other := next((path for path in files if path.suffix not in SUFFIXES), None):
+            raise UserError(f"{self.target}: holds {other}, which is no part of a set; name another folder")
 
 
 class NewArray:

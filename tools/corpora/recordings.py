@@ -123,12 +123,9 @@ def find_files(folder: Path, pattern: str, problems: list[Problem]) -> Iterator[
             problems.append(Problem(str(Path(parent, name)), "a folder, expected an audio file"))
             folders.remove(name)
         for path in (Path(parent, name) for name in files):
-            if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-                continue
-            if not path.is_file():
-                problems.append(Problem(str(path), "no regular file, such as a pipe or a dead link"))
-            elif re.search(pattern, file := path.relative_to(folder).as_posix()):
-                found.append(file)
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+                file = path.relative_to(folder).as_posix()
+                found += [file] if re.search(pattern, file) else []
     yield from sorted(found)
 
 

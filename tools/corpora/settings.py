@@ -119,7 +119,7 @@ class DatasetSettings:
 
     def __post_init__(self) -> None:
         """Check the settings. Raises UserError for one that cannot be used."""
-        for field in ("seed", "workers", "n_train", "n_valid", "n_test"):
+        for field in ("seed", "n_train", "n_valid", "n_test"):
             _expect(0 <= getattr(self, field) < 2**31, field, getattr(self, field), "0 to 2147483647")
         _expect(0 < self.early_ms < float("inf"), "early_ms", self.early_ms, "a number of milliseconds above 0")
         _expect(0.5 <= self.seconds <= 60, "seconds", self.seconds, "0.5 to 60")
@@ -139,6 +139,9 @@ class DatasetSettings:
         for field in ("talker", "noise_type", "pair_key", "speech_files"):
             self._check_pattern(field, groups=field != "speech_files")
         _expect(self.command.isprintable(), "the command", self.command, "text that UTF-8 can hold, in one line")
+        both = {*self.unseen_types} & {*self.valid_types}
+        _expect(not both, "valid_types", self.valid_types, "other types than unseen_types")
+        _expect(self.layout or not self.root, "root", str(self.root), "it with --layout alone")
         if self.layout is None:
             self._check_sources()
 

@@ -35,8 +35,11 @@ def export_web(model: nn.Module, folder: Path, runtime: Path | None = None) -> f
     """Write the folder; return the graph's largest difference to PyTorch.
 
     runtime: the npm package's .tgz file; left out: npm downloads it. Nothing is left if it fails.
-    Raises UserError if the network cannot stream, npm is missing, or the package is another one.
+    Raises UserError if the network cannot stream, npm is missing, the package is another one, or the folder holds
+    anything but a page.
     """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "network.onnx").is_file():
+        raise UserError(f"{folder}: exists and holds no page of this command; name another folder")
     step = streaming_step(model)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.partial") as made:

@@ -3,17 +3,19 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
+
+from msgspec import Meta
 
 from tools.common.errors import UserError
 from tools.common.schema import read_csv
 from tools.reports.comparison import MAIN_SCORES, own_scores
 from tools.reports.tables import TITLES, Row
 
+NUMBERS = ("learning_rate", "points", *MAIN_SCORES)
+JUDGES = Annotated[str, Meta(pattern=f"^(({'|'.join(MAIN_SCORES)})( |$))*$")]
 TUNING_ROW = TypedDict(
-    "TuningRow",
-    {"loss": str, "judged_by": str, "chosen": bool}
-    | dict.fromkeys(("learning_rate", "points", *MAIN_SCORES), float),
+    "TuningRow", {"loss": str, "judged_by": JUDGES, "chosen": bool} | dict.fromkeys(NUMBERS, float)
 )
 
 
@@ -44,7 +46,10 @@ def judge_rates(loss: str, histories: Mapping[float, Sequence[Mapping[str, float
 
 def read_tuning(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a tuning.csv; UserError if it is none."""
-    return read_csv(path, TUNING_ROW, "expected a table that tools.sweep --tune wrote")
+    rows = read_csv(path, TUNING_ROW, advice := "expected a table that tools.sweep --tune wrote")
+    if not rows or any(math.isinf(row[name]) for row in rows for name in NUMBERS):
+        raise UserError(f"{path}: found no rows, or infinity; {advice}")
+    return rows
 
 
 def tuning_cells(rows: Sequence[Row]) -> tuple[list[str], dict[str, list[str]]]:

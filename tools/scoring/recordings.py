@@ -161,10 +161,13 @@ def _list_folder(folder: Path) -> dict[str, Path]:
 
 def _read_list(path: Path) -> list[Trio]:
     """Return the utterances that a CSV with the columns clean, enhanced and perhaps noisy lists."""
-    if path.is_dir() or path.suffix.lower() in SUFFIXES:
+    if not path.is_file() or path.suffix.lower() in SUFFIXES:
         raise UserError(f"{path}: found alone, expected CLEAN ENHANCED [NOISY] or one CSV of pairs")
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        lines = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+            lines = list(csv.DictReader(file))
+    except csv.Error as error:
+        raise UserError(f"{path}: no CSV ({error})") from None
     columns = [name for name in ("enhanced", "noisy") if lines and lines[0].get(name)]
     if not lines or not lines[0].get("clean") or "enhanced" not in columns:
         raise UserError(
@@ -172,7 +175,7 @@ def _read_list(path: Path) -> list[Trio]:
         )
     trios, names = [], set()
     for number, line in enumerate(lines, 2):
-        if not all(line.get(name) for name in ("clean", *columns)):
+        if not all((line.get(name) or "\0").count("\0") == 0 for name in ("clean", *columns)):
             raise UserError(f"{path}: line {number}: found an empty cell, expected a path in each column")
         name = line["enhanced"]
         if name in names:
