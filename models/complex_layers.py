@@ -108,12 +108,12 @@ class ComplexBatchNorm2d(nn.Module):
     [B, channels, F, T] to the same shape. Source: Trabelsi et al. 2018, section 3.5.
     """
 
+    eps, momentum = 1e-5, 0.1
     synced = False  # whether the statistics are those of all processes that train together
 
-    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         n = channels // 2
-        self.eps, self.momentum = eps, momentum
         # Symmetric matrices as (real-real, real-imaginary, imaginary-imaginary).
         self.weight = nn.Parameter(torch.tensor([1.0, 0.0, 1.0])[:, None].repeat(1, n))  # [3, n]
         self.bias = nn.Parameter(torch.zeros(2, n))

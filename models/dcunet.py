@@ -137,8 +137,8 @@ class DCUNET(nn.Module):
 class _Conv(ComplexKernel):
     """Complex convolution, padded so that strides alone change the size."""
 
-    def __init__(self, inputs: int, outputs: int, shape: Shape, bias: bool = False) -> None:
-        super().__init__((outputs // 2, inputs // 2, *shape.kernel), outputs // 2, bias)
+    def __init__(self, inputs: int, outputs: int, shape: Shape) -> None:
+        super().__init__((outputs // 2, inputs // 2, *shape.kernel), outputs // 2, bias=False)
         self.stride, self.padding = shape.stride, tuple(n // 2 for n in shape.kernel)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -42,12 +42,12 @@ def whole(low: int, even: bool = False) -> Bounds:
 YES_OR_NO = Bounds(lambda value: type(value) is bool, "True or False")
 
 
-def channels(most: int, even: bool = True) -> Bounds:
-    """Return the bounds of the channels of one to `most` layers."""
-    each = whole(2 if even else 1, even)
+def channels(most: int) -> Bounds:
+    """Return the bounds of the channels of one to `most` layers, of which halves are real and imaginary."""
+    each = whole(2, even=True)
     return Bounds(
         lambda value: isinstance(value, tuple) and 1 <= len(value) <= most and all(map(each.fine, value)),
-        f"1 to {most} {'even ' * even}numbers from {2 if even else 1} to {_LARGEST}",
+        f"1 to {most} even numbers from 2 to {_LARGEST}",
     )
 
 

@@ -71,7 +71,7 @@ def read_votes(paths: Sequence[Path], comparison: str, signals: Sequence[str]) -
     return votes
 
 
-def preference_rows(votes: Sequence[Vote], signals: Sequence[str], seed: int = 0) -> dict[str, list[str]]:
+def preference_rows(votes: Sequence[Vote], signals: Sequence[str]) -> dict[str, list[str]]:
     """Return each signal's votes and the probability, in %, that it is preferred among all, with 95% intervals.
 
     The strengths are Bradley & Terry's (1952), of a choice among several (Luce 1959). The intervals come from a
@@ -81,7 +81,7 @@ def preference_rows(votes: Sequence[Vote], signals: Sequence[str], seed: int = 0
     for vote in votes:
         by_listener.setdefault(vote.listener, []).append(vote)
     units = list(by_listener.values()) if len(by_listener) >= 3 else [[vote] for vote in votes]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     draws = rng.integers(len(units), size=(RESAMPLES, len(units)))
     samples = [strengths([vote for n in draw for vote in units[n]], signals) for draw in draws]
     low, high = np.quantile(samples, (0.025, 0.975), axis=0)

@@ -40,9 +40,9 @@ def parse_config(description: str, args: Sequence[str] | None = None) -> Config:
     return parse_with_config(Arguments, description, args).config
 
 
-def parse_training(description: str, args: Sequence[str] | None = None) -> tuple[Config, Resume]:
+def parse_training(description: str) -> tuple[Config, Resume]:
     """Parse as `parse_config` does, with `--resume`, which says how to meet a run that has other settings."""
-    arguments = parse_with_config(_TrainingArguments, description, args)
+    arguments = parse_with_config(_TrainingArguments, description)
     return arguments.config, arguments.resume
 
 
