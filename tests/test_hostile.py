@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -27,10 +28,23 @@ import train
 from config import Config, ConfigError
 from losses import TERMS, LossError, LossTerm, build_loss, register
 from models import ModelError, complete
-from tools import compare, enhance, enhance_onnx, export, make_dataset, sweep
+from tools import (
+    compare,
+    enhance,
+    enhance_onnx,
+    export,
+    inspect_dataset,
+    make_dataset,
+    make_demo_corpus,
+    score,
+    sweep,
+)
+from tools.common.device import use_threads
 from tools.common.errors import UserError
 from tools.common.files import exclusive
+from tools.common.processes import ProcessPool
 from tools.common.run_folder import read_config, read_history
+from tools.common.schema import read_csv, read_json
 from tools.scoring.journal import Journal
 from tools.scoring.scores import Scores
 
@@ -314,8 +328,12 @@ def test_scores_older_than_the_best_network_are_not_compared(tmp_path, monkeypat
         ["--name", "a\nb"],
         ["--name", "{run_dir}"],
         ["--devices", "foo"],
+        ["--losses", "MSE", " MSE "],
+        ["--tune_rates", "1e-3", "2e-3"],
+        ["--tune", "learning_rate", "--tune_rates", "1e-3", "1.0001e-3"],
         ["--", "--name", "a"],
         ["--", "--loss=MSE"],
+        ["--", "--device", "cuda"],
     ],
     ids=" ".join,
 )
@@ -370,6 +388,47 @@ def test_a_position_that_no_training_reaches_is_refused(workplace, capsys, chang
     torch.save(content, "runs/a/last.pt")
     capsys.readouterr()
     assert "last.pt: " in refused(capsys, train, *arguments, 2)
+
+
+@pytest.mark.parametrize("read", [read_json, read_csv])
+def test_a_pipe_in_place_of_a_file_is_named_and_waited_for_by_nobody(tmp_path, read):
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(UserError, match="no regular file"):
+        read(tmp_path / "a", dict, "")
+
+
+def test_a_pipe_among_recordings_to_score_is_named_and_the_others_are_scored(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("clean", "enhanced"):
+        Path(folder).mkdir()
+        soundfile.write(f"{folder}/a.wav", 0.1 * np.sin(np.arange(9000)), 16000)
+        os.mkfifo(f"{folder}/b.wav")
+    assert run(score, "clean", "enhanced", "--metrics", "si_sdr", "--workers", 1) == 1
+    assert "clean/b.wav: no regular file" in capsys.readouterr().err
+    refused(capsys, score, "clean/b.wav")
+    Path("a.csv").write_text("clean,enhanced\n" + "a" * 200_000 + ",b\n")
+    refused(capsys, score, "a.csv")
+
+
+@pytest.mark.parametrize(("start", "number"), [(ProcessPool, 10**6), (ProcessPool, -1), (use_threads, 10**9)])
+def test_more_processes_or_threads_than_a_machine_bears_are_refused(start, number):
+    with pytest.raises(UserError, match="to 1024"):
+        start(number)
+
+
+def test_a_folder_is_replaced_only_by_what_it_held_before(tmp_path, monkeypatch, capsys, corpus):
+    monkeypatch.chdir(tmp_path)
+    Path("runs/a").mkdir(parents=True)
+    checkpoint = save_checkpoint(trained_like(), tmp_path / "runs/a/best.pt", **SMALL)
+    assert "no page" in refused(capsys, export, checkpoint, "runs/", "--overwrite")
+    shutil.copytree(corpus, "data")
+    Path("data/speech").mkdir()
+    soundfile.write("data/speech/a.wav", np.ones(9), 16000)
+    assert "a.wav, which is no part" in refused(capsys, make_demo_corpus, "--out", "data", "--overwrite")
+    before = Path("data/train.npy").read_bytes()
+    assert "png" in refused(capsys, inspect_dataset, "data", "--png", "data/train.npy")
+    assert Path("data/train.npy").read_bytes() == before
+    assert checkpoint.is_file()
 
 
 def test_a_pipe_among_recordings_is_named_and_waited_for_by_nobody(tmp_path, capsys):
