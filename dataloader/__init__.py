@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Subset
 
 from config import Config
 
-from .array_file import DataError
+from .arrays import DataError
 from .batch_order import EpochBatches
 from .on_the_fly import OnTheFlyDataset, is_on_the_fly
 from .packed import PackedDataset

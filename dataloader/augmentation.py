@@ -10,7 +10,6 @@ from scipy.interpolate import CubicSpline
 from config import SAMPLE_RATE
 
 from .mixing import is_silent
-from .reverberation import draw_tail
 
 # How many of the items each change meets.
 SHARES = {
@@ -139,6 +138,20 @@ def draw_room(rng: np.random.Generator) -> np.ndarray:
     tail = draw_tail(rng, rng.uniform(*DECAY), rng.uniform(*FIRST_REFLECTION), rng.uniform(*DIRECT_DB))
     tail[0] = 1
     return tail
+
+
+def draw_tail(
+    rng: np.random.Generator, decay: float, first_reflection: float, direct_to_reverberant_db: float
+) -> np.ndarray:
+    """Return the impulse response [taps] of all reflections, without the direct sound at its start.
+
+    decay: seconds in which the sound falls by 60 dB. first_reflection: seconds after the direct sound.
+    direct_to_reverberant_db: energy of a direct sound of 1 over that of all reflections.
+    Source: Moorer, "About this reverberation business", 1979.
+    """
+    time = np.arange(round(decay * SAMPLE_RATE)) / SAMPLE_RATE
+    tail = rng.standard_normal(time.size) * 10 ** (-3 * time / decay) * (time >= first_reflection)
+    return tail * (10 ** (-direct_to_reverberant_db / 20) / np.sqrt(np.sum(tail**2)))
 
 
 def _norm(signal: np.ndarray) -> float:

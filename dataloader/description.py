@@ -1,9 +1,9 @@
-"""dataset.json: what the items of a packed data set are."""
+"""dataset.json and items.jsonl: what a packed data set and its items are made of."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from config import SAMPLE_RATE
 
 from .random_draws import Decibel, MixtureDraw
 
+ITEMS = "items.jsonl"
 # The grid of the paper, taken where a set with its shape has no dataset.json.
 PAPER_NOISE_TYPES = ("seen", "unseen")
 PAPER_SNR_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
@@ -73,6 +74,29 @@ def read_description(path: Path) -> dict[str, Any]:
             f"{path}: found a {type(content).__name__}, expected an object with sample_rate and so on"
         )
     return content
+
+
+def read_items(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return split and record of each item, in order; none if the set does not list them.
+
+    They are the lines of items.jsonl, read one by one because a large set has more than memory holds, or, in sets
+    made before December 2026, `items` in dataset.json. Raises ValueError.
+    """
+    path = folder / ITEMS
+    if not path.is_file():
+        description = folder / "dataset.json"
+        content = read_description(description) if description.is_file() else {}
+        for split, items in msgspec.convert(content.get("items") or {}, dict[str, list[dict[str, Any]]]).items():
+            yield from ((split, item) for item in items)
+        return
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                item = msgspec.convert(json.loads(line), dict[str, Any])
+                split = msgspec.convert(item.pop("split"), str)
+            except (ValueError, KeyError, RecursionError) as error:
+                raise ValueError(f"{path}: line {number} is no item ({error})") from None
+            yield split, item
 
 
 def _read_draw(path: Path, found: object) -> MixtureDraw | None:

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .array_file import ArrayFile, DataError
+from .arrays import ArrayFile, DataError, Shards, exists
 from .augmentation import Augmentation
 from .description import Description
 from .mixing import is_silent, mix_at_level
 from .packed import as_float, check_values
 from .random_draws import SegmentDraw
-from .shards import Shards, exists
 
 SPEECH, ACTIVE, NOISE, NOISE_INDEX = "train_speech", "train_active", "train_noise", "train_noise_index"
 ATTEMPTS = 20  # at a segment that is not silent

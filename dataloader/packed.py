@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .array_file import DataError
+from .arrays import DataError, Shards
 from .description import Description
-from .shards import Shards
 
 # Axes of each file before [2, samples], where 0 is noisy and 1 is clean.
 LEADING_AXES = {"train": ("N",), "valid": ("N",), "test": ("noise type", "dB", "N")}

@@ -16,10 +16,10 @@ from tools.common.run_folder import find_checkpoint
 from .checkpoint import read_checkpoint
 from .dccrn import DCCRN
 from .gtcrn import GTCRN
+from .norms import sync_norms
 from .published.dccrn import from_upstream
 from .registry import NETWORKS, read_settings, register
 from .safe_load import ModelError
-from .synced_norms import sync_norms
 
 __all__ = [
     "DCCRN",

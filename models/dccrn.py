@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .complex_layers import ComplexBatchNorm2d, ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM, join_parts
+from .complex_layers import ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM, join_parts
 from .encoder_decoder import ConvLayer, RealRecurrence, encode_and_decode
 from .masks import MASKS, Parts, apply_mask, start_at_pass_through
+from .norms import ComplexBatchNorm2d
 from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, setting, whole
 from .stft import STFT
 from .streaming.encoder_decoder import EncoderDecoderStep

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dataloader.item_records import read_items
+from dataloader.description import read_items
 
 
 def describe(folder: Path) -> dict[str, Any]:

@@ -19,12 +19,12 @@ from made_runs import make_run
 from networks import SMALL, save_checkpoint, trained_like
 
 from dataloader import PackedDataset
-from dataloader.item_records import read_items
+from dataloader.description import read_items
 from models import load_model
 from tools.common.run_folder import read_config, read_history
 from tools.corpora.inspection import ItemRecord
 from tools.reports.comparison import read_run
-from tools.scoring.journal import Journal
+from tools.scoring.kept_scores import Journal
 from tools.scoring.scores import Scores
 
 fuzzed = settings(

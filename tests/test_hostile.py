@@ -45,7 +45,7 @@ from tools.common.files import exclusive
 from tools.common.processes import ProcessPool
 from tools.common.run_folder import read_config, read_history
 from tools.common.schema import read_csv, read_json
-from tools.scoring.journal import Journal
+from tools.scoring.kept_scores import Journal
 from tools.scoring.scores import Scores
 
 ROOT = Path(__file__).parents[1]

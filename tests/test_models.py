@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from config import Config
 from losses import build_loss
 from models import DCCRN, ModelError, build_model, from_upstream, load_model
-from models.complex_layers import ComplexBatchNorm2d, ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM
+from models.complex_layers import ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM
+from models.norms import ComplexBatchNorm2d
 from models.prelu import PReLU
 from models.stft import STFT
 

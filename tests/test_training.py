@@ -24,7 +24,7 @@ from trainings import ONE_THREAD, TINY, TRAIN, children, history_of, scalars, sh
 import train
 from config import Config
 from dataloader import build_loader
-from dataloader.item_records import read_items
+from dataloader.description import read_items
 from losses import build_loss
 from models import load_model
 from tools.common.errors import UserError

@@ -13,8 +13,7 @@ from tqdm import tqdm
 
 from config import SAMPLE_RATE
 from dataloader import OnTheFlyDataset, PackedDataset
-from dataloader.description import read_description
-from dataloader.item_records import ITEMS, read_items
+from dataloader.description import ITEMS, read_description, read_items
 from dataloader.mixing import active_span, is_silent
 from dataloader.on_the_fly import is_on_the_fly
 from tools.common.processes import ProcessPool

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dataloader.item_records import ITEMS
+from dataloader.description import ITEMS
 from tools.common.errors import UserError
 from tools.common.files import put_folder
 

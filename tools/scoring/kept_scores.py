@@ -1,19 +1,64 @@
 """Scores of a test grid that outlive an interruption, and are computed only once."""
 
+import contextlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 from tqdm import tqdm
 
-from tools.common.files import fingerprint
-from tools.scoring.journal import Journal
+from tools.common.files import fingerprint, replacing
 from tools.scoring.scores import ScorePool, Scores, scores_key
 
 NOISY, ENHANCED = "noisy_scores.jsonl", "enhanced_scores.jsonl"
 
 
-class KeptScores:
+class Journal:
+    """Results by the number of their item, kept in a file of JSON lines.
+
+    The first line is `key`, which says what the results depend on; a file with another key is started again, and
+    lines that hold no result of type `kind`, such as half a line that a killed process left, are dropped. Where
+    nothing can be written, results are kept in memory alone.
+    """
+
+    def __init__(self, path: Path, key: Mapping[str, Any], kind: Any = Any) -> None:
+        self.results: dict[int, Any] = {}
+        head = json.dumps(key, sort_keys=True)
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        whole = [head]
+        if lines[:1] == [head]:
+            for line in lines[1:]:
+                with contextlib.suppress(ValueError, RecursionError):
+                    number, result = msgspec.convert(json.loads(line), tuple[int, kind])
+                    self.results[number] = result
+                    whole.append(line)
+        try:
+            if lines != whole:
+                with replacing(path) as temporary:
+                    temporary.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
+            self._file = path.open("a", encoding="utf-8", buffering=1)
+        except OSError:
+            self._file = None
+
+    def add(self, number: int, result: Any) -> None:
+        """Keep the result of an item; it must be of the type `kind`."""
+        self.results[number] = result
+        if self._file:
+            try:
+                self._file.write(json.dumps([number, msgspec.to_builtins(result)]) + "\n")
+            except OSError:  # the disk is full; results are kept in memory from here on
+                self._file = None
+
+    def close(self) -> None:
+        """Close the file; the results stay readable."""
+        if self._file:
+            self._file.close()
+
+
+class KeptScores(Journal):
     """Scores of one signal by the number of its item.
 
     They are kept in a file, and forgotten if the test grid, the checkpoint or a package that scores has changed.
@@ -30,10 +75,11 @@ class KeptScores:
         if checkpoint:
             key |= {"checkpoint": fingerprint(checkpoint)}
             path.parent.mkdir(parents=True, exist_ok=True)
-        self._journal, self._names = Journal(path, key, Scores), names
+        super().__init__(path, key, Scores)
+        self._names = names
 
     def __getitem__(self, number: int) -> Scores:
-        return self._journal.results.get(number, Scores())
+        return self.results.get(number, Scores())
 
     def lacking(self, number: int) -> list[str]:
         """Return the names of the scores that an item does not have yet."""
@@ -41,11 +87,7 @@ class KeptScores:
 
     def add(self, number: int, scores: Scores) -> None:
         """Keep further scores of an item."""
-        self._journal.add(number, self[number] | scores)
-
-    def close(self) -> None:
-        """Close the file; the scores stay readable."""
-        self._journal.close()
+        super().add(number, self[number] | scores)
 
 
 def score_lacking(

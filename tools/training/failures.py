@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from config import Config
-from dataloader.item_records import read_items
+from dataloader.description import read_items
 from tools.common.errors import UserError
 from tools.common.run_folder import save_checkpoint
 
