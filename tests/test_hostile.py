@@ -27,7 +27,7 @@ import test as test_program
 import train
 from config import Config, ConfigError
 from losses import TERMS, LossError, LossTerm, build_loss, register
-from models import ModelError, complete
+from models import ModelError, complete, read_checkpoint
 from tools import (
     compare,
     enhance,
@@ -247,6 +247,13 @@ def test_tensors_that_were_replaced_in_a_whole_checkpoint_are_noticed(workplace,
     del content["digest"]  # as checkpoints of earlier versions
     torch.save(content, "runs/a/last.pt")
     assert run(train, *arguments, 2) == 0
+
+
+def test_a_tensor_whose_name_is_no_utf8_is_refused_like_others(tmp_path):
+    content = {"config": {}, "model": {"a\udcff": torch.zeros(1)}, "epoch": 1, "digest": "0"}
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(ModelError, match=r"a.pt: its tensors are not those"):
+        read_checkpoint(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("link", [os.link, os.symlink])

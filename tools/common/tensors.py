@@ -25,6 +25,6 @@ def digest_tensors(content: Any) -> str:
     """Return a digest of the names, types, shapes and values of all tensors, the same on every device."""
     digest = hashlib.sha256()
     for name, tensor in find_tensors(content):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode(errors="backslashreplace"))
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
