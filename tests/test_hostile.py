@@ -385,12 +385,15 @@ def test_a_run_folder_belongs_to_one_training_at_a_time(workplace, capsys):
         lambda c: c.update(history=[{}]),
         lambda c: c.update(random=["a"]),
         lambda c: c.update(optimizer=[]),
+        lambda c: c["optimizer"]["state"][0].update(exp_avg=torch.zeros(3)),
+        lambda c: c["progress"].update(seconds=float("inf")),
     ],
 )
 def test_a_position_that_no_training_reaches_is_refused(workplace, capsys, change):
     arguments = [*TINY, "--name", "a", "--epochs"]
     assert run(train, *arguments, 1) == 0
     content = torch.load("runs/a/last.pt", weights_only=True)
+    del content["digest"]
     change(content)
     torch.save(content, "runs/a/last.pt")
     capsys.readouterr()
@@ -410,8 +413,11 @@ def test_a_pipe_among_recordings_to_score_is_named_and_the_others_are_scored(tmp
         Path(folder).mkdir()
         soundfile.write(f"{folder}/a.wav", 0.1 * np.sin(np.arange(9000)), 16000)
         os.mkfifo(f"{folder}/b.wav")
+        shutil.copy(f"{folder}/a.wav", f"{folder}/\udcff.wav")  # a name that is no UTF-8
     assert run(score, "clean", "enhanced", "--metrics", "si_sdr", "--workers", 1) == 1
-    assert "clean/b.wav: no regular file" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "clean/b.wav: no regular file" in error
+    assert "its name is not text" in error
     refused(capsys, score, "clean/b.wav")
     Path("a.csv").write_text("clean,enhanced\n" + "a" * 200_000 + ",b\n")
     refused(capsys, score, "a.csv")

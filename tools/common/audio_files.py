@@ -118,6 +118,8 @@ def _open(path: Path) -> Iterator[soundfile.SoundFile]:
         file = soundfile.SoundFile(path)
     except OSError as error:
         raise AudioError(f"cannot be opened ({error.strerror})") from None
+    except UnicodeEncodeError:
+        raise AudioError("its name is not text; rename it") from None
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
         reason = f"not readable as audio ({_reason(error)})" if path.stat().st_size else "an empty file"
         raise AudioError(reason) from None

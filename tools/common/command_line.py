@@ -84,7 +84,7 @@ def _explain(error: Exception) -> tuple[str, int]:
         # One raised in a data loading process arrives with that process's traceback before its message.
         return _last_line(error), error.exit_code
     if isinstance(error, OSError):
-        return f"{error.filename or 'operating system'}: {error.strerror or error}", 2
+        return f"{error.filename2 or error.filename or 'operating system'}: {error.strerror or error}", 2
     if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
         return "not enough memory; try a smaller batch, network or input", 2
     return f"a defect of this program, not of its input: {_log_defect(error)}", DEFECT

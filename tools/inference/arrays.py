@@ -41,6 +41,8 @@ def enhance(
     kept = Kept(mix, limit_db, highband)
     signal, full_scale = _to_float(audio)
     model = load_pretrained() if model is None else model
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model: found {type(model).__name__}, expected a network from models.load_model")
     peak = float(np.abs(signal).max())
     chain = SignalChain(model, rate, signal.shape[1], kept, peak)
     block = max(1, round(BLOCK_SECONDS * rate))

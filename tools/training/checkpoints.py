@@ -24,7 +24,7 @@ class _Position(msgspec.Struct):
     batch: Count
     step: Count
     skipped: Count
-    seconds: Annotated[float, msgspec.Meta(ge=0)]
+    seconds: Annotated[float, msgspec.Meta(ge=0, lt=2**50)]
 
 
 class _Saved(msgspec.Struct):
@@ -119,8 +119,13 @@ def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
 
 
 def lay_out_like_weights(optimizer: torch.optim.Optimizer) -> None:
-    """Give the optimiser's moments the memory layout of their weights: fused Adam reads both in memory's order."""
+    """Give the optimiser's moments the memory layout of their weights: fused Adam reads both in memory's order.
+
+    Raises ValueError for a moment of another shape, with which fused Adam would write beyond it.
+    """
     for weight, state in optimizer.state.items():
         for name, moment in state.items():
+            if moment.shape not in (weight.shape, ()):
+                raise ValueError(f"{name} of shape {list(moment.shape)} for a weight of {list(weight.shape)}")
             if moment.shape == weight.shape and moment.stride() != weight.stride():
                 state[name] = torch.empty_like(weight).copy_(moment)
