@@ -9,8 +9,6 @@ What comes out has the rate, channels, format and length of what went in. A file
 stop the others; it is named at the end, and the exit code is 1.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import sys

@@ -7,8 +7,6 @@ Files match by name, in any format and at any rate (scored at 16 kHz). Writes re
 be scored does not stop the others; it is named at the end, and the exit code is 1.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass

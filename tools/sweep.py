@@ -7,8 +7,6 @@ What follows `--` are settings for train.py. Finished runs are skipped, so that 
 interrupted one stopped. `--dry_run` prints the commands; `--slurm` prints a job array for sbatch.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import queue

@@ -1,7 +1,5 @@
 """Audio files of any format, rate, channels and bit depth, as mono at the project's sample rate."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import stat
@@ -38,6 +36,30 @@ class AudioFormat:
     def samples(self) -> int:
         """Return length at the project's sample rate."""
         return self.frames * SAMPLE_RATE // self.rate
+
+
+def find_audio(folder: Path) -> tuple[list[str], dict[Path, str]]:
+    """Return the audio files below a folder, by their paths in it, sorted, and why others cannot be used.
+
+    Paths have a /. Links are followed; hidden files and folders are left out.
+    """
+    visited, found, refused = set(), [], {}
+
+    def refuse(error: OSError) -> None:
+        refused[Path(error.filename)] = f"cannot be opened ({error.strerror})"
+
+    for parent, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        place = os.path.realpath(parent)
+        if place in visited:  # a link that leads back
+            folders.clear()
+            continue
+        visited.add(place)
+        named = [name for name in folders if Path(name).suffix.lower() in SUFFIXES and name[0] != "."]
+        refused |= {Path(parent, name): "a folder, expected an audio file" for name in named}
+        folders[:] = [name for name in folders if name[0] != "." and name not in named]
+        paths = [Path(parent, name) for name in files if name[0] != "."]
+        found += [path.relative_to(folder).as_posix() for path in paths if path.suffix.lower() in SUFFIXES]
+    return sorted(found), refused
 
 
 def read_format(path: Path) -> AudioFormat:

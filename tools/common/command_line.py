@@ -1,7 +1,5 @@
 """The command line: settings from arguments, and mistakes of the user as one line with exit code 2."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os

@@ -1,7 +1,5 @@
 """The device that a run computes on, and what makes a CPU quick: how many threads, and memory that stays."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 

@@ -1,7 +1,5 @@
 """Files that are whole or not there, and what tells them apart."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import errno

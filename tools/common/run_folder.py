@@ -1,7 +1,5 @@
 """runs/<name>/: what train.py leaves behind and finds again."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

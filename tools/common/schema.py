@@ -1,7 +1,5 @@
 """What is read from files that people and other programs may have touched, checked once against a type."""
 
-from __future__ import annotations
-
 import csv
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Writing the set: every item made by a pool of processes, packed in order, described."""
 
-from __future__ import annotations
-
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping

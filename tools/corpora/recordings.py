@@ -1,11 +1,8 @@
 """The usable recordings in a folder: found, read once, and listed with what is wrong where something is."""
 
-from __future__ import annotations
-
 import hashlib
-import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,7 +12,7 @@ from tqdm import tqdm
 
 from config import SAMPLE_RATE
 from dataloader.mixing import is_silent
-from tools.common.audio_files import SUFFIXES, AudioError, read, read_format
+from tools.common.audio_files import SUFFIXES, AudioError, find_audio, read, read_format
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
 from tools.common.seeding import generator
@@ -87,7 +84,7 @@ def find_recordings(
 
     Raises UserError if the folder is missing or holds no audio at all.
     """
-    files = list(find_files(folder, selection.files, problems))
+    files = find_files(folder, selection.files, problems)
     if not files and not problems:
         raise UserError(
             f"{folder}: found no audio{' that matches ' + selection.files if selection.files else ''}, "
@@ -101,32 +98,15 @@ def find_recordings(
     return recordings
 
 
-def find_files(folder: Path, pattern: str, problems: list[Problem]) -> Iterator[str]:
-    """Yield paths of the audio files below a folder, with /, sorted; links are followed, hidden files left out."""
+def find_files(folder: Path, pattern: str, problems: list[Problem]) -> list[str]:
+    """Return the audio files below a folder whose paths in it match; UserError if there is no such folder."""
     if not folder.is_dir():
         raise UserError(
             f"{folder}: {'a file' if folder.exists() else 'no such folder'}, expected a folder of audio"
         )
-    visited, found = set(), []
-
-    def refuse(error: OSError) -> None:
-        problems.append(Problem(str(error.filename), f"cannot be opened ({error.strerror})"))
-
-    for parent, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        place = os.path.realpath(parent)
-        if place in visited:  # a link that leads back
-            folders.clear()
-            continue
-        visited.add(place)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in [name for name in folders if Path(name).suffix.lower() in SUFFIXES]:
-            problems.append(Problem(str(Path(parent, name)), "a folder, expected an audio file"))
-            folders.remove(name)
-        for path in (Path(parent, name) for name in files):
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-                file = path.relative_to(folder).as_posix()
-                found += [file] if re.search(pattern, file) else []
-    yield from sorted(found)
+    files, refused = find_audio(folder)
+    problems += [Problem(str(path), reason) for path, reason in refused.items()]
+    return [file for file in files if re.search(pattern, file)]
 
 
 def check_recording(_: None, folder: Path, file: str, selection: Selection) -> Recording | Problem:

@@ -1,7 +1,5 @@
 """Everything that decides what a data set becomes: the arguments of tools.make_dataset."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 import shlex

@@ -1,7 +1,5 @@
 """A static folder with a page that enhances in the browser: page, streaming graph, resamplers, onnxruntime-web."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """Anyone's recordings as signals to score: matched by name, read at any rate, aligned, checked."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ import numpy as np
 from scipy import signal as dsp
 
 from config import SAMPLE_RATE
-from tools.common.audio_files import SUFFIXES, AudioError, read, read_format
+from tools.common.audio_files import SUFFIXES, AudioError, find_audio, read, read_format
 from tools.common.errors import UserError
 from tools.scoring.alarm import FOLLOW, contradiction
 from tools.scoring.scores import CHECKS, score
@@ -148,12 +146,12 @@ def _list_folder(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: a file among folders; expected folders only, or files only")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            name = path.relative_to(folder).with_suffix("").as_posix()
-            if name in found:
-                raise UserError(f"{path}: {found[name].name} has the same name; expected one file of each name")
-            found[name] = path
+    files, refused = find_audio(folder)
+    for path in [*(folder / file for file in files), *refused]:  # reading the latter fails, and says why
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise UserError(f"{path}: {found[name].name} has the same name; expected one file of each name")
+        found[name] = path
     if not found:
         raise UserError(f"{folder}: no sound files in it, expected some of {', '.join(sorted(SUFFIXES))}")
     return found
