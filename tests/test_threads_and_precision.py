@@ -76,7 +76,7 @@ def test_a_container_gets_no_more_processes_than_its_quota(tmp_path, monkeypatch
 def test_no_threads_and_half_ones_are_refused(tmp_path, capsys):
     with pytest.raises(ConfigError, match="threads: found 0, expected auto or a number from 1 to"):
         Config(threads=0)
-    with pytest.raises(UserError, match="threads: found -1, expected 1 or more"):
+    with pytest.raises(UserError, match="threads: found -1, expected 1 to 1024"):
         use_threads(-1)
     assert run(train, "--threads", "0") == 2
     assert run(enhance, tmp_path / "best.pt", tmp_path / "a.wav", "--threads", "0") == 2
