@@ -324,6 +324,16 @@ def test_scores_older_than_the_best_network_are_not_compared(tmp_path, monkeypat
     assert "earlier best.pt" in refused(capsys, compare, "a", "b")
 
 
+def test_a_damaged_sample_is_found_before_anything_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, loss in (("a", "MSE"), ("b", "SDR")):
+        make_run(name, loss, utterances=1, samples=1)
+    sample = next(Path("samples/b").rglob("*_enhanced.wav"))
+    sample.write_bytes(sample.read_bytes()[:-100])
+    assert f"{sample.name}: cut off" in refused(capsys, compare, "a", "b")
+    assert not Path("results").exists()
+
+
 @pytest.mark.parametrize(
     "args",
     [

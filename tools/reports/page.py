@@ -79,7 +79,7 @@ class Page:
 def collect_audio(folders: Mapping[str, Path], rows: Sequence[Row], utterances: Sequence[int]) -> list[Place]:
     """Return the samples that test.py saved of the utterances, for each noise type and dB, of each label's folder.
 
-    Raises UserError for an utterance that is not in the grid or was not saved.
+    Raises UserError for an utterance that is not in the grid, was not saved, or whose samples are damaged.
     """
     keys = dict.fromkeys(utterance_key(row) for row in rows)
     unknown = set(utterances) - {key[2] for key in keys}
@@ -97,6 +97,8 @@ def collect_audio(folders: Mapping[str, Path], rows: Sequence[Row], utterances: 
                 f"{lacking[0]}: no such sample; test that run again with --samples {key[2] + 1}, "
                 "or choose other --utterances"
             )
+        for path in files.values():
+            read_wav(path)  # a damaged one is found before anything is written
         places.append(Place(*key, files))
     return places
 
