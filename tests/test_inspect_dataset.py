@@ -106,6 +106,11 @@ def share_noise(folder):
     relabel(folder, "valid", 0, noise=item["noise"], noise_start=item["noise_start"] + 100)
 
 
+def reverse_levels(folder):
+    head = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(head | {"snr_db": head["snr_db"][::-1]}))
+
+
 def share_talker(folder):
     for split in ("train", "test"):
         relabel(folder, split, 0, talker="t99")
@@ -119,6 +124,7 @@ WRONG = {
     "no noise": (lambda f: change(f, "train", 1, np.arange(16000) % 900), "train item 1: noisy is clean"),
     "a talker twice": (share_talker, "talker 't99' is in train and in test"),
     "noise twice": (share_noise, "is in train and in valid"),
+    "levels reversed": (reverse_levels, "test item 0: lies at 10 dB, its label says 0"),
     "an item too few": (drop_item, "train: items.jsonl tells of 15 items, 16 are there"),
 }
 

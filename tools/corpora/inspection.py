@@ -184,8 +184,11 @@ def _place(item: ItemRecord, count: int, report: Report, split: str) -> int | No
     try:
         row = report.head["noise_types"].index(item.row or item.noise_type)
         column = report.head["snr_db"].index(item.snr_db) if item.column is None else item.column
+        level = report.head["snr_db"][column]
+        if shape[1] > 1 and item.snr_db not in (None, level):  # pairs of all levels share one column
+            report.wrong.append(f"test item {count}: lies at {level:g} dB, its label says {item.snr_db:g}")
         return int(np.ravel_multi_index((row, column, item.utterance), shape))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError):
         return None
 
 
