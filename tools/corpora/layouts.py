@@ -27,7 +27,7 @@ def with_layout(settings: DatasetSettings) -> DatasetSettings:
     defaults = {field.name: field.default for field in dataclasses.fields(settings)}
     added = LAYOUTS[settings.layout](settings.root)
     kept = {name: value for name, value in added.items() if getattr(settings, name) == defaults[name]}
-    return dataclasses.replace(settings, **kept, layout=None)
+    return dataclasses.replace(settings, **kept, layout=None, root=None)
 
 
 def voicebank_demand(root: Path) -> dict[str, Any]:
