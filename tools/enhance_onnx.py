@@ -62,7 +62,11 @@ def main():
     with wave.open(source) as file:
         found = file.getframerate(), file.getnchannels(), file.getsampwidth()
         if found != (16000, 1, 2):
-            raise ValueError(f"{source}: found {found} Hz, channels, bytes a sample, expected (16000, 1, 2)")
+            rate, channels, width = found
+            raise ValueError(
+                f"{source}: found {rate} Hz, {channels} channels and {8 * width} bit, expected 16000 Hz, 1 channel "
+                "and 16 bit; convert it, or use python -m tools.enhance, which takes any recording"
+            )
         noisy = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
     if not len(noisy):
         raise ValueError(f"{source}: found no samples in it, expected one or more")
