@@ -64,8 +64,8 @@ def main():
         if found != (16000, 1, 2):
             rate, channels, width = found
             raise ValueError(
-                f"{source}: found {rate} Hz, {channels} channels and {8 * width} bit, expected 16000 Hz, 1 channel "
-                "and 16 bit; convert it, or use python -m tools.enhance, which takes any recording"
+                f"{source}: found {rate} Hz, {channels} channels and {8 * width} bit, expected 16000 Hz, 1 "
+                "channel and 16 bit; convert it, or use python -m tools.enhance, which takes any recording"
             )
         noisy = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
     if not len(noisy):
