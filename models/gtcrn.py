@@ -43,6 +43,8 @@ class GTCRN(nn.Module):
     ICASSP 2024.
     """
 
+    gains_from_bf16 = False  # on a CPU: its layers are too small
+
     def __init__(self, **settings: Any) -> None:
         """Build the network with the values of GTCRNSettings that are given. Raises ModelError."""
         super().__init__()

@@ -92,6 +92,11 @@ def test_auto_takes_bf16_where_it_is_clearly_faster(monkeypatch, gain, expected)
     assert f"bf16 is {gain:.1f} times as fast as fp32" in reason
 
 
+def test_auto_takes_no_bf16_for_a_network_that_it_slows_down(fast_bf16):
+    config, reason = precision.settle_precision(Config(model="GTCRN"), CPU)
+    assert (config.precision, reason) == ("fp32", "on a CPU, GTCRN computes no faster in bf16")
+
+
 def test_bf16_is_refused_where_the_processor_lacks_it_and_auto_does_without(monkeypatch):
     monkeypatch.setattr(precision, "_lack_of_bf16", lambda device: "this processor lacks it")
     assert precision.settle_precision(Config(), CPU)[0].precision == "fp32"

@@ -92,8 +92,9 @@ def split_noise(
         for recording in short:
             parts[splits[0]].append(whole(recording))
         if len(short) == len(group):
+            recordings = f"{len(group)} recording{'s' * (len(group) > 1)}"
             notes.append(
-                f"{kind}: in {splits[0]} alone; {len(group)} recording of {group[0].samples / clip:.1f} clips "
+                f"{kind}: in {splits[0]} alone; {recordings} of {group[0].samples / clip:.1f} clips "
                 f"cannot be cut into {' and '.join(splits)}"
             )
         for recording in group:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from config import Config
+from models.registry import find_network
 from tools.common.errors import UserError
 from tools.common.timing import times_side_by_side
 from tools.training.distributed import Processes
@@ -22,7 +23,7 @@ def settle_precision(config: Config, processes: Processes) -> tuple[Config, str]
     Raises UserError for a bf16 that the device does not compute.
     """
     if config.precision == "auto":
-        precision, reason = processes.gather(_choose(processes.device))[0]
+        precision, reason = processes.gather(_choose(processes.device, config.model))[0]
         return dataclasses.replace(config, precision=precision), reason
     if config.precision == "bf16" and (lack := _lack_of_bf16(processes.device)):
         raise UserError(f"precision: found bf16, but {lack}; use --precision fp32")
@@ -76,11 +77,13 @@ def bf16_gain() -> float:
     return seconds["fp32"] / seconds["bf16"]
 
 
-def _choose(device: torch.device) -> tuple[str, str]:
+def _choose(device: torch.device, network: str) -> tuple[str, str]:
     if lack := _lack_of_bf16(device):
         return "fp32", lack
     if device.type == "cuda":
         return "bf16", "GPUs from Ampere on compute faster with it"
+    if not getattr(find_network(network).kind, "gains_from_bf16", True):
+        return "fp32", f"on a CPU, {network} computes no faster in bf16"
     gain = bf16_gain()
     return ("bf16" if gain > WORTH else "fp32"), f"bf16 is {gain:.1f} times as fast as fp32 on this processor"
 
