@@ -48,14 +48,16 @@ class GroupedGRU(nn.Module):
         blocks = self.groups * self.directions
         eye = torch.eye(blocks, device=self.weight_ih.device, dtype=self.weight_ih.dtype)
 
-        def join(weight: Tensor) -> Tensor:
+        def join(weight: Tensor, inputs: int) -> Tensor:
             by_gate = weight.unflatten(1, (3, self.units))  # [blocks, 3, units, inputs]
-            return torch.einsum("kghi,kl->gkhli", by_gate, eye).flatten(3).flatten(0, 2)
+            shape = 3 * blocks * self.units, blocks * inputs  # in numbers, which torch 2.4 needs for ONNX
+            return torch.einsum("kghi,kl->gkhli", by_gate, eye).reshape(shape)
 
         def stack(bias: Tensor) -> Tensor:
             return bias.unflatten(1, (3, self.units)).transpose(0, 1).flatten()
 
-        return [join(self.weight_ih), join(self.weight_hh), stack(self.bias_ih), stack(self.bias_hh)]
+        joined = [join(self.weight_ih, self.inputs), join(self.weight_hh, self.units)]
+        return [*joined, stack(self.bias_ih), stack(self.bias_hh)]
 
 
 def gru(x: Tensor, hidden: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
