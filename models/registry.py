@@ -82,6 +82,8 @@ def register(name: str, settings: type[NetworkSettings] = NetworkSettings) -> Ca
 
     The network maps noisy waveforms [B, samples], 16 kHz, [-1, 1], to estimates of that shape, for any length. The
     first paragraph of its docstring and the one that begins with "Source:" are its row in tools.list_networks.
+    Two attributes of it say what is fast on a CPU: `suits_channels_last` (default False), whether bf16 computes
+    faster with the channels of feature maps together; `gains_from_bf16` (default True), whether to try bf16.
     """
     if not re.fullmatch(r"[A-Za-z][\w-]*", name):
         raise ModelError(f"network {name!r}: expected a letter, then letters, digits, '-' and '_' only")
