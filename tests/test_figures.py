@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from tools.reports.figures import score_curves, spectrogram_figure, style_of, training_curves, tuning_curves
+from tools.reports.figures import (
+    difference_figure,
+    score_curves,
+    spectrogram_figure,
+    style_of,
+    training_curves,
+    tuning_curves,
+)
 from tools.scoring.scores import ALL_SCORES, SCORES
 
 
@@ -91,3 +98,20 @@ def test_tuning_curves_mark_the_chosen_rate():
     figure = tuning_curves(rows, ("pesq", "estoi", "si_sdr"))
     assert list(shown(figure)[0].lines[1].get_xdata()) == [1e-3]
     assert_all_axes_are_named(figure)
+
+
+def test_differences_of_two_networks_stand_beside_each_other_with_their_intervals():
+    row = {"noise_type": "all", "baseline": "SI-SNR", "low": -0.1, "high": 0.1, "difference": 0.0}
+    comparisons = {
+        network: [
+            row | {"signal": loss, "score": score} for loss in ("MSE", "MSE+LMS") for score in ("pesq", "stoi")
+        ]
+        for network in ("DCCRN", "GTCRN")
+    }
+    comparisons["GTCRN"] += [row | {"signal": "MSE", "score": "dnsmos_ovrl"}]
+    figure = difference_figure(comparisons)
+    assert [panel.get_xlabel() for panel in figure.axes] == ["PESQ (wide-band)", "STOI"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["MSE", "MSE+LMS"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["DCCRN", "GTCRN"]
+    bars = [line for line in figure.axes[0].lines if list(line.get_xdata()) == [-0.1, 0.1]]
+    assert len(bars) == 4

@@ -16,7 +16,9 @@ from made_runs import make_run
 from programs import run
 
 from tools import publish
+from tools.common.files import write_csv
 from tools.reports.published import NAMES
+from tools.reports.tuning import judge_rates
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = sorted((ROOT / "results/published").glob("*/"))
@@ -181,13 +183,15 @@ def workplace(tmp_path, monkeypatch):
         for seed in (0, 1):
             make_sweep_run(f"demo_{loss}_seed{seed}", loss, seed)
     publish.TABLES.parent.mkdir()
+    Path("data/demo").mkdir(parents=True)
+    Path("data/demo/dataset.json").write_text('{"samples": 48000}')
     for page, name in PAGES.items():
         page.write_text(f"before\n<!-- {name}: how -->\n<!-- end of {name} -->\nafter\n")
     return tmp_path
 
 
-def make_sweep_run(name, loss, seed):
-    make_run(name, loss, seed, samples=1)
+def make_sweep_run(name, loss, seed, **settings):
+    make_run(name, loss, seed, samples=1, **settings)
     folder = Path("runs") / name
     columns = "epoch,seconds,train_loss,valid_loss,valid_pesq,valid_si_sdr"
     (folder / "history.csv").write_text(f"{columns}\n1,60,2,3,1.5,8\n2,60,1,2,1.6,\n")
@@ -199,13 +203,13 @@ def make_sweep_run(name, loss, seed):
 
 
 def test_what_was_published_makes_the_same_pages_again_without_the_runs(workplace):
-    assert run(publish, "demo") == 0
+    assert run(publish, "demo", "--samples", "demo") == 0
     texts = {page: page.read_text() for page in PAGES}
     for text in texts.values():
         assert text.startswith("before\n")
         assert text.endswith("\nafter\n")
     assert "600 steps" in texts[publish.TABLES]
-    took = "took 2.0 to 2.0 minutes, all 4 together 8, each on 1 thread of 2 cores (Abacus)"
+    took = "took 2.0 to 2.0 minutes, all 4 together 0.1 hours, each on 1 thread of 2 cores (Abacus)"
     assert took in texts[publish.TABLES]
     assert "| MSE | " in texts[publish.SUMMARIES]
     assert len(list(Path("samples/published/audio").glob("*.flac"))) == 2 * 4  # 5 dB; the made grid has no 0 dB
@@ -214,6 +218,22 @@ def test_what_was_published_makes_the_same_pages_again_without_the_runs(workplac
         page.write_text(text.replace("600 steps", "many steps").replace("| MSE | ", "| MSE | 9"))
     assert run(publish) == 0
     assert {page: page.read_text() for page in PAGES} == texts
+
+
+def test_tuned_learning_rates_are_published_with_their_table(workplace):
+    histories = {
+        rate: [{f"valid_{score}": rate * 100 for score in ("pesq", "estoi", "si_sdr")}] for rate in (0.001, 0.003)
+    }
+    write_csv("results/tuned/tuning.csv", judge_rates("MSE", histories))
+    for loss, rate in (("MSE", 0.003), ("SI-SNR", 0.001)):
+        make_sweep_run(f"tuned_{loss}_seed0", loss, 0, learning_rate=rate)
+    publish.TABLES.write_text("<!-- results of tuned: how -->\n<!-- end of results of tuned -->\n")
+    assert run(publish, "tuned") == 0
+    text = publish.TABLES.read_text()
+    assert "600 steps with 15 utterances each in 100 epochs (7.5 hours of audio)" in text
+    assert "tuned learning rates 0.001 (SI-SNR); 0.003 (MSE)" in text
+    assert "| MSE, 0.003, chosen | **" in text
+    assert "tuned" not in publish.SUMMARIES.read_text()  # which has no place for it
 
 
 def test_nothing_about_the_machine_is_published(workplace):

@@ -2,13 +2,16 @@
 
     python -m tools.publish demo real  # takes the runs that tools.sweep --name demo and --name real have made
     python -m tools.publish            # redraws tables and figures from what was published before
+    python -m tools.publish --samples demo  # also the listening page: what the runs made of the demo corpus
 
 Of every run, results/published/<name>/<run>/ keeps settings, history, scores and what it was computed with;
-beside them are the figures. samples/published/ has the listening page, with samples at 0 and 5 dB.
+beside them are the figures. README.md shows the comparisons that it has a place for. samples/published/ has the
+listening page, with samples at 0 and 5 dB.
 """
 
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +25,7 @@ from models import read_checkpoint
 from tools.common.audio import read_wav
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
-from tools.common.files import put_folder, write_block, write_csv, write_text
+from tools.common.files import has_block, put_folder, write_block, write_csv, write_text
 from tools.common.run_folder import read_history
 from tools.common.schema import check, read_json
 from tools.reports.comparison import (
@@ -37,14 +40,16 @@ from tools.reports.comparison import (
     read_run,
 )
 from tools.reports.difference_tables import difference_cells, how_to_read, verdict_cells
-from tools.reports.figures import save_figure, score_curves, spectrogram_grid, training_curves
+from tools.reports.figures import difference_figure, save_figure, score_curves, spectrogram_grid, training_curves
 from tools.reports.page import Page, collect_audio, samples_folders, write_page
-from tools.reports.published import BASELINE, CALL, SCORES, results_text, whole_grid_table
+from tools.reports.published import BASELINE, CALL, results_text, shown_scores, whole_grid_table
+from tools.reports.tuning import read_tuning
 from tools.reports.votes import comparison_id
 
 RESULTS, SAMPLES = Path("results/published"), Path("samples/published")
 TABLES, SUMMARIES = Path("docs/results.md"), Path("README.md")
 KEPT = ("config.json", "history.csv")
+TUNING = "tuning.csv"
 PLACES = 4  # of the kept scores
 SAMPLES_DB = (0.0, 5.0)
 
@@ -60,6 +65,10 @@ class _Progress(msgspec.Struct):
     step: int
 
 
+class _Data(msgspec.Struct):
+    samples: int
+
+
 class _Last(msgspec.Struct):
     progress: _Progress
 
@@ -70,8 +79,10 @@ class PublishSettings:
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Comparisons whose runs are copied again: those called <name>_<loss>_seed<seed>."""
-    samples: str = "demo"
-    """Of these comparisons the one whose samples are published too; its recordings must be free."""
+    samples: str = ""
+    """The comparison whose samples are published too, if any."""
+    samples_data: str = "data/demo"
+    """The test set of these samples, whose recordings must be free."""
     utterance: int = 0
     """The utterance to listen to."""
 
@@ -80,6 +91,7 @@ def publish(settings: PublishSettings) -> None:
     """Keep the runs, then make figures, tables and samples; UserError if something for them is missing."""
     for name in settings.names:
         take(find_runs(name), RESULTS / name)
+    answers = {}
     for folder in sorted(RESULTS.glob("[!.]*/")):
         groups = sort_groups(
             group_runs([read_run(str(path)) for path in sorted(folder.iterdir()) if path.is_dir()])
@@ -87,19 +99,29 @@ def publish(settings: PublishSettings) -> None:
         histories = {
             label: {run.config.seed: read_history(run.folder) for run in runs} for label, runs in groups.items()
         }
-        rows = pool_seeds(groups)
-        save_figure(score_curves(rows, SCORES, ["noisy", *groups]), folder, "curves", ["png"])
+        rows, signals = pool_seeds(groups), ["noisy", *groups]
+        scores, tuning = shown_scores(rows), folder / TUNING
+        save_figure(score_curves(rows, scores, signals), folder, "curves", ["png"])
         save_figure(training_curves(histories), folder, "training", ["png"])
-        write_block(TABLES, f"results of {folder.name}", results_text(groups))
-        write_block(SUMMARIES, f"summary of {folder.name}", whole_grid_table(rows, ["noisy", *groups]))
+        write_block(
+            TABLES,
+            f"results of {folder.name}",
+            results_text(groups, read_tuning(tuning) if tuning.is_file() else ()),
+        )
+        if has_block(SUMMARIES, f"summary of {folder.name}"):
+            write_block(SUMMARIES, f"summary of {folder.name}", whole_grid_table(rows, signals))
+            network = groups[BASELINE][0].config.model
+            answers[f"{network} ({folder.name})"] = find_differences(rows, BASELINE, scores, groups)
         print(f"{folder}: scores and figures; {TABLES} and {SUMMARIES}: tables")
-    if settings.samples in settings.names:
+    if answers:
+        save_figure(difference_figure(answers), RESULTS, "differences", ["png"])
+    if settings.samples:
         publish_samples(settings)
 
 
-def find_runs(name: str) -> list[Run]:
-    """Return the tested runs of a sweep."""
-    runs = [read_run(str(folder)) for folder in sorted(Path("runs").glob(f"{name}_*_seed*"))]
+def find_runs(name: str, data: str = "") -> list[Run]:
+    """Return the tested runs of a sweep; `data` is the set they were tested on, if there are several."""
+    runs = [read_run(str(folder), data) for folder in sorted(Path("runs").glob(f"{name}_*_seed*"))]
     if len(runs) < 2:
         raise UserError(f"runs/{name}_*_seed*: found {len(runs)}, expected the runs of tools.sweep --name {name}")
     check_same_data(runs)
@@ -133,8 +155,11 @@ def take(runs: Sequence[Run], folder: Path) -> None:
             check(read_history(run.folder), list[_Epoch], f"{run.folder}/history.csv", again)
             calls = read_json(run.folder / "environment.json", list[CALL], again)
             last = check(read_checkpoint(run.folder / "last.pt"), _Last, f"{run.folder}/last.pt", again)
-            facts = {"steps": last.progress.step, "calls": calls}
+            data = read_json(Path(run.config.data) / "dataset.json", _Data, "make the set with tools.make_dataset")
+            facts = {"steps": last.progress.step, "item_samples": data.samples, "calls": calls}
             write_text(partial / run.folder.name / "facts.json", json.dumps(facts, indent=1) + "\n")
+        if (tuning := Path("results") / folder.name / TUNING).is_file():
+            shutil.copyfile(tuning, partial / TUNING)
         put_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -142,28 +167,31 @@ def take(runs: Sequence[Run], folder: Path) -> None:
 
 def publish_samples(settings: PublishSettings) -> None:
     """Write the listening page with its audio, and a figure of its spectrograms, in samples/published/."""
-    groups = sort_groups(group_runs(find_runs(settings.samples)))
+    groups = sort_groups(group_runs(find_runs(settings.samples, settings.samples_data)))
     rows, signals = pool_seeds(groups), ["noisy", *groups]
     places = collect_audio(samples_folders(groups), rows, (settings.utterance,))
     places = [place for place in places if place.snr_db in SAMPLES_DB]
     if not places:
         raise UserError(f"samples: found none of {settings.samples} at 0 or 5 dB, expected a test grid with one")
-    differences = find_differences(rows, BASELINE, SCORES, groups)
-    page = Page(
-        "The losses, side by side",
-        verdict_cells(rows, differences, signals, BASELINE),
-        [how_to_read(groups), *independent_utterances(rows), *alarms(groups, left_out=False)],
-        rows,
-        signals,
-        difference_cells(differences, BASELINE, SCORES),
-        SCORES,
-        RESULTS / settings.samples / "curves.png",
-        places,
-        pool_seeds(first_runs(groups)),
-        comparison=comparison_id(places),
-    )
-    shutil.rmtree(SAMPLES, ignore_errors=True)
-    write_page(SAMPLES, page)
+    scores = shown_scores(rows)
+    differences = find_differences(rows, BASELINE, scores, groups)
+    with tempfile.TemporaryDirectory() as folder:
+        save_figure(score_curves(rows, scores, signals), Path(folder), "curves", ["png"])
+        page = Page(
+            "The losses, side by side",
+            verdict_cells(rows, differences, signals, BASELINE),
+            [how_to_read(groups), *independent_utterances(rows), *alarms(groups, left_out=False)],
+            rows,
+            signals,
+            difference_cells(differences, BASELINE, scores),
+            scores,
+            Path(folder) / "curves.png",
+            places,
+            pool_seeds(first_runs(groups)),
+            comparison=comparison_id(places),
+        )
+        shutil.rmtree(SAMPLES, ignore_errors=True)
+        write_page(SAMPLES, page)
     waveforms = {name: read_wav(path) / 32768 for name, path in places[0].files.items()}
     save_figure(spectrogram_grid(waveforms), SAMPLES, "spectrograms", ["png"], dpi=80)  # as wide as a README
     print(f"{SAMPLES}: {sum(len(place.files) for place in places)} samples, index.html to listen to them")

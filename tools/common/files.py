@@ -119,19 +119,32 @@ def write_block(path: str | Path, name: str, text: str) -> None:
 
     UserError if the file has no such part.
     """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        before = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    marked = re.compile(rf"(<!-- {re.escape(name)}\b[^\n]*-->\n).*?(<!-- end of {re.escape(name)} -->)", re.DOTALL)
-    after, found = marked.subn(lambda marks: f"{marks[1]}{text}\n{marks[2]}", before)
+    after, found = _block(name).subn(lambda marks: f"{marks[1]}{text}\n{marks[2]}", _read_markdown(path))
     if found != 1:
         raise UserError(
             f"{path}: found {found} parts between <!-- {name} --> and <!-- end of {name} -->, expected one"
         )
     write_text(path, after)
+
+
+def has_block(path: str | Path, name: str) -> bool:
+    """Return whether a Markdown file has a part that `write_block` can renew."""
+    return bool(_block(name).search(_read_markdown(path)))
+
+
+def _block(name: str) -> re.Pattern[str]:
+    return re.compile(
+        rf"(<!-- {re.escape(name)}(?![\w-])[^\n]*-->\n).*?(<!-- end of {re.escape(name)} -->)", re.DOTALL
+    )
+
+
+def _read_markdown(path: str | Path) -> str:
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
 
 
 def fingerprint(path: str | Path) -> str:

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from config import SAMPLE_RATE
 from tools.common.files import replacing
 from tools.common.spectrograms import show_spectrogram, spectrogram
+from tools.reports.comparison import EVERYWHERE
 from tools.reports.significance import confidence_interval
 from tools.reports.tables import SIGNALS, TITLES, Row, complete_utterances, utterance_key
 
@@ -84,6 +85,43 @@ def _draw_gains(
         panel.fill_between(snrs, lows, highs, alpha=0.12, linewidth=0, color=style["color"])
     panel.axhline(0, color=NOISY_COLOUR, linewidth=1, linestyle="--", label="noisy")
     panel.grid(alpha=0.3)
+
+
+def difference_figure(comparisons: Mapping[str, Sequence[Row]]) -> Figure:
+    """Draw each loss's difference from the baseline over the whole grid: a panel a score, a colour a comparison.
+
+    comparisons: differences, as of `find_differences`, by name. Thick bars are 95% intervals over utterances, for
+    these trained networks; thin ones, if there are several seeds, over seeds and utterances.
+    """
+    first = next(iter(comparisons.values()))
+    whole = {
+        name: {(row["signal"], row["score"]): row for row in rows if row["noise_type"] == EVERYWHERE}
+        for name, rows in comparisons.items()
+    }
+    signals, scores = (list(dict.fromkeys(row[key] for row in first)) for key in ("signal", "score"))
+    scores = [score for score in scores if all((signals[0], score) in found for found in whole.values())]
+    figure = Figure((2.5 * len(scores) + 1.2, 0.5 * len(signals) + 1.3), layout="constrained")
+    panels = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
+    for panel, score in zip(panels, scores, strict=True):
+        panel.axvline(0, color=NOISY_COLOUR, linewidth=1, linestyle="--")
+        for number, (name, found) in enumerate(whole.items()):
+            shift = 0.3 * (number - (len(whole) - 1) / 2)
+            for place, signal in enumerate(signals):
+                row, style = found[signal, score], style_of(number)
+                height, label = place + shift, name if place == 0 else None
+                if "seed_low" in row:
+                    panel.plot(
+                        [row["seed_low"], row["seed_high"]], [height] * 2, color=style["color"], linewidth=1
+                    )
+                panel.plot([row["low"], row["high"]], [height] * 2, color=style["color"], linewidth=3.5, alpha=0.5)
+                panel.plot(row["difference"], height, label=label, linestyle="", markersize=5, **style)
+        panel.set(yticks=range(len(signals)), yticklabels=signals, ylim=(len(signals) - 0.5, -0.5))
+        panel.set_xlabel(TITLES[score][0], fontsize=9)
+        panel.tick_params(labelsize=8)
+        panel.grid(alpha=0.3, axis="x")
+    figure.suptitle(f"difference from {first[0]['baseline']}; right is better", fontsize=10)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    return figure
 
 
 def tuning_curves(rows: Sequence[Row], scores: Sequence[str]) -> Figure:

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from models import build_model
+from config import NETWORK_SETTINGS, SAMPLE_RATE, Config
+from models import build_model, complete
 from tools.common.run_folder import read_history
 from tools.common.schema import read_json
 from tools.reports.comparison import EVERYWHERE, Run, alarms, find_differences, pool_seeds, seed_spread
 from tools.reports.difference_tables import difference_cells, spread_table
 from tools.reports.tables import TITLES, Row, complete_utterances, markdown_table, mean, score_blocks, score_table
+from tools.reports.tuning import tuning_cells
 
 # What environment.json says besides is about the machine and nobody else's concern.
 NAMES = ("started", "python", "packages", "device", "gpu", "cpu", "cores", "threads", "commit", "changed")
@@ -17,29 +19,39 @@ CALL = TypedDict("Call", dict.fromkeys(NAMES, Any) | {"packages": dict[str, str]
 
 class FACTS(TypedDict):
     steps: int
+    item_samples: int
     calls: list[CALL]
 
 
 BASELINE = "SI-SNR"
-SCORES = ("pesq", "stoi", "estoi", "si_sdr")
+SCORES = ("pesq", "stoi", "estoi", "si_sdr", "dnsmos_ovrl")
 MIDDLE_DB = (-5.0, 10.0)  # where enhancement is expected to help whatever the loss
 
 
-def results_text(groups: Mapping[str, Sequence[Run]]) -> str:
-    """Return what docs/results.md shows: conditions, tables over dB, differences, spread over seeds."""
+def shown_scores(rows: Sequence[Row]) -> list[str]:
+    """Return those of SCORES that the rows have."""
+    return [score for score in SCORES if score in rows[0]]
+
+
+def results_text(groups: Mapping[str, Sequence[Run]], tuning: Sequence[Row] = ()) -> str:
+    """Return what docs/results.md shows: conditions, scores, differences, spread over seeds, tuned rates."""
     rows, signals, spread = pool_seeds(groups), ["noisy", *groups], seed_spread(groups)
-    tables = [score_table(rows, score, signals).replace("### ", "#### ", 1).strip() for score in SCORES]
+    scores = shown_scores(rows)
+    tables = [score_table(rows, score, signals).replace("### ", "#### ", 1).strip() for score in scores]
+    further = [TITLES[score][0].removesuffix(" (dB)") for score in scores[2:]]
     parts = [
         conditions(groups),
         summary_table(rows, signals),
         above_noisy(rows, list(groups)),
         *tables[:2],
-        *_folded("ESTOI and SI-SDR over dB", tables[2:]),
+        *_folded(f"{', '.join(further[:-1])} and {further[-1]} over dB", tables[2:]),
         difference_table(rows, list(groups)),
         *(sentence.removeprefix("Attention: ") for sentence in alarms(groups, left_out=False)),
     ]
     if spread:
-        parts += _folded("Spread over seeds (± standard deviation)", [spread_table(spread, SCORES)])
+        parts += _folded("Spread over seeds (± standard deviation)", [spread_table(spread, scores)])
+    if tuning:
+        parts += _folded("Learning rates, tuned for each loss", [markdown_table("", *tuning_cells(tuning))])
     return "\n\n".join(parts)
 
 
@@ -47,28 +59,44 @@ def conditions(groups: Mapping[str, Sequence[Run]]) -> str:
     """Return a paragraph on network, training, time, machine and code."""
     runs = [run for group in groups.values() for run in group]
     facts = [read_json(run.folder / "facts.json", FACTS, "publish its runs again") for run in runs]
-    config = runs[0].config
-    weights = sum(weight.numel() for weight in build_model(config).parameters())
+    config, fact = runs[0].config, facts[0]
+    hours = fact["steps"] * config.batch_size * fact["item_samples"] / SAMPLE_RATE / 3600
     minutes = [sum(row["seconds"] for row in read_history(run.folder)) / 60 for run in runs]
     calls = [call for fact in facts for call in fact["calls"]]
-    network = f"`kernel_num` {_list(config.kernel_num)}, `rnn_units` {config.rnn_units}"
-    steps = f"{_list({fact['steps'] for fact in facts})} steps with {config.batch_size} utterances each"
-    hardware = _list({_hardware(call) for call in calls})
+    rates: dict[float, list[str]] = {}
+    for label, group in groups.items():
+        rates.setdefault(group[0].config.learning_rate, []).append(label)
+    each = "; ".join(f"{rate:g} ({', '.join(labels)})" for rate, labels in sorted(rates.items()))
+    rate = f"learning rate {config.learning_rate:g}" if len(rates) == 1 else f"tuned learning rates {each}"
     return (
-        f"Network of {weights:,} weights ({network}); {steps} in {config.epochs} epochs, Adam, learning rate "
-        f"{config.learning_rate:g}, {config.schedule} schedule, {config.precision}; seeds "
-        f"{_list({run.config.seed for run in runs})}. A training took {min(minutes):.1f} to {max(minutes):.1f} "
-        f"minutes, all {len(runs)} together {sum(minutes):.0f}, each on {hardware}, with PyTorch "
+        f"{describe_network(config)}; {_list({fact['steps'] for fact in facts})} steps with {config.batch_size} "
+        f"utterances each in {config.epochs} epochs ({hours:.1f} hours of audio), Adam, {rate}, {config.schedule} "
+        f"schedule, {config.precision}; seeds {_list({run.config.seed for run in runs})}. A training took "
+        f"{min(minutes):.1f} to {max(minutes):.1f} minutes, all {len(runs)} together {sum(minutes) / 60:.1f} "
+        f"hours, each on {_list({_hardware(call) for call in calls})}, with PyTorch "
         f"{_list({call['packages'].get('torch') for call in calls})}; commit "
         f"{_list({str(call['commit'])[:7] for call in calls})}."
     )
+
+
+def describe_network(config: Config) -> str:
+    """Return the network's name and number of weights, and those of its settings that are not its defaults."""
+    weights = sum(weight.numel() for weight in build_model(config).parameters())
+    default = complete(Config(model=config.model))
+    shared = [name for name in NETWORK_SETTINGS if getattr(config, name) != getattr(default, name)]
+    own = [text.split("=", 1) for text in config.network if text not in default.network]
+    settings = [
+        (name, _list(value if isinstance(value := getattr(config, name), tuple) else [value])) for name in shared
+    ]
+    listed = ", ".join(f"`{name}` {value}" for name, value in [*settings, *own])
+    return f"{config.model} with {weights:,} weights" + (f" ({listed})" if listed else "")
 
 
 def summary_table(rows: Sequence[Row], signals: Sequence[str]) -> str:
     """Return means over all dB, a line a signal, a column a noise type and score; the best of each column bold."""
     columns, titles = [], []
     for noise in dict.fromkeys(row["noise_type"] for row in rows):
-        for score in SCORES:
+        for score in shown_scores(rows):
             title, places = TITLES[score]
             block = next(block for block in score_blocks(rows, score, signals) if block.noise_type == noise)
             means, best = [block.means[signal][-1] for signal in signals], block.best()[-1]
@@ -79,20 +107,20 @@ def summary_table(rows: Sequence[Row], signals: Sequence[str]) -> str:
 
 def whole_grid_table(rows: Sequence[Row], signals: Sequence[str]) -> str:
     """Return means over all noise types and SNRs: a row for each signal, the best of each column bold."""
-    columns = []
-    for score in SCORES:
+    columns, scores = [], shown_scores(rows)
+    for score in scores:
         values = complete_utterances(rows, score, signals).values()
         means, places = [mean([value[signal] for value in values]) for signal in signals], TITLES[score][1]
         columns.append([_bold(f"{value:.{places}f}", value == max(means)) for value in means])
-    return markdown_table("mean over the whole grid", [TITLES[n][0] for n in SCORES], _turned(signals, columns))
+    return markdown_table("mean over the whole grid", [TITLES[n][0] for n in scores], _turned(signals, columns))
 
 
 def above_noisy(rows: Sequence[Row], labels: Sequence[str]) -> str:
     """Return a sentence on whether every loss beats the noisy speech at middle SNRs of the first noise type."""
     low, high = MIDDLE_DB
     middle = [row for row in rows if low <= row["snr_db"] <= high]
-    exceptions = []
-    for score in SCORES:
+    exceptions, scores = [], shown_scores(rows)
+    for score in scores:
         block = score_blocks(middle, score, ["noisy", *labels])[0]
         columns, named = [column.removesuffix(" dB") for column in block.columns[:-1]], []  # without the average
         for label in labels:
@@ -102,7 +130,7 @@ def above_noisy(rows: Sequence[Row], labels: Sequence[str]) -> str:
         if named:
             exceptions.append(f"{TITLES[score][0]} with {'; '.join(named)}")
     where = f"From {low:g} to {high:g} dB with {block.noise_type} noise"
-    what = ", ".join(TITLES[score][0] for score in SCORES)
+    what = ", ".join(TITLES[score][0] for score in scores)
     if not exceptions:
         return f"{where}, every loss is above the noisy speech in {what}."
     lines = "\n".join(f"- {exception}" for exception in exceptions)
@@ -111,16 +139,16 @@ def above_noisy(rows: Sequence[Row], labels: Sequence[str]) -> str:
 
 def difference_table(rows: Sequence[Row], labels: Sequence[str]) -> str:
     """Return differences over the whole grid: of losses from the baseline, of combinations from their base."""
-    lines = {}
+    lines, scores = {}, shown_scores(rows)
     for base in (BASELINE, *(label for label in labels if label != BASELINE)):
         others = [label for label in labels if base in (BASELINE, label.partition("+")[0]) and label != base]
         if others:
-            differences = find_differences([row for row in rows if row["signal"] in (base, *others)], base, SCORES)
+            differences = find_differences([row for row in rows if row["signal"] in (base, *others)], base, scores)
             whole = [difference for difference in differences if difference["noise_type"] == EVERYWHERE]
-            (cells,) = difference_cells(whole, base, SCORES).values()
+            (cells,) = difference_cells(whole, base, scores).values()
             lines |= {f"{other} − {base}": cells[other] for other in others}
     note = "95% confidence intervals; bold where p < 0.05 after the correction for the number of comparisons."
-    table = markdown_table("difference, whole grid", [TITLES[score][0] for score in SCORES], lines)
+    table = markdown_table("difference, whole grid", [TITLES[score][0] for score in scores], lines)
     return f"{table}\n\n{note}"
 
 
