@@ -56,13 +56,15 @@ class Config:
     """Processes that load data; 0 loads in the main process, -1 means 4 on a GPU and 0 on a CPU."""
 
     augment: tuple[
-        Literal["synthetic", "second-noise", "equalise", "band-limit", "room", "clip", "clean", "speed"], ...
+        Literal["synthetic", "second-noise", "equalise", "band-limit", "room", "clip", "clean", "speed", "events"],
+        ...,
     ] = ()
     """Random changes of training items, for data made with --mix on-the-fly: synthetic: noise of a random
-    spectrum, some with a hum, instead of the recorded; second-noise: two noises at once; equalise: speech and
-    noise filtered; band-limit: both cut off above 3 to 7.5 kHz; room: speech with short reverberation, which is
-    also in the target; clip: noisy clipped; clean: hardly any noise; speed: recorded noise played at half to
-    twice its speed."""
+    spectrum, some with a hum, instead of the recorded; events: synthetic calls or impacts before the recorded
+    noise; second-noise: two noises at once; speed: recorded noise played at half to twice its speed; equalise:
+    speech and noise filtered; band-limit: both cut off above 3 to 7.5 kHz; room: speech with short reverberation,
+    which is also in the target; clip: noisy clipped; clean: hardly any noise (take a loss with a limit, such as
+    SNR: in others these items outweigh the rest)."""
 
     # -- The network --
     model: str = "DCCRN"

@@ -18,16 +18,21 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
+import soundfile
+import torch
 import tyro
 
+from config import DEMO_DATA, SAMPLE_RATE
+from dataloader import PackedDataset
 from losses import PAPER_LOSSES
-from models import read_checkpoint
+from models import load_pretrained, read_checkpoint
 from tools.common.audio import read_wav
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
 from tools.common.files import has_block, put_folder, write_block, write_csv, write_text
 from tools.common.run_folder import read_history
 from tools.common.schema import check, read_json
+from tools.demo_corpus.corpus import ensure_demo_corpus
 from tools.reports.comparison import (
     Run,
     alarms,
@@ -40,7 +45,14 @@ from tools.reports.comparison import (
     read_run,
 )
 from tools.reports.difference_tables import difference_cells, how_to_read, verdict_cells
-from tools.reports.figures import difference_figure, save_figure, score_curves, spectrogram_grid, training_curves
+from tools.reports.figures import (
+    difference_figure,
+    save_figure,
+    score_curves,
+    spectrogram_figure,
+    spectrogram_grid,
+    training_curves,
+)
 from tools.reports.page import Page, collect_audio, samples_folders, write_page
 from tools.reports.published import BASELINE, CALL, results_text, shown_scores, whole_grid_table
 from tools.reports.tuning import read_tuning
@@ -85,6 +97,8 @@ class PublishSettings:
     """The test set of these samples, whose recordings must be free."""
     utterance: int = 0
     """The utterance to listen to."""
+    enhancer: bool = False
+    """Also publish what the network that comes with the package makes of this utterance of the demo corpus."""
 
 
 def publish(settings: PublishSettings) -> None:
@@ -117,6 +131,8 @@ def publish(settings: PublishSettings) -> None:
         save_figure(difference_figure(answers), RESULTS, "differences", ["png"])
     if settings.samples:
         publish_samples(settings)
+    if settings.enhancer:
+        publish_enhancer(settings.utterance)
 
 
 def find_runs(name: str, data: str = "") -> list[Run]:
@@ -190,11 +206,32 @@ def publish_samples(settings: PublishSettings) -> None:
             pool_seeds(first_runs(groups)),
             comparison=comparison_id(places),
         )
-        shutil.rmtree(SAMPLES, ignore_errors=True)
+        shutil.rmtree(SAMPLES / "audio", ignore_errors=True)
         write_page(SAMPLES, page)
     waveforms = {name: read_wav(path) / 32768 for name, path in places[0].files.items()}
     save_figure(spectrogram_grid(waveforms), SAMPLES, "spectrograms", ["png"], dpi=80)  # as wide as a README
     print(f"{SAMPLES}: {sum(len(place.files) for place in places)} samples, index.html to listen to them")
+
+
+def publish_enhancer(utterance: int) -> None:
+    """Write noisy, enhanced and clean speech of the demo corpus, with spectrograms, in samples/published/."""
+    ensure_demo_corpus()
+    test, model, folder, pairs = PackedDataset(DEMO_DATA, "test"), load_pretrained(), SAMPLES / "enhancer", {}
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for number in range(len(test)):
+        noise, snr_db, found = test.place(number)
+        if found != utterance or snr_db not in SAMPLES_DB:
+            continue
+        noisy, clean, _ = test[number]
+        with torch.inference_mode():
+            enhanced = model(noisy[None])[0]
+        waveforms = {"noisy": noisy.numpy(), "enhanced": enhanced.numpy(), "clean": clean.numpy()}
+        pairs[f"{noise} noise, {snr_db:g} dB"] = waveforms
+        for name, waveform in waveforms.items():
+            soundfile.write(folder / f"{noise}_{snr_db:g}dB_{name}.flac", waveform, SAMPLE_RATE, subtype="PCM_16")
+    save_figure(spectrogram_figure(pairs), folder, "spectrograms", ["png"], dpi=80)
+    print(f"{folder}: {3 * len(pairs)} samples of the packaged network")
 
 
 def main() -> None:
