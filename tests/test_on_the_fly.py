@@ -11,6 +11,8 @@ import torch
 from config import Config
 from dataloader import DataError, build_loader, shuffle_for_epoch
 from dataloader.augmentation import SHARES, Augmentation, draw_room
+from dataloader.synthetic_noise import draw_events, draw_steady
+from losses import build_loss
 
 
 def write_on_the_fly(folder, items=12, samples=4000, seed=0, snr=(-5, 15), is_range=True):
@@ -182,6 +184,33 @@ def test_noise_played_at_other_speeds_keeps_its_kind_but_not_its_pitch(tmp_path)
     assert 15 < len(changed) < 45
     assert 499 <= min(changed) < 600
     assert 1600 < max(changed) <= 2001
+
+
+def test_synthetic_events_come_and_go_and_steady_noise_stays():
+    def share_of_loud_frames(draw):
+        shares = []
+        for seed in range(40):
+            noise = draw(np.random.default_rng(seed), 48_000)
+            assert np.isfinite(noise).all()
+            energies = np.square(noise).reshape(-1, 320).sum(1)
+            shares.append(np.mean(energies > 0.01 * energies.max()))
+        return np.median(shares)
+
+    assert share_of_loud_frames(draw_events) < 0.5
+    assert share_of_loud_frames(draw_steady) > 0.9
+
+
+def test_nearly_clean_items_outweigh_others_unless_the_loss_has_a_limit():
+    rng = torch.Generator().manual_seed(0)
+    clean, noise = torch.randn(2, 1, 4000, generator=rng)
+
+    def pull(loss, snr_db):
+        estimate = (clean + noise * 10 ** (-snr_db / 20)).requires_grad_()
+        (gradient,) = torch.autograd.grad(build_loss(loss)(estimate, clean, clean)[0], estimate)
+        return gradient.norm()
+
+    assert pull("SI-SNR", 60) > 100 * pull("SI-SNR", 5)
+    assert pull("SNR", 60) < pull("SNR", 5)
 
 
 def test_a_room_keeps_the_direct_sound_in_its_place(tmp_path):
