@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .complex_layers import KERNEL, STRIDE, WEIGHT_STD, without_first_frame
-from .encoder_decoder import ConvLayer, RealRecurrence, encode_and_decode
+from .layers import ConvLayer, RealRecurrence, encode_and_decode
 from .masks import Parts
 from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, setting, whole
 from .stft import STFT

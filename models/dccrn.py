@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .complex_layers import ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM, join_parts
-from .encoder_decoder import ConvLayer, RealRecurrence, encode_and_decode
+from .layers import ConvLayer, RealRecurrence, encode_and_decode
 from .masks import MASKS, Parts, apply_mask, start_at_pass_through
 from .norms import ComplexBatchNorm2d
 from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, setting, whole

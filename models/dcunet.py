@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .centred_stft import CentredSTFT
 from .complex_layers import ComplexKernel, join_parts
 from .masks import MASKS, apply_mask, start_at_pass_through
 from .norms import ComplexBatchNorm2d
 from .registry import Bounds, NetworkSettings, channels, one_of, register, setting
 from .safe_load import ModelError
+from .stft import CentredSTFT
 
 FFT, HOP = 1024, 256
 

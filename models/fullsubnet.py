@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .centred_stft import CentredSTFT
 from .registry import NetworkSettings, one_of, register, setting, whole
+from .stft import CentredSTFT
 from .streaming.centred import CentredStep
 
 FFT, HOP = 512, 256

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from config import SAMPLE_RATE
 
-from .centred_stft import CentredSTFT
 from .gru import GroupedGRU, gru
-from .prelu import PReLU
+from .layers import PReLU
 from .registry import Bounds, NetworkSettings, register, setting
+from .stft import CentredSTFT
 from .streaming.centred import CentredStep
 
 FFT, HOP = 512, 256

@@ -14,8 +14,8 @@ from config import Config
 from losses import build_loss
 from models import DCCRN, ModelError, build_model, from_upstream, load_model
 from models.complex_layers import ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM
+from models.layers import PReLU
 from models.norms import ComplexBatchNorm2d
-from models.prelu import PReLU
 from models.stft import STFT
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..centred_stft import LEAST_OVERLAP
+from ..stft import LEAST_OVERLAP
 from .step import State
 
 
