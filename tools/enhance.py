@@ -10,7 +10,6 @@ stop the others; it is named at the end, and the exit code is 1.
 """
 
 import dataclasses
-import os
 import sys
 import time
 from pathlib import Path
@@ -27,6 +26,7 @@ from tqdm import tqdm
 
 from models import load_model, load_pretrained
 from models.streaming import can_stream, require_streaming
+from tools.common.audio_files import SUFFIXES, find_audio
 from tools.common.command_line import parse_arguments, pipe_streams, run_command
 from tools.common.device import find_device, use_threads
 from tools.common.errors import UserError
@@ -36,7 +36,7 @@ from tools.inference.high_band import HighBandWay
 from tools.inference.live import LIVE_BLOCK_SECONDS, enhance_microphone, enhance_pipe
 from tools.inference.pieces import PIECE_SECONDS
 from tools.inference.signal_chain import Kept
-from tools.inference.sound_files import SUFFIXES, audio_seconds, enhance_recording, inspect
+from tools.inference.sound_files import audio_seconds, enhance_recording, inspect
 
 FILE_BLOCK_SECONDS = 0.5
 BAR = "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio, {remaining} left"
@@ -162,7 +162,8 @@ def find_files(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
     pairs = []
     for path in inputs:
         if path.is_dir():
-            found = sound_files(path)
+            names, unread = find_audio(path)
+            found = sorted([*(path / name for name in names), *unread])
             if not found:
                 raise UserError(f"{path}: no sound files in it, expected some of {', '.join(SUFFIXES)}")
             folder = path.resolve().with_name(f"{path.resolve().name}_enhanced") if out is None else out
@@ -172,14 +173,6 @@ def find_files(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
         else:
             pairs.append((path, out if one_file else out / path.name))
     return pairs
-
-
-def sound_files(folder: Path) -> list[Path]:
-    """Return the sound files below a folder, hidden ones left out, and the folders in it that cannot be read."""
-    unread: list[OSError] = []
-    names = [Path(parent, name) for parent, _, files in os.walk(folder, onerror=unread.append) for name in files]
-    sounds = [path for path in names if path.name[0] != "." and path.suffix.lower() in SUFFIXES]
-    return sorted([*sounds, *(Path(error.filename) for error in unread)])
 
 
 def _check(arguments: Arguments) -> None:

@@ -13,7 +13,7 @@ import soxr
 
 from config import SAMPLE_RATE
 
-SUFFIXES = frozenset(
+SUFFIXES = tuple(
     f".{name}"
     for name in ["wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "au", "caf", "sph", "w64", "rf64"]
 )

@@ -88,7 +88,7 @@ def find_recordings(
     if not files and not problems:
         raise UserError(
             f"{folder}: found no audio{' that matches ' + selection.files if selection.files else ''}, "
-            f"expected files that end in {', '.join(sorted(SUFFIXES))}"
+            f"expected files that end in {', '.join(SUFFIXES)}"
         )
     results = pool.starmap(check_recording, ((folder, file, selection) for file in files))
     bar = tqdm(results, f"reading {folder}", len(files), unit="file", leave=False, disable=None)

@@ -10,12 +10,12 @@ import numpy as np
 import soundfile
 from torch import nn
 
+from tools.common.audio_files import SUFFIXES
 from tools.common.errors import UserError
 from tools.common.files import replacing
 from tools.inference.signal_chain import HIGHEST_RATE, LOWEST_RATE, NOTHING_KEPT, Kept, SignalChain
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
-LOSSY = (".mp3", ".ogg", ".opus")  # may be a little longer or shorter than what was written
+LOSSY = (".mp3", ".ogg", ".oga", ".opus")  # may be a little longer or shorter than what was written
 SCAN_FRAMES = 1 << 18
 
 
@@ -118,7 +118,7 @@ def _encoding(source: soundfile.SoundFile, target: Path) -> dict[str, str]:
     if target.suffix.lower() == Path(source.name).suffix.lower():
         encoding = {"format": source.format, "subtype": source.subtype, "endian": source.endian}
     else:
-        names = {"OPUS": "OGG", "AIF": "AIFF"}
+        names = {"OPUS": "OGG", "OGA": "OGG", "AIF": "AIFF", "SPH": "NIST"}
         name = target.suffix[1:].upper()
         encoding = {"format": names.get(name, name), "subtype": "OPUS" if name == "OPUS" else None}
         if encoding["format"] not in soundfile.available_formats():

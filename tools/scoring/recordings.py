@@ -153,7 +153,7 @@ def _list_folder(folder: Path) -> dict[str, Path]:
             raise UserError(f"{path}: {found[name].name} has the same name; expected one file of each name")
         found[name] = path
     if not found:
-        raise UserError(f"{folder}: no sound files in it, expected some of {', '.join(sorted(SUFFIXES))}")
+        raise UserError(f"{folder}: no sound files in it, expected some of {', '.join(SUFFIXES)}")
     return found
 
 
