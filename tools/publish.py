@@ -1,11 +1,11 @@
-"""Publish comparisons: the tables of docs/results.md and README.md, and everything they are made of.
+"""Publish comparisons: the tables of docs/ and README.md, and everything they are made of.
 
     python -m tools.publish demo real  # takes the runs that tools.sweep --name demo and --name real have made
     python -m tools.publish            # redraws tables and figures from what was published before
     python -m tools.publish --samples demo  # also the listening page: what the runs made of the demo corpus
 
 Of every run, results/published/<name>/<run>/ keeps settings, history, scores and what it was computed with;
-beside them are the figures. README.md shows the comparisons that it has a place for. samples/published/ has the
+beside them are the figures. Pages show the comparisons that they have a place for. samples/published/ has the
 listening page, with samples at 0 and 5 dB.
 """
 
@@ -59,7 +59,7 @@ from tools.reports.tuning import read_tuning
 from tools.reports.votes import comparison_id
 
 RESULTS, SAMPLES = Path("results/published"), Path("samples/published")
-TABLES, SUMMARIES = Path("docs/results.md"), Path("README.md")
+DOCS, SUMMARIES = Path("docs"), Path("README.md")
 KEPT = ("config.json", "history.csv")
 TUNING = "tuning.csv"
 PLACES = 4  # of the kept scores
@@ -117,22 +117,31 @@ def publish(settings: PublishSettings) -> None:
         scores, tuning = shown_scores(rows), folder / TUNING
         save_figure(score_curves(rows, scores, signals), folder, "curves", ["png"])
         save_figure(training_curves(histories), folder, "training", ["png"])
-        write_block(
-            TABLES,
-            f"results of {folder.name}",
-            results_text(groups, read_tuning(tuning) if tuning.is_file() else ()),
-        )
+        page, part = find_page(folder.name)
+        write_block(page, part, results_text(groups, read_tuning(tuning) if tuning.is_file() else ()))
         if has_block(SUMMARIES, f"summary of {folder.name}"):
             write_block(SUMMARIES, f"summary of {folder.name}", whole_grid_table(rows, signals))
             network = groups[BASELINE][0].config.model
             answers[f"{network} ({folder.name})"] = find_differences(rows, BASELINE, scores, groups)
-        print(f"{folder}: scores and figures; {TABLES} and {SUMMARIES}: tables")
+        print(f"{folder}: scores and figures; {page}: tables")
     if answers:
         save_figure(difference_figure(answers), RESULTS, "differences", ["png"])
     if settings.samples:
         publish_samples(settings)
     if settings.enhancer:
         publish_enhancer(settings.utterance)
+
+
+def find_page(name: str) -> tuple[Path, str]:
+    """Return the page that a comparison's tables belong to, and its part of it; UserError if there is none."""
+    part = f"results of {name}"
+    pages = [page for page in sorted(DOCS.glob("*.md")) if has_block(page, part)]
+    if len(pages) != 1:
+        raise UserError(
+            f"{DOCS}: found {len(pages)} pages with a part <!-- {part} -->, expected one; write that line and "
+            f"<!-- end of {part} --> into the page that shall show the tables"
+        )
+    return pages[0], part
 
 
 def find_runs(name: str, data: str = "") -> list[Run]:
