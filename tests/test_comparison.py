@@ -185,7 +185,12 @@ def test_the_comparison_shows_the_tuned_rates_and_refuses_another_table(capsys):
     write_csv(Path("tuning.csv"), judge_rates("MSE", history))
     assert run(compare, "a", "b", "--utterances", "--tuning", "tuning.csv") == 0
     assert "| MSE, 0.0001, chosen | **1.50** | **0.600** |" in Path("results/comparison/tables.md").read_text()
+    assert "the best rate may lie beyond those tried for MSE (0.0001); give" in capsys.readouterr().out
     assert Path("results/comparison/tuning.png").is_file()
+    history[1e-5] = [{"valid_pesq": 1.1, "valid_estoi": 0.6, "valid_si_sdr": 5.0}]
+    write_csv(Path("tuning.csv"), judge_rates("MSE", history))
+    assert run(compare, "a", "b", "--utterances", "--tuning", "tuning.csv") == 0
+    assert "the best rate may lie beyond" not in capsys.readouterr().out
     Path("tuning.csv").write_text("a,b\n1,2\n")
     assert run(compare, "a", "b", "--utterances", "--tuning", "tuning.csv") == 2
     assert "tuning.csv: line 2: Object missing required field" in capsys.readouterr().err

@@ -30,7 +30,7 @@ from tools.common.files import write_csv
 from tools.common.processes import cores
 from tools.common.run_folder import is_tested, read_config, read_history, test_folder
 from tools.reports.compare_runs import CompareSettings, compare
-from tools.reports.tuning import judge_rates
+from tools.reports.tuning import at_the_edge, judge_rates
 from tools.training.distributed import Processes
 from tools.training.precision import settle_precision
 from tools.training.resume import is_trained
@@ -160,6 +160,8 @@ def tune(settings: SweepSettings, options: list[str]) -> tuple[dict[str, float],
     write_csv(table, rows)
     rates = {row["loss"]: row["learning_rate"] for row in rows if row["chosen"]}
     print("Learning rates: " + ", ".join(f"{loss} {rate:g}" for loss, rate in rates.items()))
+    for sentence in at_the_edge(rows):
+        print(sentence)
     return rates, table
 
 

@@ -40,7 +40,7 @@ from tools.reports.figures import save_figure, score_curves, tuning_curves
 from tools.reports.listening_tests import write_p808, write_webmushra
 from tools.reports.page import Page, collect_audio, samples_folders, write_page
 from tools.reports.tables import latex_table, markdown_table, plain_text, score_table
-from tools.reports.tuning import read_tuning, tuning_cells
+from tools.reports.tuning import at_the_edge, read_tuning, tuning_cells
 from tools.reports.votes import comparison_id, preference_rows, read_votes
 from tools.scoring.alarm import leave_out
 
@@ -86,8 +86,16 @@ def compare(settings: CompareSettings) -> Path:
     differences = find_differences(rows, baseline, scores, groups)
     sentences = [describe(differences, label) for label in labels if label != baseline]
     against_noisy = find_differences(rows, "noisy", MAIN_SCORES)
+    tuning = read_tuning(settings.tuning) if settings.tuning else []
     warnings = own_metrics(differences) + trade_offs(differences) + trade_offs(against_noisy)
-    notes = [how_to_read(groups), *independent_utterances(rows), *sentences, *warnings, *flagged]
+    notes = [
+        how_to_read(groups),
+        *independent_utterances(rows),
+        *sentences,
+        *warnings,
+        *at_the_edge(tuning),
+        *flagged,
+    ]
     spread, cells = seed_spread(groups), difference_cells(differences, baseline, scores)
     signals = ["noisy", *labels]
     verdict = verdict_cells(rows, differences, signals, baseline)
@@ -109,8 +117,8 @@ def compare(settings: CompareSettings) -> Path:
     write_text(folder / "tables.md", report)
     write_text(folder / "tables.tex", "\n".join(latex_table(rows, name, signals) for name in scores))
     save_figure(score_curves(rows, scores, signals), folder, "curves")
-    if settings.tuning:
-        save_figure(tuning_curves(read_tuning(settings.tuning), MAIN_SCORES), folder, "tuning")
+    if tuning:
+        save_figure(tuning_curves(tuning, MAIN_SCORES), folder, "tuning")
     page = Page(settings.name, verdict, notes, rows, signals, cells, scores, folder / "curves.png", places)
     write_page(folder, replace(page, heard=pool_seeds(first_runs(groups)), tables=further, comparison=comparison))
     if settings.listening_test:

@@ -10,7 +10,7 @@ from tools.common.schema import read_json
 from tools.reports.comparison import EVERYWHERE, Run, alarms, find_differences, pool_seeds, seed_spread
 from tools.reports.difference_tables import difference_cells, spread_table
 from tools.reports.tables import TITLES, Row, complete_utterances, markdown_table, mean, score_blocks, score_table
-from tools.reports.tuning import tuning_cells
+from tools.reports.tuning import at_the_edge, tuning_cells
 
 # What environment.json says besides is about the machine and nobody else's concern.
 NAMES = ("started", "python", "packages", "device", "gpu", "cpu", "cores", "threads", "commit", "changed")
@@ -51,7 +51,10 @@ def results_text(groups: Mapping[str, Sequence[Run]], tuning: Sequence[Row] = ()
     if spread:
         parts += _folded("Spread over seeds (± standard deviation)", [spread_table(spread, scores)])
     if tuning:
-        parts += _folded("Learning rates, tuned for each loss", [markdown_table("", *tuning_cells(tuning))])
+        parts += _folded(
+            "Learning rates, tuned for each loss",
+            [markdown_table("", *tuning_cells(tuning)), *at_the_edge(tuning)],
+        )
     return "\n\n".join(parts)
 
 

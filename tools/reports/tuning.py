@@ -52,6 +52,19 @@ def read_tuning(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def at_the_edge(rows: Sequence[Row]) -> list[str]:
+    """Return a sentence on the losses that did best with the lowest or highest rate tried, if there are any."""
+    edges = []
+    for loss in dict.fromkeys(row["loss"] for row in rows):
+        own = {row["learning_rate"]: row["chosen"] for row in rows if row["loss"] == loss}
+        edges += [f"{loss} ({rate:g})" for rate in (min(own), max(own)) if own[rate]]
+    if not edges:
+        return []
+    return [
+        f"Attention: the best rate may lie beyond those tried for {', '.join(edges)}; give more as --tune_rates."
+    ]
+
+
 def tuning_cells(rows: Sequence[Row]) -> tuple[list[str], dict[str, list[str]]]:
     """Return heads and cells of a table of the learning rates that each loss was tried with."""
     heads = [*(TITLES[name][0] for name in MAIN_SCORES), "points", "judged by"]
