@@ -15,6 +15,7 @@ import torch
 from made_runs import make_run
 from programs import run
 
+from models import load_pretrained
 from tools import publish
 from tools.common.files import write_csv
 from tools.reports.published import NAMES
@@ -168,6 +169,24 @@ def test_samples_have_the_right_polarity_and_level_and_do_not_clip():
             assert factor > 0, f"{place} {name}: inverted"
             assert abs(20 * np.log10(factor)) < 3, f"{place} {name}: {20 * np.log10(factor):.1f} dB"
             assert np.abs(signal).max() < 32767 / 32768, f"{place} {name}: clips"
+
+
+def test_samples_of_the_packaged_network_are_what_it_makes_of_the_noisy_ones():
+    model, folder = load_pretrained(), SAMPLES / "enhancer"
+    places = sorted(path.name.removesuffix("_noisy.flac") for path in folder.glob("*_noisy.flac"))
+    assert places == ["seen_0dB", "seen_5dB", "unseen_0dB", "unseen_5dB"]
+    for place in places:
+        noisy, enhanced, clean = (
+            soundfile.read(folder / f"{place}_{name}.flac", dtype="float32")[0]
+            for name in ("noisy", "enhanced", "clean")
+        )
+        with torch.inference_mode():
+            again = model(torch.from_numpy(noisy)[None])[0].numpy()
+        assert np.abs(again - enhanced).max() < 1e-3
+        factor = (enhanced @ clean) / (clean @ clean)
+        assert 0.5 < factor < 1.1, f"{place}: {factor}"
+        assert np.abs(enhanced).max() < 32767 / 32768, f"{place}: clips"
+        assert np.sum((enhanced - clean) ** 2) < 0.5 * np.sum((noisy - clean) ** 2)
 
 
 def test_samples_are_small():

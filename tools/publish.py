@@ -236,11 +236,12 @@ def publish_enhancer(utterance: int) -> None:
         with torch.inference_mode():
             enhanced = model(noisy[None])[0]
         waveforms = {"noisy": noisy.numpy(), "enhanced": enhanced.numpy(), "clean": clean.numpy()}
-        pairs[f"{noise} noise, {snr_db:g} dB"] = waveforms
+        if snr_db == SAMPLES_DB[-1]:
+            pairs[f"{noise} noise, {snr_db:g} dB"] = waveforms
         for name, waveform in waveforms.items():
             soundfile.write(folder / f"{noise}_{snr_db:g}dB_{name}.flac", waveform, SAMPLE_RATE, subtype="PCM_16")
     save_figure(spectrogram_figure(pairs), folder, "spectrograms", ["png"], dpi=80)
-    print(f"{folder}: {3 * len(pairs)} samples of the packaged network")
+    print(f"{folder}: samples of the packaged network, and their spectrograms")
 
 
 def main() -> None:
