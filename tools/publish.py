@@ -120,7 +120,7 @@ def publish(settings: PublishSettings) -> None:
         page, part = find_page(folder.name)
         write_block(page, part, results_text(groups, read_tuning(tuning) if tuning.is_file() else ()))
         if has_block(SUMMARIES, f"summary of {folder.name}"):
-            write_block(SUMMARIES, f"summary of {folder.name}", whole_grid_table(rows, signals))
+            write_block(SUMMARIES, f"summary of {folder.name}", whole_grid_table(groups))
             network = groups[BASELINE][0].config.model
             answers[f"{network} ({folder.name})"] = find_differences(rows, BASELINE, scores, groups)
         print(f"{folder}: scores and figures; {page}: tables")

@@ -26,13 +26,17 @@ def how_to_read(groups: Mapping[str, Sequence[Run]]) -> str:
 
 
 def verdict_cells(
-    rows: Sequence[Row], differences: Sequence[Row], signals: Sequence[str], baseline: str
+    rows: Sequence[Row],
+    differences: Sequence[Row],
+    signals: Sequence[str],
+    baseline: str,
+    scores: Sequence[str] = (*MAIN_SCORES, "dnsmos_ovrl", "distillmos"),
 ) -> tuple[list[str], dict[str, list[str]]]:
     """Return the heads and cells of the table that says it all: each signal's mean, and how it is to the baseline.
 
     signals: noisy first. A cell is a mark, the mean over the whole grid and the difference from the baseline.
     """
-    scores = [name for name in (*MAIN_SCORES, "dnsmos_ovrl", "distillmos") if name in rows[0]]
+    scores = [name for name in scores if name in rows[0]]
     found = {(r["signal"], r["score"]): r for r in differences if r["noise_type"] == EVERYWHERE}
     cells: dict[str, list[str]] = {signal: [] for signal in signals}
     for name in scores:

@@ -8,8 +8,8 @@ from models import build_model, complete
 from tools.common.run_folder import read_history
 from tools.common.schema import read_json
 from tools.reports.comparison import EVERYWHERE, Run, alarms, find_differences, pool_seeds, seed_spread
-from tools.reports.difference_tables import difference_cells, spread_table
-from tools.reports.tables import TITLES, Row, complete_utterances, markdown_table, mean, score_blocks, score_table
+from tools.reports.difference_tables import MARKS, difference_cells, spread_table, verdict_cells
+from tools.reports.tables import TITLES, Row, markdown_table, score_blocks, score_table
 from tools.reports.tuning import at_the_edge, tuning_cells
 
 # What environment.json says besides is about the machine and nobody else's concern.
@@ -41,6 +41,8 @@ def results_text(groups: Mapping[str, Sequence[Run]], tuning: Sequence[Row] = ()
     further = [TITLES[score][0].removesuffix(" (dB)") for score in scores[2:]]
     parts = [
         conditions(groups),
+        whole_grid_table(groups),
+        MARKS,
         summary_table(rows, signals),
         above_noisy(rows, list(groups)),
         *tables[:2],
@@ -108,14 +110,12 @@ def summary_table(rows: Sequence[Row], signals: Sequence[str]) -> str:
     return markdown_table("mean over all SNRs", titles, _turned(signals, columns))
 
 
-def whole_grid_table(rows: Sequence[Row], signals: Sequence[str]) -> str:
-    """Return means over all noise types and SNRs: a row for each signal, the best of each column bold."""
-    columns, scores = [], shown_scores(rows)
-    for score in scores:
-        values = complete_utterances(rows, score, signals).values()
-        means, places = [mean([value[signal] for value in values]) for signal in signals], TITLES[score][1]
-        columns.append([_bold(f"{value:.{places}f}", value == max(means)) for value in means])
-    return markdown_table("mean over the whole grid", [TITLES[n][0] for n in scores], _turned(signals, columns))
+def whole_grid_table(groups: Mapping[str, Sequence[Run]]) -> str:
+    """Return means over all noise types and SNRs: a row a signal, with marks and differences from the baseline."""
+    rows = pool_seeds(groups)
+    differences = find_differences(rows, BASELINE, shown_scores(rows), groups)
+    cells = verdict_cells(rows, differences, ["noisy", *groups], BASELINE, shown_scores(rows))
+    return markdown_table("mean over the whole grid", *cells)
 
 
 def above_noisy(rows: Sequence[Row], labels: Sequence[str]) -> str:
