@@ -336,7 +336,7 @@ def _check_type(name: str, value: object, hint: Any) -> None:
         expected = {int: "a whole number", str: "text", bool: "True or False"}[hint]
         _expect(type(value) is hint, name, value, expected)
         if hint is str:
-            _expect(_is_text(value), name, value, "text that UTF-8 can hold")
+            _expect(is_text(value), name, value, "text that UTF-8 can hold")
     elif typing.get_origin(hint) is Literal:
         allowed = typing.get_args(hint)
         _expect(value in allowed, name, value, "one of " + ", ".join(map(str, allowed)))
@@ -363,11 +363,11 @@ def is_file_name(name: str) -> bool:
     """Tell whether a folder of results may be called so: see FILE_NAME."""
     forbidden = name.startswith(".") or any(ord(c) < 32 or c in '\x7f/\\:*?"<>|' for c in name)
     free = name.strip().casefold() not in ("", "published")
-    return free and not forbidden and _is_text(name) and len(name.encode()) <= 200
+    return free and not forbidden and is_text(name) and len(name.encode()) <= 200
 
 
-def _is_text(value: str) -> bool:
-    """Tell whether UTF-8 can hold it; names of files in another encoding arrive with lone surrogates."""
+def is_text(value: str) -> bool:
+    """Return whether UTF-8 can hold a text; file names in another encoding arrive with lone surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from config import SAMPLE_RATE
+from config import SAMPLE_RATE, is_text
 
 from .random_draws import Decibel, MixtureDraw
 
@@ -111,10 +111,6 @@ def _read_draw(path: Path, found: object) -> MixtureDraw | None:
 def _are_folder_names(values: object) -> bool:
     return (
         isinstance(values, (list, tuple))
-        and all(isinstance(v, str) and v.strip(". ") and _is_text(v) and not set(v) & set("/\\\0") for v in values)
+        and all(isinstance(v, str) and v.strip(". ") and is_text(v) and not set(v) & set("/\\\0") for v in values)
         and len({v.casefold() for v in values}) == len(values)
     )
-
-
-def _is_text(value: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in value)

@@ -48,10 +48,7 @@ class STFT(nn.Module):
         parity = frames.unflatten(1, (-1, 2))  # [B, window/2, even or odd, frames]
         frames = (parity - parity.sum(1, keepdim=True) / (self.fft // 2 + self.window // 2)).flatten(1, 2)
         pieces = (frames * self.hann[:, None]).unflatten(1, (-1, self.hop))  # [B, window/hop, hop, frames]
-        count = pieces.shape[1]
-        # Piece k of frame t belongs to hop t + k of the output.
-        hops = sum(F.pad(pieces[:, k], (k, count - 1 - k)) for k in range(count))  # [B, hop, frames + count - 1]
-        waveform = (hops / self.overlap[:, None]).transpose(1, 2).flatten(1)
+        waveform = (overlap_add(pieces) / self.overlap[:, None]).transpose(1, 2).flatten(1)
         edge = self.window - self.hop
         return waveform[:, edge : edge + samples]
 
@@ -91,15 +88,15 @@ class CentredSTFT(nn.Module):
         frames = torch.fft.irfft(spectrum, self.fft, dim=1) * self.window[:, None]
         pieces = frames.unflatten(1, (-1, self.hop))  # [B, fft/hop, hop, frames]
         squares = self.window.square().view(-1, self.hop, 1).expand(-1, -1, pieces.shape[3])
-        waveform = self._overlap(pieces) / self._overlap(squares[None]).clamp(min=LEAST_OVERLAP)
+        waveform = overlap_add(pieces) / overlap_add(squares[None]).clamp(min=LEAST_OVERLAP)
         waveform = waveform.transpose(1, 2).flatten(1)
         return waveform[:, self.fft // 2 :][:, :samples]
 
-    @staticmethod
-    def _overlap(pieces: Tensor) -> Tensor:
-        """Add what the frames give to each hop, [B, count, hop, frames] to [B, hop, frames + count - 1]."""
-        count = pieces.shape[1]  # piece k of frame t belongs to hop t + k
-        return sum(F.pad(pieces[:, k], (k, count - 1 - k)) for k in range(count))
+
+def overlap_add(pieces: Tensor) -> Tensor:
+    """Return the hops [B, hop, frames + count - 1] of frames cut into hops, [B, count, hop, frames]."""
+    count = pieces.shape[1]  # piece k of frame t belongs to hop t + k
+    return sum(F.pad(pieces[:, k], (k, count - 1 - k)) for k in range(count))
 
 
 def check_waveforms(waveforms: Tensor) -> None:

@@ -71,18 +71,15 @@ class _Loop(nn.Module):
         # Gates in the order write, keep, show, new: those with a sigmoid side by side.
         weights = [[_reorder(w.detach()) for w in lstm.all_weights[0]] for lstm in lstms]
         self.splits = [3 * self.units[0], self.units[0]]
-        self.register_buffer(
-            "from_input", torch.cat([w[0].t() for w in weights], 1)
-        )  # [inputs, LSTMs * 4 * units]
+        # [inputs, LSTMs * 4 * units], [LSTMs, units, 4 * units]
+        self.register_buffer("from_input", torch.cat([w[0].t() for w in weights], 1))
         self.register_buffer("from_hidden", torch.stack([w[1].t() for w in weights]).contiguous())
         self.register_buffer("bias", torch.cat([w[2] + w[3] for w in weights]))
 
     def forward(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        rows = x.shape[1]
         gates = torch.addmm(self.bias, x.flatten(0, 1), self.from_input)
-        gates = gates.view(-1, rows, len(self.units), 4 * self.units[0]).transpose(
-            1, 2
-        )  # [T, LSTMs, rows, 4 * units]
+        gates = gates.view(-1, x.shape[1], len(self.units), 4 * self.units[0])
+        gates = gates.transpose(1, 2)  # [T, LSTMs, rows, 4 * units]
         hidden, cell = memory
         outputs = []
         for frame in gates:

@@ -264,12 +264,9 @@ def own_scores(loss: str) -> list[str]:
 def own_metrics(differences: Sequence[Row]) -> list[str]:
     """Return a sentence for each loss whose own metric rises while another main score falls."""
     sentences = []
-    for signal, baseline in dict.fromkeys((row["signal"], row["baseline"]) for row in differences):
-        rows = {
-            row["score"]: row
-            for row in differences
-            if (row["signal"], row["baseline"], row["noise_type"]) == (signal, baseline, EVERYWHERE)
-        }
+    for (signal, baseline, noise), rows in _by_comparison(differences).items():
+        if noise != EVERYWHERE:
+            continue
         own = [name for name in own_scores(signal.partition(" (")[0]) if name in rows]
         risen = [name for name in own if rows[name]["verdict"] == "better"]
         fallen = [n for n in MAIN_SCORES if n in rows and n not in own and rows[n]["verdict"] == "worse"]
@@ -284,21 +281,15 @@ def own_metrics(differences: Sequence[Row]) -> list[str]:
 
 def trade_offs(differences: Sequence[Row]) -> list[str]:
     """Return a sentence wherever PESQ is better and SI-SDR or ESTOI worse, or the other way round."""
-    cells: dict[tuple, dict[str, Row]] = {}
-    for row in differences:
-        cells.setdefault((row["signal"], row["baseline"], row["noise_type"]), {})[row["score"]] = row
     sentences = []
     everywhere = set()  # what is said of the whole grid is not said again of its parts
-    for (signal, baseline, noise), scores in cells.items():
+    for (signal, baseline, noise), scores in _by_comparison(differences).items():
         for other in MAIN_SCORES[1:]:
             pair = [scores[name] for name in ("pesq", other) if name in scores]
-            if {row["verdict"] for row in pair} == {"better", "worse"} and (
-                signal,
-                baseline,
-                other,
-            ) not in everywhere:
+            opposed, key = {row["verdict"] for row in pair} == {"better", "worse"}, (signal, baseline, other)
+            if opposed and key not in everywhere:
                 if noise == EVERYWHERE:
-                    everywhere.add((signal, baseline, other))
+                    everywhere.add(key)
                 changes = " while ".join(
                     f"{TITLES[row['score']][0]} {'rises' if row['difference'] > 0 else 'falls'} "
                     f"by {abs(row['difference']):.{TITLES[row['score']][1]}f}"
@@ -327,6 +318,14 @@ def alarms(groups: Mapping[str, Sequence[Run]], left_out: bool) -> list[str]:
         f"Attention: {len(found)} values of PESQ cannot be right, for other scores of the same signal contradict "
         f"them ({what}): {'; '.join(found[:NAMED])}{more}."
     ]
+
+
+def _by_comparison(differences: Sequence[Row]) -> dict[tuple[str, str, str], dict[str, Row]]:
+    """Return the rows by signal, baseline and noise type, each a dict by score."""
+    found: dict[tuple[str, str, str], dict[str, Row]] = {}
+    for row in differences:
+        found.setdefault((row["signal"], row["baseline"], row["noise_type"]), {})[row["score"]] = row
+    return found
 
 
 def _p_text(p: float) -> str:

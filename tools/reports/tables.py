@@ -42,18 +42,13 @@ class Block:
 
     def texts(self, places: int, bold: str = "{}") -> dict[str, list[str]]:
         """Return each signal's means as text, the best of a column in `bold`."""
+
+        def text(value: float, top: float) -> str:
+            shown = "-" if _is_nan(value) else f"{value:.{places}f}"
+            return bold.format(shown) if value == top else shown
+
         best = self.best()
-        return {
-            signal: [
-                bold.format(f"{value:.{places}f}")
-                if value == top
-                else "-"
-                if _is_nan(value)
-                else f"{value:.{places}f}"
-                for value, top in zip(values, best, strict=True)
-            ]
-            for signal, values in self.means.items()
-        }
+        return {signal: list(map(text, values, best)) for signal, values in self.means.items()}
 
 
 def markdown_table(corner: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
