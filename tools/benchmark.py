@@ -150,10 +150,7 @@ def variant_step(
 ) -> Callable[[], object]:
     """Return a step of a copy of the network, computed with other settings than the config's."""
     plain = {"accumulate": 1, "compile": False, "channels_last": False}
-    return _step(dataclasses.replace(config, **plain | settings), copy.deepcopy(model), noisy, clean)
-
-
-def _step(config: Config, model: nn.Module, noisy: torch.Tensor, clean: torch.Tensor) -> Callable[[], object]:
+    config, model = dataclasses.replace(config, **plain | settings), copy.deepcopy(model)
     arrange_channels(model, config, noisy.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-6, fused=True)
     loss_fn = build_loss(config.loss, config.coupling, config.balance).to(noisy.device)

@@ -98,8 +98,7 @@ def enhance(arguments: Arguments) -> int:
         enhance_microphone(model, arguments.input_device, arguments.output_device, kept)
         return 0
     if arguments.inputs == ("-",):
-        pcm = arguments.rate, arguments.channels, arguments.encoding, kept
-        enhance_pipe(model, *pipe_streams(), *pcm)
+        enhance_pipe(model, *pipe_streams(), arguments.rate, arguments.channels, arguments.encoding, kept)
         return 0
     pairs = find_files([Path(name) for name in arguments.inputs], arguments.out)
     for _, target in pairs if checkpoint else ():

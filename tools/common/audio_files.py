@@ -97,8 +97,9 @@ def read(path: Path, start: int = 0, samples: int | None = None) -> np.ndarray:
         mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
     if samples is None:
         return mono
-    wanted = min(samples, AudioFormat(rate, 1, file.frames).samples - start)
-    return _fit(mono, max(wanted, 0))
+    wanted = max(0, min(samples, AudioFormat(rate, 1, file.frames).samples - start))
+    # Resampling leaves a sample more or less than wanted.
+    return np.pad(mono[:wanted], (0, max(wanted - mono.size, 0)))
 
 
 def _read_frames(file: soundfile.SoundFile, first: int, end: int) -> np.ndarray:
@@ -124,11 +125,6 @@ def _quiet() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-
-
-def _fit(signal: np.ndarray, samples: int) -> np.ndarray:
-    """Cut or pad to the length: resampling leaves a sample more or less than wanted."""
-    return np.pad(signal[:samples], (0, max(samples - signal.size, 0)))
 
 
 @contextlib.contextmanager

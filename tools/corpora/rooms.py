@@ -1,6 +1,6 @@
 """Rooms that speech is heard in: impulse responses from a folder, or simulated ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,13 +31,11 @@ class RecordedRooms:
 
     def __init__(self, recordings: Sequence[Recording], splits: Sequence[str], seed: int) -> None:
         order = [recordings[n] for n in generator(seed, "rooms").permutation(len(recordings))]
-        share = max(1, len(order) // 10)
-        self._files: Mapping[str, Sequence[Recording]] = {
-            split: order[number * share : (number + 1) * share] if len(order) > len(splits) else order
-            for number, split in enumerate(splits[1:])
-        }
-        rest = order[len(self._files) * share :] if len(order) > len(splits) else order
-        self._files = {splits[0]: rest, **self._files}
+        self._files = dict.fromkeys(splits, order)
+        if len(order) > len(splits):
+            share, others = max(1, len(order) // 10), splits[1:]
+            self._files = {split: order[n * share : (n + 1) * share] for n, split in enumerate(others)}
+            self._files[splits[0]] = order[len(others) * share :]
 
     def draw(self, rng: np.random.Generator, split: str) -> tuple[np.ndarray, dict[str, Any]]:
         """See Rooms."""

@@ -27,8 +27,9 @@ def epoch_tag(column: str) -> str:
     """Return TensorBoard's tag of a column of history.csv: loss/train, terms/LMS_valid, scores/pesq, …"""
     kind, _, name = column.partition("_")
     if kind in ("train", "valid") and name:
-        group = "loss" if name == "loss" else "scores" if name in ALL_SCORES else f"terms/{name}"
-        return {"loss": f"loss/{kind}", "scores": f"scores/{name}"}.get(group, f"{group}_{kind}")
+        if name == "loss":
+            return f"loss/{kind}"
+        return f"scores/{name}" if name in ALL_SCORES else f"terms/{name}_{kind}"
     return f"weights/{name}" if kind == "weight" else f"epoch/{column}"
 
 
