@@ -83,7 +83,7 @@ TERMS: dict[str, type[LossTerm]] = {}
 def register(
     name: str, *, perceptual: bool = False, needs_noisy: bool = False, invariances: tuple[str, ...] = ()
 ) -> Callable[[type[LossTerm]], type[LossTerm]]:
-    """Make a LossTerm known as `name`, as a class decorator.
+    """Register a LossTerm as `name`; a class decorator.
 
     perceptual: it compares spectra or loudness, and is usually combined with a base term; `balance` sets the
         influence of the one over the other.
