@@ -48,7 +48,7 @@ def fixed_weights(numbers: Mapping[str, float | None], coupling: str | Sequence[
         weights = list(PAPER[name])
     else:
         raise LossError(
-            f"coupling: found paper, but nobody has published weights for {name}; choose --coupling balanced, one "
+            f"coupling: found paper, but no weights are published for {name}; choose --coupling balanced, one "
             f"number a term (--coupling 1 2), or numbers in the name (--loss '{'+0.5*'.join(numbers)}')"
         )
     if len(weights) != len(numbers):
