@@ -1,4 +1,4 @@
-"""Every registered network with its weights, what a second of audio costs, its settings and where it comes from.
+"""List the networks with their number of weights, multiply-adds, latency, settings and sources.
 
 python -m tools.list_networks
 """
@@ -18,7 +18,7 @@ from tools.common.timing import count_flops
 
 @dataclasses.dataclass(frozen=True)
 class ListSettings:
-    """Nothing can be chosen."""
+    """No settings."""
 
 
 def describe_network(name: str) -> str:
