@@ -48,7 +48,7 @@ LARGEST = 1024  # utterances; larger batches are not tried
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     device: str = "auto"
-    """Where to compute: auto (CUDA when there is one, else CPU), cpu, cuda or cuda:<number>."""
+    """Where to compute: auto (CUDA if there is a GPU, else CPU), cpu, cuda or cuda:<number>."""
     minutes: float = 9.0
     """Checks that have not started by then are not shown."""
 

@@ -72,7 +72,7 @@ class Arguments:
     encoding: Literal["s16le", "f32le"] = "s16le"
     """Of raw PCM: 16-bit integers or 32-bit floating point, little-endian."""
     device: str = "auto"
-    """Where to compute: auto (CUDA when there is one, else CPU), cpu, cuda or cuda:<number>."""
+    """Where to compute: auto (CUDA if there is a GPU, else CPU), cpu, cuda or cuda:<number>."""
     threads: int = 1
     """Threads that compute on a CPU; more are slightly faster, but not on a busy machine."""
 
