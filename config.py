@@ -101,7 +101,7 @@ class Config:
     # -- The training --
     init: str = ""
     """Start from these weights instead of random ones: a checkpoint, a run's folder or name, or pretrained, the
-    network that comes with the package. Model and network settings are then the checkpoint's."""
+    packaged network. Model and network settings are then the checkpoint's."""
     epochs: int = 100
     """Passes over the training items; 1 or more."""
     batch_size: int = 15

@@ -116,7 +116,7 @@ def read_trained(path: str | Path, config: Config) -> dict[str, Any]:
 
 
 def load_pretrained(device: str | torch.device = "cpu") -> nn.Module:
-    """Return the trained network that comes with the package, as `load_model` does."""
+    """Return the packaged network, as `load_model` does."""
     return load_model(_pretrained_path(), device)
 
 
@@ -126,7 +126,7 @@ def checkpoint_path(name: str) -> Path:
 
 
 def _pretrained_path() -> Path:
-    """Return the checkpoint that comes with the package. Raises ModelError if this installation has none."""
+    """Return the path of the packaged checkpoint. Raises ModelError if this installation has none."""
     path = Path(__file__).with_name("pretrained") / "enhancer.pt"
     if not path.is_file():
         raise ModelError(f"{path}: no trained network came with this installation; name a checkpoint")

@@ -1,6 +1,6 @@
 """Enhance recordings with a trained network: files, folders, pipes, or the microphone.
 
-    python -m tools.enhance noisy.wav folder/ -o enhanced/       # with the network that comes with the package
+    python -m tools.enhance noisy.wav folder/ -o enhanced/       # with the packaged network
     python -m tools.enhance runs/demo_SI-SNR+LMS noisy.wav       # with one of yours: a run, or a checkpoint
     arecord -t raw -f S16_LE -r 16000 | python -m tools.enhance - | aplay -t raw -f S16_LE -r 16000
     python -m tools.enhance --live
@@ -46,7 +46,7 @@ BAR = "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio, {remaini
 class Arguments:
     inputs: tyro.conf.Positional[tuple[str, ...]] = ()
     """Sound files and folders; - for raw PCM from stdin to stdout. Put a checkpoint or a run before them to use it
-    instead of the network that comes with the package."""
+    instead of the packaged network."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """File (for one file) or folder to write; left out: <name>_enhanced beside each input."""
     mix: float = 0.0

@@ -27,8 +27,7 @@ from tools.inference.web_folder import export_web
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     checkpoint: tyro.conf.Positional[str]
-    """A checkpoint of train.py or tools.import_checkpoint, or a run's folder; pretrained: the network that comes
-    with the package."""
+    """A checkpoint of train.py or tools.import_checkpoint, or a run's folder; pretrained: the packaged network."""
     out: tyro.conf.Positional[str]
     """File to write, or a folder (a name that ends with /) for a static page that enhances in the browser."""
     streaming: bool = False

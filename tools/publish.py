@@ -98,7 +98,7 @@ class PublishSettings:
     utterance: int = 0
     """The utterance to listen to."""
     enhancer: bool = False
-    """Also publish this utterance of the demo corpus enhanced by the network that comes with the package."""
+    """Also publish this utterance of the demo corpus enhanced by the packaged network."""
 
 
 def publish(settings: PublishSettings) -> None:

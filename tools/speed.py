@@ -36,8 +36,7 @@ REPETITIONS = 5
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     checkpoint: tyro.conf.Positional[str]
-    """A checkpoint or a run's folder, or a network's name; pretrained for the network that comes with the package;
-    paper for the full DCCRN."""
+    """A checkpoint, a run's folder or a network's name; pretrained: the packaged one; paper: the full DCCRN."""
     network: tuple[str, ...] = ()
     """Settings of a network given by its name, as name=value."""
     seconds: float = 2.0

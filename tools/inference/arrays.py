@@ -30,7 +30,7 @@ def enhance(
     Args:
         audio: numpy array or tensor, [samples] or [channels, samples]; floating point, or integers of full scale.
         rate: In Hz.
-        model: From `models.load_model`, in evaluation mode; left out: the network that comes with the package.
+        model: From `models.load_model`, in evaluation mode; left out: the packaged network.
         mix: Share of the noisy signal in the output, 0 to 1.
         limit_db: Largest attenuation of a cell of the spectrum; None for no limit.
         highband: The band above 8 kHz: follow the network's gain below, keep, or drop.
