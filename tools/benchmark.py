@@ -2,7 +2,7 @@
 
     python -m tools.benchmark --batch_size 4                 # the full network, on a GPU if there is one
     python -m tools.benchmark --preset demo --json out.json
-    python -m tools.benchmark --against tests/upstream.py    # beside the structure of the published code
+    python -m tools.benchmark --against tests/upstream.py    # compared with the published structure
 
 All variants are measured in turn, so that their ratios hold on a busy machine too. The rate of convolutions and
 matrix products in a step is compared with that of a large matrix product on the same device.
@@ -55,7 +55,7 @@ class BenchmarkArguments(Arguments):
     repetitions: int = 5
     """Number of measurements, of which the median counts."""
     against: str = ""
-    """Python file with a function build(model) that returns another network to measure beside this one."""
+    """Python file with a function build(model) that returns another network to measure as well."""
     json: str = ""
     """File to write the figures to, in addition."""
 

@@ -179,7 +179,7 @@ def steps(bench: Bench) -> Iterator[Row]:
     wanted = TIMES_UPSTREAM[bench.device.type]
     best = min((name for name in times if "upstream" not in name), key=times.__getitem__)
     ratio = times[UPSTREAM] / times[best]
-    what = f"quickest step ({best}) beside {UPSTREAM}"
+    what = f"fastest step ({best}) compared with {UPSTREAM}"
     yield Row(what, f"{ratio:.2f} times as fast", f"{wanted:g} times", ratio >= wanted)
 
 

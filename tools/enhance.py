@@ -91,7 +91,7 @@ def enhance(arguments: Arguments) -> int:
         require_streaming(model)
     elif not can_stream(model):
         print(
-            f"{type(model).__name__} hears whole recordings: those of more than {PIECE_SECONDS} s are enhanced in "
+            f"{type(model).__name__} needs whole recordings: those of more than {PIECE_SECONDS} s are enhanced in "
             "overlapping pieces"
         )
     if arguments.live:
@@ -184,7 +184,7 @@ def _check(arguments: Arguments) -> None:
     if "" in arguments.inputs:
         raise UserError("inputs: found an empty name, expected a file or folder")
     if "-" in arguments.inputs and (len(arguments.inputs) > 1 or arguments.out):
-        raise UserError("inputs: found - beside others, expected it alone: it reads stdin and writes stdout")
+        raise UserError("inputs: found - with other inputs or --out, expected it alone, from stdin to stdout")
 
 
 def main() -> None:

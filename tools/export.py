@@ -44,7 +44,7 @@ class Arguments:
 
 def export(arguments: Arguments) -> None:
     if arguments.upstream and (arguments.streaming or arguments.int8):
-        raise UserError("upstream: found it beside streaming or int8, which are for ONNX; leave one out")
+        raise UserError("upstream: found it with streaming or int8, which are for ONNX; leave one out")
     if not arguments.out.isprintable():
         raise UserError(f"out: found {arguments.out!r}, expected a name that UTF-8 can hold")
     out, checkpoint = Path(arguments.out), checkpoint_path(arguments.checkpoint)

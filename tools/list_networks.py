@@ -28,15 +28,15 @@ def describe_network(name: str) -> str:
     weights = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     with torch.inference_mode():
         millions = count_flops(lambda: model(torch.zeros(1, SAMPLE_RATE))) / 2 / 1e6
-    heard = "hears the whole recording"
+    latency = "needs the whole recording"
     if can_stream(model):
         step = streaming_step(model)
-        heard = f"latency {1000 * (step.delay + 1) * step.hop / SAMPLE_RATE:g} ms, enhances block by block"
+        latency = f"latency {1000 * (step.delay + 1) * step.hop / SAMPLE_RATE:g} ms, enhances block by block"
     paragraphs = [" ".join(part.split()) for part in (inspect.getdoc(entry.kind) or "").split("\n\n")]
     source = [part for part in paragraphs if "Source: " in part]
     lines = [
         f"{name}: {weights:,} weights, {millions:,.0f} million multiply-adds a second outside recurrences",
-        f"  {heard}",
+        f"  {latency}",
         *(f"  {part}" for part in dict.fromkeys([paragraphs[0], *source])),
     ]
     for field in dataclasses.fields(entry.settings):

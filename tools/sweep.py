@@ -93,7 +93,7 @@ def check(settings: SweepSettings, options: list[str]) -> None:
     check_name(settings.name)
     own = [option for option in options if option.split("=")[0] in ("--name", "--loss", "--seed", "--device")]
     if own:
-        raise UserError(f"{own[0]}: found it behind --, where the sweep sets it; name it before --")
+        raise UserError(f"{own[0]}: found it after --, but the sweep sets it; give it before --")
     if not settings.tune and (settings.tune_rates or settings.tune_epochs):
         raise UserError("tune_rates, tune_epochs: found without --tune learning_rate; add it, or leave them out")
     for device in settings.devices:

@@ -46,7 +46,7 @@ def require_streaming(model: nn.Module) -> None:
     if not can_stream(model):
         own = f" with level {model.level}" if hasattr(model, "level") else ""
         raise ModelError(
-            f"{type(model).__name__}{own} hears the whole recording and cannot enhance block by block; DCCRN, "
+            f"{type(model).__name__}{own} needs the whole recording and cannot enhance block by block; DCCRN, "
             "CRN, GTCRN and FullSubNet with level cumulative can"
         )
 

@@ -57,7 +57,7 @@ class _Finder:
         noise, seen, unseen = self._noise(splits)
         babble = self._babble_speech(speech["train"], splits)
         if settings.babble and any(part.recording.group == BABBLE for parts in noise.values() for part in parts):
-            raise UserError(f"{settings.noise}: found noise of type {BABBLE}, expected none beside --babble")
+            raise UserError(f"{settings.noise}: found noise of type {BABBLE}, expected none with --babble")
         snrs, is_range = settings.train_snr_range or settings.train_snr_db, bool(settings.train_snr_range)
         draw = MixtureDraw(snrs, is_range, settings.level_db)
         training = {split: NoiseSource(noise[split], settings.samples, babble[split]) for split in splits[:2]}
