@@ -1,10 +1,10 @@
 # make setup   virtual environment .venv with everything that training, testing and checking need
-# make demo    train a small network on a corpus that makes itself, test it, print the tables
-# make results the first published comparison: six losses, two seeds, tables and samples; twelve times make demo
+# make demo    train a small network on a generated corpus, test it, print the tables
+# make results the first published comparison: six losses, two seeds, tables and figures; 12 times as long as make demo
 # make test    lint, then the quick tests
-# make test-slow   the tests that take long: trainings that are killed, many processes
-# make gpu     what only a GPU can show, in one table; GPU="--device cpu" for the part that runs on a CPU
-# make lint    formatting and lint alone
+# make test-slow   the long tests: trainings that are killed, many processes
+# make gpu     tests and measurements of a GPU, in one table; GPU="--device cpu" for the part that runs on a CPU
+# make lint    only check formatting and lint
 
 PYTHON ?= python3
 BIN := .venv/bin

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 DEMO_DATA = "data/demo"
-SAMPLE_RATE = 16_000  # Hz, of all that is packed, trained on and scored
+SAMPLE_RATE = 16_000  # Hz, of data sets, networks and scores
 
 
 class ConfigError(ValueError):
@@ -26,7 +26,7 @@ class ConfigError(ValueError):
 
 
 def _lists_as_tuples(kind: type) -> type:
-    """Let a default be written as a list, which a dataclass itself refuses."""
+    """Allow lists as defaults, which a dataclass refuses."""
     for name, value in list(vars(kind).items()):
         if isinstance(value, list):
             setattr(kind, name, tuple(value))
@@ -40,12 +40,12 @@ class Config:
 
     # -- The run --
     name: str = "{model}_{loss}"
-    """Name of the run, for runs/<name> and samples/<name>; {field} stands for that setting's value, with x in
-    place of *, which no file name may hold: SI-SNR+0.3xMR-STFT."""
+    """Name of the run, for runs/<name> and samples/<name>; {field} stands for that setting's value, with x instead
+    of *, which file names may not contain: SI-SNR+0.3xMR-STFT."""
     seed: int = 0
     """Seed of the initial weights and of the order of the training items; 0 or more."""
     device: str = "auto"
-    """Where to compute: auto (CUDA when there is one, else CPU), cpu, cuda or cuda:<number>."""
+    """Where to compute: auto (CUDA if there is a GPU, else CPU), cpu, cuda or cuda:<number>."""
 
     # -- The data --
     data: str = DEMO_DATA
@@ -59,17 +59,17 @@ class Config:
         Literal["synthetic", "second-noise", "equalise", "band-limit", "room", "clip", "clean", "speed", "events"],
         ...,
     ] = ()
-    """Random changes of training items, for data made with --mix on-the-fly: synthetic: noise of a random
-    spectrum, some with a hum, instead of the recorded; events: synthetic calls or impacts before the recorded
-    noise; second-noise: two noises at once; speed: recorded noise played at half to twice its speed; equalise:
-    speech and noise filtered; band-limit: both cut off above 3 to 7.5 kHz; room: speech with short reverberation,
-    which is also in the target; clip: noisy clipped; clean: hardly any noise (take a loss with a limit, such as
+    """Random changes of training items, for data made with --mix on-the-fly. synthetic: steady noise with a random
+    spectrum instead of recorded noise; events: synthetic calls or impacts added to the recorded noise;
+    second-noise: two noises at once; speed: recorded noise played at half to twice its speed; equalise: random
+    filters for speech and noise; band-limit: low-pass at 3 to 7.5 kHz for both; room: short reverberation of
+    speech, also in the target; clip: noisy clipped; clean: hardly any noise (choose a loss with a limit, such as
     SNR: in others these items outweigh the rest)."""
 
     # -- The network --
     model: str = "DCCRN"
-    """The network; python -m tools.list_networks explains each and its settings. Those below are shared by
-    several; left at None, the network's own default is taken."""
+    """The network; python -m tools.list_networks explains each and its settings. Several networks share those
+    below; None stands for the network's default."""
     mask: str | None = None
     """How the output changes the noisy spectrum. E: magnitude through tanh, phases add; C: complex product; R:
     real and imaginary part separately; none: no mask, the network estimates the spectrum itself."""
@@ -86,78 +86,76 @@ class Config:
     skip: bool | None = None
     """Skip connections: each decoder layer also gets the output of the encoder layer of its size."""
     network: tuple[str, ...] = ()
-    """Settings that only this network has, as name=value."""
+    """Other settings of the network, as name=value."""
 
     # -- The loss --
     loss: str = "SI-SNR"
-    """One term or several, such as SI-SNR+LMS; numbers before terms are their weights: SI-SNR+0.3*MR-STFT."""
+    """One or several terms, such as SI-SNR+LMS; numbers before terms are their weights: SI-SNR+0.3*MR-STFT."""
     coupling: Literal["paper", "balanced"] | tuple[float, ...] = "paper"
     """Weights of the loss's terms, divided by their sum: paper (published constants, in losses/coupling.py),
-    one positive number a term, or balanced (found in training, so that the terms have the influence that
-    balance asks for)."""
+    one positive number a term, or balanced (adjusted in training to the influences that balance sets)."""
     balance: float = 1.0
-    """With balanced coupling, the influence of a base term over that of a perceptual one: from 1 to 10 in the
+    """With balanced coupling, the ratio of the influences of a base term and a perceptual one: 1 to 10 in the
     paper; above 0."""
 
     # -- The training --
     init: str = ""
-    """What the training starts from instead of random weights: a checkpoint, a run's folder or name, or
-    pretrained, the network that comes with the package. Model and network settings are then the checkpoint's."""
+    """Start from these weights instead of random ones: a checkpoint, a run's folder or name, or pretrained, the
+    packaged network. Model and network settings are then the checkpoint's."""
     epochs: int = 100
     """Passes over the training items; 1 or more."""
     batch_size: int = 15
     """Utterances in a step, over all processes; 1 or more."""
     learning_rate: float = 5e-4
-    """Learning rate of Adam, the highest one if a schedule changes it; above 0."""
+    """Learning rate of Adam; with a schedule, the highest one; above 0."""
     schedule: Literal["constant", "plateau", "cosine"] = "constant"
-    """Schedule of the learning rate. plateau: halved after every epoch whose validation loss is no lower than the
-    lowest before; cosine: falls to 0 in half a cosine until the last epoch ends."""
+    """Schedule of the learning rate. plateau: halved after every epoch without a new lowest validation loss;
+    cosine: falls to 0 over half a cosine until the end of the last epoch."""
     warmup_steps: int = 0
     """Steps over which the learning rate first rises linearly; 0 for none."""
     clip_grad: float = 0.0
     """Largest L2 norm of the gradient; a larger one is scaled down to it. 0 for no limit."""
     ema: float = 0.0
-    """Decay a step of the moving average of the weights that is validated and kept as best.pt, such as 0.999;
-    0 uses the weights themselves."""
+    """Decay of a moving average of the weights, such as 0.999, which is validated and saved as best.pt; 0 uses
+    the weights themselves."""
     patience: int = 0
-    """Epochs without a new best after which training ends early; 0 for never."""
+    """Number of epochs without a new best after which training stops early; 0 for never."""
     best_by: Literal["loss", "pesq"] = "loss"
-    """What makes an epoch the best: the lowest validation loss or the highest validation PESQ."""
+    """Criterion of the best epoch: the lowest validation loss or the highest validation PESQ."""
     skip_nonfinite: int = 0
-    """Steps of an epoch that may be skipped because loss or gradient is not finite; one more ends the training."""
+    """Steps of an epoch that may be skipped because loss or gradient is not finite; one more is an error."""
     valid_scores: int = 100
-    """Validation utterances scored with PESQ, STOI, ESTOI and SI-SDR after each epoch, 0 for none; the loss is
-    that of all."""
+    """Validation utterances to score after each epoch, 0 for none; the validation loss is that of all."""
     valid_metrics: tuple[str, ...] = ("pesq", "stoi", "estoi", "si_sdr")
-    """The scores of validation, named as for metrics."""
+    """The scores of validation; names as for metrics."""
     checkpoint_minutes: float = 10.0
-    """Minutes between checkpoints within an epoch; 0 for one at the end of each epoch only."""
+    """Minutes between checkpoints within an epoch; 0 for checkpoints only at the end of each epoch."""
 
     # -- The computation --
     threads: Literal["auto"] | int = "auto"
     """Threads that compute on a CPU; auto: OMP_NUM_THREADS, else one for each core that the run may use."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
-    """Number format of the network in training and validation: fp32; tf32: matrix products of a GPU round their
-    inputs to 10 bits; bf16: bfloat16 autocast; auto: bf16 on a GPU from Ampere on and on a CPU that a measurement
-    finds faster with it, else fp32; a run keeps the choice. Losses and spectra are always float32."""
+    """Number format of the network in training and validation. fp32; tf32: matrix products of a GPU round their
+    inputs to 10 bits; bf16: bfloat16 autocast; auto: bf16 on a GPU from Ampere on, and on a CPU if a measurement
+    shows that it is faster, else fp32; a run keeps the choice. Losses and spectra are always float32."""
     accumulate: int = 1
-    """Parts in which each process computes its share of a batch, one after the other, to save memory."""
+    """Number of parts in which each process computes its share of a batch, to save memory."""
     compile: bool = False
     """Compile the network with torch.compile; the first steps take minutes."""
     channels_last: bool = False
-    """Keep the channels of feature maps together in memory, for tensor cores. On a CPU this is automatic where it
-    is faster: with bf16, in DCCRN, CRN and DCUNET without complex norms."""
+    """Channels-last memory format, for tensor cores. On a CPU it is automatic if it is faster: with bf16, in
+    DCCRN, CRN and DCUNET without complex norms."""
     deterministic: bool = False
-    """Use kernels of the GPU that give the same bits every time, and are slower; on a CPU all kernels do."""
+    """Use GPU kernels that give the same bits every time but are slower; on a CPU all kernels do."""
 
     # -- The test --
     metrics: tuple[str, ...] = ("standard",)
-    """Scores of the test: pesq, pesq_nb, stoi, estoi, si_sdr, ssnr, csig, cbak, covl, which are the standard ones;
-    without a reference: dnsmos_sig, dnsmos_bak, dnsmos_ovrl (together: dnsmos) and distillmos; or all."""
+    """Scores of the test: pesq, pesq_nb, stoi, estoi, si_sdr, ssnr, csig, cbak, covl (together: standard); without
+    a reference: dnsmos_sig, dnsmos_bak, dnsmos_ovrl (together: dnsmos) and distillmos; or all."""
     samples: int = 3
     """Utterances of each noise type and dB that test.py saves as WAV files; 0 for none."""
     show: tuple[int, ...] = (0,)
-    """Utterances that test.py draws spectrograms of, at the lowest, middle and highest dB; 0 is the first."""
+    """Utterances, counted from 0, of which test.py draws spectrograms at the lowest, middle and highest dB."""
 
     def __post_init__(self) -> None:
         """Check the settings. Raises ConfigError for one that cannot be used."""
@@ -217,13 +215,13 @@ class Config:
         return Path("runs") / self.run_name
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all settings as plain values, as they stand in config.json and in a checkpoint."""
+        """Return all settings as plain values, as in config.json and checkpoints."""
         plain = dataclasses.asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Config:
-        """Return the settings read back, unnamed ones at their defaults. Raises ConfigError for an unknown one."""
+        """Return a config of plain values, with defaults for missing ones. Raises ConfigError for unknown ones."""
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(settings, Mapping):
             raise ConfigError(f"settings: found a {type(settings).__name__}, expected names and values")
@@ -233,8 +231,8 @@ class Config:
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
 
 
-# Settings that may differ from the run's own when it is resumed or tested, and between seeds of one experiment:
-# none changes what a step of training computes.
+# Settings that may differ when a run is resumed or tested, and between seeds of one experiment: none of
+# _HOW_IT_RUNS changes what a training step computes.
 _HOW_IT_RUNS = {
     "name",
     "device",
@@ -252,7 +250,7 @@ MAY_DIFFER: dict[str, set[str]] = {
     "seeds": _HOW_IT_RUNS | {"seed", "patience", "checkpoint_minutes"},
 }
 
-# Settings of the network that several networks have, with one meaning.
+# Settings that several networks share, with the same meaning.
 NETWORK_SETTINGS = ("mask", "kernel_num", "rnn_units", "rnn_layers", "lstm", "norm", "skip")
 
 # Named sets of overrides, chosen with `--preset`; settings on the command line override it.
@@ -263,9 +261,9 @@ _SMALL = {
     "batch_size": 4,
     "learning_rate": 2e-3,
     "schedule": "cosine",
-    "precision": "fp32",  # the published results are, bit by bit
+    "precision": "fp32",  # that of the published results
 }
-# The paper's, whatever the defaults above are edited to; None is the network's own default.
+# The paper's settings, even if the defaults above are edited; None is the network's default.
 _PAPER = {
     **dict.fromkeys(NETWORK_SETTINGS),
     "model": "DCCRN",
@@ -304,7 +302,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
 }
 PRESETS = {"config": {}, **{name: _PAPER | changes for name, changes in _CHANGES.items()}}  # config: as above
 
-# Lowest and highest value of whole numbers.
+# Lowest and highest values of whole numbers.
 _BOUNDS = {
     "seed": (0, 2**32 - 1),
     "workers": (-1, 1024),
@@ -318,7 +316,7 @@ _BOUNDS = {
     "samples": (0, 10**12),
 }
 
-# What a device, and a run or report, may be called.
+# Allowed names of a device, and of a run or report.
 DEVICE = "auto, cpu, cuda or cuda:<number>"
 FILE_NAME = "a folder name of at most 200 bytes without / or \\, not starting with a dot, and not published"
 
@@ -329,14 +327,14 @@ def _expect(fine: object, name: str, found: object, expected: str) -> None:
 
 
 def _check_type(name: str, value: object, hint: Any) -> None:
-    """Refuse a value of another type than the annotation's: Python itself does not check."""
+    """Raise ConfigError if a value does not have the type of its annotation, which Python does not check."""
     if hint is float:
         _expect(isinstance(value, (int, float)) and not isinstance(value, bool), name, value, "a number")
     elif hint in (int, str, bool):
         expected = {int: "a whole number", str: "text", bool: "True or False"}[hint]
         _expect(type(value) is hint, name, value, expected)
         if hint is str:
-            _expect(_is_text(value), name, value, "text that UTF-8 can hold")
+            _expect(is_text(value), name, value, "text that UTF-8 can hold")
     elif typing.get_origin(hint) is Literal:
         allowed = typing.get_args(hint)
         _expect(value in allowed, name, value, "one of " + ", ".join(map(str, allowed)))
@@ -352,7 +350,7 @@ def _check_type(name: str, value: object, hint: Any) -> None:
 
 
 def _template_fields(name: str) -> list[str]:
-    """Return the {fields} of a name; ValueError if one asks for a width that no file name can have."""
+    """Return the {fields} of a name; ValueError if one has a width too large for a file name."""
     parts = [part for part in string.Formatter().parse(name) if part[1] is not None]
     if any(re.search(r"\d{3}|[{}]", spec) for _, _, spec, _ in parts):
         raise ValueError("too wide")
@@ -360,17 +358,17 @@ def _template_fields(name: str) -> list[str]:
 
 
 def is_file_name(name: str) -> bool:
-    """Tell whether a folder of results may be called so: see FILE_NAME."""
+    """Return whether a name is allowed for a folder of results: see FILE_NAME."""
     forbidden = name.startswith(".") or any(ord(c) < 32 or c in '\x7f/\\:*?"<>|' for c in name)
     free = name.strip().casefold() not in ("", "published")
-    return free and not forbidden and _is_text(name) and len(name.encode()) <= 200
+    return free and not forbidden and is_text(name) and len(name.encode()) <= 200
 
 
-def _is_text(value: str) -> bool:
-    """Tell whether UTF-8 can hold it; names of files in another encoding arrive with lone surrogates."""
+def is_text(value: str) -> bool:
+    """Return whether UTF-8 can hold a text; file names in another encoding arrive with lone surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def is_device(name: str) -> bool:
-    """Tell whether a device may be called so: see DEVICE."""
+    """Return whether a name is one of a device: see DEVICE."""
     return re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", name) is not None

@@ -3,8 +3,8 @@
     python test.py --loss SI-SNR+LMS
 
 Takes the run's best checkpoint and settings from runs/<name>/; writes runs/<name>/test/<data>/ and
-samples/<name>/<data>/. Rerun the same command to resume after an interruption. A checkpoint that is no run of
-yours is tested by `python test.py --init pretrained --name pretrained --data data/mycorpus`.
+samples/<name>/<data>/. Rerun the same command to resume after an interruption. To test a checkpoint without a run:
+`python test.py --init pretrained --name pretrained --data data/mycorpus`.
 """
 
 import dataclasses
@@ -96,7 +96,7 @@ def test(config: Config) -> None:
 
 
 def find_network(config: Config) -> tuple[Path, dict[str, Any]]:
-    """Return the checkpoint to test, and its content: the run's best.pt, or config.init if there is none."""
+    """Return path and content of the checkpoint to test: the run's best.pt, or config.init if there is none."""
     best = config.run_dir / "best.pt"
     if config.init and not best.is_file():
         save_config(config)
@@ -106,7 +106,7 @@ def find_network(config: Config) -> tuple[Path, dict[str, Any]]:
 
 
 def report(folder: Path, head: str, rows: list[dict], names: Sequence[str], drawn: dict[str, dict]) -> None:
-    """Print and write tables, problems and figures. drawn: waveforms to draw spectrograms of, by their title."""
+    """Print and write tables, problems and figures. drawn: waveforms to draw spectrograms of, by title."""
     tables = [score_table(rows, name).strip() for name in names]
     problems = [*listed(CONTRADICTED, rows, "alarm", PLACE), *listed("Without a score", rows, "missing", PLACE)]
     text = "\n\n".join([head, *tables, gain_and_polarity(rows), *problems]) + "\n"
@@ -121,7 +121,7 @@ def report(folder: Path, head: str, rows: list[dict], names: Sequence[str], draw
 
 
 def choose_drawn(grid: PackedDataset, utterances: Sequence[int]) -> dict[int, dict]:
-    """Return item numbers, in order, of the utterances at the lowest, middle and highest dB of each noise type."""
+    """Return a dict by item number, in order: utterances at lowest, middle and highest dB of each noise type."""
     noises, snrs, count = grid.grid
     beyond = [utterance for utterance in utterances if utterance >= count]
     if beyond:
@@ -139,7 +139,7 @@ def choose_drawn(grid: PackedDataset, utterances: Sequence[int]) -> dict[int, di
 def enhance(
     model: nn.Module, loader: DataLoader, device: torch.device
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Yield item number and clean, noisy and enhanced waveform [samples] of every item of the loader, in order."""
+    """Yield number and clean, noisy and enhanced waveforms [samples] of every item of the loader, in order."""
     with torch.inference_mode():
         for noisy, clean, numbers in loader:
             estimate = model(noisy.to(device)).cpu()  # [B, samples]
@@ -156,7 +156,7 @@ def save_samples(folder: Path, place: tuple[str, float, int], waveforms: dict) -
 
 
 def score_row(grid: PackedDataset, number: int, signal: str, scores: Scores, names: Sequence[str]) -> dict:
-    """Return the row of scores.csv for a signal of the number-th item."""
+    """Return the row of scores.csv for a signal of an item."""
     place = dict(zip(("noise_type", "snr_db", "utterance"), grid.place(number), strict=True))
     missing = "; ".join(f"{name}: {reason}" for name, reason in scores.failed.items() if name in names)
     values = {name: scores.values[name] for name in names}
@@ -164,7 +164,7 @@ def score_row(grid: PackedDataset, number: int, signal: str, scores: Scores, nam
 
 
 def write_run_page(config: Config, samples: Path, folder: Path, rows: list[dict], metrics: Sequence[str]) -> None:
-    """Write the page of the run: noisy, enhanced and clean beside each other, and enhanced against noisy."""
+    """Write the page of the run: noisy, enhanced and clean to listen to, and enhanced against noisy."""
     differences = find_differences(rows, "noisy", metrics)
     heard = [utterance for utterance in config.show if utterance < config.samples]
     places = collect_audio({"enhanced": samples}, rows, heard)
@@ -179,7 +179,7 @@ def write_run_page(config: Config, samples: Path, folder: Path, rows: list[dict]
 
 
 def gain_and_polarity(rows: list[dict]) -> str:
-    """Return a paragraph on what SI-SNR cannot see: the gain of the speech in the estimate, and its polarity."""
+    """Return a paragraph on what SI-SNR does not see: gain and polarity of the speech in the estimate."""
     enhanced = [row for row in rows if row["signal"] == "enhanced" and not math.isnan(row["gain_db"])]
     if not enhanced:
         return "The gain of the speech could not be measured in any utterance."
@@ -192,7 +192,7 @@ def gain_and_polarity(rows: list[dict]) -> str:
 
 
 def parse_test_config() -> Config:
-    """Return the run's own config with what the command line changes for the test."""
+    """Return the run's config with the changes on the command line that a test may make. Raises UserError."""
     asked = parse_config(__doc__)
     if asked.init and not (asked.run_dir / "config.json").is_file():
         return asked

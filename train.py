@@ -49,7 +49,7 @@ from tools.training.validation import Validated, choose_items, enhance_items, va
 
 
 def train(config: Config, resume: Resume, processes: Processes) -> None:
-    """Train until config.epochs are done or a signal comes; writes runs/<name>/ all the while."""
+    """Train until config.epochs are done or a signal arrives, writing to runs/<name>/."""
     choose_scores(config.valid_metrics)  # raises its error before anything is written
     config, saved, changed = open_run(config, resume)
     threads = use_threads(config.threads, processes.on_machine)
@@ -97,7 +97,7 @@ def run_epochs(
     guard: DataGuard,
     processes: Processes,
 ) -> None:
-    """Train and validate epoch by epoch from where `progress` stands; an interruption saves last.pt and exits."""
+    """Train and validate epoch by epoch, starting at `progress`; an interruption saves last.pt and exits."""
     network = processes.spread(learner.model)
     with (
         ScorePool(processes.cores) as pool,
@@ -140,7 +140,7 @@ def run_epochs(
 
 
 def build_learner(config: Config, device: torch.device, fresh: bool) -> Learner:
-    """Return network, loss and optimiser at their start; `fresh` reads config.init, if it names a checkpoint."""
+    """Return initial network, loss and optimiser. fresh: whether to load the checkpoint config.init, if set."""
     loss_fn = build_loss(config.loss, config.coupling, config.balance).to(device)
     torch.manual_seed(config.seed)
     model = build_model(config).to(device)
@@ -152,7 +152,7 @@ def build_learner(config: Config, device: torch.device, fresh: bool) -> Learner:
 
 
 def epoch_row(progress: Progress, learner: Learner, validated: Validated, seconds: float) -> dict[str, Any]:
-    """Return the epoch's row of history.csv; `seconds` of validation come on top of those of training."""
+    """Return the epoch's row of history.csv. seconds: of validation, added to those of training."""
     row = {"epoch": progress.epoch, "seconds": round(progress.seconds + seconds, 1)}
     row |= {f"train_{name}": value for name, value in progress.totals.means().items()}
     row |= {f"valid_{name}": value for name, value in (validated.means | validated.scores).items()}
@@ -169,7 +169,7 @@ def keep_epoch(
     loader: DataLoader,
     monitor: Monitor,
 ) -> None:
-    """Log the epoch with some validation items to hear and see, and write best.pt if it is the best so far."""
+    """Log the epoch with audio and spectrograms of some items; write best.pt if it is the best so far."""
     averaged = learner.average.model
     chosen = choose_items(validated.gains)
     items = enhance_items(averaged, loader, list(chosen.values()))
@@ -213,7 +213,7 @@ def train_step(
     items: int,
     processes: Processes,
 ) -> StepResult:
-    """Update the weights once, unless loss or gradient is not finite; nothing here waits for the device.
+    """Update the weights once, unless loss or gradient is not finite, without waiting for the device.
 
     noisy, clean: [share, samples], this process's share of a batch of `items` items over all processes.
     """
@@ -229,13 +229,13 @@ def train_step(
             with autocast(config, processes.device):
                 estimate = network(x)  # [piece, samples]
             loss, parts = learner.loss_fn(estimate, y, x)
-            # The exchange averages over processes, of which each may hold another number of items.
+            # Gradients are averaged over processes, which may have different numbers of items.
             (loss * (len(x) * processes.count / items)).backward()
         sums = sums + weighted(loss, parts, len(x))
     processes.sum(sums)
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad or math.inf)
     left_out = ~torch.isfinite(norm + sums.sum())
-    optimizer.found_inf = left_out.float()  # fused Adam then leaves weights and moments alone
+    optimizer.found_inf = left_out.float()  # fused Adam then leaves weights and moments unchanged
     optimizer.step()
     if before:
         before.put_back(left_out)
@@ -243,7 +243,7 @@ def train_step(
 
 
 def learning_rate(config: Config, step: int, steps_an_epoch: int, failures: int) -> float:
-    """Return the learning rate of a step, counted from 0; a resumed training needs no other state.
+    """Return the learning rate of a step, counted from 0, without state to restore on resume.
 
     failures: see `failures_to_improve`.
     Sources: plateau: Hu et al., arXiv 2008.00264; cosine with warm-up: Loshchilov & Hutter 2017, without restarts.
@@ -264,7 +264,7 @@ def failures_to_improve(history: Sequence[Mapping[str, Any]]) -> int:
 
 
 def leave(config: Config, progress: Progress, processes: Processes, interruption: Interruption) -> None:
-    """End the program after an interruption, with the way to resume."""
+    """Exit after an interruption, with a message on how to resume."""
     if processes.is_first:
         print(
             f"{config.run_dir}: interrupted after step {progress.step} (epoch {progress.epoch}, {progress.batch} "

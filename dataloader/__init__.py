@@ -1,4 +1,4 @@
-"""Packed data sets as batches of waveforms."""
+"""Batches of waveforms from packed data sets."""
 
 import atexit
 import multiprocessing
@@ -28,10 +28,12 @@ def build_loader(
 ) -> DataLoader:
     """Return batches (noisy [B, samples], clean [B, samples], item numbers [B]) of a split: train, valid or test.
 
-    Training items are shuffled, and mixed again in every epoch if the set is made for that (see
-    shuffle_for_epoch); the others come in order. `items` are the numbers of those wanted, all by default. Of
-    several processes each gets its share of the batches of the training, and every shares-th item of the others,
-    in batches no larger than the training's.
+    Training items are shuffled, and with --mix on-the-fly mixed again, in every epoch (see shuffle_for_epoch);
+    those of the other splits come in order.
+
+    items: numbers of the items wanted, by default all.
+    share, shares: number of this process, and of all. Each gets its share of every training batch, and every
+        shares-th item of the other splits, in batches no larger than its training batches.
     Raises DataError.
     """
     on_gpu = torch.device(device).type == "cuda"
@@ -71,7 +73,7 @@ def build_loader(
 
 
 def shuffle_for_epoch(loader: DataLoader, seed: int, epoch: int, first: int = 0) -> None:
-    """Make order and mixtures of the next pass depend on seed and epoch alone: a resumed run sees the same.
+    """Set order and mixtures of the next pass, which depend on seed and epoch only, as resuming needs.
 
     The pass begins with the first-th batch; those before it are not loaded.
     """
@@ -81,14 +83,14 @@ def shuffle_for_epoch(loader: DataLoader, seed: int, epoch: int, first: int = 0)
 
 
 def _leave_signals_to_the_main_process(_: int) -> None:
-    """Ignore Ctrl-C and SIGTERM, which reach all processes: batches are still needed to finish the step."""
+    """Ignore Ctrl-C and SIGTERM, which reach all processes: finishing the step still needs batches."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 def _end_workers() -> None:
-    """End the loading processes: a program that ends amid an epoch would wait forever, as they ignore SIGTERM."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would take their end for an accident
+    """End the loading processes, which ignore SIGTERM: a program ending within an epoch would wait forever."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would report their end as an error
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()

@@ -1,4 +1,4 @@
-"""Arrays in .npy files, or in shards of them, read in pieces: what is asked for is all that is ever in memory."""
+"""Arrays in .npy files or shards of them, of which only the requested part is read into memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """Where the values of a .npy file lie. It holds no data and no open file: sending it to a process is cheap."""
+    """Location of the values in a .npy file, without data or an open file: cheap to send to a process."""
 
     path: Path
     dtype: np.dtype
@@ -38,7 +38,7 @@ class ArrayFile:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except PermissionError:
             raise
-        except Exception as error:  # a damaged header can trip the reader in any way
+        except Exception as error:  # a damaged header can raise anything
             reason = (str(error).splitlines() or ["empty"])[0]
             raise DataError(f"{path}: not a .npy file of numbers ({reason})") from None
         if not isinstance(array, np.memmap):
@@ -50,10 +50,10 @@ class ArrayFile:
         return cls(path, array.dtype, array.shape, array.offset)
 
     def read(self, start: int, *shape: int) -> np.ndarray:
-        """Return a copy of the values from the start-th on, counted over the flattened array.
+        """Return a copy of the values from index `start` of the flattened array on.
 
-        Each call makes its own memory map: one that stays open would keep every page that was ever read resident.
-        Raises DataError where the file has vanished or has been cut short since it was opened.
+        Each call makes its own memory map: one that stays open would keep all pages that were read in memory.
+        Raises DataError if the file has vanished or has been cut short since it was opened.
         """
         offset = self.offset + start * self.dtype.itemsize
         try:
@@ -72,7 +72,7 @@ class Shards:
     """Arrays `[N_1, ...]`, `[N_2, ...]`, … as one of shape `[N_1 + N_2 + …, ...]`.
 
     Attributes: path (of the file or folder), shape, dtype. Raises DataError if there is neither file nor folder,
-    if there are both, and where shards differ in anything but their number of items.
+    if there are both, and if shards differ in anything but their number of items.
     """
 
     def __init__(self, folder: str | Path, name: str) -> None:
@@ -95,7 +95,7 @@ class Shards:
         self.dtype = first.dtype
 
     def read(self, place: Sequence[int]) -> np.ndarray:
-        """Return a copy of the entry at an index of the leading axes; the only part of the data that is read."""
+        """Return a copy of the entry at an index of the leading axes; only this entry is read."""
         number, *rest = place
         shard = bisect.bisect_right(self._ends, number)
         file = self._files[shard]

@@ -1,4 +1,4 @@
-"""Random changes of what is mixed on the fly, for a network that meets other rooms, microphones and channels."""
+"""Augmentation of mixtures made on the fly: other noise, rooms, microphones and channels."""
 
 import math
 from collections.abc import Callable, Collection
@@ -11,7 +11,7 @@ from config import SAMPLE_RATE
 from .mixing import is_silent
 from .synthetic_noise import draw_events, draw_steady, draw_tail, norm
 
-# How many of the items each change meets.
+# Share of the items to which each change is applied.
 SHARES = {
     "synthetic": 0.3,
     "second-noise": 0.3,
@@ -23,31 +23,31 @@ SHARES = {
     "speed": 0.5,
     "events": 0.3,
 }
-SECOND_NOISE_DB = (-12, 0)  # level of the second noise against the first
-BACKGROUND_DB = (-40, -5)  # level of the recorded noise against synthetic events
+SECOND_NOISE_DB = (-12, 0)  # level of the second noise relative to the first
+BACKGROUND_DB = (-40, -5)  # level of the recorded noise relative to synthetic events
 COEFFICIENT = 3 / 8  # largest coefficient of a random filter
 PASS_BAND = (3000, 7500)  # Hz
 DECAY = (0.1, 0.5)  # seconds in which a room's sound decays by 60 dB
 FIRST_REFLECTION = (0.002, 0.01)  # seconds after the direct sound
-DIRECT_DB = (0, 12)  # energy of the direct sound against all reflections
+DIRECT_DB = (0, 12)  # energy of the direct sound relative to all reflections
 CLIPPED_AT = (0.25, 0.9)  # of the mixture's peak
 CLEAN_SNR_DB = (30, 60)
-SPEED = (0.5, 2)  # of recorded noise, against that of the recording
+SPEED = (0.5, 2)  # of recorded noise, relative to the recording
 
 Waveform = np.ndarray  # [samples], float
 
 
 class Augmentation:
-    """The changes of one item; which of them it meets depends on the generator alone.
+    """The random changes of one item, which depend on the generator only.
 
     Args:
-        names: Which changes may be made, of SHARES.
-        rng: Where all random choices come from.
+        names: Changes that may be applied, of SHARES.
+        rng: Source of all random choices.
     """
 
     def __init__(self, names: Collection[str], rng: np.random.Generator) -> None:
         self._rng = rng
-        self._met = {name for name, share in SHARES.items() if rng.random() < share and name in names}
+        self._applied = {name for name, share in SHARES.items() if rng.random() < share and name in names}
 
     def sources(
         self,
@@ -56,47 +56,47 @@ class Augmentation:
         draw_noise: Callable[[np.random.Generator], Waveform],
         active: slice,
     ) -> tuple[Waveform, Waveform]:
-        """Return speech and noise as they reach the microphone; the speech stays in time, its level may change.
+        """Return speech and noise as they reach the microphone; the speech is not delayed, its level may change.
 
-        draw_noise: draws another noise. active: the samples with speech; no noise may be silent there.
+        draw_noise: draws another noise. active: the samples with speech, in which the noise must not be silent.
         """
         rng = self._rng
-        if "speed" in self._met:
+        if "speed" in self._applied:
             longer = np.concatenate([noise, draw_noise(rng)])
             played = _play(longer, math.exp(rng.uniform(*np.log(SPEED))), noise.size)
             noise = noise if is_silent(played[active]) else played
-        if "synthetic" in self._met:
+        if "synthetic" in self._applied:
             noise = draw_steady(rng, noise.size) * norm(noise)
-        if "events" in self._met:
+        if "events" in self._applied:
             background = 10 ** (rng.uniform(*BACKGROUND_DB) / 20)
             noise = background * noise + draw_events(rng, noise.size) * norm(noise)
-        if "second-noise" in self._met:
+        if "second-noise" in self._applied:
             second = draw_noise(rng)
             level = 10 ** (rng.uniform(*SECOND_NOISE_DB) / 20)
             noise = noise + second * level * norm(noise) / max(norm(second), 1e-9)
-        if "room" in self._met:
+        if "room" in self._applied:
             speech = scipy.signal.fftconvolve(speech, draw_room(rng))[: speech.size]
-        if "equalise" in self._met:
+        if "equalise" in self._applied:
             speech, noise = (scipy.signal.lfilter(*draw_equaliser(rng), signal) for signal in (speech, noise))
-        if "band-limit" in self._met:
+        if "band-limit" in self._applied:
             low_pass = scipy.signal.butter(6, rng.uniform(*PASS_BAND), fs=SAMPLE_RATE, output="sos")
             speech, noise = (scipy.signal.sosfilt(low_pass, signal) for signal in (speech, noise))
         return speech, noise
 
     def snr_db(self, drawn: float) -> float:
-        """Return the SNR to mix at, the drawn one unless the item is to be all but clean."""
-        return self._rng.uniform(*CLEAN_SNR_DB) if "clean" in self._met else drawn
+        """Return the SNR to mix at: the drawn one, or a high one with the change "clean"."""
+        return self._rng.uniform(*CLEAN_SNR_DB) if "clean" in self._applied else drawn
 
     def recorded(self, noisy: Waveform) -> Waveform:
-        """Return the mixture as it is recorded: as it is, or clipped."""
-        if "clip" not in self._met:
+        """Return the mixture, with the change "clip" clipped."""
+        if "clip" not in self._applied:
             return noisy
         limit = self._rng.uniform(*CLIPPED_AT) * float(np.max(np.abs(noisy)))
         return np.clip(noisy, -limit, limit).astype(noisy.dtype)
 
 
 def draw_equaliser(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return numerator and denominator of a random stable filter of second order.
+    """Return numerator and denominator of a random stable second-order filter.
 
     Source: Valin, "A hybrid DSP/deep learning approach to real-time full-band speech enhancement", 2018.
     """
@@ -105,7 +105,7 @@ def draw_equaliser(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _play(signal: Waveform, speed: float, samples: int) -> Waveform:
-    """Return the first samples of what is heard if the signal is played faster or slower, its pitch with it."""
+    """Return the first samples of the signal played at another speed, which also changes its pitch."""
     return np.interp(np.arange(samples) * speed, np.arange(signal.size), signal)
 
 

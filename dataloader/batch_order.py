@@ -1,4 +1,4 @@
-"""The order of training items, shuffled again for every epoch, in batches that processes share."""
+"""The order of training items, shuffled for every epoch, in batches that processes share."""
 
 from collections.abc import Iterator
 
@@ -7,17 +7,17 @@ from torch.utils.data import Sampler
 
 
 class EpochBatches(Sampler[list[int]]):
-    """Batches of the item numbers 0 … items - 1 in an order that depends on seed and epoch alone.
+    """Batches of the item numbers 0 … items - 1 in an order that depends on seed and epoch only.
 
-    DataLoader's own shuffling also draws the seeds of worker processes from the same generator, so its order is
-    another one where these live on from the epoch before than in a run that starts with this epoch.
+    DataLoader's own shuffling also draws the seeds of worker processes from its generator, so that a resumed run,
+    which starts new workers, would get another order.
 
     Args:
-        items: How many there are; at least `shares`.
-        batch_size: Items of a whole batch, all shares together, at least `shares`; the last one has what is left,
-            and joins the batch before where it is too small to be shared.
-        share, shares: This process gets the share-th of so many parts of each batch, which differ by one item at
-            most; none is empty.
+        items: Number of items, at least `shares`.
+        batch_size: Items of a whole batch over all processes, at least `shares`. The last batch holds the rest; if
+            that has fewer than `shares` items, it joins the batch before.
+        share, shares: Number of this process, and of all. Their parts of a batch differ by one item at most; none
+            is empty.
     """
 
     def __init__(self, items: int, batch_size: int, share: int = 0, shares: int = 1) -> None:
@@ -29,13 +29,13 @@ class EpochBatches(Sampler[list[int]]):
         self.start_epoch(0, 0)
 
     def start_epoch(self, seed: int, epoch: int, first: int = 0) -> None:
-        """Make the next pass that of this seed and epoch, from its first-th batch on."""
+        """Set the order of the next pass, which begins with the first-th batch."""
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         self._order = torch.randperm(self._items, generator=generator).tolist()
         self._first = first
 
     def whole(self, number: int) -> list[int]:
-        """Return item numbers of a batch, all shares together."""
+        """Return the item numbers of a batch over all processes."""
         return self._order[self._edges[number] : self._edges[number + 1]]
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -45,5 +45,5 @@ class EpochBatches(Sampler[list[int]]):
             yield batch[start:end]
 
     def __len__(self) -> int:
-        """Return batches of a whole pass."""
+        """Return the number of batches of a whole pass."""
         return len(self._edges) - 1

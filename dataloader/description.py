@@ -1,4 +1,4 @@
-"""dataset.json and items.jsonl: what a packed data set and its items are made of."""
+"""dataset.json and items.jsonl: the description of a packed data set and of its items."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 
-from config import SAMPLE_RATE
+from config import SAMPLE_RATE, is_text
 
 from .random_draws import Decibel, MixtureDraw
 
 ITEMS = "items.jsonl"
-# The grid of the paper, taken where a set with its shape has no dataset.json.
+# The grid of the paper, assumed for a set of that shape without dataset.json.
 PAPER_NOISE_TYPES = ("seen", "unseen")
 PAPER_SNR_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 
@@ -32,7 +32,7 @@ class Description:
     def read(cls, folder: str | Path, grid: Sequence[int] | None) -> Description:
         """Return the description beside the data, checked against the sample rate and the shape of the test grid.
 
-        grid: [noise types, dB values, utterances], or None for training and validation. Raises ValueError where
+        grid: [noise types, dB values, utterances], or None for training and validation. Raises ValueError if
         dataset.json is damaged, contradicts them, or is missing and the grid is not the paper's.
         """
         path = Path(folder) / "dataset.json"
@@ -77,10 +77,10 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def read_items(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Return split and record of each item, in order; none if the set does not list them.
+    """Yield split and record of each item, in order; nothing if the set does not list them.
 
-    They are the lines of items.jsonl, read one by one because a large set has more than memory holds, or, in sets
-    made before December 2026, `items` in dataset.json. Raises ValueError.
+    They are the lines of items.jsonl, read one by one to save memory, or, in sets made before December 2026,
+    `items` in dataset.json. Raises ValueError.
     """
     path = folder / ITEMS
     if not path.is_file():
@@ -111,10 +111,6 @@ def _read_draw(path: Path, found: object) -> MixtureDraw | None:
 def _are_folder_names(values: object) -> bool:
     return (
         isinstance(values, (list, tuple))
-        and all(isinstance(v, str) and v.strip(". ") and _is_text(v) and not set(v) & set("/\\\0") for v in values)
+        and all(isinstance(v, str) and v.strip(". ") and is_text(v) and not set(v) & set("/\\\0") for v in values)
         and len({v.casefold() for v in values}) == len(values)
     )
-
-
-def _is_text(value: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in value)

@@ -1,24 +1,24 @@
-"""Mixtures of speech and noise at an exact SNR, in numbers that add up on disk."""
+"""Mixtures of speech and noise at an exact SNR, quantised so that noisy = clean + noise holds exactly."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 PEAK = 0.99
-# Steps from 0 to 1. Multiples of 2^-24 below 1 are exact in float32, and so are their sums: noisy = clean + noise
-# holds to the last bit for both types.
+# Quantisation steps from 0 to 1. Multiples of 2^-24 below 1 and their sums are exact in float32, so that
+# noisy = clean + noise holds to the last bit for both types.
 FULL_SCALE = {np.dtype(np.int16): 2**15, np.dtype(np.float32): 2**24}
 EVERYWHERE = slice(None)
-ROUNDS = 4  # of correcting the noise for its rounding
+ROUNDS = 4  # iterations that correct the SNR for rounding
 TOLERANCE_DB = 0.002
 SILENCE = 1e-4  # RMS below which a signal counts as silent, -80 dBFS
-FRAME = 320  # samples of the frames in which speech is looked for, 20 ms at 16 kHz
-SPEECH_RANGE = 1e-4  # energy against the loudest frame's, -40 dB, from which on a frame is speech
+FRAME = 320  # samples of the frames in which speech is detected, 20 ms at 16 kHz
+SPEECH_RANGE = 1e-4  # least energy of a speech frame relative to the loudest, -40 dB
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """`scale * (clean + gain * noise)` and `scale * clean`, with the two factors."""
+    """A mixture: `scale * (clean + gain * noise)` and `scale * clean`, with the two factors."""
 
     noisy: np.ndarray  # [samples], int16 full scale or float32
     clean: np.ndarray  # [samples], as noisy
@@ -34,13 +34,13 @@ def mix(
     active: slice = EVERYWHERE,
     dtype: type | np.dtype = np.int16,
 ) -> Mixture:
-    """Add noise to clean speech at an SNR, then scales both down together where anything would clip.
+    """Add noise to clean speech at an SNR, and scale both down together if the result would clip.
 
     Args:
         clean: `[samples]`, full scale 1.
         noise: `[samples]`, at any level.
         snr_db: 10 log10 of clean over noise energy, in dB, over the span `active`.
-        active: The samples that count for the SNR; leave padding out of it.
+        active: The samples over which the SNR holds, without padding.
         dtype: int16 or float32, the type of the result.
 
     Raises ValueError, one line, if either signal is silent over the span, not finite, or of another length.
@@ -60,18 +60,18 @@ def mix_at_level(
     active: slice = EVERYWHERE,
     dtype: type | np.dtype = np.int16,
 ) -> tuple[Mixture, float]:
-    """Mix as `mix` does, with the clean speech first brought to an RMS of `level_db` dBFS over the active span.
+    """Mix as `mix` does, after scaling the clean speech to an RMS of `level_db` dBFS over the active span.
 
-    Returns the mixture and the factor by which the speech was brought to that level. Raises ValueError as `mix`.
+    Returns the mixture and that scaling factor. Raises ValueError as `mix` does.
     """
     gain = 10 ** (level_db / 20) / rms(clean[active], "clean")
     return mix(gain * clean, noise, snr_db, active=active, dtype=dtype), gain
 
 
 def active_span(speech: np.ndarray) -> slice:
-    """Return the span from the first to the last frame of 20 ms within 40 dB of the loudest, without silent ends.
+    """Return the span from the first to the last frame of 20 ms within 40 dB of the loudest.
 
-    Pauses between words are in it, as in most corpora's SNRs. Raises ValueError if there is no sound at all.
+    It includes pauses between words, as the SNRs of most corpora do. Raises ValueError for digital silence.
     """
     frames = np.pad(np.square(speech, dtype=np.float64), (0, -speech.size % FRAME)).reshape(-1, FRAME)
     energy = frames.sum(axis=1)
@@ -82,12 +82,12 @@ def active_span(speech: np.ndarray) -> slice:
 
 
 def is_silent(signal: np.ndarray) -> bool:
-    """Return whether there is nothing to be heard in the signal, full scale 1."""
+    """Return whether the signal (full scale 1) is empty or has an RMS below -80 dBFS."""
     return signal.size == 0 or float(np.mean(np.square(signal, dtype=np.float64))) < SILENCE**2
 
 
 def noise_gain(clean: np.ndarray, noise: np.ndarray, snr_db: float, active: slice = EVERYWHERE) -> float:
-    """Return the factor that brings the noise to the SNR over the active span; errors are those of `mix`."""
+    """Return the factor of the noise for an SNR over the active span. Raises ValueError as `mix` does."""
     if clean.shape != noise.shape:
         raise ValueError(f"clean and noise differ in shape: {clean.shape} and {noise.shape}")
     return float(rms(clean[active], "clean") / rms(noise[active], "noise") / 10 ** (snr_db / 20))
@@ -96,7 +96,7 @@ def noise_gain(clean: np.ndarray, noise: np.ndarray, snr_db: float, active: slic
 def headroom(clean: np.ndarray, noise: np.ndarray) -> float:
     """Return the largest factor up to 1 that keeps clean, noise and their sum within ±PEAK.
 
-    The noise counts although only the sum is stored: whoever subtracts clean from noisy finds it unclipped.
+    The noise is included so that noisy minus clean is not clipped either.
     """
     return min(1.0, PEAK / max(float(np.max(np.abs(signal))) for signal in (clean, noise, clean + noise)))
 
@@ -107,7 +107,7 @@ def at_level(signal: np.ndarray, level_db: float) -> np.ndarray:
 
 
 def rms(signal: np.ndarray, name: str) -> float:
-    """Return root of the mean square. Raises ValueError with the signal's name if it is silent or not finite."""
+    """Return the root mean square. Raises ValueError with the signal's name if it is silent or not finite."""
     value = float(np.sqrt(np.mean(np.square(signal, dtype=np.float64)))) if signal.size else 0.0
     if not np.isfinite(value):
         raise ValueError(f"{name} holds NaN or infinity")
@@ -117,7 +117,7 @@ def rms(signal: np.ndarray, name: str) -> float:
 
 
 def quantise_alone(signal: np.ndarray, dtype: type | np.dtype = np.int16) -> np.ndarray:
-    """Return a signal in the type's own steps, int16 full scale or float32, clipped at full scale."""
+    """Return a signal quantised to int16 full scale or float32, clipped at full scale."""
     steps = FULL_SCALE[np.dtype(dtype)]
     values = np.clip(np.rint(signal * steps), -steps, steps - 1)
     return (values if np.dtype(dtype) == np.int16 else values / steps).astype(dtype)
@@ -130,9 +130,10 @@ def quantise_at_snr(
     active: slice = EVERYWHERE,
     dtype: type | np.dtype = np.int16,
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Quantise as `quantise` does, with the factor on the noise that undoes what rounding changes in the SNR.
+    """Quantise as `quantise` does, with a factor on the noise that corrects the SNR for rounding.
 
-    Where noise is a few steps high, its rounding moves the SNR by some hundredths of a dB.
+    If the noise is only a few steps high, rounding changes the SNR by some hundredths of a dB.
+    Returns noisy, clean and that factor.
     """
     correction = 1.0
     for left in reversed(range(ROUNDS)):
@@ -148,10 +149,9 @@ def quantise_at_snr(
 def quantise(
     clean: np.ndarray, noise: np.ndarray, dtype: type | np.dtype = np.int16
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return noisy and clean in the type's own steps, where `noisy - clean` is the rounded noise to the last bit.
+    """Return noisy and clean, quantised so that `noisy - clean` is exactly the rounded noise.
 
-    Raises ValueError for another type than int16 and float32, for a sum that clips, and for a signal so weak
-    that rounding leaves nothing of it.
+    Raises ValueError for a type other than int16 and float32, a sum that clips, and a signal that rounds to zero.
     """
     dtype = np.dtype(dtype)
     if dtype not in FULL_SCALE:

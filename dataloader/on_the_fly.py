@@ -1,4 +1,4 @@
-"""Training items mixed again in every epoch, from speech and noise that are packed separately."""
+"""Training items mixed again in every epoch from separately packed speech and noise."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -16,19 +16,19 @@ from .packed import as_float, check_values
 from .random_draws import SegmentDraw
 
 SPEECH, ACTIVE, NOISE, NOISE_INDEX = "train_speech", "train_active", "train_noise", "train_noise_index"
-ATTEMPTS = 20  # at a segment that is not silent
+ATTEMPTS = 20  # to draw a segment that is not silent
 
 
 class OnTheFlyDataset(Dataset):
-    """Items (noisy [samples], clean [samples], number): each clip of speech in a mixture of its own.
+    """Items (noisy [samples], clean [samples], number): a mixture for each clip of speech.
 
-    The level, SNR and noise that are drawn depend on seed, epoch and number of the item alone (see
-    `start_epoch`), not on worker or order. Files, all float32 or int16 full scale where they hold waveforms:
+    Level, SNR and noise depend only on seed, epoch (see `start_epoch`) and number of the item, not on worker or
+    order. Files (waveforms are float32 or int16 full scale):
 
     - `train_speech` `[N, samples]`, or shards of it;
     - `train_active.npy` `[N, 2]`: first and last + 1 sample of speech, the span that counts for the SNR;
-    - `train_noise.npy` `[rows, samples]`: recordings of noise one after the other, each from a row's start;
-    - `train_noise_index.npy` `[recordings, 3]`: its first row, its length in samples, the number of its type;
+    - `train_noise.npy` `[rows, samples]`: recordings of noise one after the other, each from the start of a row;
+    - `train_noise_index.npy` `[recordings, 3]`: first row, length in samples and type number of each;
     - `dataset.json`: `on_the_fly` with SNRs and levels.
 
     `augment` names random changes of what is mixed (see `Augmentation`). Raises DataError.
@@ -70,7 +70,7 @@ class OnTheFlyDataset(Dataset):
         self._seed_and_epoch = torch.zeros(2, dtype=torch.int64).share_memory_()
 
     def start_epoch(self, seed: int, epoch: int) -> None:
-        """Make all that is drawn from now on that of this seed and epoch, in worker processes too."""
+        """Set seed and epoch of the following items, in worker processes too."""
         self._seed_and_epoch[:] = torch.tensor([seed, epoch])
 
     def __len__(self) -> int:
@@ -102,7 +102,7 @@ class OnTheFlyDataset(Dataset):
         raise DataError(f"{self._noise.path}: {ATTEMPTS} segments in a row are silent, expected noise")
 
     def _read_rows(self, row: int, start: int, count: int) -> np.ndarray:
-        """Return `count` samples of the recording that begins with `row`, from its start-th on, across rows."""
+        """Return `count` samples, from the start-th on, of the recording that begins with `row`."""
         first, skip = divmod(start, self.samples)
         rows = [self._noise.read([row + first + n]) for n in range(-(-(skip + count) // self.samples))]
         return as_float(np.concatenate(rows)[skip : skip + count])

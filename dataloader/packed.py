@@ -18,9 +18,9 @@ INT16_FULL_SCALE = 32768
 class PackedDataset(Dataset):
     """Items of `<folder>/<split>.npy`: (noisy [samples], clean [samples], number of the item).
 
-    The split may also lie in shards, `<folder>/<split>/*.npy`. Files are opened memory-mapped and never with
-    pickle; an item is read when it is asked for. The axes before [2, samples] are run through in order, the last
-    one fastest. Stored as float32 or int16 full scale; given as float32 in [-1, 1].
+    The split may also be stored in shards, `<folder>/<split>/*.npy`. Files are memory-mapped, never unpickled;
+    an item is read when it is requested. Items are numbered over the axes before [2, samples], the last one
+    fastest. Stored as float32 or int16 full scale; returned as float32 in [-1, 1].
     """
 
     def __init__(self, folder: str | Path, split: str) -> None:
@@ -57,7 +57,7 @@ class PackedDataset(Dataset):
 
 
 def check_values(array: Shards) -> None:
-    """Raise DataError unless the array holds something, as float32 or int16."""
+    """Raise DataError if the array is empty, or neither float32 nor int16."""
     if 0 in array.shape:
         raise DataError(f"{array.path}: found shape {list(array.shape)}, an empty set; expected at least one item")
     if array.dtype not in (np.float32, np.int16):
@@ -65,5 +65,5 @@ def check_values(array: Shards) -> None:
 
 
 def as_float(stored: np.ndarray) -> np.ndarray:
-    """Return float32 in [-1, 1] from what a file holds, float32 or int16 full scale."""
+    """Return stored float32 or int16 values as float32 in [-1, 1]."""
     return stored.astype(np.float32) / INT16_FULL_SCALE if stored.dtype == np.int16 else stored

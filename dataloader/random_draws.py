@@ -1,4 +1,4 @@
-"""What is drawn at random for a mixture: its SNR, its level, and the segment of noise."""
+"""Random draws for a mixture: SNR, level, and noise segment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class MixtureDraw:
 
     Attributes:
         snr_db: The values to choose from, or (lowest, highest) if `is_range`.
-        is_range: Whether every SNR between the two is as likely.
-        level_db: Lowest and highest RMS of the active speech in dBFS, before the mixture is kept from clipping.
+        is_range: Whether SNRs are drawn uniformly between the two.
+        level_db: Lowest and highest RMS of the active speech in dBFS, before scaling against clipping.
     """
 
     snr_db: tuple[Decibel, ...]
@@ -36,16 +36,16 @@ class MixtureDraw:
 
 
 class SegmentDraw:
-    """Draws noise segments: every type is as likely, and in it every position.
+    """Draws noise segments: first the type uniformly, then the position uniformly over its recordings.
 
     Args:
         types: Type number of each recording.
-        lengths: Its length in samples.
+        lengths: Length of each recording in samples.
         samples: Length of a segment; a shorter recording has one position, its start.
     """
 
     def __init__(self, types: Sequence[int], lengths: Sequence[int], samples: int) -> None:
-        self._recordings = {}  # type: numbers of its recordings, and the number of positions up to each
+        self._recordings = {}  # by type: numbers of its recordings, cumulative number of their positions
         types = np.asarray(types)
         positions = np.maximum(np.asarray(lengths, np.int64) - samples, 0) + 1
         for kind in np.unique(types):
@@ -53,7 +53,7 @@ class SegmentDraw:
             self._recordings[int(kind)] = numbers, np.cumsum(positions[numbers])
 
     def draw(self, rng: np.random.Generator, kind: int | None = None) -> tuple[int, int]:
-        """Return number of the recording and first sample of the segment, of the type or, if None, of any."""
+        """Return number of the recording and first sample of a segment. kind: its type; None for any."""
         if kind is None:
             kind = list(self._recordings)[rng.integers(len(self._recordings))]
         numbers, ends = self._recordings[kind]

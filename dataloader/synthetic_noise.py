@@ -1,4 +1,4 @@
-"""Noise that nobody recorded: steady, or made of separate sounds."""
+"""Synthetic noise: steady noise, and separate events."""
 
 import math
 
@@ -8,9 +8,9 @@ from scipy.interpolate import CubicSpline
 
 from config import SAMPLE_RATE
 
-SPECTRUM_DB = 15  # standard deviation of a noise's spectrum, each octave drawn for itself
-SWELL_DB = (0, 6)  # standard deviation of the slow changes of level of a steady noise
-TONE_DB = (-15, 10)  # level of its hum against the rest, in half of them
+SPECTRUM_DB = 15  # standard deviation of a noise's spectrum, independent in each octave
+SWELL_DB = (0, 6)  # standard deviation of the slow level changes of steady noise
+TONE_DB = (-15, 10)  # level of its hum relative to the rest; half of them have one
 PITCH = (30, 1000)  # Hz, of the hum
 CALLS = {"pitch": (120, 3000), "seconds": (0.04, 1.2), "pause": (0.05, 1.5)}  # Hz; of a call; between two
 IMPACTS = {"modes": (80, 7000), "ringing": (0.02, 1.5), "interval": (0.05, 1.5)}  # Hz; seconds to -60 dB; seconds
@@ -20,7 +20,7 @@ Waveform = np.ndarray  # [samples], float
 
 
 def draw_steady(rng: np.random.Generator, samples: int) -> Waveform:
-    """Return noise of a norm of 1 with a random smooth spectrum whose level swells and falls, half with a hum."""
+    """Return noise of norm 1 with a random smooth spectrum and slowly varying level, half of the time with hum."""
     seconds = np.arange(samples) / SAMPLE_RATE
     noise = _coloured(rng, rng.standard_normal(samples))
     noise *= 10 ** (rng.uniform(*SWELL_DB) * _wander(rng, seconds, rng.uniform(0.5, 8)) / 20)
@@ -36,7 +36,7 @@ def draw_steady(rng: np.random.Generator, samples: int) -> Waveform:
 
 
 def draw_events(rng: np.random.Generator, samples: int) -> Waveform:
-    """Return noise of a norm of 1 made of similar sounds: calls, whose pitch glides, or impacts, which ring."""
+    """Return noise of norm 1 made of similar events: calls, whose pitch glides, or impacts, which ring."""
     noise = (draw_calls if rng.random() < 0.5 else draw_impacts)(rng, samples)
     if rng.random() < 0.5:
         echo = draw_tail(rng, math.exp(rng.uniform(*np.log(ECHO))), 0.002, rng.uniform(0, 12))
@@ -45,7 +45,7 @@ def draw_events(rng: np.random.Generator, samples: int) -> Waveform:
 
 
 def draw_calls(rng: np.random.Generator, samples: int) -> Waveform:
-    """Return calls as of one animal, horn or child: harmonic, partly hoarse, in a random smooth spectrum."""
+    """Return calls like those of an animal, horn or child: harmonic, partly noisy, randomly coloured."""
     pitch, seconds, pause = (math.exp(rng.uniform(*np.log(CALLS[name]))) for name in ("pitch", "seconds", "pause"))
     glide, bend = 0.5 * rng.standard_normal(2)  # octaves
     rise, fall, hoarse = rng.uniform(0.1, 2), rng.uniform(0.1, 3), rng.uniform() ** 2
@@ -67,7 +67,7 @@ def draw_calls(rng: np.random.Generator, samples: int) -> Waveform:
 
 
 def draw_impacts(rng: np.random.Generator, samples: int) -> Waveform:
-    """Return blows on something that rings, such as drums, bells, steps and dishes, more or less regular."""
+    """Return more or less regular impacts on something that rings, such as drums, bells, steps and dishes."""
     modes, ringing = int(rng.integers(1, 13)), math.exp(rng.uniform(*np.log(IMPACTS["ringing"])))
     frequencies = np.exp(rng.uniform(*np.log(IMPACTS["modes"]), modes))
     decays = ringing * 2 ** rng.standard_normal(modes)
@@ -94,7 +94,7 @@ def _coloured(rng: np.random.Generator, source: Waveform) -> Waveform:
 
 
 def _wander(rng: np.random.Generator, seconds: np.ndarray, rate: float) -> np.ndarray:
-    """Return a smooth random curve of unit variance that turns some `rate` times a second."""
+    """Return a smooth random curve of unit variance with `rate` knots a second."""
     knots = int(seconds[-1] * rate) + 4
     return CubicSpline(np.arange(knots), rng.standard_normal(knots))(seconds * rate)
 
@@ -102,7 +102,7 @@ def _wander(rng: np.random.Generator, seconds: np.ndarray, rate: float) -> np.nd
 def draw_tail(
     rng: np.random.Generator, decay: float, first_reflection: float, direct_to_reverberant_db: float
 ) -> np.ndarray:
-    """Return the impulse response [taps] of all reflections, without the direct sound at its start.
+    """Return the impulse response [taps] of the reflections, without the direct sound at its start.
 
     decay: seconds in which the sound falls by 60 dB. first_reflection: seconds after the direct sound.
     direct_to_reverberant_db: energy of a direct sound of 1 over that of all reflections.

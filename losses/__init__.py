@@ -35,7 +35,7 @@ def build_loss(
     """Return the loss called `name`: registered terms joined by "+", or a published combination, such as "GTCRN".
 
     Examples: "SI-SNR+LMS", "SI-SNR+0.3*MR-STFT".
-    Numbers in the name are the terms' weights, 1 where there is none; `coupling` then stays as it is.
+    Numbers in the name are weights of their terms (default 1); then leave `coupling` at its default.
     coupling: "paper" for the published weights, one positive number a term, or "balanced": each base term gets
         `balance` times the influence of a perceptual one, measured in training (see Balancer).
     All weights are divided by their sum. Raises LossError.

@@ -1,24 +1,23 @@
-"""Weights that give each term of a loss the influence asked for, found while training."""
+"""Loss weights that are adjusted during training to give each term a chosen influence."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, distributed, nn
 
-MEMORY = 0.8  # of the step before; the norms are averaged over some five steps
+MEMORY = 0.8  # weight of earlier steps: norms are averaged over about five steps
 
 
 class Balancer(nn.Module):
-    """Weights such that the terms' gradients at the estimate have norms in chosen proportions.
+    """Weights that bring the norms of the terms' gradients at the estimate into chosen proportions.
 
-    A term's influence is its weight times the norm of its gradient at the estimate of an utterance: what it asks
-    of the network. Values tell less, for a loss in decibels passes through zero. The logarithms of the norms are
-    averaged over the utterances of the batch (of all processes in a distributed training) and over the last
-    steps, later ones more: a single utterance, whose norms may be tens of times those of others, does not move
-    the weights. Utterances without a gradient, or with none that is finite, are left out. Reads nothing back
-    from the device.
+    The influence of a term is its weight times the norm of its gradient at the estimate of an utterance. Its
+    value is no measure of influence, since a loss in decibels passes through zero. The logarithms of the norms
+    are averaged over the utterances of the batch (of all processes) and exponentially over the last steps, so
+    that one utterance with a norm tens of times that of the others hardly changes the weights. Utterances whose
+    gradient is zero or not finite are left out. Nothing waits for the device.
 
-    shares: each term's influence; only their ratios matter. The state is in buffers, so a state dict holds it.
+    shares: each term's influence; only their ratios matter. The state is kept in buffers, hence in state dicts.
     """
 
     def __init__(self, shares: Mapping[str, float]) -> None:
@@ -30,13 +29,13 @@ class Balancer(nn.Module):
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """Return each term's weight, []; their sum is one. Before the first step, as if all norms were alike."""
+        """Return each term's weight, []; their sum is one. Before the first step, all norms count as equal."""
         log_norms = self.log_norms / self.seen.clamp(min=torch.finfo(self.seen.dtype).tiny)
         return dict(zip(self.names, (self.log_shares - log_norms).softmax(0).unbind(), strict=True))
 
     @torch.no_grad()
     def update(self, norms: Tensor) -> None:
-        """Take in the norms of this step, [terms, B]."""
+        """Update the averages with the norms of a step, [terms, B]."""
         logs = norms.to(self.log_norms.dtype).log()
         usable = logs.isfinite()
         sums = torch.stack((logs.where(usable, 0).sum(1), usable.sum(1)))  # of logarithms, and their number

@@ -14,10 +14,10 @@ class CombinedLoss(nn.Module):
     """Weighted sum of loss terms: (estimate, clean, noisy), [B, samples] each, to the loss and its parts.
 
     The loss is the mean over the batch; the parts are a dict of each term's own mean, without its weight and
-    detached from the graph. `noisy` may be left out where no term needs it.
+    detached from the graph. `noisy` may be left out if no term needs it.
 
-    weights: fixed ones by the terms' names, or a Balancer, which learns in training mode with gradients enabled
-        and keeps its weights otherwise.
+    weights: fixed ones by the terms' names, or a Balancer, which is updated in training mode with gradients
+        enabled and keeps its weights otherwise.
     """
 
     def __init__(self, terms: Mapping[str, LossTerm], weights: Mapping[str, float] | Balancer) -> None:
@@ -28,11 +28,11 @@ class CombinedLoss(nn.Module):
 
     @property
     def weights(self) -> dict[str, float] | dict[str, Tensor]:
-        """Return each term's weight now; their sum is one. Tensors, on the loss's device, if they are learned."""
+        """Return each term's present weight; their sum is one. A Balancer's are tensors on the loss's device."""
         return self.balancer.weights if self.balancer else self._fixed
 
     def total(self, parts: Mapping[str, Any]) -> Any:
-        """Return the loss of named parts under the present weights; other names in the dict do not count."""
+        """Return the loss of named parts under the present weights; other names in the dict are ignored."""
         return sum(weight * parts[name] for name, weight in self.weights.items())
 
     def forward(
@@ -44,10 +44,10 @@ class CombinedLoss(nn.Module):
         return self.total(means), {name: mean.detach() for name, mean in means.items()}
 
     def _balance(self, estimate: Tensor, clean: Tensor, noisy: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss as `forward`, after the balancer has learned from this batch.
+        """Return the loss as `forward` does, after updating the balancer with this batch.
 
-        Each term's gradient is computed here, once, and its weighted sum handed on: balancing costs no second
-        pass through the terms.
+        The gradient of each term is computed here, and the backward pass uses their weighted sum: balancing
+        needs no second pass through the terms.
         """
         leaf = at_least_float32(estimate.detach()).requires_grad_()
         parts, gradients = {}, []
@@ -61,7 +61,7 @@ class CombinedLoss(nn.Module):
 
 
 class _WithGradient(torch.autograd.Function):
-    """A value, [], whose gradient with respect to the estimate is known already."""
+    """A value, [], whose gradient with respect to the estimate is given."""
 
     @staticmethod
     def forward(ctx: Any, estimate: Tensor, value: Tensor, gradient: Tensor) -> Tensor:

@@ -1,20 +1,19 @@
 """How the terms of a combined loss are weighted against each other.
 
-Where upstream (github.com/seorim0/DCCRN-with-various-loss-functions) has constants, `paper` are its own. Where it
-has none, they follow the paper's reasoning: from their first values in training, the terms are made alike in
-dynamic range, and the base term is then favoured, from 1:1 up to 10:1. The paper's first values are MSE
+`paper` uses the constants of upstream (github.com/seorim0/DCCRN-with-various-loss-functions). Ours, for
+combinations that it does not have, follow the paper's method: the terms are scaled to equal values at the start of
+training, and the base term is then weighted 1 to 10 times as much. The paper's first values are MSE
 0.001-0.002, LMS 0.1-0.2 and PMSQE 0.8-1.3; with LMS on real mel bands and PMSQE on power spectra, as computed
 here, a fresh network on real speech in noise starts at MSE 0.002, LMS 1.8, PMSQE 2.7 and SI-SNR -6 dB.
 
-A combination that stands in no publication and is not in this list has no `paper` weights: to let the terms count
-alike would be a choice that nobody made, between numbers of different units.
+Other combinations have no `paper` weights and are refused: equal weights would be arbitrary, as the units differ.
 """
 
 from collections.abc import Mapping, Sequence
 
 from .registry import TERMS, LossError
 
-# What is compared by default: the paper's two bases, each alone and with either perceptual term.
+# Compared by default: the paper's two bases, each alone and with either perceptual term.
 PAPER_LOSSES = ("MSE", "MSE+LMS", "MSE+PMSQE", "SI-SNR", "SI-SNR+LMS", "SI-SNR+PMSQE")
 
 # "base+perceptual": (weight of base, weight of perceptual); only their ratio matters.
@@ -25,7 +24,7 @@ PAPER: dict[str, tuple[float, float]] = {
     "SDR+PMSQE": (1, 15),
     "SI-SNR+PMSQE": (1, 8),
     # Ours: SI-SDR has the range of SI-SNR. MSE x 7000 starts 10 times as high as PMSQE with the paper's values,
-    # as MSE x 1000 does beside LMS, and 6 times as high with those measured here.
+    # as MSE x 1000 does with LMS, and 6 times as high with those measured here.
     "SI-SDR+LMS": (1, 2),
     "SI-SDR+PMSQE": (1, 8),
     "MSE+PMSQE": (7000, 1),
@@ -49,7 +48,7 @@ def fixed_weights(numbers: Mapping[str, float | None], coupling: str | Sequence[
         weights = list(PAPER[name])
     else:
         raise LossError(
-            f"coupling: found paper, but nobody has published weights for {name}; choose --coupling balanced, one "
+            f"coupling: found paper, but no weights are published for {name}; choose --coupling balanced, one "
             f"number a term (--coupling 1 2), or numbers in the name (--loss '{'+0.5*'.join(numbers)}')"
         )
     if len(weights) != len(numbers):
@@ -59,6 +58,6 @@ def fixed_weights(numbers: Mapping[str, float | None], coupling: str | Sequence[
 
 
 def balanced_shares(terms: Sequence[str], balance: float) -> dict[str, float]:
-    """Return the influence each term shall have: `balance` for a base term beside perceptual ones, else 1."""
+    """Return each term's target influence: `balance` for base terms combined with perceptual ones, else 1."""
     kinds = {TERMS[term].perceptual for term in terms}
     return {term: balance if len(kinds) == 2 and not TERMS[term].perceptual else 1.0 for term in terms}

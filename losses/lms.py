@@ -19,8 +19,8 @@ class LMS(LossTerm):
     """Log-mel distance: root mean square difference of log-mel spectra over 16, 32 and 64 bands.
 
     Magnitude spectra (Hann window of 400 samples, hop 100, 512-point FFT, divided by 512) pass HTK mel banks of
-    16, 32 and 64 bands up to 8 kHz. The root mean square over a frame's bands of the difference in natural
-    logarithm is averaged over the frames, and then over the three banks.
+    16, 32 and 64 bands up to 8 kHz. The differences of their natural logarithms are averaged as root mean square
+    over the bands of a frame, then over the frames and the three banks.
 
     Source: [P], after Kim et al. ("Multi-channel speech enhancement with log-mel loss"); docs/design.md says what
     [P]'s code computes instead.
@@ -40,7 +40,7 @@ class LMS(LossTerm):
         return torch.stack(distances).mean(0)
 
     def _log_mel(self, waveform: Tensor) -> Tensor:
-        # Zeros at both ends: every sample counts in as many frames as any other, and any length has a frame.
+        # Zeros at both ends: every sample lies in the same number of frames, and any length has a frame.
         padded = F.pad(waveform, (WINDOW - HOP, FFT - HOP))
         window = self.window.to(waveform.dtype)
         spectrum = torch.stft(padded, FFT, HOP, window=window, center=False, return_complex=True)

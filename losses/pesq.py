@@ -8,8 +8,8 @@ from config import SAMPLE_RATE
 
 from .registry import LossError, LossTerm, freeze_constants, register
 
-SHORTEST = 5376  # samples; the 20 frames over which PESQ gathers disturbances
-FLOOR = 1e-6  # amplitude of a tone under both signals, -120 dBFS, so that silence has a level to be brought to
+SHORTEST = 5376  # samples; the 20 frames over which PESQ aggregates disturbances
+FLOOR = 1e-6  # amplitude of a tone added to both signals, -120 dBFS, so that silence can be level-aligned
 
 
 @register("PESQ", perceptual=True, invariances=("scale", "sign", "offset"))
@@ -23,7 +23,7 @@ class PESQ(LossTerm):
 
     def __init__(self) -> None:
         super().__init__()
-        # In double precision, for filters with poles near one and sixth powers of small disturbances.
+        # Double precision: the filters have poles near one, and small disturbances are raised to the sixth power.
         self.distance = freeze_constants(_import_pesq()(1.0, sample_rate=SAMPLE_RATE)).double()
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class PESQ(LossTerm):
 def _import_pesq() -> type:
     import typeguard
 
-    # Its annotations mean nothing to the typeguard (4 and later) that the command line needs, and fail there.
+    # Its type annotations fail under typeguard 4 and later, which the command line needs: switch its check off.
     kept, typeguard.typechecked = typeguard.typechecked, lambda function: function
     try:
         from torch_pesq import PesqLoss

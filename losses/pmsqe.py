@@ -1,4 +1,4 @@
-"""PMSQE: a differentiable stand-in for PESQ."""
+"""PMSQE: a differentiable approximation of PESQ."""
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from config import SAMPLE_RATE
 from .registry import LossTerm, freeze_constants, register
 
 FRAME, HOP = 512, 256  # samples
-POWER_FLOOR = 1e-12  # a silent signal counts as flat noise 120 dB below the power of one
+POWER_FLOOR = 1e-12  # -120 dB: silence counts as white noise of this power
 
 
 @register("PMSQE", perceptual=True, invariances=("scale", "sign"))
@@ -34,7 +34,7 @@ class PMSQE(LossTerm):
         return self.distance(self._power(estimate), self._power(clean))
 
     def _power(self, waveform: Tensor) -> Tensor:
-        """Return the power of [B, samples], [B, frames, 257]; the last frame is filled up with zeros."""
+        """Return the power spectra of [B, samples], [B, frames, 257]; the last frame is padded with zeros."""
         waveform = waveform.to(self.window.dtype)  # asteroid's tables have this precision
         short = FRAME - waveform.shape[-1]
         fill = short if short > 0 else short % HOP

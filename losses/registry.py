@@ -18,10 +18,10 @@ class LossError(ValueError):
 
 
 class LossTerm(nn.Module):
-    """One way to compare an estimate with the clean speech: [B, samples] each, 16 kHz, to [B]; lower is better.
+    """Compares an estimate with the clean speech: [B, samples] each, 16 kHz, to [B]; lower is better.
 
-    A term implements `compare`. It gets float32 (or float64 where the caller uses it) whatever the precision
-    outside, and no autocast touches it. A term registered with `needs_noisy` gets the noisy speech as well.
+    A term implements `compare`. It gets float32 (or float64 if the caller uses it) whatever the precision
+    outside, without autocast. A term registered with `needs_noisy` gets the noisy speech as well.
 
     The first paragraph of a term's docstring and the one that begins with "Source:" are its row in the table of
     losses (tools.list_losses), where s is the clean speech, e the estimate and x the noisy speech.
@@ -48,14 +48,14 @@ class LossTerm(nn.Module):
             return self._checked(*map(at_least_float32, signals))
 
     def _checked(self, estimate: Tensor, *others: Tensor) -> Tensor:
-        """Return what `compare` does; LossError if that fails or is not one value an utterance."""
+        """Return the result of `compare`; LossError if it fails or is not one value an utterance."""
         name = self.name or type(self).__name__
         try:
             result = self.compare(estimate, *others)
         except (LossError, MemoryError, torch.cuda.OutOfMemoryError):
             raise
         except Exception as error:
-            if "DataLoader worker" in str(error) or "allocate memory" in str(error):  # no fault of the term
+            if "DataLoader worker" in str(error) or "allocate memory" in str(error):  # not caused by the term
                 raise
             frame = traceback.extract_tb(error.__traceback__)[1]
             reason = (str(error).splitlines() or [""])[0]
@@ -73,7 +73,7 @@ class LossTerm(nn.Module):
         return result
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
-        """Return one value an utterance, [B], for [B, samples] twice; with `needs_noisy` a third time, noisy."""
+        """Return one value an utterance, [B], for waveforms [B, samples]; `needs_noisy` adds a third, noisy."""
         raise NotImplementedError
 
 
@@ -83,13 +83,13 @@ TERMS: dict[str, type[LossTerm]] = {}
 def register(
     name: str, *, perceptual: bool = False, needs_noisy: bool = False, invariances: tuple[str, ...] = ()
 ) -> Callable[[type[LossTerm]], type[LossTerm]]:
-    """Make a LossTerm known as `name`, as a class decorator.
+    """Register a LossTerm as `name`; a class decorator.
 
-    perceptual: it judges spectra or what the ear makes of them, and usually stands beside a base loss, whose
-        influence `balance` sets against it.
+    perceptual: it compares spectra or loudness, and is usually combined with a base term; `balance` sets the
+        influence of the one over the other.
     needs_noisy: `compare` takes the noisy speech as a third argument.
-    invariances: what the term cannot see in the estimate, of "scale" (a positive gain), "sign" (inverted
-        polarity) and "offset" (a constant added). Tests hold a term to these and to no others.
+    invariances: changes of the estimate that the term does not see: "scale" (a positive gain), "sign" (inverted
+        polarity), "offset" (a constant added). The tests check these, and that there are no others.
     """
     if not re.fullmatch(r"[A-Za-z][\w-]*", name):
         raise LossError(f"loss term {name!r}: expected a letter, then letters, digits, '-' and '_' only")
@@ -112,17 +112,17 @@ def register(
 
 
 def known_terms(perceptual: bool) -> list[str]:
-    """Return names of the perceptual terms, or of the base ones."""
+    """Return the names of the perceptual terms, or of the base terms."""
     return [name for name, term in TERMS.items() if term.perceptual == perceptual]
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Return the tensor in single precision, or in double if it has that."""
+    """Return the tensor in float32, or in float64 if it has that."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def freeze_constants(module: nn.Module) -> nn.Module:
-    """Keep a library's parameters and buffers out of optimisers and state dicts: they are constants."""
+    """Turn a library's parameters and buffers into constants, outside of optimisers and state dicts."""
     for part in module.modules():
         for name, constant in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
             delattr(part, name)

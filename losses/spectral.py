@@ -13,15 +13,15 @@ COMPRESSION = 0.3
 COMPLEX_SHARE = 0.3
 FRAME, HOP = 320, 160  # samples, 20 and 10 ms
 LEVEL_FLOOR = 1e-4  # RMS; -80 dBFS
-POWER_FLOOR = 1e-6  # beside frames of some 100 where the level is one
+POWER_FLOOR = 1e-6  # frames of a signal of RMS 1 have a power of about 100
 
 
 @register("MR-STFT", perceptual=True, invariances=("sign",))
 class MultiResolutionSTFT(LossTerm):
     """‖|S| − |E|‖ / ‖|S|‖ plus the mean of |ln |S| − ln |E||, over three STFTs (FFT 512, 1024, 2048).
 
-    Windows of 240, 600 and 1200 samples with hops of 50, 120 and 240, Hann. What auraloss computes for a batch of
-    one utterance; a batch it would judge as if it were one long signal.
+    Hann windows of 240, 600 and 1200 samples, hops of 50, 120 and 240. Each utterance is computed as auraloss
+    computes a batch of one; for larger batches, auraloss takes one norm over all utterances.
 
     Source: Yamamoto et al. 2020 ("Parallel WaveGAN"); Steinmetz & Reiss 2020 ("auraloss").
     """
@@ -43,8 +43,7 @@ class MultiResolutionSTFT(LossTerm):
 class PowerCompressedMSE(LossTerm):
     """0.7 (|S|ᶜ − |E|ᶜ)² + 0.3 |S|S|ᶜ⁻¹ − E|E|ᶜ⁻¹|², c = 0.3, mean over frames of 20 ms and frequencies.
 
-    Both signals are divided by the RMS of the clean speech first, so that quiet utterances count as much as loud
-    ones.
+    Both signals are first divided by the RMS of the clean speech: quiet utterances count as much as loud ones.
 
     Source: Braun & Tashev 2020 ("Data augmentation and loss normalization for deep noise suppression").
     """

@@ -11,7 +11,7 @@ from config import SAMPLE_RATE
 from .registry import LossTerm, freeze_constants, register
 
 STOI_RATE = 10000  # Hz
-SHORTEST = 6656  # samples at 16 kHz; 30 frames at 10 kHz, the least that STOI judges
+SHORTEST = 6656  # samples at 16 kHz; 30 frames at 10 kHz, the least that STOI needs
 
 
 @register("STOI", perceptual=True, invariances=("scale", "sign", "offset"))
@@ -50,7 +50,7 @@ class ESTOI(STOI):
 
 
 class _OnDevice(NegSTOILoss):
-    """torch-stoi with a removal of silent frames that does not read their number back from the device."""
+    """torch-stoi with a removal of silent frames that does not wait for the device."""
 
     @staticmethod
     def remove_silent_frames(

@@ -1,4 +1,4 @@
-"""Losses on what networks estimate: spectra, magnitudes, ratio masks and compressed spectra."""
+"""Losses on training targets: spectra, magnitudes, ratio masks and compressed spectra."""
 
 import torch
 from torch import Tensor

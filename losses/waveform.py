@@ -1,4 +1,4 @@
-"""Base losses, which compare waveforms: errors of the samples, and ratios."""
+"""Base losses, which compare waveforms: sample errors and energy ratios."""
 
 import math
 
@@ -9,7 +9,7 @@ from .registry import LossTerm, register
 
 ENERGY_FLOOR = 1e-12  # keeps ratios finite for silence; a millionth of one sample at -60 dBFS
 RATIO_FLOOR = 1e-8  # no ratio is below -80 dB
-KNEE = 0.01  # of log-cosh, -40 dBFS: speech and its errors lie on both sides
+KNEE = 0.01  # of log-cosh, -40 dBFS: errors in speech are smaller and larger than this
 HIGHEST_SNR = 30.0  # dB
 LEAST_NOISE = 1e-4  # of the noise's energy
 
@@ -34,7 +34,7 @@ class L1(LossTerm):
 class LogCosh(LossTerm):
     """Mean of k ln cosh((e − s) / k), k = 0.01: a squared error where it is small, |e − s| where it is large.
 
-    With the usual k = 1, a tenth of full scale would still be small and the loss half the MSE.
+    With the usual k = 1, errors of a tenth of full scale would still count as small: the loss would be MSE / 2.
 
     Source: Chen et al. 2019 ("Log hyperbolic cosine loss improves variational auto-encoder").
     """
@@ -56,7 +56,7 @@ class SDR(LossTerm):
 class SNR(LossTerm):
     """SDR with a soft threshold: 10 log₁₀ (Σ s² / (Σ (s − e)² + t Σ s²)), t = 10⁻³, so 30 dB at most.
 
-    What is nearly clean then leaves the training to what is not.
+    Its gradient vanishes for nearly clean estimates, so that they do not dominate the training.
 
     Source: Wisdom et al. 2020 ("Unsupervised sound separation using mixture invariant training").
     """
@@ -95,8 +95,8 @@ class SISNR(SISDR):
 class SignedSISNR(SDR):
     """SI-SNR that sees the sign: the SDR of e and s without their means, each brought to an energy of one.
 
-    With r the correlation of e and s it is −10 log₁₀ (2 − 2r), and SI-SNR 10 log₁₀ (r² / (1 − r²)): the same for
-    good estimates (0.3 dB apart at 10 dB), but it falls all the way from r = 1 to −1, where SI-SNR rises again.
+    With r the correlation of e and s it is −10 log₁₀ (2 − 2r), and SI-SNR 10 log₁₀ (r² / (1 − r²)): nearly equal
+    for good estimates (0.3 dB apart at 10 dB), but it falls from r = 1 to −1, while SI-SNR rises again below 0.
 
     Source: this project.
     """
@@ -109,8 +109,8 @@ class SignedSISNR(SDR):
 class WeightedSDR(LossTerm):
     """−a cos(e, s) − (1 − a) cos(x − e, x − s), a = Σ s² / (Σ s² + Σ (x − s)²), cos(u, v) = ⟨u, v⟩ / (‖u‖ ‖v‖).
 
-    Speech and noise count by their energies; −1 is the lowest value. The energy of x − e counts as at least 10⁻⁴
-    of the noise's, or a network that begins by passing its input on would begin with a gradient of any size.
+    Speech and noise are weighted by their energies; −1 is the lowest value. The energy of x − e is at least 10⁻⁴
+    of the noise's: a network that starts by passing its input through would get an unbounded gradient.
 
     Source: Choi et al. 2019 ("Phase-aware speech enhancement with deep complex U-Net").
     """

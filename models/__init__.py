@@ -44,16 +44,16 @@ import_files(sys.modules[__name__], NETWORKS)
 
 
 def build_model(config: Config) -> nn.Module:
-    """Return a fresh network with the config's settings; its weights follow torch's random state.
+    """Return a new network with the config's settings, initialised from torch's random state.
 
-    Raises ModelError for a network that is not known, or a setting that it does not have or allow.
+    Raises ModelError for an unknown network, or a setting that it does not have or allow.
     """
     settings = _settings(config)
     return NETWORKS[config.model].kind(**settings)
 
 
 def complete(config: Config) -> Config:
-    """Return the config with the network's own defaults in place of None. Raises ModelError as `build_model`."""
+    """Return the config with None replaced by the network's defaults. Raises ModelError as `build_model`."""
     settings = _settings(config)
     shared = {name: value for name, value in settings.items() if name in NETWORK_SETTINGS}
     own = tuple(f"{name}={value}" for name, value in settings.items() if name not in NETWORK_SETTINGS)
@@ -61,7 +61,7 @@ def complete(config: Config) -> Config:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """Return the values that the network is built with."""
+    """Return the settings to build the network with."""
     shared = {name: getattr(config, name) for name in NETWORK_SETTINGS if getattr(config, name) is not None}
     return dataclasses.asdict(read_settings(config.model, shared, config.network))
 
@@ -69,19 +69,19 @@ def _settings(config: Config) -> dict[str, Any]:
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
     """Return the network of a checkpoint, rebuilt from the file alone, in evaluation mode.
 
-    Raises ModelError where the file cannot be read or does not fit the settings that it carries.
+    Raises ModelError if the file cannot be read or its weights do not fit its settings.
     """
     return rebuild_model(path, read_checkpoint(path)).to(device)
 
 
 def rebuild_model(path: str | Path, content: Mapping[str, Any]) -> nn.Module:
-    """Return the network of a checkpoint whose content was read, as `load_model` does, on the CPU."""
+    """Return the network of a checkpoint's content, as `load_model` does, on the CPU."""
     try:
         config = Config.from_dict(content["config"])
-        with torch.device("meta"):  # settings that ask for more memory than there is fail before they take it
+        with torch.device("meta"):  # settings that would need too much memory fail here, before it is allocated
             build_model(config).load_state_dict(content["model"], assign=True)
         model = build_model(config)
-        model.load_state_dict(dict(content["model"]))  # a plain copy: the first one was marked to be assigned
+        model.load_state_dict(dict(content["model"]))  # a copy: assign=True was noted in the dictionary
     except (ConfigError, ModelError) as error:
         raise ModelError(f"{path}: its settings are not this version's: {error}") from None
     except RuntimeError as error:
@@ -94,7 +94,7 @@ def rebuild_model(path: str | Path, content: Mapping[str, Any]) -> nn.Module:
             f"{path}: NaN or infinity in {len(broken)} weights ({broken[0]}), expected finite numbers"
         )
     model.eval()
-    with torch.inference_mode():  # negative variances and huge weights are finite, but not what comes of them
+    with torch.inference_mode():  # finite weights can still give NaN: negative variances, huge values
         estimate = model(0.1 * torch.sin(0.3 * torch.arange(1600.0))[None])
     if not torch.isfinite(estimate).all():
         raise ModelError(f"{path}: its network gives NaN or infinity for a tone; train or choose another")
@@ -102,7 +102,7 @@ def rebuild_model(path: str | Path, content: Mapping[str, Any]) -> nn.Module:
 
 
 def read_trained(path: str | Path, config: Config) -> dict[str, Any]:
-    """Return a checkpoint's content. Raises ModelError if its network or loss is another than the config says."""
+    """Return a checkpoint's content. Raises ModelError if its network or loss differs from the config's."""
     content = read_checkpoint(path)
     trained, wanted = complete(Config.from_dict(content["config"])), complete(config)
     names = ("model", "network", "loss", "coupling", *NETWORK_SETTINGS)
@@ -116,17 +116,17 @@ def read_trained(path: str | Path, config: Config) -> dict[str, Any]:
 
 
 def load_pretrained(device: str | torch.device = "cpu") -> nn.Module:
-    """Return the trained network that comes with the package, as `load_model` does."""
+    """Return the packaged network, as `load_model` does."""
     return load_model(_pretrained_path(), device)
 
 
 def checkpoint_path(name: str) -> Path:
-    """Return the checkpoint called so: as `find_checkpoint`, any file, or pretrained for the package's own."""
+    """Return the checkpoint of a name: `pretrained`, what `find_checkpoint` takes, or any file."""
     return _pretrained_path() if name == "pretrained" else find_checkpoint(name) or Path(name)
 
 
 def _pretrained_path() -> Path:
-    """Return the checkpoint that comes with the package. Raises ModelError if this installation has none."""
+    """Return the path of the packaged checkpoint. Raises ModelError if this installation has none."""
     path = Path(__file__).with_name("pretrained") / "enhancer.pt"
     if not path.is_file():
         raise ModelError(f"{path}: no trained network came with this installation; name a checkpoint")

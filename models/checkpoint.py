@@ -1,4 +1,4 @@
-"""Checkpoint files: tensors and plain values only, read without running anything from the file."""
+"""Checkpoint files: tensors and plain values only, read without running code."""
 
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ _EXPECTED = "one written by train.py"
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Return the checkpoint's content on the CPU: `config`, `model`, `epoch` and whatever else was stored.
 
-    Raises ModelError where the file is missing, is no checkpoint of this project, would need code to load, or has
-    other tensors than it was saved with; earlier versions saved no digest of them.
+    Raises ModelError if the file is missing, is no checkpoint of this project, would need code to load, or if its
+    tensors do not match their digest (which earlier versions did not save).
     """
     content = load_tensors(path, _EXPECTED)
     for key, kind in _NEEDED.items():
@@ -33,5 +33,5 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: its tensors are not those that it was saved with; take an intact copy, or delete 'digest' "
             "from its content if you changed them yourself"
         )
-    content["model"] = dict(content["model"])  # without the attributes that a file may hang on a dictionary
+    content["model"] = dict(content["model"])  # drops attributes that a file may attach to the dictionary
     return content

@@ -1,6 +1,6 @@
 """Complex layers on real tensors: the first half of the channels is the real part, the second the imaginary.
 
-Every layer computes the complex product with as few and as large real operations as it takes.
+Every layer computes the complex product in as few real operations as possible.
 Source: Hu et al., "DCCRN", arXiv 2008.00264; Trabelsi et al., "Deep Complex Networks", ICLR 2018.
 """
 
@@ -14,7 +14,7 @@ WEIGHT_STD = 0.05
 
 
 class ComplexKernel(nn.Module):
-    """Weights of a complex (transposed) convolution: kernels R and I, each with its bias, if it has one."""
+    """Weights of a complex (transposed) convolution: kernels R and I, each with an optional bias."""
 
     def __init__(self, shape: tuple[int, ...], outputs: int, bias: bool = True) -> None:
         super().__init__()
@@ -24,18 +24,18 @@ class ComplexKernel(nn.Module):
         self.bias_imag = nn.Parameter(torch.zeros(outputs)) if bias else None
 
     def bias(self) -> Tensor | None:
-        """Return the bias of both parts [outputs, both parts], of R(re) - I(im) and of I(re) + R(im)."""
+        """Return the bias of R(re) - I(im) and of I(re) + R(im), [2 * outputs], or None."""
         if self.bias_real is None:
             return None
         return torch.cat([self.bias_real - self.bias_imag, self.bias_real + self.bias_imag])
 
     def weight_of_conv(self) -> Tensor:
-        """Return the kernel of the real convolution that does its work, [outputs, inputs, height, width]."""
+        """Return the kernel of the equivalent real convolution, [outputs, inputs, height, width]."""
         real, imag = self.weight_real, self.weight_imag
         return torch.cat([torch.cat([real, -imag], 1), torch.cat([imag, real], 1)])
 
     def weight_of_transposed(self) -> Tensor:
-        """Return the same of a transposed convolution, [inputs, outputs, height, width]."""
+        """Return the kernel of the equivalent real transposed convolution, [inputs, outputs, height, width]."""
         real, imag = self.weight_real, self.weight_imag
         return torch.cat([torch.cat([real, imag], 1), torch.cat([-imag, real], 1)])
 
@@ -76,14 +76,14 @@ def join_parts(x: Tensor, skip: Tensor) -> Tensor:
 
 
 def without_first_frame(x: Tensor) -> Tensor:
-    """Return all frames of [B, C, F, T] but the first. Channels-last memory stays so, for the gradient too."""
+    """Return [B, C, F, T] without its first frame; channels-last memory format is kept, for the gradient too."""
     return x[..., 1:] if x.is_contiguous() else F.pad(x, (-1, 0))
 
 
 class ComplexLSTM(nn.Module):
-    """Complex LSTM layer: re = R(re) - I(im), im = I(re) + R(im), each followed by a linear layer if asked for.
+    """Complex LSTM layer: re = R(re) - I(im), im = I(re) + R(im), with `outputs` each followed by a linear layer.
 
-    Real and imaginary part [T, B, inputs] to [T, B, units], or to [T, B, outputs] where `outputs` is given.
+    Real and imaginary part [T, B, inputs] to [T, B, units], or to [T, B, outputs] if `outputs` is given.
     """
 
     def __init__(self, inputs: int, units: int, outputs: int | None = None) -> None:

@@ -15,14 +15,14 @@ from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, se
 from .stft import STFT
 from .streaming.encoder_decoder import EncoderDecoderStep
 
-# Of the last layer's bias. E: tanh gives 0.905; none: a small spectrum of the noisy one's sign.
+# Initial bias of the last layer. E: tanh gives 0.905; none: a small magnitude above zero.
 START = {"E": 1.5, "none": 0.1}
-FIRST_OUTPUT_STD = 0.005  # of the last layer's weights: the first output is its bias and little else
+FIRST_OUTPUT_STD = 0.005  # of the last layer's weights: the initial output is nearly its bias
 
 
 @dataclass(frozen=True)
 class CRNSettings(NetworkSettings):
-    """What can be chosen of CRN; the defaults are the published network."""
+    """Settings of CRN; the defaults are the published network."""
 
     mask: str = setting("E", one_of("E", "none"), "tanh(output) times the noisy magnitude, or the output itself")
     kernel_num: tuple[int, ...] = setting(
@@ -39,7 +39,6 @@ class CRN(nn.Module):
 
     The real counterpart of DCCRN: it estimates the magnitude and keeps the noisy phase. Its layers have the size
     of one part of DCCRN's with the same settings. Latency as DCCRN, 62.5 ms with six layers.
-
 
     Source: github.com/seorim0/DNN-based-Speech-Enhancement-in-the-frequency-domain, after Tan & Wang, Interspeech
     2018.
@@ -71,12 +70,12 @@ class CRN(nn.Module):
             spectrum = self.stft(noisy.to(self.stft.hann.dtype))  # [B, 257, T]
         magnitude = magnitude_of(spectrum.real, spectrum.imag)
         output = self.estimate(magnitude[:, None, 1:]).to(magnitude.dtype)[:, 0]
-        gain = gain_of(self.mask, F.pad(output, (0, 0, 1, 0)), magnitude)  # DC comes back as zero
+        gain = gain_of(self.mask, F.pad(output, (0, 0, 1, 0)), magnitude)  # the gain of DC is zero
         estimate = spectrum * gain
         return self.stft.inverse(estimate, noisy.shape[-1]).clamp(-1, 1)
 
     def estimate(self, x: Tensor) -> Tensor:
-        """Return the output for magnitudes without DC, [B, 1, 256, T] both."""
+        """Return the network's output for magnitudes without DC, [B, 1, 256, T] both."""
         return encode_and_decode(x, self.encoder, self.recurrence, self.decoder, _join if self.skip else None)
 
     def streaming_step(self, for_export: bool = False) -> EncoderDecoderStep:
@@ -93,12 +92,12 @@ class CRN(nn.Module):
 
 
 def magnitude_of(real: Tensor, imag: Tensor) -> Tensor:
-    """Return the magnitude of a spectrum, above zero so that it can be divided by."""
+    """Return the magnitude of a spectrum, with a floor above zero so that it can be divided by."""
     return (real.square() + imag.square() + 1e-16).sqrt()
 
 
 def gain_of(mask: str, output: Tensor, magnitude: Tensor) -> Tensor:
-    """Return the factor of the noisy spectrum, given the network's output and the noisy magnitude."""
+    """Return the gain to apply to the noisy spectrum, given the network's output and the noisy magnitude."""
     return output.tanh() if mask == "E" else output / magnitude
 
 

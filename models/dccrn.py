@@ -18,7 +18,7 @@ from .streaming.encoder_decoder import EncoderDecoderStep
 
 @dataclass(frozen=True)
 class DCCRNSettings(NetworkSettings):
-    """What can be chosen of DCCRN; the defaults are the published full network."""
+    """Settings of DCCRN; the defaults are the published full network."""
 
     mask: str = setting("E", one_of(*MASKS), "what the output does to the noisy spectrum")
     kernel_num: tuple[int, ...] = setting(
@@ -37,11 +37,10 @@ class DCCRNSettings(NetworkSettings):
 class DCCRN(nn.Module):
     """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
 
-    Masks: E (magnitude through tanh, phases add), C (complex product), R (real and imaginary part apart) or none:
-    the network then estimates what has to be added to the noisy spectrum.
+    Masks: see `apply_mask`.
 
     Algorithmic latency: the window plus one hop for each decoder layer, 62.5 ms for the full network.
-    Source: Hu et al., arXiv 2008.00264; computed as in the authors' code, docs/design.md lists the departures.
+    Source: Hu et al., arXiv 2008.00264; computed as in the authors' code, docs/design.md lists the differences.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -77,13 +76,13 @@ class DCCRN(nn.Module):
         with torch.autocast(noisy.device.type, enabled=False):
             spectrum = self.stft(noisy.to(self.stft.hann.dtype))  # [B, 257, T]
         x = self.estimate(torch.stack([spectrum.real, spectrum.imag], 1)[:, :, 1:])
-        x = nn.functional.pad(x.to(spectrum.real.dtype), (0, 0, 1, 0))  # DC comes back as zero, [B, 2, 257, T]
+        x = nn.functional.pad(x.to(spectrum.real.dtype), (0, 0, 1, 0))  # zero for DC, [B, 2, 257, T]
         return spectrum, torch.complex(x[:, 0], x[:, 1])
 
     def estimate(self, x: Tensor) -> Tensor:
-        """Return the output of the trained part alone for real and imaginary part without DC, both [B, 2, 256, T].
+        """Return the network's output for real and imaginary part without DC, both [B, 2, 256, T].
 
-        All in it is real, as torch.compile wants it.
+        It holds no complex tensors, which torch.compile does not support.
         """
         join = join_parts if self.skip else None
         return encode_and_decode(x, self.encoder, self.recurrence, self.decoder, join)

@@ -19,14 +19,14 @@ FFT, HOP = 1024, 256
 
 
 class Shape(NamedTuple):
-    """Of a layer: channels, real and imaginary together; kernel and stride, frequency first."""
+    """Shape of a layer: channels, real and imaginary together; kernel and stride, frequency first."""
 
     channels: int
     kernel: tuple[int, int]
     stride: tuple[int, int]
 
 
-# Encoders by the number of layers that the network has with its decoder; [Choi et al.], table of appendix B.
+# Encoders by the number of layers of encoder and decoder; Choi et al., table of appendix B.
 ENCODERS = {
     10: [
         Shape(64, (7, 5), (2, 2)),
@@ -55,7 +55,7 @@ ENCODERS = {
 
 @dataclass(frozen=True)
 class DCUNETSettings(NetworkSettings):
-    """What can be chosen of DCUNET; the defaults are the published DCUnet-20 with plain batch norms."""
+    """Settings of DCUNET; the defaults are the published DCUnet-20 with plain batch norms."""
 
     layers: int = setting(20, one_of(*ENCODERS), "of encoder and decoder")
     kernel_num: tuple[int, ...] = setting(
@@ -80,8 +80,8 @@ class DCUNETSettings(NetworkSettings):
 class DCUNET(nn.Module):
     """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
 
-    Hears the whole utterance before it answers. With layers 16, time_stride 1 and kernel_num 72 72 144 144 144
-    160 160 180 it is the variant that Hu et al. compare DCCRN with.
+    Needs the whole utterance. With layers 16, time_stride 1 and kernel_num 72 72 144 144 144 160 160 180 it is the
+    variant that Hu et al. compare DCCRN with.
 
     Source: Choi et al., "Phase-Aware Speech Enhancement with Deep Complex U-Net", ICLR 2019, arXiv 1903.03107.
     """
@@ -120,7 +120,7 @@ class DCUNET(nn.Module):
         return self.stft.inverse(estimate, noisy.shape[-1]).clamp(-1, 1)
 
     def estimate(self, x: Tensor) -> Tensor:
-        """Return the output for real and imaginary part, [B, 2, 513, T] both; all in it is real."""
+        """Return the output for real and imaginary part, [B, 2, 513, T] both, without complex tensors."""
         frames = x.shape[-1]
         x = F.pad(x, (0, (1 - frames) % self.frame_groups))  # so that every layer's frames divide evenly
         skips = []
@@ -136,7 +136,7 @@ class DCUNET(nn.Module):
 
 
 class _Conv(ComplexKernel):
-    """Complex convolution, padded so that strides alone change the size."""
+    """Complex convolution with padding, so that only strides change the size."""
 
     def __init__(self, inputs: int, outputs: int, shape: Shape) -> None:
         super().__init__((outputs // 2, inputs // 2, *shape.kernel), outputs // 2, bias=False)

@@ -1,4 +1,4 @@
-"""FullSubNet: an LSTM over the whole band, and one that all bins share, which sees a bin and its neighbours."""
+"""FullSubNet: a full-band LSTM, and a sub-band LSTM that all bins share, for a bin and its neighbours."""
 
 import math
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from .streaming.centred import CentredStep
 FFT, HOP = 512, 256
 BINS = FFT // 2 + 1
 NEIGHBOURS = 15  # bins on each side
-FEATURES = 2 * NEIGHBOURS + 2  # of a bin: its neighbourhood and what the full band says of it
+FEATURES = 2 * NEIGHBOURS + 2  # of a bin: its neighbourhood and the full-band output for it
 LIMIT, STEEPNESS = 10.0, 0.1  # of the compressed mask: K and C
-LARGEST = 9.9  # compressed value; a larger one is taken as this
+LARGEST = 9.9  # compressed values are clamped to this
 LEVEL_FLOOR = {"offline": 1e-5, "cumulative": torch.finfo(torch.float32).eps}
 FIRST_MASK_STD = 0.005
 
 
 @dataclass(frozen=True)
 class FullSubNetSettings(NetworkSettings):
-    """What can be chosen of FullSubNet; the defaults are the published network."""
+    """Settings of FullSubNet; the defaults are the published network."""
 
     level: str = setting(
         "offline",
@@ -33,7 +33,7 @@ class FullSubNetSettings(NetworkSettings):
     )
     full_units: int = setting(512, whole(1), "units of an LSTM layer over the whole band")
     sub_units: int = setting(384, whole(1), "units of an LSTM layer of a bin and its neighbours")
-    look_ahead: int = setting(2, whole(0), "frames of 16 ms that are heard before a frame is estimated")
+    look_ahead: int = setting(2, whole(0), "future frames of 16 ms that the estimate of a frame uses")
 
 
 @register("FullSubNet", FullSubNetSettings)
@@ -72,13 +72,13 @@ class FullSubNet(nn.Module):
         return self.stft.inverse(estimate, noisy.shape[-1]).clamp(-1, 1)
 
     def estimate(self, parts: Tensor) -> Tensor:
-        """Return the mask's real and imaginary part [B, 2, 257, T] for those of the noisy spectrum, all real."""
+        """Return real and imaginary part of the mask, given those of the noisy spectrum, [B, 2, 257, T] both."""
         parts = F.pad(parts, (0, self.look_ahead))
         return self.follow(parts, self.first_memory(parts.shape[0]))[0][..., self.look_ahead :]
 
     @property
     def streams(self) -> bool:
-        """Return whether no frame needs those long after it."""
+        """Return whether the network can be computed block by block."""
         return self.level == "cumulative"
 
     def streaming_step(self, for_export: bool = False) -> CentredStep:
@@ -86,16 +86,16 @@ class FullSubNet(nn.Module):
         return CentredStep(self, self.look_ahead)
 
     def first_memory(self, batch: int) -> list[Tensor]:
-        """Return what is remembered before the first frame, all zero.
+        """Return the memory before the first frame, all zero.
 
-        The number of frames; sums of their levels, of the band and of each bin; the states of both LSTMs.
+        It holds the number of frames, sums of their levels (full band and each bin), and the states of both LSTMs.
         """
         hidden = [(2, n, lstm.hidden_size) for n, lstm in ((batch, self.full), (batch * BINS, self.sub))]
         shapes = [(1,), (batch, 1), (batch, BINS), hidden[0], hidden[0], hidden[1], hidden[1]]
         return [self.stft.window.new_zeros(shape) for shape in shapes]
 
     def follow(self, parts: Tensor, memory: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return masks as `estimate`, each of the frame `look_ahead` before, and the memory after these frames."""
+        """Return masks as `estimate` does, delayed by `look_ahead` frames, and the memory after these frames."""
         frames, full_sum, sub_sum, full_hidden, full_cell, sub_hidden, sub_cell = memory
         real, imag = parts.unbind(1)
         x = (real.square() + imag.square() + 1e-20).sqrt().permute(2, 0, 1)  # [T, B, 257]
@@ -110,23 +110,23 @@ class FullSubNet(nn.Module):
     def _to_one_level(self, x: Tensor, before: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Return x, [T, B, N, features], divided by its mean, and the sum of its levels so far, [B, N].
 
-        before: that sum before these frames; frames: how many each makes, [T].
+        before: that sum before these frames. frames: number of frames up to each of them, [T].
         """
         if self.level == "offline":
             return x / (x.mean((0, 2, 3), keepdim=True) + LEVEL_FLOOR[self.level]), before
-        sums = before + x.mean(3).cumsum(0)  # of each of the N apart, [T, B, N]
+        sums = before + x.mean(3).cumsum(0)  # [T, B, N]
         level = sums / frames[:, None, None]
         return x / (level[..., None] + LEVEL_FLOOR[self.level]), sums[-1]
 
     def _join(self, x: Tensor, band: Tensor) -> Tensor:
-        """Return what each bin is estimated from, [T, B, 257, 32]: its neighbourhood and a value of the band.
+        """Return the sub-band input, [T, B, 257, 32]: the neighbourhood of each bin and its full-band output.
 
-        x, band: magnitudes and values of all bins, [T, B, 257].
+        x, band: magnitudes and full-band outputs, [T, B, 257].
         """
         return torch.cat([x[..., self.neighbours], band[..., None]], 3)
 
 
 def decompress(mask: Tensor) -> Tensor:
-    """Return the mask m of its compressed form K (1 - exp(-C m)) / (1 + exp(-C m))."""
+    """Return the mask m, given its compressed form K (1 - exp(-C m)) / (1 + exp(-C m))."""
     mask = mask.clamp(-LARGEST, LARGEST)
     return ((LIMIT + mask) / (LIMIT - mask)).log() / STEEPNESS

@@ -1,4 +1,4 @@
-"""GRUs that train fast on a CPU, where a recurrence costs by the step and by the operation, not by the size."""
+"""GRUs that train fast on a CPU, where a recurrence costs time by the number of operations, not by their size."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 
 class GroupedGRU(nn.Module):
-    """GRUs of `groups` equal parts of the features, each forward or, with `both_ways`, in both directions.
+    """A GRU for each of `groups` equal parts of the features, with `both_ways` bidirectional.
 
     [N, steps, features] to [N, steps, features]; a part's output is its forward, then its backward half.
-    The parts' weights become the diagonal blocks of one GRU, whose steps run for all parts and directions at once.
+    The weights of all parts and directions become the diagonal blocks of one GRU, which computes them at once.
     Parameters are stacked by direction, then by group: weight_ih is [blocks, 3 units, inputs].
     """
 
@@ -34,7 +34,7 @@ class GroupedGRU(nn.Module):
         return y
 
     def step(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output of some steps and the state after them, [1, N, blocks * units], given that before."""
+        """Return the output of some steps and the state after them; hidden: the state before, [1, N, features]."""
         if self.directions == 2:
             x = torch.cat([x, x.flip(1)], 2)
         y, hidden = gru(x, hidden, self._joined())
@@ -44,7 +44,7 @@ class GroupedGRU(nn.Module):
         return y, hidden
 
     def _joined(self) -> list[Tensor]:
-        """Return weights and biases of the one GRU; its rows are ordered by gate, then by block."""
+        """Return weights and biases of the joined GRU; its rows are ordered by gate, then by block."""
         blocks = self.groups * self.directions
         eye = torch.eye(blocks, device=self.weight_ih.device, dtype=self.weight_ih.dtype)
 
@@ -63,8 +63,8 @@ class GroupedGRU(nn.Module):
 def gru(x: Tensor, hidden: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Return the output [N, steps, units] of a GRU of one layer and its state after, for x [N, steps, features].
 
-    hidden: the state before, [1, N, units]. weights: of input and state, and both biases, as `torch.gru` has them.
-    With gradients on a CPU, its steps are computed here, in a fourth of the time that torch takes.
+    hidden: the state before, [1, N, units]. weights: of input and state, and both biases, as in `torch.gru`.
+    With gradients on a CPU, the steps are computed here, in a quarter of the time that torch takes.
     """
     if x.device.type != "cpu" or not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return torch.gru(x, hidden, weights, True, 1, 0.0, False, False, True)
@@ -74,10 +74,10 @@ def gru(x: Tensor, hidden: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, T
 
 
 class _Steps(torch.autograd.Function):
-    """The steps of a GRU, given what its inputs add to the gates, [steps, N, 3 units], to [steps, N, units].
+    """The steps of a GRU: contributions of the inputs to the gates, [steps, N, 3 units], to [steps, N, units].
 
-    Gates are ordered reset, update, new, as torch has them. The backward pass multiplies the gradient of a state
-    by four factors that are computed for all steps at once.
+    Gates are ordered reset, update, new, as in torch. The backward pass multiplies the gradient of a state by four
+    factors that are computed for all steps at once.
     """
 
     @staticmethod
@@ -110,8 +110,8 @@ class _Steps(torch.autograd.Function):
         weight, add_new, switches, news, states = ctx.saved_tensors
         steps, rows, units = news.shape
         before, (reset, update) = states[:-1], switches.chunk(2, 2)
-        # What a state's gradient is multiplied by for the gates: for what the state adds to the new one, then for
-        # reset, update and what the inputs add to the new one; so either three stand side by side.
+        # Factors from a state's gradient to those of the state's part of the new gate, reset, update, and the
+        # inputs' part of the new gate. In this order, the three of the state and of the inputs are contiguous.
         factors = news.new_empty(steps, rows, 4, units)
         of_state, of_reset, of_update, of_new = factors.unbind(2)
         fresh = 1 - update

@@ -18,14 +18,14 @@ from .streaming.centred import CentredStep
 
 FFT, HOP = 512, 256
 BINS = FFT // 2 + 1
-LOW, BANDS = 65, 64  # bins that stay as they are, and bands that the other 192 are gathered into
+LOW, BANDS = 65, 64  # unchanged lower bins, and ERB bands of the other 192
 DILATIONS = (1, 2, 5)
-START = (0.1, 1.5)  # of the last norm's scale and of its bias for the mask's real part: tanh gives 0.905
+START = (0.1, 1.5)  # initial scale of the last norm, and its bias for the mask's real part: tanh gives 0.905
 
 
 @dataclass(frozen=True)
 class GTCRNSettings(NetworkSettings):
-    """What can be chosen of GTCRN; the default is the published network."""
+    """Settings of GTCRN; the default is the published network."""
 
     channels: int = setting(
         16,
@@ -59,7 +59,7 @@ class GTCRN(nn.Module):
                 *(TemporalBlock(channels, dilation) for dilation in DILATIONS),
             ]
         )
-        width = (((LOW + BANDS) + 1) // 2 + 1) // 2  # bins that are left, 33
+        width = (((LOW + BANDS) + 1) // 2 + 1) // 2  # bins after the encoder, 33
         self.recurrences = nn.ModuleList(DualPathRNN(channels, width) for _ in range(2))
         self.decoder = nn.ModuleList(
             [
@@ -82,7 +82,7 @@ class GTCRN(nn.Module):
         return self.stft.inverse(estimate, noisy.shape[-1]).clamp(-1, 1)
 
     def estimate(self, parts: Tensor) -> Tensor:
-        """Return the mask's real and imaginary part [B, 2, 257, T] for those of the noisy spectrum, all real."""
+        """Return real and imaginary part of the mask, given those of the noisy spectrum, [B, 2, 257, T] both."""
         return self.follow(parts, self.first_memory(parts.shape[0]))[0]
 
     def streaming_step(self, for_export: bool = False) -> CentredStep:
@@ -90,7 +90,7 @@ class GTCRN(nn.Module):
         return CentredStep(self)
 
     def first_memory(self, batch: int) -> list[Tensor]:
-        """Return what is remembered before the first frame: zeros."""
+        """Return the memory before the first frame, all zero."""
         width = self.recurrences[0].width
         blocks = [layer for layer in (*self.encoder, *self.decoder) if isinstance(layer, TemporalBlock)]
         channels = self.channels
@@ -99,7 +99,7 @@ class GTCRN(nn.Module):
         return [self.bands.new_zeros(shape) for shape in shapes]
 
     def follow(self, parts: Tensor, memory: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return the mask of some frames as `estimate` does, and the memory after them, given that before."""
+        """Return the mask of some frames as `estimate` does, and the memory after them; memory: before them."""
         memory, after = list(memory), []
         real, imag = parts.unbind(1)
         magnitude = (real.square() + imag.square() + 1e-12).sqrt()
@@ -130,10 +130,10 @@ class GTCRN(nn.Module):
 
 
 class TemporalBlock(nn.Module):
-    """Half of the channels pass; the other half: neighbours, a causal depth-wise convolution, attention over time.
+    """Passes half of the channels; convolves the others over bins and past frames and weights them over time.
 
-    [B, C, T, F] to the same shape, the two halves interleaved, given what is remembered of the frames before:
-    inputs of the depth-wise convolution, [B, C, past, F], and the attention's state, [1, B, C].
+    [B, C, T, F] to the same shape, with the two halves interleaved. Memory of earlier frames: inputs of the
+    depth-wise convolution, [B, C, past, F], and the state of the attention, [1, B, C].
     """
 
     def __init__(self, channels: int, dilation: int) -> None:
@@ -161,7 +161,7 @@ class TemporalBlock(nn.Module):
 class DualPathRNN(nn.Module):
     """A grouped RNN over the bins of each frame, then one over the frames of each bin, both added to their input.
 
-    [B, C, T, F] to the same shape, given the state of the latter, [1, B * F, C].
+    [B, C, T, F] to the same shape; hidden: state of the RNN over frames, [1, B * F, C].
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -183,13 +183,13 @@ class DualPathRNN(nn.Module):
 
 
 def with_neighbours(x: Tensor) -> Tensor:
-    """Return each channel of [B, C, T, F] with the bin below, its own and the bin above, [B, 3 C, T, F]."""
+    """Return the bin below, the bin and the bin above of each channel, [B, C, T, F] to [B, 3 C, T, F]."""
     padded = F.pad(x, (1, 1))
     return torch.stack([padded[..., k : k + x.shape[3]] for k in range(3)], 2).flatten(1, 2)
 
 
 def erb_bands() -> Tensor:
-    """Return the weights [64, 192] of triangular bands that gather the upper bins, even on the ERB scale.
+    """Return the weights [64, 192] of triangular bands of the upper bins, evenly spaced on the ERB scale.
 
     The scale is 21.4 log10(0.00437 f + 1), f in Hz; the bands sum to one in every bin.
     """

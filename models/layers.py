@@ -1,4 +1,4 @@
-"""What several networks share: an activation, layers of an encoder and a decoder, a recurrence between them."""
+"""Parts that several networks share: PReLU, encoder and decoder layers, and the recurrence between them."""
 
 from collections.abc import Callable, Iterable
 
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 Join = Callable[[Tensor, Tensor], Tensor]
-PIECE = 1 << 17  # values
+PIECE = 1 << 17  # values that fit the cache
 
 
 class PReLU(nn.PReLU):
-    """nn.PReLU with one slope. On a CPU, torch's own takes longer for its gradient than a convolution would.
+    """nn.PReLU with one slope and a faster gradient on a CPU; torch's takes longer than that of a convolution.
 
-    On a GPU, where reading the slope would make the CPU wait, and in a graph to be compiled or exported, where it
-    would become a constant, it is torch's.
+    On a GPU, where reading the slope would make the CPU wait, and in a graph to be compiled or exported, where
+    the slope would become a constant, torch's is used.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class _LeakyReLU(torch.autograd.Function):
         values, factors = (t.as_strided((t.numel(),), (1,)) for t in (x, gradient))  # as they lie in memory
         if x.dtype == slope.dtype:
             of_slope = torch.dot(factors, values.clamp(max=0))
-        else:  # under autocast: summed in float32, in pieces that stay in the cache
+        else:  # under autocast: summed in float32
             pieces = zip(factors.split(PIECE), values.split(PIECE), strict=True)
             of_slope = sum(torch.dot(g.to(slope.dtype), p.to(slope.dtype).clamp_(max=0)) for g, p in pieces)
         return torch.ops.aten.leaky_relu_backward(gradient, x, slope.item(), False), of_slope[None]
@@ -74,13 +74,13 @@ class RealRecurrence(nn.Module):
 def encode_and_decode(
     x: Tensor, encoder: nn.ModuleList, middle: nn.Module, decoder: Iterable[nn.Module], join: Join | None
 ) -> Tensor:
-    """Return what the decoder makes of x, [B, C, F, T].
+    """Return the output of encoder, middle and decoder for x, [B, C, F, T].
 
-    join: puts the output of the encoder layer opposite beside a decoder layer's input; None for no skips.
+    join: joins a decoder layer's input with the output of the opposite encoder layer; None for no skips.
     """
     skips = []
     if any(_is_channels_last(weight) for weight in encoder.parameters()):
-        x = x.contiguous(memory_format=torch.channels_last)  # else the first layer's output would not be
+        x = x.contiguous(memory_format=torch.channels_last)  # so that the first layer's output is, too
     for layer in encoder:
         x = layer(x)  # [B, C, F, T]
         skips.append(x)

@@ -1,4 +1,4 @@
-"""What the network's output does to the noisy spectrum."""
+"""Masks: how the output of a network changes the noisy spectrum."""
 
 from torch import Tensor, nn
 
@@ -6,10 +6,10 @@ from .complex_layers import ComplexKernel
 
 MASKS = ("E", "C", "R", "none")
 
-# What the last layer's bias must be for a network that passes its input through: (real, imaginary) of the mask.
-# Mask E has tanh on its magnitude: 1.5 gives 0.905, a place where the gradient still flows.
+# Mask (real, imaginary) that passes the input through: the last layer's initial bias.
+# Mask E has tanh on its magnitude: 1.5 gives 0.905, where the gradient is not yet zero.
 PASS_THROUGH = {"E": (1.5, 0.0), "C": (1.0, 0.0), "R": (1.0, 1.0), "none": (0.0, 0.0)}
-FIRST_MASK_STD = 0.005  # of the last layer's weights: the first mask is its bias and little else
+FIRST_MASK_STD = 0.005  # of the last layer's weights: the initial mask is nearly its bias
 
 Parts = tuple[Tensor, Tensor]  # real and imaginary part, of one shape
 
@@ -17,8 +17,8 @@ Parts = tuple[Tensor, Tensor]  # real and imaginary part, of one shape
 def apply_mask(kind: str, output: Parts, spectrum: Parts) -> Parts:
     """Return the estimated spectrum.
 
-    kind: E (magnitude through tanh, phases add), C (complex product), R (real and imaginary part apart) or none:
-        the network estimates what has to be added to the noisy spectrum.
+    kind: E (magnitude through tanh, phases add), C (complex product), R (real and imaginary part separately) or
+        none: the output is added to the noisy spectrum.
     Source: Hu et al., arXiv 2008.00264, section 2.2.
     """
     (mask_real, mask_imag), (real, imag) = output, spectrum
@@ -27,7 +27,7 @@ def apply_mask(kind: str, output: Parts, spectrum: Parts) -> Parts:
     if kind == "R":
         return mask_real * real, mask_imag * imag
     if kind == "E":
-        # tanh(|M|) M/|M|: the phase of M without computing it; the tiny term keeps the gradient finite at 0.
+        # tanh(|M|) M/|M| has the phase of M without computing it; 1e-12 keeps the gradient finite at 0.
         magnitude = (mask_real.square() + mask_imag.square() + 1e-12).sqrt()
         scale = magnitude.tanh() / magnitude
         mask_real, mask_imag = mask_real * scale, mask_imag * scale
@@ -35,9 +35,9 @@ def apply_mask(kind: str, output: Parts, spectrum: Parts) -> Parts:
 
 
 def start_at_pass_through(last: ComplexKernel, kind: str) -> None:
-    """Let a network's last layer begin with a mask that passes the input through.
+    """Initialise a network's last layer with a mask that passes the input through.
 
-    SI-SNR cannot see the sign, so a network that starts anywhere may learn the inverted speech.
+    SI-SNR does not see the sign: a network that starts from a random mask may learn inverted speech.
     """
     real, imag = PASS_THROUGH[kind]
     nn.init.normal_(last.weight_real, std=FIRST_MASK_STD)

@@ -1,4 +1,4 @@
-"""Batch norms, with statistics of one process or of all that train together."""
+"""Batch norms, with statistics of one process or of all processes of a training."""
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ class ComplexBatchNorm2d(nn.Module):
     """
 
     eps, momentum = 1e-5, 0.1
-    synced = False  # whether the statistics are those of all processes that train together
+    synced = False  # whether the statistics are those of all processes
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class ComplexBatchNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         parts = x.unflatten(1, (2, -1))  # [B, 2, n, F, T]
-        # Statistics in float32: a variance summed in half precision loses its small terms.
+        # Statistics in float32: in half precision, the sum of a variance loses small terms.
         with torch.autocast(x.device.type, enabled=False):
             mean, cov = self._batch_statistics(parts) if self.training else (self.running_mean, self.running_cov)
             mix = self._mix(cov)  # [2, 2, n]
@@ -60,7 +60,7 @@ class ComplexBatchNorm2d(nn.Module):
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm over all processes, for the CPU, where torch has none; [B, C, F, T] to the same shape."""
+    """Batch norm over all processes, [B, C, F, T] to the same shape; torch has none for the CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -80,7 +80,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 
 
 def sync_norms(model: nn.Module) -> None:
-    """Make every batch norm of the model one over all processes; names and values of its state stay."""
+    """Make every batch norm of the model use statistics of all processes; its state dict stays the same."""
     for name, child in model.named_children():
         if isinstance(child, ComplexBatchNorm2d):
             child.synced = True
@@ -94,7 +94,7 @@ def _synced(norm: nn.BatchNorm2d) -> nn.Module:
     if norm.weight.is_cuda:
         return nn.SyncBatchNorm.convert_sync_batchnorm(norm)
     synced = SyncedBatchNorm2d(norm.num_features, norm.eps, norm.momentum)
-    synced._parameters, synced._buffers = norm._parameters, norm._buffers  # the optimiser knows these tensors
+    synced._parameters, synced._buffers = norm._parameters, norm._buffers  # the optimiser holds these tensors
     return synced
 
 

@@ -17,7 +17,7 @@ _LARGEST = 2**16  # of any size of a network
 
 
 class Bounds(NamedTuple):
-    """What a setting may be: a test of a value, and the same in words."""
+    """Allowed values of a setting: a test of a value, and its description."""
 
     fine: Callable[[Any], bool]
     expected: str
@@ -31,7 +31,7 @@ def one_of(*values: str | int) -> Bounds:
 
 
 def whole(low: int, even: bool = False) -> Bounds:
-    """Return the bounds of a whole number from `low` to more than any network of use has."""
+    """Return the bounds of a whole number from `low` to 2^16."""
     kind = "an even" if even else "a whole"
     return Bounds(
         lambda value: type(value) is int and low <= value <= _LARGEST and not (even and value % 2),
@@ -43,7 +43,7 @@ YES_OR_NO = Bounds(lambda value: type(value) is bool, "True or False")
 
 
 def channels(most: int) -> Bounds:
-    """Return the bounds of the channels of one to `most` layers, of which halves are real and imaginary."""
+    """Return the bounds of the channels of one to `most` layers, half of them real, half imaginary parts."""
     each = whole(2, even=True)
     return Bounds(
         lambda value: isinstance(value, tuple) and 1 <= len(value) <= most and all(map(each.fine, value)),
@@ -58,7 +58,7 @@ def setting(default: Any, bounds: Bounds, meaning: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkSettings:
-    """What can be chosen of a network; each field is a `setting`. Raises ModelError for a value out of bounds."""
+    """Settings of a network; each field is a `setting`. Raises ModelError for a value out of bounds."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -78,12 +78,12 @@ NETWORKS: dict[str, Entry] = {}
 
 
 def register(name: str, settings: type[NetworkSettings] = NetworkSettings) -> Callable[[Kind], Kind]:
-    """Make a network known as `name`, built with the values of `settings` as keywords; a class decorator.
+    """Register a network as `name`, built with the values of `settings` as keywords; a class decorator.
 
     The network maps noisy waveforms [B, samples], 16 kHz, [-1, 1], to estimates of that shape, for any length. The
     first paragraph of its docstring and the one that begins with "Source:" are its row in tools.list_networks.
-    Two attributes of it say what is fast on a CPU: `suits_channels_last` (default False), whether bf16 computes
-    faster with the channels of feature maps together; `gains_from_bf16` (default True), whether to try bf16.
+    Two optional attributes matter for its speed on a CPU: `suits_channels_last` (default False), whether bf16 is
+    faster with channels-last memory; `gains_from_bf16` (default True), whether bf16 may be faster than fp32.
     """
     if not re.fullmatch(r"[A-Za-z][\w-]*", name):
         raise ModelError(f"network {name!r}: expected a letter, then letters, digits, '-' and '_' only")
@@ -107,7 +107,7 @@ def find_network(name: str) -> Entry:
 
 
 def read_settings(name: str, shared: Mapping[str, Any], own: Sequence[str] = ()) -> NetworkSettings:
-    """Return the settings of the network called `name`, those that are not given at their defaults.
+    """Return the settings of the network called `name`, with defaults for those that are not given.
 
     shared: values by their names. own: further ones as "name=value".
     Raises ModelError for a setting that the network does not have, or a value out of bounds.
@@ -129,7 +129,7 @@ def read_settings(name: str, shared: Mapping[str, Any], own: Sequence[str] = ())
 
 
 def _plain(text: str) -> Any:
-    """Return the number, list, True or False that a text stands for, or else the text."""
+    """Return the Python literal (number, list, True …) in a text, or the text if it is none."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

@@ -1,4 +1,4 @@
-"""Reading a file of tensors that anyone may have written, without running anything from it."""
+"""Reading a file of tensors from an untrusted source, without running code from it."""
 
 import warnings
 import zipfile
@@ -21,10 +21,10 @@ class ModelError(ValueError):
 
 
 def load_tensors(path: str | Path, expected: str) -> Any:
-    """Return what torch.save put into the file, on the CPU, if that is tensors and plain values only.
+    """Return the content of a file by torch.save, on the CPU, if it is tensors and plain values only.
 
-    Raises ModelError where the file is missing, damaged, would need code to load, or claims more than it holds.
-    `expected` says in the message what should have been there.
+    Raises ModelError if the file is missing, damaged, would need code to load, or claims more than it holds.
+    expected: what the error message says was expected.
     """
     path = Path(path)
     if not path.is_file():
@@ -35,11 +35,11 @@ def load_tensors(path: str | Path, expected: str) -> Any:
     try:
         _refuse_bomb(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what is refused below
+            warnings.simplefilter("ignore")  # about content that is refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except ModelError:
         raise
-    except Exception as error:  # a damaged file can trip the reader in any way
+    except Exception as error:  # a damaged file can raise anything
         if "weights_only" in str(error) or "WeightsUnpickler" in str(error):
             raise ModelError(
                 f"{path}: not a readable checkpoint, it holds more than tensors and plain values, and loading it "
@@ -52,17 +52,17 @@ def load_tensors(path: str | Path, expected: str) -> Any:
         held = sum(_bytes(tensor) for _, tensor in find_tensors(content))
     except ValueError as error:
         raise ModelError(f"{path}: found {error}, expected {expected}, with plain tensors") from None
-    if held > path.stat().st_size:  # a tensor may repeat one stored number as often as it likes
+    if held > path.stat().st_size:  # a tensor with stride 0 repeats one stored number
         raise ModelError(f"{path}: {path.stat().st_size} bytes, but its tensors claim {held}; expected {expected}")
     return content
 
 
 def _refuse_bomb(path: Path) -> None:
-    """Refuse an archive that unpacks to more than its own size: torch.save compresses nothing."""
+    """Raise ModelError for an archive that unpacks to more than its size: torch.save compresses nothing."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()  # torch does not compare the checksums that it writes
+        damaged = archive.testzip()  # torch does not verify the checksums that it writes
         if damaged:
             raise ModelError(f"{path}: damaged, the checksum of {damaged} in it is wrong; take an intact copy")
         unpacked = sum(entry.file_size for entry in archive.infolist())
@@ -75,7 +75,7 @@ def _refuse_bomb(path: Path) -> None:
 
 
 def _bytes(tensor: Tensor) -> int:
-    """Return the size of a tensor's values; ValueError for one that is no plain array."""
+    """Return the bytes of a tensor's values; ValueError if it is no plain array."""
     if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.dtype not in _DTYPES:
         raise ValueError(f"a {tensor.dtype}, {tensor.layout} tensor on {tensor.device}")
     return tensor.numel() * tensor.element_size()

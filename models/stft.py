@@ -1,4 +1,4 @@
-"""Short-time Fourier transforms and their inverses: as the published DCCRN has it, and with centred frames."""
+"""Short-time Fourier transforms and their inverses: that of the published DCCRN, and one with centred frames."""
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,8 @@ class STFT(nn.Module):
     """Waveforms to spectra and back as in the published DCCRN: a periodic Hann window of 400, hop 100, FFT of 512.
 
     The windowed frame fills the first 400 of the 512 FFT points (`torch.stft` would centre it, which changes
-    every phase), and `window - hop` zeros stand before and behind the waveform, so that each of its samples lies
-    in as many frames as any other. The last hop is filled up with zeros, so that any length works.
+    every phase). The waveform is padded with `window - hop` zeros at both ends, so that each sample lies in the
+    same number of frames, and with zeros to a whole number of hops, so that any length works.
     """
 
     window, hop, fft = 400, 100, 512
@@ -22,7 +22,7 @@ class STFT(nn.Module):
         super().__init__()
         hann = torch.hann_window(self.window)  # periodic
         self.register_buffer("hann", hann, persistent=False)
-        # Overlap-added squared window at each sample of a hop; it repeats, since the hop divides the window.
+        # Overlap-added squared window at each sample of a hop; it is periodic, since the hop divides the window.
         self.register_buffer("overlap", hann.square().view(-1, self.hop).sum(0) + 1e-8, persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -38,36 +38,32 @@ class STFT(nn.Module):
     def inverse(self, spectrum: Tensor, samples: int) -> Tensor:
         """Return the waveform [B, samples] of [B, bins, frames]: the inverse of `forward` for that many samples.
 
-        A frame is the least-squares solution over its 400 samples: the pseudo-inverse of the 400 x 514 matrix
-        that maps them to 257 real and 257 imaginary parts. With K = fft/2, that matrix A has
-        A'A = K I + e e' + o o' (e and o mark even and odd samples), whose inverse, by the Woodbury identity,
-        takes from every sample the sum over its like-numbered samples divided by K + window/2. So an inverse
-        FFT and two sums do the work of the matrix.
+        A frame is the least-squares solution over its 400 samples: the pseudo-inverse of the matrix A that maps
+        them to 257 real and 257 imaginary parts. With K = fft/2, A'A = K I + e e' + o o' (e and o are the
+        indicators of even and odd samples). By the Woodbury identity, its inverse subtracts from every sample the
+        sum over the samples of the same parity divided by K + window/2: an inverse FFT and two sums suffice.
         """
         frames = torch.fft.irfft(self._double_edge_bins(spectrum), self.fft, dim=1)[:, : self.window]
         parity = frames.unflatten(1, (-1, 2))  # [B, window/2, even or odd, frames]
         frames = (parity - parity.sum(1, keepdim=True) / (self.fft // 2 + self.window // 2)).flatten(1, 2)
         pieces = (frames * self.hann[:, None]).unflatten(1, (-1, self.hop))  # [B, window/hop, hop, frames]
-        count = pieces.shape[1]
-        # Piece k of frame t belongs to hop t + k of the output.
-        hops = sum(F.pad(pieces[:, k], (k, count - 1 - k)) for k in range(count))  # [B, hop, frames + count - 1]
-        waveform = (hops / self.overlap[:, None]).transpose(1, 2).flatten(1)
+        waveform = (overlap_add(pieces) / self.overlap[:, None]).transpose(1, 2).flatten(1)
         edge = self.window - self.hop
         return waveform[:, edge : edge + samples]
 
     def _double_edge_bins(self, spectrum: Tensor) -> Tensor:
-        """Double DC and Nyquist: the bins between stand twice in a full spectrum, and A' weighs all bins alike."""
+        """Double DC and Nyquist: a full spectrum holds the other bins twice, but A' weights all bins equally."""
         weight = torch.ones(self.bins, 1, device=spectrum.device, dtype=spectrum.real.dtype)
         weight[0] = weight[-1] = 2
         return spectrum * weight
 
 
 class CentredSTFT(nn.Module):
-    """Waveforms [B, samples] to spectra and back, with the frames that torch.stft takes by default.
+    """Waveforms [B, samples] to spectra and back, with centred frames, the default of torch.stft.
 
-    They have `fft` samples and begin every `hop`, the first around sample 0.
-    Beyond its ends a waveform is mirrored; one shorter than half a frame is filled with zeros first.
-    window: the [fft] values that a frame is multiplied by, before the transform and after its inverse.
+    Frames have `fft` samples, one every `hop`, the first centred at sample 0. The waveform is mirrored beyond
+    its ends; one shorter than half a frame is padded with zeros first.
+    window: [fft] values, applied before the transform and after its inverse.
     """
 
     def __init__(self, window: Tensor, hop: int) -> None:
@@ -85,21 +81,21 @@ class CentredSTFT(nn.Module):
     def inverse(self, spectrum: Tensor, samples: int) -> Tensor:
         """Return the waveform [B, samples] of a spectrum [B, bins, frames].
 
-        As torch.istft, but for samples under the far end of the last frame alone: what would be divided by next to
-        nothing, a click of any height in a changed spectrum, fades out over some samples.
+        As torch.istft, except for the last samples, which only the end of the last frame covers: torch.istft
+        divides them by nearly zero, which can give a click of any height; here they fade out.
         """
         frames = torch.fft.irfft(spectrum, self.fft, dim=1) * self.window[:, None]
         pieces = frames.unflatten(1, (-1, self.hop))  # [B, fft/hop, hop, frames]
         squares = self.window.square().view(-1, self.hop, 1).expand(-1, -1, pieces.shape[3])
-        waveform = self._overlap(pieces) / self._overlap(squares[None]).clamp(min=LEAST_OVERLAP)
+        waveform = overlap_add(pieces) / overlap_add(squares[None]).clamp(min=LEAST_OVERLAP)
         waveform = waveform.transpose(1, 2).flatten(1)
         return waveform[:, self.fft // 2 :][:, :samples]
 
-    @staticmethod
-    def _overlap(pieces: Tensor) -> Tensor:
-        """Add what the frames give to each hop, [B, count, hop, frames] to [B, hop, frames + count - 1]."""
-        count = pieces.shape[1]  # piece k of frame t belongs to hop t + k
-        return sum(F.pad(pieces[:, k], (k, count - 1 - k)) for k in range(count))
+
+def overlap_add(pieces: Tensor) -> Tensor:
+    """Return the hops [B, hop, frames + count - 1] of frames cut into hops, [B, count, hop, frames]."""
+    count = pieces.shape[1]  # piece k of frame t belongs to hop t + k
+    return sum(F.pad(pieces[:, k], (k, count - 1 - k)) for k in range(count))
 
 
 def check_waveforms(waveforms: Tensor) -> None:

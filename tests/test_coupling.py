@@ -67,7 +67,7 @@ def test_weights_are_the_chosen_ones_divided_by_their_sum(name, coupling, weight
         ("MSE+*LMS", "paper", "not ''"),
         ("MSE+2*LMS", (1.0, 2.0), "the weights stand in the loss's name, MSE[+]2[*]LMS"),
         ("MSE+2*LMS", "balanced", "the weights stand in the loss's name"),
-        ("L1+LMS", "paper", "nobody has published weights for L1[+]LMS; choose --coupling balanced"),
+        ("L1+LMS", "paper", "no weights are published for L1[+]LMS; choose --coupling balanced"),
     ],
 )
 def test_a_loss_that_cannot_be_is_named_in_one_line(name, coupling, message):

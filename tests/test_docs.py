@@ -271,7 +271,7 @@ def test_the_readmes_findings_are_those_of_the_difference_tables():
     assert all(value > 0 for value, _ in everywhere)
     assert sum(significant for _, significant in everywhere) == 7
     assert "in all eight comparisons (significantly in seven)" in text
-    assert f"raises PESQ by {spread(added['LMS'])} beside" in text
+    assert f"raises PESQ by {spread(added['LMS'])} with" in text
     assert f"raises PESQ by {spread(added['PMSQE'])} (" in text
     assert f"by {spread(everywhere)}." in text
     demo, real = (-found[run, "MSE − SI-SNR", "SI-SDR (dB)"][0] for run in ("demo", "real"))

@@ -125,7 +125,7 @@ WRONG = {
     "a talker twice": (share_talker, "talker 't99' is in train and in test"),
     "noise twice": (share_noise, "is in train and in valid"),
     "levels reversed": (reverse_levels, "test item 0: lies at 10 dB, its label says 0"),
-    "an item too few": (drop_item, "train: items.jsonl tells of 15 items, 16 are there"),
+    "an item too few": (drop_item, "train: items.jsonl lists 15 items, 16 are there"),
 }
 
 

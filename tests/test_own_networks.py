@@ -109,7 +109,7 @@ def test_a_network_of_ones_own_trains_tests_compares_enhances_and_says_which_set
     assert run(list_networks) == 0
     listed = capsys.readouterr().out
     assert "taps: length of the filter" in listed
-    for name, heard in (("DCCRN", "latency 62.5 ms"), ("GTCRN", "latency 32 ms"), ("DCUNET", "hears the whole")):
+    for name, heard in (("DCCRN", "latency 62.5 ms"), ("GTCRN", "latency 32 ms"), ("DCUNET", "needs the whole")):
         assert heard in listed.partition(f"\n{name}: " if name != "DCCRN" else f"{name}: ")[2].splitlines()[1]
     assert run(train, *ours[:2], "--network", "taps=0") == 2
     assert "taps: found 0, expected a whole number from 1 to" in capsys.readouterr().err

@@ -1,11 +1,11 @@
-"""How fast training, enhancement, loading and scoring are on this machine, for any config.
+"""Measure the speed of training, enhancement, loading and scoring on this machine, for any config.
 
     python -m tools.benchmark --batch_size 4                 # the full network, on a GPU if there is one
     python -m tools.benchmark --preset demo --json out.json
-    python -m tools.benchmark --against tests/upstream.py    # beside the structure of the published code
+    python -m tools.benchmark --against tests/upstream.py    # compared with the published structure
 
 All variants are measured in turn, so that their ratios hold on a busy machine too. The rate of convolutions and
-matrix products in a step is set against that of a large matrix product on the same device.
+matrix products in a step is compared with that of a large matrix product on the same device.
 """
 
 import copy
@@ -49,19 +49,19 @@ SCORED = 8  # items for each core
 @dataclasses.dataclass(frozen=True)
 class BenchmarkArguments(Arguments):
     preset: Literal[tuple(PRESETS)] = "paper"  # type: ignore[valid-type]
-    """Named set of settings to start from; what the command line names besides wins."""
+    """Named set of settings to start from; settings on the command line override it."""
     seconds: float = 3.0
     """Length of the utterances."""
     repetitions: int = 5
-    """Times that everything is measured; the median counts."""
+    """Number of measurements, of which the median counts."""
     against: str = ""
-    """Python file with a function build(model) that returns another network to measure beside this one."""
+    """Python file with a function build(model) that returns another network to measure as well."""
     json: str = ""
-    """File to write the figures to as well."""
+    """File to write the figures to, in addition."""
 
 
 def benchmark(config: Config, seconds: float, repetitions: int, against: str = "") -> dict[str, Any]:
-    """Return all figures, as plain values; `against` is the Python file of a network to compare with, or empty."""
+    """Return all figures as plain values. against: the Python file of a network to compare with, or empty."""
     if repetitions < 1 or not 0.1 <= seconds <= 3600:
         raise UserError(f"repetitions, seconds: found {repetitions}, {seconds}, expected 1 or more, 0.1 to 3600")
     device = find_device(config.device)
@@ -122,7 +122,7 @@ def training_steps(
 
 
 def build_other(path: Path, model: nn.Module) -> nn.Module:
-    """Return what the file's `build(model)` does. Raises UserError if that fails."""
+    """Return the result of the file's `build(model)`. Raises UserError if that fails."""
     try:
         spec = importlib.util.spec_from_file_location(path.stem, path)
         module = importlib.util.module_from_spec(spec)
@@ -133,7 +133,7 @@ def build_other(path: Path, model: nn.Module) -> nn.Module:
 
 
 def step_variants(cuda: bool, compiled: bool) -> dict[str, dict[str, Any]]:
-    """Return the settings of each way to compute a step, by name."""
+    """Return the settings of each variant of a step, by name."""
     precisions = ("fp32", "tf32", "bf16") if cuda else ("fp32", "bf16")
     layouts = {"": {}, ", channels last": {"channels_last": True}} if cuda else {"": {}}
     plain = {
@@ -148,12 +148,9 @@ def step_variants(cuda: bool, compiled: bool) -> dict[str, dict[str, Any]]:
 def variant_step(
     config: Config, model: nn.Module, noisy: torch.Tensor, clean: torch.Tensor, **settings: Any
 ) -> Callable[[], object]:
-    """Return a step of a copy of the network, computed with other settings than the config's."""
+    """Return a training step of a copy of the network, with some settings changed."""
     plain = {"accumulate": 1, "compile": False, "channels_last": False}
-    return _step(dataclasses.replace(config, **plain | settings), copy.deepcopy(model), noisy, clean)
-
-
-def _step(config: Config, model: nn.Module, noisy: torch.Tensor, clean: torch.Tensor) -> Callable[[], object]:
+    config, model = dataclasses.replace(config, **plain | settings), copy.deepcopy(model)
     arrange_channels(model, config, noisy.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-6, fused=True)
     loss_fn = build_loss(config.loss, config.coupling, config.balance).to(noisy.device)
@@ -171,7 +168,7 @@ def _step(config: Config, model: nn.Module, noisy: torch.Tensor, clean: torch.Te
 
 
 def enhancements(config: Config, model: nn.Module, noisy: torch.Tensor) -> dict[str, Callable[[], object]]:
-    """Return the network in evaluation over a batch of utterances, in each precision."""
+    """Return enhancement of a batch of utterances in each precision, by name."""
     model = copy.deepcopy(model).eval()
 
     def run(precision: str) -> Callable[[], object]:
@@ -189,7 +186,7 @@ def enhancements(config: Config, model: nn.Module, noisy: torch.Tensor) -> dict[
 
 
 def scoring_rate(noisy: torch.Tensor, clean: torch.Tensor) -> dict[str, float]:
-    """Return the items a second that validation can score, with all cores."""
+    """Return the number of processes, and the items a second that they score in validation."""
     with ScorePool() as pool:
         count = SCORED * pool.processes
         pair = (clean[0].cpu().numpy(), noisy[0].cpu().numpy())
@@ -203,7 +200,7 @@ def scoring_rate(noisy: torch.Tensor, clean: torch.Tensor) -> dict[str, float]:
 
 
 def loading_rate(config: Config, device: torch.device) -> float:
-    """Return the training items a second that the loader gives, its processes started."""
+    """Return the training items a second of the loader, after its processes have started."""
     loader = build_loader(config, "train", device)
 
     def load() -> int:

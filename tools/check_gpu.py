@@ -1,11 +1,11 @@
-"""Show in one table what only a GPU can show, in nine minutes at most: `make gpu`.
+"""Test a GPU, with the results in one table, in nine minutes at most: `make gpu`.
 
-    python -m tools.check_gpu               # on the GPU; without one, all of it that runs on the CPU
+    python -m tools.check_gpu               # on the GPU; without one, what runs on the CPU
     python -m tools.check_gpu --device cpu
 
-The tests that need a GPU; a short training beside the CPU's numbers; bitwise resume; two processes over nccl; the
-step in each precision, memory layout and compiled, beside upstream's structure; the largest batch; enhancement.
-What cannot be shown here is named with its reason, and exit code 1 says that something fell short.
+Runs the tests that need a GPU, a short training compared with the CPU's result, bitwise resume, two processes over
+nccl, the step in each precision and memory layout and compiled, compared with upstream's structure, the largest
+batch, and enhancement. What cannot be shown is listed with the reason; exit code 1 if a result falls short.
 """
 
 import csv
@@ -39,22 +39,22 @@ UPSTREAM, UPSTREAM_FILE = "upstream, fp32", str(REPOSITORY / "tests" / "upstream
 SECONDS = 3.0  # of an utterance
 TINY = ["--preset", "demo", "--kernel_num", "8", "16", "--rnn_units", "8", "--batch_size", "16"]
 TINY += ["--valid_scores", "0"]
-# Two epochs of the demo on a CPU in fp32, one thread: what the same training has to reach anywhere.
+# Result of two epochs of the demo on a CPU in fp32, one thread, which the same training should reach anywhere.
 CPU_SI_SDR, SPREAD = 9.67, 0.6  # dB; between machines, seeds and precisions
 TIMES_UPSTREAM = {"cuda": 4.0, "cpu": 1.5}
-LARGEST = 1024  # utterances; more are not tried
+LARGEST = 1024  # utterances; larger batches are not tried
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     device: str = "auto"
-    """Where to compute: auto (CUDA when there is one, else CPU), cpu, cuda or cuda:<number>."""
+    """Where to compute: auto (CUDA if there is a GPU, else CPU), cpu, cuda or cuda:<number>."""
     minutes: float = 9.0
-    """What has not begun by then is not shown."""
+    """Checks that have not started by then are not shown."""
 
 
 class Row(NamedTuple):
-    """A line of the table; fine is None for what is not shown, or has nothing to reach."""
+    """A row of the table; fine is None for what is not shown or has no expected value."""
 
     what: str
     found: str
@@ -64,7 +64,7 @@ class Row(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """What is measured on: the full network and the paper's batch on a GPU, the demo's on a CPU."""
+    """Conditions of the measurements: the full network and the paper's batch on a GPU, the demo's on a CPU."""
 
     device: torch.device
     end: float  # on time.monotonic's clock
@@ -179,7 +179,7 @@ def steps(bench: Bench) -> Iterator[Row]:
     wanted = TIMES_UPSTREAM[bench.device.type]
     best = min((name for name in times if "upstream" not in name), key=times.__getitem__)
     ratio = times[UPSTREAM] / times[best]
-    what = f"quickest step ({best}) beside {UPSTREAM}"
+    what = f"fastest step ({best}) compared with {UPSTREAM}"
     yield Row(what, f"{ratio:.2f} times as fast", f"{wanted:g} times", ratio >= wanted)
 
 
@@ -228,7 +228,7 @@ CHECKS = (gpu_tests, short_training, resume, two_processes, steps, enhancement, 
 
 
 def check(bench: Bench, checks: tuple[Callable[[Bench], Iterator[Row]], ...] = CHECKS) -> Iterator[Row]:
-    """Yield the rows of every check; an error is a row as well, and the other checks are still shown."""
+    """Yield the rows of every check; an error becomes a row and does not stop the other checks."""
     for one in checks:
         name = one.__name__.replace("_", " ")
         if time.monotonic() > bench.end:
@@ -251,7 +251,7 @@ def _speed(config: Config, took: float, upstream: float) -> str:
 
 
 def _fits(bench: Bench, precision: str, count: int) -> bool:
-    """Return whether a step with so many utterances fits the GPU's memory."""
+    """Return whether a step with `count` utterances fits the GPU's memory."""
     try:
         variant_step(bench.config, bench.network(), *bench.batch(count), precision=precision)()
         torch.cuda.synchronize(bench.device)

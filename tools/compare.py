@@ -2,7 +2,7 @@
 
     python -m tools.compare DCCRN_MSE DCCRN_MSE+LMS DCCRN_SI-SNR --baseline DCCRN_MSE
 
-Names runs or their folders; writes results/<name>/. Runs that differ in their seed alone are pooled.
+Takes names or folders of runs; writes results/<name>/. Runs that differ only in their seed are pooled.
 """
 
 from tools.common.command_line import parse_arguments, run_command

@@ -1,12 +1,12 @@
 """Enhance recordings with a trained network: files, folders, pipes, or the microphone.
 
-    python -m tools.enhance noisy.wav folder/ -o enhanced/       # with the network that comes with the package
+    python -m tools.enhance noisy.wav folder/ -o enhanced/       # with the packaged network
     python -m tools.enhance runs/demo_SI-SNR+LMS noisy.wav       # with one of yours: a run, or a checkpoint
     arecord -t raw -f S16_LE -r 16000 | python -m tools.enhance - | aplay -t raw -f S16_LE -r 16000
     python -m tools.enhance --live
 
-What comes out has the rate, channels, format and length of what went in. A file that cannot be enhanced does not
-stop the others; it is named at the end, and the exit code is 1.
+The output has the rate, channels, format and length of the input. A file that cannot be enhanced does not stop the
+others; it is named at the end, and the exit code is 1.
 """
 
 import dataclasses
@@ -45,20 +45,20 @@ BAR = "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio, {remaini
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     inputs: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Sound files and folders; - for raw PCM from stdin to stdout. Before them the checkpoint or the run's folder
-    to use, if not the network that comes with the package."""
+    """Sound files and folders; - for raw PCM from stdin to stdout. Put a checkpoint or a run before them to use it
+    instead of the packaged network."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """File (for one file) or folder to write; left out: <name>_enhanced beside each input."""
     mix: float = 0.0
-    """Share of the noisy signal to keep, 0 (none) to 1 (nothing else)."""
+    """Share of the noisy signal in the output, 0 to 1."""
     limit_db: float | None = None
     """Largest attenuation of any part of the spectrum, such as 12; left out: no limit."""
     highband: HighBandWay = "follow"
-    """Above 8 kHz, which the network does not hear: follow its gain from 4 to 8 kHz, keep, or drop."""
+    """Band above 8 kHz, which the network does not process: follow its gain from 4 to 8 kHz, keep, or drop."""
     overwrite: bool = False
-    """Replace outputs that exist."""
+    """Replace existing outputs."""
     stream: bool = False
-    """Feed files in blocks of 20 ms, as a live signal would come."""
+    """Process files in blocks of 20 ms, like a live signal."""
     live: bool = False
     """From the microphone to the loudspeaker, until Ctrl-C; needs sounddevice."""
     input_device: str | None = None
@@ -72,13 +72,13 @@ class Arguments:
     encoding: Literal["s16le", "f32le"] = "s16le"
     """Of raw PCM: 16-bit integers or 32-bit floating point, little-endian."""
     device: str = "auto"
-    """Where to compute: auto (CUDA when there is one, else CPU), cpu, cuda or cuda:<number>."""
+    """Where to compute: auto (CUDA if there is a GPU, else CPU), cpu, cuda or cuda:<number>."""
     threads: int = 1
-    """Threads that compute on a CPU; more are faster by a little, and on a busy machine no faster."""
+    """Threads that compute on a CPU; more are slightly faster, but not on a busy machine."""
 
 
 def enhance(arguments: Arguments) -> int:
-    """Do what the arguments ask for; return the number of files that failed."""
+    """Enhance the inputs of the arguments; return the number of files that failed."""
     checkpoint = find_checkpoint(arguments.inputs[0]) if arguments.inputs else None
     if checkpoint:
         arguments = dataclasses.replace(arguments, inputs=arguments.inputs[1:])
@@ -91,15 +91,14 @@ def enhance(arguments: Arguments) -> int:
         require_streaming(model)
     elif not can_stream(model):
         print(
-            f"{type(model).__name__} hears whole recordings: those of more than {PIECE_SECONDS} s are enhanced in "
+            f"{type(model).__name__} needs whole recordings: those of more than {PIECE_SECONDS} s are enhanced in "
             "overlapping pieces"
         )
     if arguments.live:
         enhance_microphone(model, arguments.input_device, arguments.output_device, kept)
         return 0
     if arguments.inputs == ("-",):
-        pcm = arguments.rate, arguments.channels, arguments.encoding, kept
-        enhance_pipe(model, *pipe_streams(), *pcm)
+        enhance_pipe(model, *pipe_streams(), arguments.rate, arguments.channels, arguments.encoding, kept)
         return 0
     pairs = find_files([Path(name) for name in arguments.inputs], arguments.out)
     for _, target in pairs if checkpoint else ():
@@ -148,9 +147,9 @@ def enhance_files(
 
 
 def find_files(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
-    """Return each file to enhance and the file to write; what folders hold keeps its place below the folder.
+    """Return each file to enhance and the file to write; files of folders keep their relative paths.
 
-    Raises UserError for a folder without sound files and for many files into one.
+    Raises UserError for a folder without sound files, and for one output file for several inputs.
     """
     one_recording = len(inputs) == 1 and not inputs[0].is_dir()
     names_file = out is not None and (
@@ -185,7 +184,7 @@ def _check(arguments: Arguments) -> None:
     if "" in arguments.inputs:
         raise UserError("inputs: found an empty name, expected a file or folder")
     if "-" in arguments.inputs and (len(arguments.inputs) > 1 or arguments.out):
-        raise UserError("inputs: found - beside others, expected it alone: it reads stdin and writes stdout")
+        raise UserError("inputs: found - with other inputs or --out, expected it alone, from stdin to stdout")
 
 
 def main() -> None:
@@ -194,7 +193,7 @@ def main() -> None:
 
 
 def run() -> None:
-    """Run the command dccrn-enhance, which `pip install` makes."""
+    """Run the command dccrn-enhance, which `pip install` creates."""
     run_command(main)
 
 

@@ -2,7 +2,7 @@
 
     python tools/enhance_onnx.py enhance.onnx noisy.wav enhanced.wav
 
-The graph may be either that tools.export writes: of whole recordings, or (--streaming) of a stream's step.
+Takes both kinds of graph that tools.export writes: of whole recordings, and (--streaming) of a step of a stream.
 """
 
 import os
@@ -34,15 +34,15 @@ def enhance_stream(session, noisy):
         state = dict(zip(names, after, strict=True))
         return estimate[0]
 
-    # The transform wants silence up to the next hop and beyond, or the signal mirrored; the network then runs on
-    # to its look-ahead.
+    # The transform needs silence up to the next hop and beyond, or the signal mirrored; the network then needs its
+    # look-ahead.
     if sizes.get("mirrored"):
         whole = np.pad(noisy, (0, max(0, hop + 1 - len(noisy))))
         whole = np.pad(whole, (0, hop - len(whole) % hop), mode="reflect")
     else:
         whole = np.pad(noisy, (0, -len(noisy) % hop + edge * hop))
     hops = whole.reshape(-1, hop)
-    pieces = [step(block, 1) for block in hops]  # a live signal would come hop by hop
+    pieces = [step(block, 1) for block in hops]  # hop by hop, like a live signal
     pieces += [step(np.zeros(hop, np.float32), 0) for _ in range(look_ahead)]
     return np.concatenate(pieces)[(edge + look_ahead) * hop :][: len(noisy)]
 
@@ -74,7 +74,7 @@ def main():
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     streaming = len(session.get_inputs()) > 1
-    if streaming:  # a known size saves work
+    if streaming:  # fixed sizes are faster
         for axis, size in {"hops": 1, "block": metadata(session)["hop"]}.items():
             options.add_free_dimension_override_by_name(axis, size)
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
@@ -90,7 +90,7 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except Exception as error:  # of onnxruntime there is one kind for each way in which a graph does not fit
+    except Exception as error:  # onnxruntime raises many types
         reason = (str(error).splitlines() or ["cut off or empty"])[0]
         print(f"error: {' '.join(sys.argv[1:])}: {reason}", file=sys.stderr)
         sys.exit(2)

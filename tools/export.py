@@ -1,4 +1,4 @@
-"""Take a trained network elsewhere: to ONNX, or to the code that the network was published with.
+"""Export a trained network to ONNX, to a page for the browser, or to the network's published code.
 
     python -m tools.export runs/demo_SI-SNR+LMS/best.pt enhance.onnx
     python -m tools.export runs/demo_SI-SNR+LMS/best.pt step.onnx --streaming
@@ -27,25 +27,24 @@ from tools.inference.web_folder import export_web
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     checkpoint: tyro.conf.Positional[str]
-    """A checkpoint that train.py or tools.import_checkpoint wrote, or a run's folder; pretrained: the network that
-    comes with the package."""
+    """A checkpoint of train.py or tools.import_checkpoint, or a run's folder; pretrained: the packaged network."""
     out: tyro.conf.Positional[str]
-    """File to write; a name that ends with / or a folder: a static page that enhances in the browser."""
+    """File to write, or a folder (a name that ends with /) for a static page that enhances in the browser."""
     streaming: bool = False
     """One step of a stream, states in and out, instead of whole recordings."""
     int8: bool = False
-    """Weights as 8-bit integers: a third of the size, a little worse; docs/deployment.md has the cost in PESQ."""
+    """Store weights as 8-bit integers: a third of the size, slightly lower scores (docs/deployment.md)."""
     upstream: bool = False
     """A state dict for the published code of DCCRN, CRN, FullSubNet or GTCRN instead of ONNX."""
     runtime: Path | None = None
     """For the page: the .tgz of onnxruntime-web, if npm is not to download it."""
     overwrite: bool = False
-    """Replace a file or folder that exists."""
+    """Replace an existing file or folder."""
 
 
 def export(arguments: Arguments) -> None:
     if arguments.upstream and (arguments.streaming or arguments.int8):
-        raise UserError("upstream: found it beside streaming or int8, which are for ONNX; leave one out")
+        raise UserError("upstream: found it with streaming or int8, which are for ONNX; leave one out")
     if not arguments.out.isprintable():
         raise UserError(f"out: found {arguments.out!r}, expected a name that UTF-8 can hold")
     out, checkpoint = Path(arguments.out), checkpoint_path(arguments.checkpoint)
@@ -67,7 +66,7 @@ def export(arguments: Arguments) -> None:
 
 
 def export_published(model: nn.Module, path: Path) -> None:
-    """Write the weights as the published code saves them. Raises UserError for a network that it does not have."""
+    """Write the weights as the published code saves them. Raises UserError for a network that has none."""
     name = next(name for name, entry in NETWORKS.items() if type(model) is entry.kind)
     code = PUBLISHED.get(name)
     if code is None or not code.has(model):

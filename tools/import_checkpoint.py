@@ -1,10 +1,10 @@
-"""Make a checkpoint of weights that the published code of a network trained.
+"""Make a checkpoint from weights of the published code of a network.
 
     python -m tools.import_checkpoint UPSTREAM.pt OUT.pt --mask E
 
-UPSTREAM.pt is a state dict, bare or under 'model', of DCCRN, CRN, FullSubNet or GTCRN. Which one it is and its
-settings are read off the names and shapes of its weights; a mask's kind and FullSubNet's level have none, so they
-must be named. Nothing in the file is run.
+UPSTREAM.pt is a state dict, bare or under 'model', of DCCRN, CRN, FullSubNet or GTCRN. Network and settings follow
+from names and shapes of the weights, except the mask and FullSubNet's level, which must be given. No code in the
+file is run.
 """
 
 import dataclasses
@@ -32,11 +32,11 @@ class Arguments:
     out: tyro.conf.Positional[Path]
     """Checkpoint to write."""
     mask: str | None = None
-    """What the network was trained with: E, C or R for DCCRN, E or none for CRN; upstream's default is E."""
+    """Mask of the network: E, C or R for DCCRN, E or none for CRN; upstream's default is E."""
     level: str | None = None
     """For FullSubNet: offline or cumulative, how its inputs were normalised."""
     overwrite: bool = False
-    """Replace a checkpoint that exists."""
+    """Replace an existing checkpoint."""
 
 
 def import_checkpoint(arguments: Arguments) -> None:
@@ -63,7 +63,7 @@ def import_checkpoint(arguments: Arguments) -> None:
 
 
 def _named(network: str, arguments: Arguments) -> dict[str, str]:
-    """Return the settings that must be named because no weight tells them. Raises UserError."""
+    """Return the settings that must be given because they do not follow from weights. Raises UserError."""
     given = {"mask": arguments.mask, "level": arguments.level}
     unread = PUBLISHED[network].unread
     for name, value in given.items():
@@ -102,7 +102,7 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _refuse_misfits(state: dict[str, Tensor], config: Config, path: Path) -> None:
-    """Raise UserError with all names that are unknown or missing, and with weights of another shape."""
+    """Raise UserError with all unknown and missing names, and weights of other shapes."""
     code = PUBLISHED[config.model]
     with torch.device("meta"):
         model = build_model(config)
@@ -126,7 +126,7 @@ def _refuse_misfits(state: dict[str, Tensor], config: Config, path: Path) -> Non
 
 
 def _sizes(settings: dict[str, Any]) -> str:
-    """Return settings in words."""
+    """Return settings as text."""
     return ", ".join(f"{name} {value}" for name, value in settings.items()) or "the published sizes"
 
 

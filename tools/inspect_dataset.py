@@ -1,10 +1,9 @@
-"""Measure a packed data set and say what is in it and what is wrong with it.
+"""Measure a packed data set and report its content and errors.
 
     python -m tools.inspect_dataset data/mine
 
-Prints shapes, hours, talkers, noise types, levels and SNRs, and draws a page of spectrograms. The exit code is 1
-if anything is wrong: an SNR off its label, an item clipped or silent, a talker or a stretch of noise in two
-splits.
+Prints shapes, hours, talkers, noise types, levels and SNRs, and draws spectrograms. The exit code is 1 if anything
+is wrong: an SNR other than its label, an item clipped or silent, a talker or a stretch of noise in two splits.
 """
 
 import dataclasses

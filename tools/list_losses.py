@@ -1,7 +1,7 @@
-"""List the loss terms and published combinations: what each computes, cannot see, and where it comes from.
+"""List the loss terms and published combinations with their definitions, invariances and sources.
 
 python -m tools.list_losses                         # print the table
-python -m tools.list_losses --write docs/losses.md  # renew the table in a file, between its two marks
+python -m tools.list_losses --write docs/losses.md  # update the table in a file, between its two marks
 """
 
 import inspect
@@ -18,7 +18,7 @@ class ListSettings:
     """Where the table goes."""
 
     write: str = ""
-    """A Markdown file whose table is renewed; without one the table is printed."""
+    """Markdown file whose table to update; without one the table is printed."""
 
 
 def loss_table() -> str:
@@ -33,7 +33,7 @@ def loss_table() -> str:
 
 
 def _describe(term: type[LossTerm]) -> tuple[str, str]:
-    """Return the first paragraph of a term's docstring, and what follows "Source:", each on one line."""
+    """Return the first paragraph of a term's docstring, and the text after "Source:", each on one line."""
     paragraphs = [" ".join(paragraph.split()) for paragraph in (inspect.getdoc(term) or "").split("\n\n")]
     sources = [paragraph.removeprefix("Source: ") for paragraph in paragraphs if paragraph.startswith("Source: ")]
     return paragraphs[0].rstrip("."), "".join(sources).rstrip(".")

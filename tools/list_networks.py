@@ -1,4 +1,4 @@
-"""Every registered network with its weights, what a second of audio costs, its settings and where it comes from.
+"""List the networks with their number of weights, multiply-adds, latency, settings and sources.
 
 python -m tools.list_networks
 """
@@ -7,18 +7,18 @@ import dataclasses
 import inspect
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from config import SAMPLE_RATE
 from models import NETWORKS
 from models.registry import find_network
 from models.streaming import can_stream, streaming_step
 from tools.common.command_line import parse_arguments, run_command
+from tools.common.timing import count_flops
 
 
 @dataclasses.dataclass(frozen=True)
 class ListSettings:
-    """Nothing can be chosen."""
+    """No settings."""
 
 
 def describe_network(name: str) -> str:
@@ -26,18 +26,17 @@ def describe_network(name: str) -> str:
     entry = find_network(name)
     model = entry.kind(**dataclasses.asdict(entry.settings())).eval()
     weights = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        model(torch.zeros(1, SAMPLE_RATE))
-    millions = counter.get_total_flops() / 2 / 1e6
-    heard = "hears the whole recording"
+    with torch.inference_mode():
+        millions = count_flops(lambda: model(torch.zeros(1, SAMPLE_RATE))) / 2 / 1e6
+    latency = "needs the whole recording"
     if can_stream(model):
         step = streaming_step(model)
-        heard = f"latency {1000 * (step.delay + 1) * step.hop / SAMPLE_RATE:g} ms, enhances block by block"
+        latency = f"latency {1000 * (step.delay + 1) * step.hop / SAMPLE_RATE:g} ms, enhances block by block"
     paragraphs = [" ".join(part.split()) for part in (inspect.getdoc(entry.kind) or "").split("\n\n")]
     source = [part for part in paragraphs if "Source: " in part]
     lines = [
         f"{name}: {weights:,} weights, {millions:,.0f} million multiply-adds a second outside recurrences",
-        f"  {heard}",
+        f"  {latency}",
         *(f"  {part}" for part in dict.fromkeys([paragraphs[0], *source])),
     ]
     for field in dataclasses.fields(entry.settings):

@@ -1,4 +1,4 @@
-"""What each loss term sees: its value and gradient over SNR, its agreement with scores, its cost.
+"""Report on loss terms: value and gradient over SNR, correlation with scores, cost.
 
     python -m tools.loss_report --data data/mycorpus
     python -m tools.loss_report --data data/mycorpus --runs DCCRN_SI-SNR DCCRN_MSE+LMS  # enhanced speech as well
@@ -46,12 +46,12 @@ SECONDS = 3  # of an utterance whose cost is measured
 
 @dataclasses.dataclass(frozen=True)
 class ReportSettings:
-    """What is reported."""
+    """What to report."""
 
     data: str
     """Folder of a packed data set; its test grid is used."""
     runs: tuple[str, ...] = ()
-    """Runs whose networks enhance the mixtures, folders or names in runs/; their speech is judged as well."""
+    """Runs whose networks enhance the mixtures, folders or names in runs/; their output is measured as well."""
     terms: tuple[str, ...] = ()
     """Terms to report; all by default."""
     utterances: int = 20
@@ -67,7 +67,7 @@ class ReportSettings:
 
 
 def report(settings: ReportSettings) -> None:
-    """Measure, and write results/<name>/."""
+    """Measure the terms and write results/<name>/."""
     if settings.utterances < 1 or settings.batch_size < 1:
         raise UserError("utterances, batch_size: expected 1 or more")
     check_name(settings.name)
@@ -107,7 +107,7 @@ def report(settings: ReportSettings) -> None:
 
 
 def build_terms(names: Sequence[str], device: torch.device) -> tuple[dict[str, LossTerm], list[str]]:
-    """Return the terms named, or all whose packages are installed, and a line on each that is left out."""
+    """Return the named terms, or all whose packages are installed, and a line on each one left out."""
     terms, missing = {}, []
     for name in names or known_terms(perceptual=False) + known_terms(perceptual=True):
         parse_loss(name)
@@ -123,7 +123,7 @@ def build_terms(names: Sequence[str], device: torch.device) -> tuple[dict[str, L
 
 
 def find_checkpoint(run: str) -> Path:
-    """Return best.pt of the run in a folder, or called so in runs/."""
+    """Return best.pt of a run, given its folder or name. Raises UserError if it does not exist."""
     folder = find_run(run)
     if not (folder / "best.pt").is_file():
         raise UserError(
@@ -143,8 +143,8 @@ def judge(
 ) -> list[dict[str, Any]]:
     """Return a row an item: place in the grid, signal, value_<term>, gradient_<term> and scores.
 
-    The signal is the mixture, or what the checkpoint's network makes of it. Its scores are kept where test.py
-    keeps and finds them.
+    The signal is the mixture, or the output of the checkpoint's network. Its scores are kept where test.py keeps
+    them.
     """
     enhance = load_model(checkpoint, device) if checkpoint else lambda noisy: noisy
     folder = test_folder(checkpoint.parent, settings.data) if checkpoint else Path(settings.data)
@@ -182,22 +182,22 @@ def _value_rows(
 
 
 def measure_terms(terms: Mapping[str, LossTerm], batch_size: int, device: torch.device) -> dict[str, Cost]:
-    """Return what forward and backward of each term cost, and of the full network, for a batch of noise."""
+    """Return the cost of forward and backward of each term and of the full network, for a batch of noise."""
     clean, noise = torch.randn(2, batch_size, SECONDS * SAMPLE_RATE, device=device) * 0.05
     noisy = clean + noise
     model = build_model(Config(**PRESETS["paper"])).to(device).train()
-    steps = {NETWORK: lambda: model(noisy).mean()}  # next to no loss behind it
+    steps = {NETWORK: lambda: model(noisy).mean()}  # without a loss term
     steps |= {name: term_step(term, noisy, clean, noisy) for name, term in terms.items()}
     return measure_costs(steps, device)
 
 
 def signal_groups(runs: Sequence[str]) -> dict[str, Sequence[str]]:
-    """Return title of each table of correlations, and the signals that it is over."""
+    """Return the signals of each table of correlations, by title."""
     return {"mixtures": ("noisy",)} | ({f"enhanced by {', '.join(runs)}": runs} if runs else {})
 
 
 def agree(rows: Sequence[Row], terms: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return term to column to correlations: with each score, and with PESQ at one SNR, averaged over SNRs."""
+    """Return correlations by term and column: with each score, and with PESQ at one SNR, averaged over SNRs."""
     found = {}
     for term in terms:
         column = f"value_{term}"

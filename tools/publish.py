@@ -1,11 +1,11 @@
-"""Publish comparisons: the tables of docs/ and README.md, and everything they are made of.
+"""Publish comparisons: the tables of docs/ and README.md, and the data behind them.
 
-    python -m tools.publish demo real  # takes the runs that tools.sweep --name demo and --name real have made
-    python -m tools.publish            # redraws tables and figures from what was published before
-    python -m tools.publish --samples demo  # also the listening page: what the runs made of the demo corpus
+    python -m tools.publish demo real  # from the runs of tools.sweep --name demo and --name real
+    python -m tools.publish            # tables and figures again, from what was published before
+    python -m tools.publish --samples demo  # also the listening page, with samples of these runs
 
-Of every run, results/published/<name>/<run>/ keeps settings, history, scores and what it was computed with;
-beside them are the figures. Pages show the comparisons that they have a place for. samples/published/ has the
+results/published/<name>/<run>/ keeps settings, history, scores and environment of each run; figures are in
+results/published/<name>/. Pages show the comparisons that they have a place for. samples/published/ has the
 listening page, with samples at 0 and 5 dB.
 """
 
@@ -62,7 +62,7 @@ RESULTS, SAMPLES = Path("results/published"), Path("samples/published")
 DOCS, SUMMARIES = Path("docs"), Path("README.md")
 KEPT = ("config.json", "history.csv")
 TUNING = "tuning.csv"
-PLACES = 4  # of the kept scores
+PLACES = 4  # decimal places of the kept scores
 SAMPLES_DB = (0.0, 5.0)
 
 
@@ -90,19 +90,19 @@ class PublishSettings:
     """What to publish."""
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Comparisons whose runs are copied again: those called <name>_<loss>_seed<seed>."""
+    """Comparisons whose runs to copy: those called <name>_<loss>_seed<seed>."""
     samples: str = ""
-    """The comparison whose samples are published too, if any."""
+    """The comparison whose samples to publish too, if any."""
     samples_data: str = "data/demo"
-    """The test set of these samples, whose recordings must be free."""
+    """The test set of these samples, which must have a free licence."""
     utterance: int = 0
     """The utterance to listen to."""
     enhancer: bool = False
-    """Also publish what the network that comes with the package makes of this utterance of the demo corpus."""
+    """Also publish this utterance of the demo corpus enhanced by the packaged network."""
 
 
 def publish(settings: PublishSettings) -> None:
-    """Keep the runs, then make figures, tables and samples; UserError if something for them is missing."""
+    """Copy the runs, then write figures, tables and samples; UserError if something is missing."""
     for name in settings.names:
         take(find_runs(name), RESULTS / name)
     answers = {}
@@ -133,19 +133,19 @@ def publish(settings: PublishSettings) -> None:
 
 
 def find_page(name: str) -> tuple[Path, str]:
-    """Return the page that a comparison's tables belong to, and its part of it; UserError if there is none."""
+    """Return the page for a comparison's tables and the name of its part; UserError if there is none."""
     part = f"results of {name}"
     pages = [page for page in sorted(DOCS.glob("*.md")) if has_block(page, part)]
     if len(pages) != 1:
         raise UserError(
             f"{DOCS}: found {len(pages)} pages with a part <!-- {part} -->, expected one; write that line and "
-            f"<!-- end of {part} --> into the page that shall show the tables"
+            f"<!-- end of {part} --> into the page that should show the tables"
         )
     return pages[0], part
 
 
 def find_runs(name: str, data: str = "") -> list[Run]:
-    """Return the tested runs of a sweep; `data` is the set they were tested on, if there are several."""
+    """Return the tested runs of a sweep. data: the set they were tested on, if there are several."""
     runs = [read_run(str(folder), data) for folder in sorted(Path("runs").glob(f"{name}_*_seed*"))]
     if len(runs) < 2:
         raise UserError(f"runs/{name}_*_seed*: found {len(runs)}, expected the runs of tools.sweep --name {name}")
@@ -154,7 +154,7 @@ def find_runs(name: str, data: str = "") -> list[Run]:
 
 
 def sort_groups(groups: Mapping[str, list[Run]]) -> dict[str, list[Run]]:
-    """Sort as the paper has its losses, others behind them; UserError without the baseline and one more."""
+    """Sort losses in the paper's order, then others; UserError without the baseline and another one."""
     if BASELINE not in groups or len(groups) < 2:
         raise UserError(f"found runs of {', '.join(groups)}, expected {BASELINE}, the baseline, and others")
     order = {loss: number for number, loss in enumerate(PAPER_LOSSES)}
@@ -164,7 +164,7 @@ def sort_groups(groups: Mapping[str, list[Run]]) -> dict[str, list[Run]]:
 
 
 def take(runs: Sequence[Run], folder: Path) -> None:
-    """Copy what is kept of the runs; the folder is replaced as a whole."""
+    """Copy the published files of runs; the folder is replaced as a whole."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:

@@ -1,4 +1,4 @@
-"""Score anyone's enhanced recordings against the clean ones: a row for each file, and means with intervals.
+"""Score recordings enhanced by any system against the clean ones: a row for each file, means with intervals.
 
     python -m tools.score clean/ enhanced/ noisy/   # folders, or files; noisy may be left out
     python -m tools.score pairs.csv                 # columns clean, enhanced and, if there is one, noisy
@@ -30,7 +30,7 @@ from tools.scoring.scores import choose_scores
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """What to score, by which scores."""
+    """What to score, and how."""
 
     paths: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """CLEAN ENHANCED [NOISY]: folders or files; or one CSV that lists them."""
@@ -39,9 +39,9 @@ class ScoreSettings:
     name: str = "scores"
     """The results go to results/<name>/."""
     keep_delay: bool = False
-    """Score delayed files as they are; else a delay of up to 0.1 s is taken out. It is reported in any case."""
+    """Score delayed files as they are; else a delay of up to 0.1 s is removed. It is reported in any case."""
     flagged: Literal["keep", "leave-out"] = "keep"
-    """What becomes of a PESQ that the other scores contradict: listed and counted, or listed and left out."""
+    """Whether to keep a PESQ that the other scores contradict, or to leave it out; it is listed in any case."""
     workers: int = 0
     """Processes; 0 for one a core."""
 
@@ -69,7 +69,7 @@ def score_recordings(settings: ScoreSettings) -> list[str]:
 
 
 def describe(settings: ScoreSettings, rows: list[dict], metrics: Sequence[str]) -> str:
-    """Return the report: means, what was found on the way, what has no score."""
+    """Return the report: means, checks, contradicted and missing scores."""
     left_out = settings.flagged == "leave-out"
     scores = pd.DataFrame(leave_out(rows) if left_out else rows)
     signals = [name for name in ("noisy", "enhanced") if name in set(scores["signal"])]
@@ -87,7 +87,7 @@ def describe(settings: ScoreSettings, rows: list[dict], metrics: Sequence[str]) 
 
 
 def mean_cells(scores: pd.DataFrame, name: str, signals: Sequence[str]) -> list[str]:
-    """Return a score's cells: each signal, their difference, and the number of files that have all of them."""
+    """Return a score's cells: each signal, their difference, and the number of files with all of them."""
     table = scores.pivot(index="file", columns="signal", values=name).reindex(columns=signals).dropna()
     values = [table[signal] for signal in signals]
     if len(signals) > 1:
@@ -97,7 +97,7 @@ def mean_cells(scores: pd.DataFrame, name: str, signals: Sequence[str]) -> list[
 
 
 def checks(scores: pd.DataFrame, signal: str, aligned: bool) -> str:
-    """Return a paragraph on what no score sees: gain, polarity, delay, clipping."""
+    """Return a paragraph on what the scores do not show: gain, polarity, delay, clipping."""
     late, clipped = scores.loc[scores["delay_ms"] != 0, "delay_ms"], int((scores["clipped"] > 0).sum())
     gain, inverted = scores["gain_db"].dropna(), int((scores["polarity"] < 0).sum())
     parts = [f"{len(scores)} files, {scores['seconds'].sum() / 60:.1f} minutes"]

@@ -36,8 +36,7 @@ REPETITIONS = 5
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     checkpoint: tyro.conf.Positional[str]
-    """A checkpoint or a run's folder, or a network's name; pretrained for the network that comes with the package;
-    paper for the full DCCRN."""
+    """A checkpoint, a run's folder or a network's name; pretrained: the packaged one; paper: the full DCCRN."""
     network: tuple[str, ...] = ()
     """Settings of a network given by its name, as name=value."""
     seconds: float = 2.0
@@ -70,10 +69,10 @@ def measure_speed(arguments: Arguments) -> None:
 
 
 def measure_stream(model: nn.Module, seconds: float) -> None:
-    """Print the real-time factors hop by hop and in blocks of 20 ms, and the shares of the network's parts."""
+    """Print real-time factors hop by hop and in blocks of 20 ms, and the time shares of the network's parts."""
     enhancer = StreamingEnhancer(model)
     hop = enhancer.step.hop
-    ends = [block * BLOCK // hop * hop for block in range(hop // math.gcd(hop, BLOCK) + 1)]  # until they repeat
+    ends = [block * BLOCK // hop * hop for block in range(hop // math.gcd(hop, BLOCK) + 1)]  # one period
     in_blocks = tuple(end - begin for begin, end in itertools.pairwise(ends))  # whole hops, in samples
     runs = {"PyTorch": [lambda samples: enhancer.push(torch.randn(samples))] * 2}
     with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +90,7 @@ def measure_stream(model: nn.Module, seconds: float) -> None:
 
 
 def onnx_stream(path: Path, hop: int, sizes: dict[str, int]) -> Callable[[int], None]:
-    """Return a function that feeds so many samples of noise, whole hops, to the graph and keeps its state."""
+    """Return a function that feeds a number of samples of noise, whole hops, to the graph and keeps its state."""
     session = open_graph(path, 1, sizes)
     shapes = {value.name: value.shape for value in session.get_inputs()}
     names = [value.name.replace("next_", "state_") for value in session.get_outputs()[1:]]
@@ -106,7 +105,7 @@ def onnx_stream(path: Path, hop: int, sizes: dict[str, int]) -> Callable[[int], 
 
 
 def real_time_factor(feed: Callable[[int], object], pattern: tuple[int, ...], seconds: float) -> float:
-    """Return the median over the repetitions; `pattern` is the samples of one call after the other."""
+    """Return the median over the repetitions. pattern: samples of successive calls."""
     calls = pattern * max(1, round(seconds * SAMPLE_RATE / sum(pattern)))
     action, cpu = {"": lambda: [feed(samples) for samples in calls]}, torch.device("cpu")
     took = times_side_by_side(action, REPETITIONS, cpu, warm_up=1, clock=time.process_time)[""]
@@ -114,7 +113,7 @@ def real_time_factor(feed: Callable[[int], object], pattern: tuple[int, ...], se
 
 
 def time_shares(step: Step, seconds: float) -> dict[str, float]:
-    """Return the share of the time that each part of the network takes, called from Python hop by hop."""
+    """Return each part of the network's share of the time, called from Python hop by hop."""
     children = getattr(step, "network", step).named_children()
     parts = {name: part if isinstance(part, nn.ModuleList) else [part] for name, part in children}
     took = dict.fromkeys(parts, 0.0)

@@ -3,8 +3,8 @@
     python -m tools.sweep --seeds 0 1 2 -- --data data/mycorpus --batch_size 15
     python -m tools.sweep --seeds 0 1 2 --tune learning_rate -- --data data/mycorpus  # each loss with its own rate
 
-What follows `--` are settings for train.py. Finished runs are skipped, so that the same command goes on where an
-interrupted one stopped. `--dry_run` prints the commands; `--slurm` prints a job array for sbatch.
+Settings after `--` are for train.py. Finished runs are skipped: rerun the same command to resume. `--dry_run`
+prints the commands; `--slurm` prints a job array for sbatch.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """What to train, where, and what to call it."""
+    """What to train, where, and under which name."""
 
     losses: tuple[str, ...] = PAPER_LOSSES
     """Losses to compare; the first is the baseline."""
@@ -50,11 +50,11 @@ class SweepSettings:
     name: str = "sweep"
     """Runs are called <name>_<loss>_seed<seed>, and the comparison results/<name>/."""
     devices: tuple[str, ...] = ("auto",)
-    """One process on each: auto, cpu, cuda:0 cuda:1 …; cpu cpu shares the cores between two."""
+    """Devices, with one process on each: auto, cpu, cuda:0 cuda:1 …; cpu cpu shares the cores between two."""
     tune: Literal["", "learning_rate"] = ""
-    """learning_rate: first find each loss's own, by short trainings with the first seed (Kolbæk et al. 2020)."""
+    """learning_rate: first tune it for each loss by short trainings with the first seed (Kolbæk et al. 2020)."""
     tune_rates: tuple[float, ...] = ()
-    """Learning rates to try; by default a third of that of the training, it, and three times it."""
+    """Learning rates to try; by default a third, one and three times that of the training."""
     tune_epochs: int = 0
     """Epochs of the short trainings; 0 for a third of the training."""
     dry_run: bool = False
@@ -72,7 +72,7 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        """Return whether it is trained to its last epoch, and tested since if it is to be."""
+        """Return whether it is trained to its last epoch and, if it includes a test, tested since."""
         if len(self.commands) == 1:
             return is_trained(self.config)
         scores = self.config.run_dir / "test" / "scores.csv"
@@ -82,7 +82,7 @@ class Job:
 
 
 def check(settings: SweepSettings, options: list[str]) -> None:
-    """Raise UserError for a sweep that cannot be meant."""
+    """Raise UserError for settings that cannot be used."""
     if not settings.losses or not settings.seeds or not settings.devices:
         raise UserError("losses, seeds and devices: expected at least one of each")
     for what, values in (("losses", settings.losses), ("seeds", settings.seeds)):
@@ -93,7 +93,7 @@ def check(settings: SweepSettings, options: list[str]) -> None:
     check_name(settings.name)
     own = [option for option in options if option.split("=")[0] in ("--name", "--loss", "--seed", "--device")]
     if own:
-        raise UserError(f"{own[0]}: found it behind --, where the sweep sets it; name it before --")
+        raise UserError(f"{own[0]}: found it after --, but the sweep sets it; give it before --")
     if not settings.tune and (settings.tune_rates or settings.tune_epochs):
         raise UserError("tune_rates, tune_epochs: found without --tune learning_rate; add it, or leave them out")
     for device in settings.devices:
@@ -101,7 +101,7 @@ def check(settings: SweepSettings, options: list[str]) -> None:
 
 
 def plan(settings: SweepSettings, options: list[str], rates: Mapping[str, float] | None = None) -> list[Job]:
-    """Return the sweep's runs, losses of one seed side by side; raise their configs' errors before any trains.
+    """Return the sweep's runs, ordered by seed, then loss; errors in any config are raised here, before training.
 
     rates: the learning rate of each loss, if they were tuned.
     """
@@ -128,7 +128,7 @@ def plan(settings: SweepSettings, options: list[str], rates: Mapping[str, float]
 
 
 def plan_tuning(settings: SweepSettings, options: list[str]) -> dict[str, dict[float, Job]]:
-    """Return the short trainings of each loss by their learning rate."""
+    """Return the short trainings by loss and learning rate."""
     config = parse_config("", options)
     rates = settings.tune_rates or tuple(config.learning_rate * factor for factor in (1 / 3, 1, 3))
     if len({f"{rate:.3g}" for rate in rates}) < max(2, len(rates)) or min(rates) <= 0 or settings.tune_epochs < 0:
@@ -150,7 +150,7 @@ def plan_tuning(settings: SweepSettings, options: list[str]) -> dict[str, dict[f
 
 
 def tune(settings: SweepSettings, options: list[str]) -> tuple[dict[str, float], Path]:
-    """Run the short trainings that are not finished; return each loss's learning rate, and their table."""
+    """Run unfinished short trainings; return the learning rate of each loss, and the path of their table."""
     jobs = plan_tuning(settings, options)
     run_all([job for by_rate in jobs.values() for job in by_rate.values()], settings.devices)
     rows = []
@@ -166,7 +166,7 @@ def tune(settings: SweepSettings, options: list[str]) -> tuple[dict[str, float],
 
 
 def one_precision(config: Config, names: Sequence[str], device: str) -> list[str]:
-    """Return the options that give all runs the precision that `auto` became in one of them, or becomes here."""
+    """Return options that give all runs one precision: that of a started run, or what `auto` becomes here."""
     if config.precision != "auto":
         return []
     started = [Path("runs") / name for name in names if (Path("runs") / name / "config.json").is_file()]
@@ -177,7 +177,7 @@ def one_precision(config: Config, names: Sequence[str], device: str) -> list[str
 
 
 def sweep(settings: SweepSettings, options: list[str]) -> None:
-    """Run what is not finished, then the comparison; UserError if a run fails, once the others are done."""
+    """Run unfinished runs, then the comparison; UserError after all other runs if one fails."""
     check(settings, options)
     if settings.tune and settings.slurm:
         raise UserError("slurm: found with --tune, whose rates are not known before; sweep without one of the two")
@@ -206,7 +206,7 @@ def sweep(settings: SweepSettings, options: list[str]) -> None:
 
 
 def run_all(jobs: Sequence[Job], devices: tuple[str, ...]) -> None:
-    """Run the jobs that are not done; UserError if one fails, once the others are done."""
+    """Run the jobs that are not done; UserError after all others if one fails."""
     failed = run_jobs([job for job in jobs if not job.is_done], devices)
     if failed:
         raise UserError(f"{', '.join(failed)}: failed, see above; the same command again runs what is missing")
@@ -228,7 +228,7 @@ def run_jobs(jobs: list[Job], devices: tuple[str, ...]) -> list[str]:
                 job = waiting.get_nowait()
             except queue.Empty:
                 return
-            # one write a line: lines of several devices must not run into each other
+            # one write a line, so that lines of several devices are not mixed
             print(f"{job.config.run_name} on {device}, {waiting.qsize()} more to come\n", end="", flush=True)
             for command in job.commands:
                 with subprocess.Popen([*command, "--device", device], env=environment) as process:
@@ -245,7 +245,7 @@ def run_jobs(jobs: list[Job], devices: tuple[str, ...]) -> list[str]:
     try:
         for thread in threads:
             thread.join()
-    except BaseException:  # Ctrl-C or SIGTERM: what runs writes its checkpoint, and nothing is started after it
+    except BaseException:  # Ctrl-C or SIGTERM: running jobs write their checkpoints, and no other is started
         with contextlib.suppress(queue.Empty):
             while True:
                 waiting.get_nowait()
@@ -276,7 +276,7 @@ def _command(program: str, arguments: list[str]) -> tuple[str, ...]:
 
 
 def stop(number: int, _: FrameType | None) -> None:
-    """Handle SIGTERM: end the program as a shell reports it, by way of what `run_jobs` does at its end."""
+    """Handle SIGTERM: end with a shell's exit code, through the clean-up of `run_jobs`."""
     sys.exit(128 + number)
 
 

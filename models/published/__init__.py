@@ -1,4 +1,4 @@
-"""Weights that others' code has trained: how to tell whose they are, and their names there and here."""
+"""Weights of the published code of the networks: how to recognise them, and their names there and here."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,11 +20,12 @@ State = Mapping[str, Tensor]
 class Published:
     """A network's published code.
 
-    mark: a parameter that this code alone has.
-    settings: those that the shapes of its weights tell; `unread` are those that they don't, with their values.
-    to_ours, to_theirs: state dicts translated; both raise KeyError for unknown names.
-    constants: tensors that it saves beside the weights.
-    has: whether the published code could compute this network.
+    mark: a parameter name that only this code has.
+    settings: the settings that follow from the shapes of the weights.
+    to_ours, to_theirs: translate state dicts; both raise KeyError for unknown names.
+    unread: the settings that do not follow from the weights, with their allowed values.
+    constants: tensors that it saves with the weights.
+    has: whether the published code can compute a network.
     """
 
     mark: str
@@ -73,5 +74,5 @@ PUBLISHED = {
 
 
 def recognise(state: State) -> str | None:
-    """Return the network whose published code has saved this state dict, or None."""
+    """Return the name of the network whose published code saved this state dict, or None."""
     return next((name for name, code in PUBLISHED.items() if code.mark in state), None)

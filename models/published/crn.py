@@ -1,4 +1,4 @@
-"""Weights of the published CRN code: its parameter names, and the settings that their shapes tell."""
+"""Weights of the published CRN code: its parameter names, and the settings that follow from their shapes."""
 
 import re
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ def crn_to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def crn_settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the settings of `CRN` without the mask. Raises KeyError if a weight that tells one is missing."""
+    """Return the settings of `CRN` without the mask. Raises KeyError if a weight for one is missing."""
     encoders = sorted(int(m[1]) for name in state if (m := re.fullmatch(r"encoder\.(\d+)\.0\.conv\.weight", name)))
     kernel_num = tuple(2 * state[f"encoder.{n}.0.conv.weight"].shape[0] for n in encoders)
     return {

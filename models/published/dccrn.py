@@ -1,4 +1,4 @@
-"""Weights of the published DCCRN code: its parameter names, its fixed transforms, and what their shapes say."""
+"""Weights of the published DCCRN code: parameter names, fixed transforms, settings that follow from shapes."""
 
 import re
 from collections.abc import Mapping
@@ -32,10 +32,10 @@ _WINDOW, _FFT = 400, 512
 
 
 def from_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return, for a state dict with upstream's parameter names, one that `DCCRN.load_state_dict` takes.
+    """Return the state dict of a `DCCRN` from one with upstream's parameter names.
 
-    The transforms' fixed kernels (stft., istft.) are left out. Raises KeyError with the names that upstream's
-    DCCRN does not have, or with one that is missing.
+    The transforms' fixed kernels (stft., istft.) are left out. Raises KeyError with unknown names, or a missing
+    one.
     """
     renamed = bare_last_layer(_NAMES, state, "DCCRN")
     for prefix in {name.removesuffix("Wrr") for name in renamed if name.endswith(".Wrr")}:
@@ -48,7 +48,7 @@ def to_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the state dict of a `DCCRN` with upstream's parameter names, and upstream's fixed transforms."""
     ours = {}
     for name, tensor in state.items():
-        name = re.sub(r"^(decoder\.\d+)\.(weight|bias)_", r"\1.conv.\2_", name)  # the last layer is a bare one
+        name = re.sub(r"^(decoder\.\d+)\.(weight|bias)_", r"\1.conv.\2_", name)  # the last layer has no norm
         prefix, _, item = name.rpartition(".")
         rows = _ROWS.get(item, ()) if f"{prefix}.running_cov" in state else ()
         if rows:
@@ -59,7 +59,7 @@ def to_upstream(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def upstream_transforms() -> dict[str, Tensor]:
-    """Return the kernels that upstream's transforms are computed with, and store beside the weights."""
+    """Return the kernels of upstream's transforms, which it stores with the weights."""
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_WINDOW) / _WINDOW)  # periodic Hann
     basis = np.fft.rfft(np.eye(_FFT))[:_WINDOW]
     kernel = np.concatenate([basis.real, basis.imag], 1)  # [window, 2 * bins]
@@ -75,7 +75,7 @@ def upstream_transforms() -> dict[str, Tensor]:
 def infer_settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return the settings of `DCCRN` (without the mask, which has no weights) for weights with upstream's names.
 
-    Raises KeyError where a weight that tells a setting is missing.
+    Raises KeyError if a weight for a setting is missing.
     """
     encoders = sorted(
         int(m[1]) for name in state if (m := re.fullmatch(r"encoder\.(\d+)\.0\.real_conv\.weight", name))

@@ -1,4 +1,4 @@
-"""Weights of the published FullSubNet code: its parameter names, and the settings that their shapes tell."""
+"""Weights of the published FullSubNet code: its parameter names, and settings that follow from their shapes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +14,6 @@ FULLSUBNET = [  # names there, and here
 
 
 def fullsubnet_settings(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the sizes of the LSTMs. Raises KeyError if a weight that tells one is missing."""
+    """Return the sizes of the LSTMs. Raises KeyError if a weight for one is missing."""
     parts = {"full_units": "fb_model", "sub_units": "sb_model"}
     return {name: state[f"{part}.sequence_model.weight_hh_l0"].shape[1] for name, part in parts.items()}

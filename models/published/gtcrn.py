@@ -1,4 +1,4 @@
-"""Weights of the published GTCRN code: its parameter names and layouts, there and back."""
+"""Weights of the published GTCRN code: its parameter names and layouts, in both directions."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -18,18 +18,18 @@ PLAIN = {"conv": "0", "bn": "1", "act": "2"}
 
 
 class _Change(NamedTuple):
-    """How a tensor changes on its way from the published layout, and back."""
+    """How to convert a tensor from the published layout, and back."""
 
     there: Callable[[Tensor], Tensor]
     back: Callable[[Tensor], Tensor]
 
 
 SAME = _Change(lambda w: w, lambda w: w)
-# Neighbouring bins are gathered before a 1 x 1 convolution there; here they are its kernel.
+# There, neighbouring bins are stacked as channels of a 1 x 1 convolution; here its kernel spans three bins.
 NEIGHBOURS = _Change(
     lambda w: w.reshape(w.shape[0], -1, 3)[:, :, None], lambda w: w.reshape(w.shape[0], -1)[:, :, None, None]
 )
-# Transposed convolutions of stride 1 there are convolutions with the kernel turned here.
+# Transposed convolutions of stride 1 there are convolutions with a flipped kernel here.
 TURNED = _Change(lambda w: w.flip(2, 3), lambda w: w.flip(2, 3))
 SWAPPED = _Change(lambda w: w.transpose(0, 1), lambda w: w.transpose(0, 1))
 SWAPPED_NEIGHBOURS = _Change(
@@ -60,13 +60,13 @@ def gtcrn_to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def gtcrn_bands() -> dict[str, Tensor]:
-    """Return the fixed filter bank, there and back, that the published code saves."""
+    """Return the fixed filter bank and its transpose, which the published code saves."""
     bands = erb_bands()
     return {"erb.erb_fc.weight": bands, "erb.ierb_fc.weight": bands.T.contiguous()}
 
 
 def _tensors() -> dict[str, tuple[str, _Change]]:
-    """Return, for each of our names, the published one and how the tensor changes."""
+    """Return the published name and the conversion of the tensor for each of our names."""
     names = {}
     for side, theirs in (("encoder", "encoder.en_convs"), ("decoder", "decoder.de_convs")):
         for n in range(5):
@@ -104,7 +104,7 @@ def _change(side: str, part: str, item: str) -> _Change:
 
 
 def _recurrences() -> dict[str, list[str]]:
-    """Return, for each stacked tensor of ours, the published ones: by direction, then by group."""
+    """Return the published names of each of our stacked tensors, by direction, then by group."""
     names = {}
     for n in range(2):
         for path, ours, ends in (("intra", "over_bins", ("", "_reverse")), ("inter", "over_frames", ("",))):

@@ -1,11 +1,11 @@
-"""Parameter names of one code translated to those of another, by patterns."""
+"""Translation of parameter names by patterns."""
 
 import re
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-# What a field of a pattern stands for.
+# Regular expressions of the fields of a pattern.
 FIELDS = {"side": "encoder|decoder", "n": r"\d+", "part": "real|imag", "kind": "weight|bias", "item": r"\w+"}
 
 TRANSFORMS = ("stft.", "istft.")
@@ -13,7 +13,7 @@ Names = Sequence[tuple[str, str]]  # (theirs, ours), tried in turn; {field} stan
 
 
 def to_ours(names: Names, state: Mapping[str, Tensor], network: str) -> dict[str, Tensor]:
-    """Return the state dict with our names. Raises KeyError with the names that no pattern has."""
+    """Return the state dict with our names. Raises KeyError with the names that match no pattern."""
     renamed = {name: rename(name, names) for name in state}
     unknown = [name for name, ours in renamed.items() if ours is None]
     if unknown:
@@ -27,7 +27,7 @@ def to_theirs(names: Names, state: Mapping[str, Tensor], network: str) -> dict[s
 
 
 def rename(name: str, names: Names) -> str | None:
-    """Return the name that the first pattern that fits turns `name` into, or None."""
+    """Return the translation of `name` by the first pattern that matches, or None."""
     for pattern, template in names:
         expression = re.sub(
             r"\\{(\w+)\\}", lambda field: f"(?P<{field[1]}>{FIELDS[field[1]]})", re.escape(pattern)
@@ -38,7 +38,7 @@ def rename(name: str, names: Names) -> str | None:
 
 
 def bare_last_layer(names: Names, state: Mapping[str, Tensor], network: str) -> dict[str, Tensor]:
-    """Return the state dict as `to_ours`, without fixed transforms, the last decoder layer a convolution alone."""
+    """Return the state dict as `to_ours` does, without fixed transforms; the last decoder layer has no norm."""
     state = {name: tensor for name, tensor in state.items() if not name.startswith(TRANSFORMS)}
     last = max((int(name.split(".")[1]) for name in state if name.startswith("decoder.")), default=0)
     ours = to_ours(names, state, network)

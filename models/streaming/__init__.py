@@ -1,4 +1,4 @@
-"""Enhancement of a signal that is still arriving: any number of samples in, those that are ready out."""
+"""Streaming enhancement: blocks of any number of samples in, the samples that are ready out."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["Step", "StreamState", "StreamingEnhancer", "can_stream", "require_st
 
 @dataclass(frozen=True)
 class StreamState:
-    """All that a stream remembers. Never changed in place: keep one, and set it again to go back to it."""
+    """The state of a stream, never changed in place: keep one and set it again to return to it."""
 
     network: State
-    heard: Tensor  # [channels, samples], the newest samples: some that were fed, and those that do not fill a hop
+    heard: Tensor  # [channels, samples], the newest: some that were fed, and those that do not fill a hop yet
     arrived: int  # samples
     hops: int  # fed to the network
 
@@ -32,17 +32,17 @@ class StreamState:
 
 
 class StreamingEnhancer:
-    """The network of `model` on a live signal; the outputs put together are what `model` gives for the whole.
+    """The network of `model` on a live signal; the concatenated output equals that of `model` for the whole.
 
         enhancer = StreamingEnhancer(model)
         estimate = enhancer.push(noisy)  # [n] to [m], any n; m may be 0
         rest = enhancer.flush()  # ends the signal; the next push starts another
 
-    numpy arrays come out as numpy arrays.
-    channels: None for signals [samples]; a number for [channels, samples], each channel a signal of its own.
-    Samples are float, [-1, 1], at 16 kHz. A sample's estimate is ready `latency` samples after the sample began at
-    the latest (1000, 62.5 ms, for the full network: window of 25 ms and one hop for each decoder layer).
-    The model's weights are taken as they are now; later training does not reach the stream.
+    numpy arrays give numpy arrays.
+    channels: None for signals [samples]; a number for [channels, samples], enhanced separately.
+    Samples are float, [-1, 1], at 16 kHz. The estimate of a sample is ready at most `latency` samples after it
+    began (1000, 62.5 ms, for the full network: window of 25 ms and one hop for each decoder layer).
+    The stream copies the model's weights; later training does not change it.
     """
 
     def __init__(self, model: nn.Module, channels: int | None = None) -> None:
@@ -53,12 +53,12 @@ class StreamingEnhancer:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: the next sample is the first."""
+        """Clear the state: the next sample is the first."""
         network = self.step.first_state(self.channels or 1)
         self.state = StreamState(network, next(iter(network.values())).new_zeros(self.channels or 1, 0), 0, 0)
 
     def push(self, samples: Tensor | np.ndarray) -> Tensor | np.ndarray:
-        """Return noisy [n] to the estimate [m] that is ready now; with channels, [channels, n] to [channels, m].
+        """Return the estimate [m] that is ready after noisy [n]; with channels, [channels, m] and [channels, n].
 
         Raises ValueError for another shape.
         """
@@ -81,7 +81,7 @@ class StreamingEnhancer:
         return self._as_given(estimate)
 
     def flush(self) -> Tensor | np.ndarray:
-        """Return the estimate of all samples that have arrived and are not out yet; the stream starts again."""
+        """Return the remaining estimate and reset the stream."""
         state = self.state
         out = max(state.hops - self.step.delay, 0) * self.step.hop
         waiting = state.heard[:, state.heard.shape[1] - state.arrived % self.step.hop :]
@@ -93,12 +93,12 @@ class StreamingEnhancer:
         return self._as_given(estimate)
 
     def _as_given(self, estimate: Tensor) -> Tensor | np.ndarray:
-        """Return audio of the shape and kind of what was pushed last."""
+        """Return the estimate in the shape and type that was pushed last."""
         estimate = estimate[0] if self.channels is None else estimate
         return estimate.cpu().numpy() if self._is_numpy else estimate
 
     def _feed(self, samples: Tensor, present: bool) -> Tensor:
-        """Send whole hops through the network; what it puts out before the signal's beginning is dropped."""
+        """Return the network's output for whole hops, without what lies before the signal's beginning."""
         hops = samples.shape[1] // self.step.hop
         if hops == 0:
             return samples
@@ -114,12 +114,12 @@ class StreamingEnhancer:
 
     @functools.cached_property
     def _one_hop(self) -> Callable[[Tensor, State], tuple[Tensor, State]]:
-        """Return `step` for a single hop, as TorchScript: calls from Python take a third of a hop's time.
+        """Return `step` for a single hop, as TorchScript: this saves the calls from Python, a third of the time.
 
-        torch calls TorchScript deprecated; what it offers instead needs a C++ compiler and half a minute.
+        TorchScript is deprecated, but torch's replacement needs a C++ compiler and half a minute.
         """
         hop = self.state.heard.new_zeros(self.channels or 1, self.step.hop)
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of the number of hops, which is fixed here, and of the deprecation
+            warnings.simplefilter("ignore")  # about the deprecation, and the fixed number of hops
             traced = torch.jit.trace(self.step, (hop, self.state.network), check_trace=False, strict=False)
             return torch.jit.freeze(traced)

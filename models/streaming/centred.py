@@ -1,4 +1,4 @@
-"""GTCRN and FullSubNet hop by hop: masks of a `CentredSTFT` whose frames are two hops long."""
+"""GTCRN and FullSubNet hop by hop: masks on a `CentredSTFT` with frames of two hops."""
 
 import copy
 
@@ -11,11 +11,11 @@ from .step import State
 
 
 class CentredStep(nn.Module):
-    """The network of `model` as a `Step`, with its weights as they are now.
+    """The network of `model` as a `Step`, with a copy of its weights.
 
     The model's `follow` maps spectra [B, 2, bins, T], real and imaginary part, and a memory to masks of that
-    shape, each of the frame `look_ahead` before, and the memory after them; `first_memory(batch)` is that before
-    the first frame. The memory is a list of tensors, all zero at first.
+    shape, delayed by `look_ahead` frames, and the memory after them. The memory is a list of tensors; at the start
+    it is `first_memory(batch)`, all zero.
     """
 
     def __init__(self, model: nn.Module, look_ahead: int = 0) -> None:
@@ -23,8 +23,8 @@ class CentredStep(nn.Module):
         self.network = copy.deepcopy(model).requires_grad_(False)
         window = model.stft.window.double()
         self.hop, self.bins, self.frames_ahead = model.stft.hop, model.stft.bins, look_ahead
-        self.look_ahead = self.delay = look_ahead + 1  # a sample needs the frame after the one it arrives in
-        self.kept = 2  # a waveform is mirrored as far as a sample before its last hop
+        self.look_ahead = self.delay = look_ahead + 1  # a sample also needs the frame after the one it arrives in
+        self.kept = 2  # mirroring reaches a sample further back than the last hop
         eye = torch.eye(2 * self.hop, dtype=torch.float64, device=window.device)
         spectra = torch.fft.rfft(eye * window)
         units = torch.eye(2 * self.bins, dtype=torch.float64, device=window.device)
@@ -50,9 +50,9 @@ class CentredStep(nn.Module):
         return state | {f"memory{n}": tensor for n, tensor in enumerate(memory)}
 
     def ending(self, heard: Tensor) -> Tensor:
-        """Return what the transform puts behind a waveform [B, samples]: itself, mirrored."""
+        """Return what the transform appends to a waveform [B, samples]: its end, mirrored."""
         samples = heard.shape[1]
-        # 1 up to a hop, else 0, in operations that can be traced; onnxruntime takes 1 // n times m for m // n.
+        # 1 up to a hop, else 0, in traceable operations; onnxruntime computes m // n as m times (1 // n).
         is_short = 2 // ((samples + self.hop - 1) // (2 * self.hop) + 2)
         length = samples + is_short * (self.bins - samples)
         filled = F.pad(heard, (0, self.bins))[:, :length]
@@ -63,7 +63,7 @@ class CentredStep(nn.Module):
         hops = noisy.unflatten(1, (-1, self.hop))  # [B, T, hop]
         present = torch.ones_like(hops[0, :, 0]) if present is None else present
         following = {"begun": torch.ones_like(state["begun"]), "hop": hops[:, -1:]}
-        # Before its beginning, the waveform is mirrored; the window's first sample is zero.
+        # The waveform is mirrored before its beginning; the window's first sample is zero.
         mirrored = hops[:, :1].flip(2).roll(1, 2)
         earlier = mirrored + state["begun"] * (state["hop"] - mirrored)
         frames = torch.cat([torch.cat([earlier, hops[:, :-1]], 1), hops], 2)  # [B, T, 2 hops]
@@ -77,7 +77,7 @@ class CentredStep(nn.Module):
         (real, imag), (by_real, by_imag) = line[..., : -self.frames_ahead or None].unbind(1), mask.unbind(1)
         estimate = real * by_real - imag * by_imag, real * by_imag + imag * by_real
         estimate = torch.cat(estimate, 1)
-        # Flags of the frame of each hop and of the one before, where nothing is beyond both ends.
+        # Whether the frame of each hop, and the one before it, are within the signal.
         flags = torch.cat([state["present"], present])
         following["present"] = flags[-self.frames_ahead - 1 :]
         flags = flags[: -self.frames_ahead or None]

@@ -14,10 +14,10 @@ from .stft import StreamingSTFT
 
 
 class EncoderDecoderStep(nn.Module):
-    """The network of `model` as a `Step`, with its weights as they are now.
+    """The network of `model` as a `Step`, with a copy of its weights.
 
-    observe: what the network sees of a spectrum [2, B, T, bins], [parts, B, T, bins].
-    conclude: the estimated spectrum, given the network's output for it, of the shape of what it sees, and itself.
+    observe: maps a spectrum [2, B, T, bins] to the network's input [parts, B, T, bins].
+    conclude: maps the network's output, of the shape of its input, and the spectrum to the estimated spectrum.
     for_export: see `StreamingRecurrence`.
     """
 
@@ -48,7 +48,7 @@ class EncoderDecoderStep(nn.Module):
         self.delay = self.edge + self.look_ahead
 
     def first_state(self, batch: int = 1) -> State:
-        """Return the state before the first hop: silence, and nothing seen."""
+        """Return the state before the first hop: silence."""
         weight = self.stft.analysis
         state = {name: weight.new_zeros(shape) for name, shape in self._shapes(batch).items()}
         for n, (hidden, cell) in enumerate(self.recurrence.first_memory(batch)):
@@ -56,7 +56,7 @@ class EncoderDecoderStep(nn.Module):
         return state | {"present": torch.ones_like(state["present"])}
 
     def ending(self, heard: Tensor) -> Tensor:
-        """Return what the transform puts behind a waveform [B, samples]: silence."""
+        """Return what the transform appends to a waveform [B, samples]: silence."""
         samples = heard.shape[1]
         whole = (samples + self.hop - 1) // self.hop + self.edge
         return heard.new_zeros(heard.shape[0], whole * self.hop - samples)
@@ -65,14 +65,14 @@ class EncoderDecoderStep(nn.Module):
         following: State = {}
 
         def with_past(name: str, x: Tensor, dim: int) -> Tensor:
-            """Return x behind what the state remembers of it; the next state remembers as much of its end."""
+            """Return x appended to its past in the state; the next state keeps the same length of its end."""
             x = torch.cat([state[name], x], dim)
             end = slice(-state[name].shape[dim], None)
             following[name] = x[(slice(None),) * dim + (end,)]
             return x
 
         def frame_before(name: str, x: Tensor) -> Tensor:
-            """Return the frame before each of x, [parts, B, T, F, C]."""
+            """Return x, [parts, B, T, F, C], delayed by a frame."""
             if x.shape[2] == 1:
                 following[name] = x
                 return state[name]
@@ -80,8 +80,8 @@ class EncoderDecoderStep(nn.Module):
             return torch.cat([state[name], x[:, :, :-1]], 2)
 
         def two_delayed(name: str, x: Tensor, hops: int) -> list[Tensor]:
-            """Return x as it was hops + 1 and hops before, [parts, B, T, F, C] each."""
-            places = [f"{name}_{n}" for n in range(hops + 1)]  # a frame each: one hop moves them without a copy
+            """Return x delayed by hops + 1 and by hops, [parts, B, T, F, C] each."""
+            places = [f"{name}_{n}" for n in range(hops + 1)]  # a frame each: a hop moves them without a copy
             line = [*(state[place] for place in places), x]
             if x.shape[2] == 1:
                 following.update(zip(places, line[1:], strict=True))
@@ -104,7 +104,7 @@ class EncoderDecoderStep(nn.Module):
         gates = []
         if present is None:
             following["present"] = state["present"]
-        else:  # behind the end the offline layers see zeros, not what the layers before make of silence
+        else:  # after the end, offline layers get zeros, not what earlier layers compute from silence
             line = with_past("present", present, 0)[:, None, None]  # [look_ahead + T, 1, 1]
             gates = [line[self.look_ahead - n : -n or None] for n in range(self.look_ahead)]
         for n, layer in enumerate(self.decoder):  # each a frame later than the one before
@@ -114,14 +114,14 @@ class EncoderDecoderStep(nn.Module):
                 skip = skips.pop()
                 inputs += two_delayed(f"skip{n}", skip * gates[0] if gates else skip, n)
             x = layer(*inputs)
-        output = F.pad(x[..., 0], (1, 0))  # DC comes back as zero, [parts, B, T, bins]
+        output = F.pad(x[..., 0], (1, 0))  # zero for DC, [parts, B, T, bins]
         spectrum = with_past("spectrum", spectrum, 2)[:, :, : -self.look_ahead]
         estimate = self.conclude(output, spectrum)
         pieces = with_past("pieces", self.stft.pieces(torch.stack(estimate)), 1)
         return self.stft.overlap_add(pieces).flatten(1).clamp(-1, 1), following
 
     def _shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of everything that the state remembers but the recurrence's memory."""
+        """Return the shapes of the state's tensors, without the recurrence's memory."""
         shapes = {
             "hops": (batch, self.edge, self.hop),
             "present": (self.look_ahead,),

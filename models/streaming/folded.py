@@ -1,8 +1,8 @@
 """A trained network's layers as matrix products, for inference a few frames at a time.
 
-Activations are [part, B, T, F, C]: real and imaginary part first, or the one part of a real network, channels of
+Activations are [parts, B, T, F, C]: real and imaginary part (or the one part of a real network) first, channels of
 one part last. With the parts as rows of one matrix, a complex layer is one product with its kernels R and I side
-by side. That reads each weight once, and reading weights is what bounds a network that gets few frames at a time.
+by side. This reads each weight once, and reading weights limits the speed if few frames come at a time.
 Norms become one factor and one shift a channel, computed in float64.
 """
 
@@ -17,7 +17,7 @@ from ..complex_layers import KERNEL, ComplexKernel
 
 
 class FoldedConv(nn.Module):
-    """Convolution, norm and PReLU: frames [parts, B, T, F, C] and those before them to [parts, B, T, F/2, N]."""
+    """Convolution, norm and PReLU: frames [parts, B, T, F, C] and the earlier ones to [parts, B, T, F/2, N]."""
 
     def __init__(self, conv: nn.Module, norm: nn.Module, activation: nn.PReLU) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class FoldedConv(nn.Module):
 class FoldedConvTranspose(nn.Module):
     """Transposed convolution, norm and PReLU: to [parts, B, T, 2F, N].
 
-    Its inputs are one or two (with a skip connection) pairs of [parts, B, T, F, C], a frame and the one after it.
+    Its inputs are pairs of frames [parts, B, T, F, C], each frame and the next; two pairs with a skip connection.
     """
 
     def __init__(
@@ -62,23 +62,24 @@ class FoldedConvTranspose(nn.Module):
 
     @staticmethod
     def _gather(taps: Tensor) -> Tensor:
-        """Sum what reaches each output: input f the outputs 2f - 2 ... 2f + 2.
+        """Sum the contributions to each output frequency; input f contributes to outputs 2f - 2 ... 2f + 2.
 
         [parts, B, T, F, 5 * N] to [parts, B, T, 2F, N].
         """
         for_below, own, for_above = taps.unflatten(-1, (KERNEL[0], -1)).split([2, 2, 1], 4)
-        from_above = F.pad(for_below, (0, 0, 0, 0, -1, 1))  # a frequency on, what falls out is beyond the band
+        from_above = F.pad(for_below, (0, 0, 0, 0, -1, 1))  # shifted by an input; what falls out is out of band
         from_below = F.pad(for_above, (0, 0, 0, 1, 1, -1))
         return (own + from_above + from_below).flatten(3, 4)
 
 
 class _Finish(nn.Module):
-    """What follows the products of a layer: the complex sum, bias and norm in one, PReLU."""
+    """The rest of a layer after its products: complex sum, bias and norm as one affine map, PReLU."""
 
     def __init__(self, bias: Tensor, norm: nn.Module | None, activation: nn.PReLU | None, parts: int) -> None:
         super().__init__()
         n = bias.numel() // parts
-        # A norm in evaluation mode is affine in every channel: zero and a one in each part say all about it.
+        # A norm in evaluation mode is affine in every channel: its values for zero and for a one in each part
+        # determine it.
         points = torch.zeros(1 + parts, parts, n, dtype=torch.float64, device=bias.device)
         for part in range(parts):
             points[1 + part, part] = 1
@@ -96,9 +97,9 @@ class _Finish(nn.Module):
         self.slope = 1.0 if activation is None else activation.weight.item()
 
     def forward(self, products: Tensor, gather: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Return the layer's output; `gather` what lies between.
+        """Return the layer's output. products: of a complex layer, R(x) and I(x) side by side.
 
-        products: with both parts, R(x) and I(x) side by side.
+        gather: applied between the complex sum and the norm.
         """
         x = products
         if self.sign is not None:
@@ -112,7 +113,7 @@ class _Finish(nn.Module):
 
 
 def _kernels(conv: nn.Module) -> tuple[list[Tensor], Tensor]:
-    """Return the kernels R and I of a complex convolution, or the one of a real convolution, and the bias."""
+    """Return the kernels (R and I of a complex convolution, or one of a real convolution) and the bias."""
     if isinstance(conv, ComplexKernel):
         return [conv.weight_real.detach(), conv.weight_imag.detach()], conv.bias().detach()
     return [conv.weight.detach()], conv.bias.detach()

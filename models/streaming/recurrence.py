@@ -1,4 +1,4 @@
-"""The network's recurrence with its memory as an argument, for inference a few frames at a time."""
+"""The network's recurrence with its memory as an argument, for inference of a few frames at a time."""
 
 import copy
 from collections.abc import Sequence
@@ -12,9 +12,8 @@ Memory = tuple[Tensor, Tensor]  # hidden and cell state, [LSTMs of the layer, ro
 class StreamingRecurrence(nn.Module):
     """The LSTM layers of DCCRN's or CRN's `recurrence`, [parts, B, T, F, C] to the same shape.
 
-    for_export: use torch's LSTM operator, which an ONNX graph can hold for any number of frames. Otherwise the
-    frames are looped over here: torch's operator arranges its weights again in every call, which takes longer
-    than a frame.
+    for_export: use torch's LSTM operator, which exports to ONNX for any number of frames. Otherwise the loop over
+    frames is here: torch's operator rearranges its weights in every call, which takes longer than a frame.
     """
 
     def __init__(self, recurrence: nn.Module, for_export: bool = False) -> None:
@@ -63,39 +62,36 @@ class StreamingRecurrence(nn.Module):
 
 
 class _Loop(nn.Module):
-    """LSTMs that all get the same input, their weights joined: [T, rows, inputs] to [LSTMs, T, rows, units]."""
+    """LSTMs with the same input and joined weights: [T, rows, inputs] to [LSTMs, T, rows, units]."""
 
     def __init__(self, lstms: Sequence[nn.LSTM]) -> None:
         super().__init__()
         self.units = [lstm.hidden_size for lstm in lstms]
-        # Gates in the order write, keep, show, new: those with a sigmoid side by side.
+        # Gates are ordered input, forget, output, cell: those with a sigmoid side by side.
         weights = [[_reorder(w.detach()) for w in lstm.all_weights[0]] for lstm in lstms]
         self.splits = [3 * self.units[0], self.units[0]]
-        self.register_buffer(
-            "from_input", torch.cat([w[0].t() for w in weights], 1)
-        )  # [inputs, LSTMs * 4 * units]
+        # [inputs, LSTMs * 4 * units], [LSTMs, units, 4 * units]
+        self.register_buffer("from_input", torch.cat([w[0].t() for w in weights], 1))
         self.register_buffer("from_hidden", torch.stack([w[1].t() for w in weights]).contiguous())
         self.register_buffer("bias", torch.cat([w[2] + w[3] for w in weights]))
 
     def forward(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        rows = x.shape[1]
         gates = torch.addmm(self.bias, x.flatten(0, 1), self.from_input)
-        gates = gates.view(-1, rows, len(self.units), 4 * self.units[0]).transpose(
-            1, 2
-        )  # [T, LSTMs, rows, 4 * units]
+        gates = gates.view(-1, x.shape[1], len(self.units), 4 * self.units[0])
+        gates = gates.transpose(1, 2)  # [T, LSTMs, rows, 4 * units]
         hidden, cell = memory
         outputs = []
         for frame in gates:
             opening, new = torch.baddbmm(frame, hidden, self.from_hidden).split(self.splits, 2)
-            write, keep, show = opening.sigmoid().chunk(3, 2)
-            cell = torch.addcmul(keep * cell, write, new.tanh())
-            hidden = show * cell.tanh()
+            write, forget, output = opening.sigmoid().chunk(3, 2)
+            cell = torch.addcmul(forget * cell, write, new.tanh())
+            hidden = output * cell.tanh()
             outputs.append(hidden)
         return torch.stack(outputs, 1), (hidden, cell)
 
 
 class _Operators(nn.Module):
-    """As `_Loop`, each LSTM by torch's own operator."""
+    """As `_Loop`, with torch's LSTM operator."""
 
     def __init__(self, lstms: Sequence[nn.LSTM]) -> None:
         super().__init__()
@@ -110,13 +106,13 @@ class _Operators(nn.Module):
 
 
 def _reorder(weight: Tensor) -> Tensor:
-    """Change torch's order of gates (write, keep, new, show) to write, keep, show, new."""
-    write, keep, new, show = weight.chunk(4)
-    return torch.cat([write, keep, show, new])
+    """Change torch's order of gates (input, forget, cell, output) to input, forget, output, cell."""
+    write, forget, new, output = weight.chunk(4)
+    return torch.cat([write, forget, output, new])
 
 
 def _layers(lstm: nn.LSTM) -> list[nn.LSTM]:
-    """Return the layers of a deep LSTM as LSTMs of their own."""
+    """Return the layers of a deep LSTM as separate LSTMs."""
     layers = []
     for weights in lstm.all_weights:
         layer = nn.LSTM(weights[0].shape[1], lstm.hidden_size)

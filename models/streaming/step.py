@@ -1,4 +1,4 @@
-"""What a network is hop by hop, and which networks can be computed so."""
+"""Networks computed hop by hop: their interface, and which networks have it."""
 
 from typing import Protocol
 
@@ -11,23 +11,23 @@ State = dict[str, Tensor]
 
 
 class Step(Protocol):
-    """A network as a function of some hops of waveform and a state; `streaming_step` of a network returns one.
+    """A network as a function of some hops of waveform and a state, as a network's `streaming_step` returns it.
 
         state = step.first_state(batch)
         estimate, state = step(noisy, state, present)
 
-    noisy, estimate: [B, T * hop] samples; present: [T], 1 for hops of the waveform and its ending, 0 for those
-    behind (left out: all 1). Nothing of a state is changed in place, so a state may be kept and gone back to.
+    noisy, estimate: [B, T * hop] samples; present: [T], 1 for hops of the waveform and its ending, 0 for later
+    ones (left out: all 1). A state is never changed in place, so it can be kept and used again.
 
-    The estimate comes `delay` hops late. After a waveform, feed its `ending` with present 1, which fills the last
-    hop, and then `look_ahead` hops of silence with present 0; without its first `delay` hops, the output is what
-    the offline network gives for the whole waveform.
+    The estimate is delayed by `delay` hops. After a waveform, feed its `ending` with present 1, which fills the
+    last hop, and then `look_ahead` hops of silence with present 0; without its first `delay` hops, the output
+    equals that of the offline network for the whole waveform.
     """
 
     hop: int  # samples
     delay: int  # hops
     look_ahead: int  # hops
-    kept: int  # hops before the last that `ending` wants to see
+    kept: int  # hops of past waveform that `ending` needs
 
     def first_state(self, batch: int = 1) -> State: ...
 
@@ -46,16 +46,16 @@ def require_streaming(model: nn.Module) -> None:
     if not can_stream(model):
         own = f" with level {model.level}" if hasattr(model, "level") else ""
         raise ModelError(
-            f"{type(model).__name__}{own} hears the whole recording and cannot enhance block by block; DCCRN, "
+            f"{type(model).__name__}{own} needs the whole recording and cannot enhance block by block; DCCRN, "
             "CRN, GTCRN and FullSubNet with level cumulative can"
         )
 
 
 def streaming_step(model: nn.Module, for_export: bool = False) -> Step:
-    """Return the network hop by hop, with its weights as they are now.
+    """Return the network hop by hop, with a copy of its weights.
 
     for_export: for an ONNX graph instead of PyTorch.
-    Raises ModelError for a network that cannot be computed so.
+    Raises ModelError for a network that cannot be computed hop by hop.
     """
     require_streaming(model)
     with torch.no_grad():

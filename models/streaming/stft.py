@@ -1,4 +1,4 @@
-"""The transform and its inverse, hop by hop, as matrix products on real numbers."""
+"""The transform and its inverse hop by hop, as real matrix products."""
 
 import copy
 
@@ -10,7 +10,7 @@ from ..stft import STFT
 
 
 class StreamingSTFT(nn.Module):
-    """The matrices of an `STFT`, of one frame each way."""
+    """The matrices of an `STFT` and its inverse for one frame."""
 
     def __init__(self, stft: STFT) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class StreamingSTFT(nn.Module):
         self.past = stft.window // stft.hop - 1  # hops of a frame before the newest
         exact = copy.deepcopy(stft).double()
         edge = stft.window - stft.hop
-        # Waveforms whose middle frame holds one sample, and spectra with one number other than zero.
+        # Their rows: the middle frame of waveforms with one nonzero sample, and spectra with one nonzero number.
         samples = torch.eye(stft.window, dtype=torch.float64, device=stft.hann.device)
         spectra = exact(samples)[:, :, self.past]  # [window, bins]
         self.register_buffer("analysis", torch.cat([spectra.real, spectra.imag], 1).to(stft.hann.dtype))

@@ -1,1 +1,1 @@
-"""What every room may use: errors, the command line, files, processes, run folders."""
+"""Parts that all packages may use: errors, the command line, files, processes, run folders."""

@@ -12,14 +12,14 @@ from tools.common.files import replacing
 
 
 def write_wav(path: Path, waveform: np.ndarray) -> None:
-    """Write a float waveform [samples] in [-1, 1] at 16 kHz as 16-bit PCM; what is beyond is clipped."""
+    """Write a float waveform [samples] in [-1, 1] at 16 kHz as 16-bit PCM, clipped at full scale."""
     pcm = np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16)
     with replacing(path) as temporary:
         wavfile.write(temporary, SAMPLE_RATE, pcm)
 
 
 def read_wav(path: Path) -> np.ndarray:
-    """Return a sample that `write_wav` has written, int16 [samples]; UserError if it is anything else."""
+    """Return the int16 [samples] of a file by `write_wav`; UserError for any other file."""
     try:
         with wave.open(str(path), "rb") as file:
             found, frames = file.getparams()[:3], file.getnframes()

@@ -17,16 +17,16 @@ SUFFIXES = tuple(
     f".{name}"
     for name in ["wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "au", "caf", "sph", "w64", "rf64"]
 )
-LOSSY = ("MP3",)  # a frame depends on those before it, and the header may promise a little too much
+LOSSY = ("MP3",)  # frames depend on earlier ones, and the header may announce a few samples too many
 
 
 class AudioError(ValueError):
-    """A file that cannot be used; the message says why in one line, without the file's name."""
+    """A file that cannot be used; the message gives the reason in one line, without the file's name."""
 
 
 @dataclass(frozen=True)
 class AudioFormat:
-    """What a file's header says."""
+    """The header of an audio file."""
 
     rate: int  # Hz
     channels: int
@@ -34,12 +34,12 @@ class AudioFormat:
 
     @property
     def samples(self) -> int:
-        """Return length at the project's sample rate."""
+        """Return the length at the project's sample rate."""
         return self.frames * SAMPLE_RATE // self.rate
 
 
 def find_audio(folder: Path) -> tuple[list[str], dict[Path, str]]:
-    """Return the audio files below a folder, by their paths in it, sorted, and why others cannot be used.
+    """Return sorted paths of the audio files below a folder, relative to it, and why others cannot be used.
 
     Paths have a /. Links are followed; hidden files and folders are left out.
     """
@@ -74,7 +74,7 @@ def read(path: Path, start: int = 0, samples: int | None = None) -> np.ndarray:
     Args:
         path: The file.
         start: First sample, counted at the project's sample rate.
-        samples: How many; None for all that follow. Two parts that do not overlap share no sample of the file.
+        samples: Number of samples; None for the rest. Parts that do not overlap share no sample of the file.
 
     Raises AudioError if the file is unreadable, holds less than its header says, NaN or infinity.
     """
@@ -97,8 +97,9 @@ def read(path: Path, start: int = 0, samples: int | None = None) -> np.ndarray:
         mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
     if samples is None:
         return mono
-    wanted = min(samples, AudioFormat(rate, 1, file.frames).samples - start)
-    return _fit(mono, max(wanted, 0))
+    wanted = max(0, min(samples, AudioFormat(rate, 1, file.frames).samples - start))
+    # Resampling leaves a sample more or less than wanted.
+    return np.pad(mono[:wanted], (0, max(wanted - mono.size, 0)))
 
 
 def _read_frames(file: soundfile.SoundFile, first: int, end: int) -> np.ndarray:
@@ -115,7 +116,7 @@ def _read_frames(file: soundfile.SoundFile, first: int, end: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide what libraries write to stderr by themselves."""
+    """Suppress what libraries write to stderr."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -126,17 +127,12 @@ def _quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _fit(signal: np.ndarray, samples: int) -> np.ndarray:
-    """Cut or pad to the length: resampling leaves a sample more or less than wanted."""
-    return np.pad(signal[:samples], (0, max(samples - signal.size, 0)))
-
-
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[soundfile.SoundFile]:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait
             raise AudioError("no regular file, such as a folder or a pipe")
-        path.open("rb").close()  # of what the system refuses, libsndfile only says "System error"
+        path.open("rb").close()  # raises the system's error, which libsndfile reports as "System error" only
         file = soundfile.SoundFile(path)
     except OSError as error:
         raise AudioError(f"cannot be opened ({error.strerror})") from None

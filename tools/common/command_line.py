@@ -1,4 +1,4 @@
-"""The command line: settings from arguments, and mistakes of the user as one line with exit code 2."""
+"""The command line: settings from arguments, and errors as one line with an exit code."""
 
 import contextlib
 import io
@@ -41,23 +41,23 @@ def parse_arguments(
 
 
 def program() -> str:
-    """Return how this program is called, for its usage line."""
+    """Return the command that started this program, for its usage line."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     name = Path(sys.argv[0]).name
     return f"python -m {spec.name}" if spec else f"python {name}" if name.endswith(".py") else name
 
 
 def check_name(name: str) -> None:
-    """Raise UserError unless a folder below results/ may be called so."""
+    """Raise UserError if the name is not allowed for a folder in results/."""
     if not is_file_name(name):
         raise UserError(f"name: found {name!r}, expected {FILE_NAME}")
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a program and turn whatever ends it into one line on stderr and an exit code.
+    """Run a program and report an exception as one line on stderr and an exit code.
 
-    That of an exception which has an `exit_code`; 2 for what the system refuses; 130 for Ctrl-C; 70 for a defect
-    of the program, whose traceback is in the log that the line names.
+    Exit codes: that of an exception with an `exit_code`; 2 for errors of the system; 130 for Ctrl-C; 70 for a
+    defect of the program, whose traceback goes to a log that the line names.
     """
     _prepare_streams()
     for file, reason in BROKEN_FILES.items():
@@ -68,7 +68,7 @@ def run_command(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted; what was finished before is kept", file=sys.stderr)
         sys.exit(130)  # as a shell reports SIGINT
-    except BrokenPipeError:  # what reads our output, such as head, has had enough
+    except BrokenPipeError:  # the reader of the output, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         line, code = _explain(error)
@@ -77,9 +77,9 @@ def run_command(main: Callable[[], None]) -> None:
 
 
 def _explain(error: Exception) -> tuple[str, int]:
-    """Return what to tell the user of an error, in one line, and the exit code."""
+    """Return the message of an error, in one line, and the exit code."""
     if hasattr(error, "exit_code"):
-        # One raised in a data loading process arrives with that process's traceback before its message.
+        # An error from a data loading process has the traceback of that process before its message.
         return _last_line(error), error.exit_code
     if isinstance(error, OSError):
         return f"{error.filename2 or error.filename or 'operating system'}: {error.strerror or error}", 2
@@ -89,7 +89,7 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 
 def pipe_streams() -> tuple[BinaryIO, BinaryIO]:
-    """Return stdin and stdout for raw bytes; UserError if either is closed."""
+    """Return binary stdin and stdout; UserError if either is closed."""
     if sys.stdin is None:
         raise UserError("stdin: found it closed, expected raw PCM")
     if getattr(sys.stdout, "name", "") == os.devnull:  # put there by run_command
@@ -98,8 +98,8 @@ def pipe_streams() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _prepare_streams() -> None:
-    """Let closed streams lead nowhere, and give a terminal without UTF-8 escapes for what it lacks."""
-    for number in range(3):  # else the next file that is opened would be taken for stdout or stderr
+    """Redirect closed streams to /dev/null, and escape characters that the terminal's encoding lacks."""
+    for number in range(3):  # else the next opened file would get the number of stdout or stderr
         try:
             os.fstat(number)
         except OSError:
@@ -112,7 +112,7 @@ def _prepare_streams() -> None:
 
 
 def _log_defect(error: Exception) -> str:
-    """Write the traceback to a log; return the error in one line with the log's place."""
+    """Write the traceback to a log; return the error and the path of the log in one line."""
     reason = (str(error).strip().splitlines() or [""])[0]
     text = f"{type(error).__name__}: {reason}"
     try:
@@ -126,9 +126,9 @@ def _log_defect(error: Exception) -> str:
 
 
 def _one_line(box: str) -> str:
-    """Return tyro's boxed message as one line: its text, the arguments that it suggests, the way to the help.
+    """Return tyro's boxed message as one line: its text, suggested arguments, and a hint to --help.
 
-    Where the terminal has no UTF-8, the box is drawn with hyphens and has a rule under its title.
+    Without UTF-8, the box is drawn with hyphens and has a rule under its title.
     """
     rows = [row for line in box.splitlines() if (row := line.strip("│ "))]
     del rows[: 2 if len(rows) > 1 and not set(rows[1]) - set("-") else 1]

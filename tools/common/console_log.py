@@ -1,4 +1,4 @@
-"""log.txt of a run: what its programs print."""
+"""log.txt of a run: the output of its programs."""
 
 import contextlib
 import datetime
@@ -10,7 +10,7 @@ from typing import TextIO
 
 
 class _Both:
-    """A stream whose text also goes to a file; all else is the stream's."""
+    """A stream whose text is also written to a file."""
 
     def __init__(self, stream: TextIO, file: TextIO) -> None:
         self._stream, self._file = stream, file
@@ -29,9 +29,9 @@ class _Both:
 
 @contextlib.contextmanager
 def log_console(path: Path, wanted: bool = True) -> Iterator[None]:
-    """Add what is printed within to a file as well, after time and command, and the error that ends it, if any.
+    """Append what is printed within to a file, after time and command, and the error that ends it, if any.
 
-    Bars go to stderr and are left out.
+    Progress bars go to stderr and are not logged.
     """
     if not wanted:
         yield

@@ -1,4 +1,4 @@
-"""The device that a run computes on, and what makes a CPU quick: how many threads, and memory that stays."""
+"""The device that a run computes on, and settings for a CPU: number of threads, and reuse of freed memory."""
 
 import contextlib
 import ctypes
@@ -26,24 +26,25 @@ def find_device(name: str) -> torch.device:
 
 
 def use_threads(threads: int | str, sharing: int = 1) -> int:
-    """Compute with so many threads on a CPU, and return how many that are; UserError for none or too many.
+    """Set and return the number of threads on a CPU; UserError for none or too many.
 
     threads: a number, or "auto": torch's choice (OMP_NUM_THREADS, else one for each physical core) within this
-    program's share of the cores, where `sharing` programs of the same training run on this machine.
+        program's share of the cores.
+    sharing: number of processes of the same training on this machine.
     """
     if threads == "auto":
         threads = min(torch.get_num_threads(), max(1, cores() // sharing))
-    if not 1 <= threads <= 1024:  # more end the process
+    if not 1 <= threads <= 1024:  # more crash the process
         raise UserError(f"threads: found {threads}, expected 1 to 1024")
     torch.set_num_threads(threads)
     return threads
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, for the next step takes as much again.
+    """Let this process keep the memory that it frees, since the next step needs as much again.
 
-    By default glibc gives blocks of several megabytes back to the system, which then fills them with zeros for the
-    next step: 15% of a step of DCCRN in fp32, measured. Other C libraries are left alone.
+    By default glibc returns large blocks to the system, which has to clear them for the next step: this took 15%
+    of a step of DCCRN in fp32. No effect with other C libraries.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

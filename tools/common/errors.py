@@ -1,10 +1,10 @@
-"""The error that ends a program with one line; this file imports nothing, so that anything may raise it.
+"""The error that ends a program with one line; this file imports nothing, so that any file may raise it.
 
 The packages' own errors (ConfigError, DataError, LossError, ModelError) carry an `exit_code` too.
 """
 
 
 class UserError(ValueError):
-    """A mistake the user can mend: the message says where, what was found, what was expected, what to do."""
+    """An error that the user can fix: the message says where, what was found, what was expected, what to do."""
 
     exit_code = 2  # of a program that ends with it

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and what tells them apart."""
+"""Atomic writing of files, locks, and digests of files."""
 
 import contextlib
 import csv
@@ -21,7 +21,7 @@ PIECE = 1 << 16  # bytes
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; what was written there takes its name if the block succeeds."""
+    """Yield a temporary path beside `path`, which is renamed to `path` if the block succeeds."""
     path = Path(path)
     if not path.name:
         raise UserError(f"{path}: a folder, expected the name of a file")
@@ -37,7 +37,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def put_folder(new: Path, folder: Path) -> None:
-    """Rename a folder to `folder`, replacing at once what is there, which stays if that fails."""
+    """Rename a folder to `folder`, replacing an existing one, which is restored if that fails."""
     old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
     if folder.exists():
         folder.rename(old)
@@ -57,7 +57,7 @@ def refuse_existing(path: str | Path, overwrite: bool) -> None:
 
 
 def identify(paths: Iterable[str | Path]) -> dict[tuple[int, int], Path]:
-    """Return paths by what a file has in common under all names, links and spellings, without missing ones."""
+    """Return existing paths by device and inode, which are the same for all names of a file."""
     found = {}
     for path in paths:
         with contextlib.suppress(OSError):
@@ -67,16 +67,16 @@ def identify(paths: Iterable[str | Path]) -> dict[tuple[int, int], Path]:
 
 
 def refuse_input(output: str | Path, inputs: Mapping[tuple[int, int], Path]) -> None:
-    """Raise UserError if writing the output would replace one of the inputs, as `identify` knows them."""
+    """Raise UserError if writing the output would replace one of the inputs, a result of `identify`."""
     for path in (inputs[same] for same in identify([output]) if same in inputs):
         raise UserError(f"{path}: would be replaced by the output {output}; name another file")
 
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold a folder, made if need be, for this process alone; UserError if another process holds it.
+    """Lock a folder, which is created if missing; UserError if another process holds the lock.
 
-    The system ends the lock with its process, however that ends. A file system without locks grants it always.
+    The lock ends with the process, however that ends. On a file system without locks it is always granted.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
@@ -94,18 +94,18 @@ def exclusive(folder: Path) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         lock.release()
-        with contextlib.suppress(OSError):  # else something was written
+        with contextlib.suppress(OSError):  # not empty: something was written
             folder.rmdir()
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file that is whole or not there."""
+    """Write a text file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write one line a row, with the first row's keys as the header; a value that is NaN is left empty."""
+    """Write a CSV file atomically, with the first row's keys as header and empty fields for NaN."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -115,9 +115,9 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_block(path: str | Path, name: str, text: str) -> None:
-    """Renew the part of a Markdown file between `<!-- name … -->` and `<!-- end of name -->`.
+    """Replace the part of a Markdown file between `<!-- name … -->` and `<!-- end of name -->`.
 
-    UserError if the file has no such part.
+    Raises UserError if the file does not have exactly one such part.
     """
     after, found = _block(name).subn(lambda marks: f"{marks[1]}{text}\n{marks[2]}", _read_markdown(path))
     if found != 1:
@@ -128,7 +128,7 @@ def write_block(path: str | Path, name: str, text: str) -> None:
 
 
 def has_block(path: str | Path, name: str) -> bool:
-    """Return whether a Markdown file has a part that `write_block` can renew."""
+    """Return whether a Markdown file has a part that `write_block` can replace."""
     return bool(_block(name).search(_read_markdown(path)))
 
 
@@ -148,15 +148,15 @@ def _read_markdown(path: str | Path) -> str:
 
 
 def fingerprint(path: str | Path) -> str:
-    """Return a digest of the content of a file, or of all files in a folder, wherever it lies."""
+    """Return a digest of the content of a file, or of all files in a folder, without their names."""
     path = Path(path)
     return digest_files(sorted(path.iterdir()) if path.is_dir() else [path])
 
 
 def digest_files(paths: Iterable[Path], most: float = math.inf) -> str:
-    """Return the digest of the content of files, one after the other.
+    """Return a digest of the content and sizes of files, in order.
 
-    most: bytes to read of a file; of a longer one, pieces spread over all of it, and its size.
+    most: bytes to read of a file; of a longer one, pieces spread over all of it are read.
     """
     digest = hashlib.blake2b(digest_size=16)
     for file in paths:

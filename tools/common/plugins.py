@@ -1,4 +1,4 @@
-"""Packages in which a file of one's own is enough: all files are imported, and a broken one stops no other."""
+"""Packages that a new file extends: all files are imported, and a broken one does not stop the others."""
 
 import importlib
 import pkgutil
@@ -6,18 +6,18 @@ import traceback
 from types import ModuleType
 from typing import Any
 
-BROKEN_FILES: dict[str, str] = {}  # each with the line and the reason
+BROKEN_FILES: dict[str, str] = {}  # path to line and reason
 
 
 def not_loaded() -> str:
-    """Return what a message adds where something that a broken file may have had is not found."""
+    """Return the broken files, to append to the message about a name that is not found."""
     return "".join(f"; not loaded: {file}, {reason}" for file, reason in BROKEN_FILES.items())
 
 
 def import_files(package: ModuleType, registered: dict[str, Any]) -> None:
-    """Import every file of a package; note those that fail in BROKEN_FILES.
+    """Import every file of a package; those that fail are noted in BROKEN_FILES.
 
-    registered: what the files add themselves to; a failing one's additions are taken back.
+    registered: the registry of the package; entries by a failing file are removed again.
     """
     for module in pkgutil.iter_modules(package.__path__):
         before, file = dict(registered), f"{package.__path__[0]}/{module.name}.py"

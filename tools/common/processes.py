@@ -1,4 +1,4 @@
-"""One function applied to many inputs in a pool of processes, in order and with flat memory."""
+"""A pool of processes that applies a function to many inputs, in order and with bounded memory."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tools.common.errors import UserError
 
 Result = TypeVar("Result")
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, in Linux
-AHEAD = 4  # inputs a process that are read before their results are asked for
+AHEAD = 4  # inputs a process that are read before their results are needed
 
 
 class ProcessPool:
-    """Use as a context manager.
+    """A pool of processes, to be used as a context manager.
 
     Args:
-        processes: How many, up to 1024; None or 0 for one on each core that the program may use, 1 to compute in
-            this process. UserError for others.
-        shared: What all calls of the functions need; it is sent once to each process.
+        processes: Number of processes, up to 1024; None or 0 for one on each core that the program may use, 1 to
+            compute in this process. UserError for others.
+        shared: First argument of all calls, sent once to each process.
     """
 
     def __init__(self, processes: int | None = None, shared: Any = None) -> None:
@@ -39,7 +39,7 @@ class ProcessPool:
         self._executor = self._start() if self.processes > 1 else None
 
     def _start(self) -> ProcessPoolExecutor:
-        # Forking a process that runs threads of torch or CUDA can hang; a fork server is started before any.
+        # Forking a process with threads of torch or CUDA can hang; a fork server starts before them.
         if "forkserver" in multiprocessing.get_all_start_methods():
             context = multiprocessing.get_context("forkserver")
             context.set_forkserver_preload(["tools.common.processes"])  # with torch, which takes seconds
@@ -57,7 +57,7 @@ class ProcessPool:
             self._executor.shutdown(cancel_futures=True)
 
     def submit(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
-        """Compute `function(shared, *arguments)` in the background, or at once if this is the only process."""
+        """Compute `function(shared, *arguments)` in the background, or now if this is the only process."""
         if self._executor:
             return self._executor.submit(_call, function, arguments)
         future: Future[Result] = Future()
@@ -65,9 +65,9 @@ class ProcessPool:
         return future
 
     def starmap(self, function: Callable[..., Result], inputs: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
-        """Yield `function(shared, *input)` of each input, in order; inputs are read only a little ahead.
+        """Yield `function(shared, *input)` of each input, in order; only a few inputs are read ahead.
 
-        An error in the function is raised here; UserError if the system killed a process.
+        Errors of the function are raised here; UserError if the system killed a process.
         """
         if not self._executor:
             yield from (function(self._shared, *arguments) for arguments in inputs)
@@ -93,7 +93,7 @@ def killed_worker(processes: int) -> UserError:
 
 
 def cores() -> int:
-    """Return how many cores this program may use: those it is bound to, and no more than its container's quota."""
+    """Return the number of cores that this program may use, by its affinity and its container's quota."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = CPU_QUOTA.read_text().split()  # microseconds, or "max" for no limit
@@ -102,19 +102,19 @@ def cores() -> int:
         return count
 
 
-_shared: Any = None  # in a worker process: what its pool was given
+_shared: Any = None  # in a worker process: `shared` of its pool
 
 
 def _prepare(shared: Any) -> None:
     global _shared
     _shared = shared
-    threadpool_limits(1)  # every core has a process: the threads of matrix products would only wait for each other
+    threadpool_limits(1)  # every core has a process already: more threads would wait for each other
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """End with the main process: if that is killed, a pool's process would wait forever for its next input."""
+    """End with the main process: if that is killed, a worker process would wait forever for its next input."""
     multiprocessing.parent_process().join()
     os._exit(1)
 

@@ -1,4 +1,4 @@
-"""runs/<name>/: what train.py leaves behind and finds again."""
+"""runs/<name>/: the files that train.py and test.py write and read."""
 
 import json
 import math
@@ -17,28 +17,28 @@ from tools.common.tensors import digest_tensors
 
 
 def find_run(name: str) -> Path:
-    """Return the folder of a run, given it or its name in runs/; it need not exist."""
+    """Return the folder of a run, given the folder or its name in runs/; it need not exist."""
     return Path(name) if (Path(name) / "config.json").is_file() else Path("runs") / name
 
 
 def test_folder(run_dir: Path, data: str) -> Path:
-    """Return where test.py puts what it finds of a run on a data set: runs/<name>/test/<the set's folder name>."""
+    """Return the folder for the test of a run on a data set: runs/<name>/test/<name of the set's folder>."""
     return run_dir / "test" / data_name(data)
 
 
 def data_name(data: str) -> str:
-    """Return what a data set is called: the name of its folder."""
+    """Return the name of a data set: that of its folder."""
     name = Path(data).name
     return name if name not in ("", "..") else Path(data).resolve().name or "data"
 
 
 def scores_file(run_dir: Path, data: str = "") -> Path:
-    """Return the scores.csv of a run on a data set, by the name of either's folder; it need not exist.
+    """Return the path of the scores.csv of a run on a data set; it need not exist.
 
-    Without a name: of the set that the run was tested on, or of several the one that it was trained on. Raises
-    UserError if that leaves more than one.
+    data: folder of the set, or its name. By default the set that the run was tested on or, of several, the one
+    that it was trained on. Raises UserError if that is none of them.
     """
-    old = run_dir / "test" / "scores.csv"  # as earlier versions
+    old = run_dir / "test" / "scores.csv"  # of earlier versions
     sets = sorted(path.parent.name for path in (run_dir / "test").glob("*/scores.csv"))
     name = data_name(data or read_config(run_dir).data)
     if name in sets or not (sets or old.exists()):
@@ -53,9 +53,9 @@ def scores_file(run_dir: Path, data: str = "") -> Path:
 
 
 def find_checkpoint(name: str) -> Path | None:
-    """Return the checkpoint that is meant, given its file, or a run's folder or name, which mean its best.pt.
+    """Return a checkpoint, given its file (.pt, .pth), or a run's folder or name for its best.pt.
 
-    None if it is neither. Raises UserError for a run without best.pt.
+    None for other names. Raises UserError for a run without best.pt.
     """
     for folder in (Path(name), Path("runs") / name):
         if (folder / "config.json").is_file() or (folder / "best.pt").is_file():
@@ -66,12 +66,12 @@ def find_checkpoint(name: str) -> Path | None:
 
 
 def save_config(config: Config) -> None:
-    """Write config.json to the run's folder, which is made if need be."""
+    """Write config.json to the run's folder, which is created if missing."""
     write_text(config.run_dir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
 
 
 def read_config(run_dir: Path) -> Config:
-    """Return the config of a run as it was saved. Raises UserError if there is no such run or it is damaged."""
+    """Return the saved config of a run. Raises UserError if there is no such run or the file is damaged."""
     path = run_dir / "config.json"
     if not path.is_file():
         runs = sorted(found.parent.name for found in run_dir.parent.glob("*/config.json"))
@@ -85,16 +85,16 @@ def read_config(run_dir: Path) -> Config:
 
 
 def note_test(folder: Path, checkpoint: Path) -> None:
-    """Write down of which checkpoint the scores in a folder are."""
+    """Write tested.json: which checkpoint the scores in a folder belong to."""
     write_text(folder / "tested.json", _tested(checkpoint))
 
 
 def is_tested(run_dir: Path, scores: Path) -> bool:
-    """Tell whether a scores.csv is there, and of best.pt as it is now; a published run has no best.pt."""
+    """Return whether a scores.csv exists and belongs to the present best.pt; a published run has no best.pt."""
     best, noted = run_dir / "best.pt", scores.with_name("tested.json")
     if not scores.is_file() or not best.is_file():
         return scores.is_file()
-    if not noted.is_file():  # as earlier versions left it
+    if not noted.is_file():  # earlier versions did not write it
         return scores.stat().st_mtime_ns >= best.stat().st_mtime_ns
     return noted.read_text(encoding="utf-8", errors="replace") == _tested(best)
 
@@ -104,10 +104,10 @@ def _tested(checkpoint: Path) -> str:
 
 
 def improvements(history: Sequence[Mapping[str, Any]], best_by: str) -> list[int]:
-    """Return numbers of the epochs that were the best so far when they ended, by validation "loss" or "pesq".
+    """Return the numbers of the epochs that were the best so far when they ended, by validation "loss" or "pesq".
 
-    An epoch's loss is compared with those before under the weights that the loss's terms had at its end: where
-    training finds the weights, they move from epoch to epoch, and losses under different ones do not compare.
+    The losses of earlier epochs are computed with the weights of the terms at the end of the compared epoch:
+    with balanced coupling, weights change, and losses under different weights are not comparable.
     """
     better = []
     for end in range(1, len(history) + 1):
@@ -118,18 +118,18 @@ def improvements(history: Sequence[Mapping[str, Any]], best_by: str) -> list[int
 
 
 def is_over(config: Config, history: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether all epochs are done, or too many have brought no new best."""
+    """Return whether all epochs are done, or config.patience epochs have brought no new best."""
     waited = len(history) - max(improvements(history, config.best_by), default=0)
     return len(history) >= config.epochs or 0 < config.patience <= waited
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain values, with a digest of the tensors that readers check, as `save_tensors` does."""
+    """Write tensors and plain values as `save_tensors` does, with a digest of the tensors that readers check."""
     save_tensors(path, content | {"digest": digest_tensors(content)})
 
 
 def save_tensors(path: Path, content: dict[str, Any]) -> None:
-    """Write a file for torch.load that is whole or not there. Raises UserError if it fails."""
+    """Write a file for torch.load atomically. Raises UserError if that fails."""
     with replacing(path) as temporary:
         try:
             torch.save(content, temporary)
@@ -143,18 +143,18 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
 
 
 def save_history(run_dir: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """Write history.csv: one row an epoch; a column that an epoch does not have is left empty."""
+    """Write history.csv: one row an epoch; missing columns are left empty."""
     columns = dict.fromkeys(key for row in history for key in row)
     write_csv(run_dir / "history.csv", [{key: row.get(key, math.nan) for key in columns} for row in history])
 
 
 def read_history(run_dir: Path) -> list[dict[str, float]]:
-    """Return the rows of history.csv, NaN where one is empty."""
+    """Return the rows of history.csv, with NaN for empty fields."""
     return read_csv(run_dir / "history.csv", dict[str, int | float], "resume the run to write it again")
 
 
 def _flush_to_disk(path: Path) -> None:
-    """Write a file to the disk itself: a loss of power then leaves no new name on half a file."""
+    """Flush a file to the disk, so that a power loss after its renaming does not leave half a file."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -166,7 +166,7 @@ def _cost(row: Mapping[str, Any], judge: Mapping[str, Any], best_by: str) -> flo
     else:
         prefix = "weight_"
         weights = {key.removeprefix(prefix): judge[key] for key in judge if key.startswith(prefix)}
-        # An epoch that was trained with another loss may lack a term, and has then nothing to be compared by.
+        # An epoch trained with another loss may lack a term; then it cannot be compared.
         cost = sum(
             weight * row.get(f"valid_{name}", math.nan)
             for name, weight in weights.items()

@@ -1,4 +1,4 @@
-"""What is read from files that people and other programs may have touched, checked once against a type."""
+"""Reading of files that may have been edited, with a check against a type."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ from tools.common.errors import UserError
 
 
 def read_json(path: Path, kind: Any, advice: str) -> Any:
-    """Return what a JSON file holds, as the type `kind`; UserError with the advice if it holds anything else."""
+    """Return the content of a JSON file as the type `kind`; UserError with the advice if it does not match."""
     _refuse_pipe(path)
     try:
         return msgspec.convert(json.loads(path.read_text(encoding="utf-8")), kind)
@@ -20,9 +20,9 @@ def read_json(path: Path, kind: Any, advice: str) -> Any:
 
 
 def read_csv(path: Path, kind: Any, advice: str) -> list[Any]:
-    """Return the rows of a CSV file, each as the type `kind`, an empty field as NaN.
+    """Return the rows of a CSV file, each as the type `kind`, with NaN for empty fields.
 
-    UserError with the advice if a row is anything else, and if the last line is cut off.
+    Raises UserError with the advice if a row does not match, or if the last line is cut off.
     """
     _refuse_pipe(path)
     number, content = 1, path.read_bytes()
@@ -39,7 +39,7 @@ def read_csv(path: Path, kind: Any, advice: str) -> list[Any]:
 
 
 def check(content: Any, kind: Any, where: str, advice: str) -> Any:
-    """Return a value as the type `kind`; UserError with the advice if it is anything else."""
+    """Return a value as the type `kind`; UserError with the advice if it does not match."""
     try:
         return msgspec.convert(content, kind)
     except (ValueError, RecursionError) as error:
@@ -47,5 +47,5 @@ def check(content: Any, kind: Any, where: str, advice: str) -> Any:
 
 
 def _refuse_pipe(path: Path) -> None:
-    if path.exists() and not path.is_file():  # a pipe would be waited for
+    if path.exists() and not path.is_file():  # opening a pipe would wait
         raise UserError(f"{path}: no regular file, such as a folder or a pipe")

@@ -25,7 +25,7 @@ def spectrogram(waveform: np.ndarray) -> np.ndarray:
 def draw_spectrograms(waveforms: Iterable[np.ndarray]) -> np.ndarray:
     """Return spectrograms side by side, [257 bins, pixels, 3], 0 … 255, on one scale; 10 ms a pixel, 8 kHz on top.
 
-    A figure with axes takes a second to draw, which no training should wait for after every epoch.
+    A figure with axes takes a second to draw, too long for every epoch of a training.
     """
     levels = [spectrogram(waveform) for waveform in waveforms]  # each [257, frames]
     gap = np.full((levels[0].shape[0], GAP), np.inf)
@@ -36,7 +36,7 @@ def draw_spectrograms(waveforms: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def show_spectrogram(panel: Axes, levels: np.ndarray, seconds: float, top: float) -> AxesImage:
-    """Draw levels [bins, frames] in dB, from `top` down to what the dynamic range leaves."""
+    """Draw levels [bins, frames] in dB, over the dynamic range below `top`."""
     return panel.imshow(
         levels,
         origin="lower",

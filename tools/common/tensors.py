@@ -11,7 +11,7 @@ _DEEPEST = 32  # levels of dictionaries and lists; a checkpoint has six
 
 
 def find_tensors(content: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
-    """Yield the name and value of every tensor. Raises ValueError for nesting without end."""
+    """Yield the name and value of every tensor. Raises ValueError for too deep nesting."""
     if depth > _DEEPEST:
         raise ValueError(f"values nested more than {_DEEPEST} deep")
     if isinstance(content, Tensor):

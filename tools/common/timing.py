@@ -1,4 +1,4 @@
-"""How long things take, side by side, and how much memory."""
+"""Measurement of time, memory, operations and matrix rate."""
 
 import ctypes
 import re
@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 MATRIX = 4096  # rows of the matrices whose product gives the machine's rate; half of it on a CPU
-# Kinds of operation by the names that torch's profiler gives them; the first that fits counts.
+# Kinds of operation by their names in torch's profiler; the first match counts.
 KINDS = {
     "transposed and plain convolutions": r"conv|cudnn.*(fprop|dgrad|wgrad)|implicit_gemm",
     "recurrence": r"lstm|rnn|_thnn_fused",
@@ -31,9 +31,9 @@ def times_side_by_side(
     warm_up: int = 2,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """Return the median seconds of each; they take turns, so that what disturbs the machine disturbs all.
+    """Return the median seconds of each variant; they run in turn, so that disturbances affect all of them.
 
-    clock: seconds by the wall, or time.process_time for those of the processor.
+    clock: wall time, or time.process_time for processor time.
     """
     for action in variants.values():
         for _ in range(warm_up):
@@ -46,21 +46,21 @@ def times_side_by_side(
 
 
 def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
-    """Return floating-point operations a second of a large matrix product, the best of ten."""
+    """Return the floating-point operations a second of a large matrix product, best of ten."""
     size = MATRIX if device.type == "cuda" else MATRIX // 2
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     return 2 * size**3 / min(_time(lambda: a @ b, device) for _ in range(10))
 
 
 def count_flops(action: Callable[[], object]) -> int:
-    """Return the operations of convolutions and matrix products, two a multiply-add, without LSTMs of a CPU."""
+    """Return the operations of convolutions and matrix products, two a multiply-add; without LSTMs on a CPU."""
     with FlopCounterMode(display=False) as counter:
         action()
     return counter.get_total_flops()
 
 
 def peak_memory(action: Callable[[], object], device: torch.device) -> int:
-    """Return the most bytes in use while it runs, of the GPU or of the process; 0 if that is not known."""
+    """Return the peak memory of an action in bytes, of the GPU or the process; 0 if unknown."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -68,8 +68,8 @@ def peak_memory(action: Callable[[], object], device: torch.device) -> int:
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device)
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system
-        Path("/proc/self/clear_refs").write_text("5")  # Linux then counts the peak again from here
+        ctypes.CDLL(None).malloc_trim(0)  # returns freed memory to the system
+        Path("/proc/self/clear_refs").write_text("5")  # Linux then restarts the peak
         before = _resident("VmRSS")
         action()
         return _resident("VmHWM") - before
@@ -78,7 +78,7 @@ def peak_memory(action: Callable[[], object], device: torch.device) -> int:
 
 
 def time_shares(action: Callable[[], object], device: torch.device) -> dict[str, float]:
-    """Return the share of the time that each kind of operation takes."""
+    """Return each kind of operation's share of the time."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     if device.type == "cuda":
         activities.append(torch.profiler.ProfilerActivity.CUDA)
@@ -110,6 +110,6 @@ def _finish(device: torch.device) -> None:
 
 
 def _resident(name: str) -> int:
-    """Return bytes of resident memory, now (VmRSS) or at its peak (VmHWM)."""
+    """Return the bytes of resident memory, present (VmRSS) or peak (VmHWM)."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.search(rf"{name}:\s+(\d+) kB", status)[1])

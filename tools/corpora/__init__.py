@@ -1,1 +1,1 @@
-"""The parts of tools.make_dataset: from folders of recordings to the items of a packed set."""
+"""Parts of tools.make_dataset: from folders of recordings to the items of a packed set."""

@@ -1,4 +1,4 @@
-"""Writing the set: every item made by a pool of processes, packed in order, described."""
+"""Building a packed set: items computed in a pool of processes, written in order, and described."""
 
 import sys
 from collections import defaultdict
@@ -25,7 +25,7 @@ BABBLE_ROWS = 200  # clips of babble that are packed for mixing on the fly: ten 
 
 
 def build(asked: DatasetSettings) -> None:
-    """Make the set that the settings ask for. Raises UserError, and then leaves nothing behind."""
+    """Build the set of the settings. Raises UserError, and then leaves no files."""
     settings = with_layout(asked)
     findings = Findings()
     with PackedSetWriter(
@@ -38,7 +38,7 @@ def build(asked: DatasetSettings) -> None:
             report(findings, everything=settings.strict or sys.exc_info()[0] is not None)
         if settings.strict and findings.problems:
             raise UserError(
-                f"{len(findings.problems)} files cannot be used and --strict is given; mend or remove them, or "
+                f"{len(findings.problems)} files cannot be used and --strict is given; fix or remove them, or "
                 "leave out --strict to make the set without them"
             )
         with ProcessPool(settings.workers, shared=sources) as pool:
@@ -62,7 +62,7 @@ def build(asked: DatasetSettings) -> None:
 
 
 def report(findings: Findings, everything: bool) -> None:
-    """Print what was noticed, one line each; of many files the first ones unless `everything` is wanted."""
+    """Print problems and notes, one line each; everything: all problems, not only the first ones."""
     problems = findings.problems
     shown = problems if everything else problems[:LISTED]
     for problem in shown:
@@ -75,7 +75,7 @@ def report(findings: Findings, everything: bool) -> None:
 
 @dataclass
 class Tally:
-    """Hold what a split is made of."""
+    """Content of a split, for the summary."""
 
     items: int = 0
     talkers: set[str | None] = field(default_factory=set)
@@ -90,7 +90,7 @@ class _Packer:
         self.tallies: dict[str, Tally] = defaultdict(Tally)
 
     def pack(self) -> dict[str, Any]:
-        """Write all splits; return what dataset.json says about the set as a whole."""
+        """Write all splits; return the entries of dataset.json about the whole set."""
         head: dict[str, Any] = {}
         if self.settings.mix == "on-the-fly":
             draw = self.sources["train"].recipe.draw
@@ -110,7 +110,7 @@ class _Packer:
         tally.types.add(made_of.get("noise_type"))
 
     def summary(self) -> str:
-        """Return a line for each split, and what to do next."""
+        """Return a line for each split, and the next commands."""
         lines = [f"{'':11} {'items':>7} {'minutes':>8} {'talkers':>8}  noise types"]
         for split, tally in self.tallies.items():
             minutes = tally.items * self.settings.samples / SAMPLE_RATE / 60
@@ -181,12 +181,12 @@ class _Packer:
         results = self.pool.starmap(make, ((split, what, *place) for place in places))
         try:
             yield from enumerate(tqdm(results, f"packing {title}", count, unit="item", leave=False, disable=None))
-        except ValueError as error:  # what mixing cannot do, such as an SNR below a step of int16
+        except ValueError as error:  # mixing failed, such as an SNR below a step of int16
             if hasattr(error, "exit_code"):
                 raise
             raise UserError(f"{title}: {error}; choose other SNRs, levels or --dtype float32") from None
 
 
 def make(sources: Mapping[str, Source], split: str, what: str, *place: int) -> Any:
-    """Return what a method of the split's source makes, in a worker process."""
+    """Return the result of the method `what` of the split's source, in a worker process."""
     return getattr(sources[split], what)(*place)

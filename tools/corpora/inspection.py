@@ -1,4 +1,4 @@
-"""Measuring a packed set: what its items are, against what dataset.json says they are."""
+"""Measurement of a packed set, and comparison with its dataset.json."""
 
 import itertools
 from collections import defaultdict
@@ -23,14 +23,12 @@ from tools.corpora.split_sources import SPLITS
 TOLERANCE_DB = 0.01
 BATCH = 32  # items that a process measures at a time
 Dataset = PackedDataset | OnTheFlyDataset
-Label = tuple[float | None, Sequence[int] | None]  # SNR in dB and active span, where they are known
-
-
+Label = tuple[float | None, Sequence[int] | None]  # SNR in dB and active span, if known
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**50)]
 
 
 class ItemRecord(msgspec.Struct):
-    """What dataset.json may say of an item, as far as it is checked."""
+    """The record of an item, as far as it is checked."""
 
     talker: str | None = None
     noise: str | None = None
@@ -51,9 +49,9 @@ class ItemRecord(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Measure:
-    """What is in one item."""
+    """Measurements of an item."""
 
-    snr_db: float  # over the active span; NaN where there is none
+    snr_db: float  # over the active span; NaN without speech or noise
     label_db: float | None
     level_dbfs: float  # of the clean speech over the active span
     peak: float
@@ -63,7 +61,7 @@ class Measure:
 
 @dataclass
 class SplitReport:
-    """What is in a split."""
+    """Content of a split."""
 
     shape: tuple[int, ...]
     seconds: float
@@ -75,7 +73,7 @@ class SplitReport:
 
 @dataclass
 class Report:
-    """What is in a set, and what is wrong with it."""
+    """Content of a set, and what is wrong with it."""
 
     head: dict[str, Any]
     splits: dict[str, SplitReport] = field(default_factory=dict)
@@ -83,7 +81,7 @@ class Report:
 
 
 def inspect(folder: Path, pool: ProcessPool) -> Report:
-    """Measure every item of a set. Raises DataError where it cannot be read, ValueError for its dataset.json."""
+    """Measure every item of a set. Raises DataError if it cannot be read, ValueError for a bad dataset.json."""
     path = folder / "dataset.json"
     report = Report(read_description(path) if path.is_file() else {})
     report.head.pop("items", None)
@@ -100,14 +98,14 @@ def inspect(folder: Path, pool: ProcessPool) -> Report:
             record = msgspec.convert(item, ItemRecord)
             _note(report.splits[split.removesuffix("_noise")], record)
             if split in labels and (place := _place(record, counts[split], report, split)) is not None:
-                # Of reverberant speech, no SNR is stated.
+                # The SNR of a mixture with an early target is not that of clean and noisy.
                 labels[split][place] = record.snr_db if record.early_ms is None else None, record.active
         except (KeyError, ValueError) as error:
             raise ValueError(f"{folder}: item {counts[split]} of {split} is not as expected ({error})") from None
         counts[split] += 1
     for split in SPLITS:
         if counts and counts[split] != len(labels[split]):
-            report.wrong.append(f"{split}: {ITEMS} tells of {counts[split]} items, {len(labels[split])} are there")
+            report.wrong.append(f"{split}: {ITEMS} lists {counts[split]} items, {len(labels[split])} are there")
         _measure_all(folder, split, labels[split], pool, report)
         if are_swapped([item.contrast_db for item in report.splits[split].measures]):
             report.wrong.append(f"{split}: clean has louder pauses than noisy; are they swapped?")
@@ -116,7 +114,7 @@ def inspect(folder: Path, pool: ProcessPool) -> Report:
 
 
 def open_split(folder: Path, split: str) -> Dataset:
-    """Return the items of a split as training sees them; those mixed on the fly as in epoch 1 with seed 0."""
+    """Return the items of a split as in training; items mixed on the fly are those of epoch 1 with seed 0."""
     if split == "train" and is_on_the_fly(folder):
         dataset = OnTheFlyDataset(folder)
         dataset.start_epoch(0, 1)
@@ -125,7 +123,7 @@ def open_split(folder: Path, split: str) -> Dataset:
 
 
 def measure(dataset: Dataset, number: int, label: Label) -> Measure:
-    """Measure an item, over the active span of its label or, without a label, where there is speech."""
+    """Measure an item over the active span of its label or, without a label, over its speech."""
     noisy, clean, _ = dataset[number]
     noisy, clean = noisy.double().numpy(), clean.double().numpy()
     label_db, span = label
@@ -177,7 +175,7 @@ def _note(split: SplitReport, item: ItemRecord) -> None:
 
 
 def _place(item: ItemRecord, count: int, report: Report, split: str) -> int | None:
-    """Return number of the item that a record tells of; None if there is no such item."""
+    """Return the number of the item of a record; None if there is no such item."""
     shape = report.splits[split].shape[:-2]
     if split != "test":
         return count if count < shape[0] else None

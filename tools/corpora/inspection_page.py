@@ -12,7 +12,7 @@ from tools.common.spectrograms import show_spectrogram, spectrogram
 from tools.corpora.inspection import SPLITS, Dataset, Report, SplitReport, open_split
 
 BAR = 40  # characters of the longest bar
-BIN_DB = 5  # of the histogram, where there are too many labels for a line each
+BIN_DB = 5  # of the histogram, if there are too many labels for a line each
 MANY_LABELS = 20
 LISTED = 20  # faults that are printed
 
@@ -65,7 +65,7 @@ def draw_page(folder: Path, report: Report, path: Path, items: int) -> None:
 
 
 def _histogram(found: SplitReport) -> Iterator[str]:
-    """Yield items and measured SNR of each label, or of each 5 dB where there are no or very many labels."""
+    """Yield number of items and measured SNRs for each label, or for each 5 dB without or with many labels."""
     labels = [item.label_db for item in found.measures]
     each = None not in labels and len(set(labels)) <= MANY_LABELS
     bins: dict[float, list[float]] = {}
@@ -85,5 +85,5 @@ def _tidy(decibel: float) -> str:
 
 
 def _spread(dataset: Dataset, items: int) -> list[int]:
-    """Return numbers of items from all over a split."""
+    """Return numbers of items spread over a split."""
     return sorted({int(place) for place in np.linspace(0, len(dataset) - 1, items)})

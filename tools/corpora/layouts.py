@@ -1,4 +1,4 @@
-"""Known corpora: where their speech, noise and splits lie once they are unpacked."""
+"""Known corpora: locations of their speech, noise and splits after unpacking."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,9 +16,9 @@ TIMIT_CORE_TEST = (
 
 
 def with_layout(settings: DatasetSettings) -> DatasetSettings:
-    """Return the settings with what the named layout adds; settings that were given override it.
+    """Return the settings completed by the named layout; settings that were given override it.
 
-    Raises UserError if the corpus is not found where it should be.
+    Raises UserError if a folder of the corpus is missing.
     """
     if settings.layout is None:
         return settings
@@ -70,7 +70,7 @@ def librispeech(root: Path) -> dict[str, Any]:
 
 
 def dns_challenge(root: Path) -> dict[str, Any]:
-    """Return the settings of the DNS Challenge's read speech and noise, and its synthetic test set if there."""
+    """Return the settings of the DNS Challenge: read speech, noise, and the synthetic test set if present."""
     data = next((root / name for name in ("datasets", "datasets_fullband") if (root / name).is_dir()), root)
     added = {
         "speech": _folder(data, "clean", "clean_fullband"),

@@ -1,4 +1,4 @@
-"""Items of a set that are mixed from speech and noise, each from a random generator of its own."""
+"""Items mixed from speech and noise, each with its own random generator."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,22 +24,22 @@ from tools.corpora.noise_sources import NoiseSource, read_named
 from tools.corpora.recordings import Recording
 from tools.corpora.rooms import Rooms, reverberate
 
-PACKED_PEAK = 0.9  # of speech and noise that are packed apart; leaves room for what resampling adds
+PACKED_PEAK = 0.9  # of separately packed speech and noise, with headroom for resampling
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Clean speech of an item, and what it is made of."""
+    """Clean speech of an item, and the record of its source."""
 
     samples: np.ndarray  # float64 [samples], padded with zeros
     active: slice  # where there is speech
     made_of: dict[str, Any]
-    early: np.ndarray | None = None  # the target if not the samples: their direct sound and early reflections
+    early: np.ndarray | None = None  # the target, if other than the samples: direct sound and early reflections
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all mixtures of a set have in common."""
+    """Settings that all mixtures of a set share."""
 
     samples: int
     draw: MixtureDraw
@@ -50,13 +50,13 @@ class Recipe:
 
 
 class MixtureSource:
-    """Makes items of the splits; none depends on how many there are, or on which process makes it.
+    """Makes the items of the splits; an item depends neither on their number nor on the process that makes it.
 
     Args:
-        recipe: What they have in common.
+        recipe: Settings that all items share.
         speech: Recordings of each split.
         noise: Segments for train and valid.
-        test_rows: Segments for each row of the test grid, by its name, and whether it has one type of noise.
+        test_rows: Noise source and noise types of each row of the test grid, by its name.
         counts: Items of each split; 0 for one a clip.
         rooms: Impulse responses for the speech; None to leave it as it is.
     """
@@ -81,11 +81,11 @@ class MixtureSource:
         self._counts = {split: counts[split] or len(self._clips[split]) for split in speech}
 
     def count(self, split: str) -> int:
-        """Return items of a split; for the test, utterances of a cell of its grid."""
+        """Return the number of items of a split; for the test, of utterances in a cell of its grid."""
         return self._counts[split]
 
     def item(self, split: str, index: int) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return an item of train or valid, `[2, samples]`, and what it is made of."""
+        """Return an item of train or valid, `[2, samples]`, and its record."""
         rng = generator(self.recipe.seed, split, index)
         clip = self.clip(split, index, rng)
         snr_db, level_db = self.recipe.draw.draw(rng)
@@ -96,9 +96,9 @@ class MixtureSource:
         return np.stack([mixture.noisy, clean]), description
 
     def test_utterance(self, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """Return an utterance of the test in all cells, `[noise type, dB, 2, samples]`, and what each is made of.
+        """Return an utterance of the test in all cells, `[noise type, dB, 2, samples]`, and the record of each.
 
-        Clean is the same in all cells, and so is the noise in all cells of a row but for its gain.
+        All cells have the same clean speech, and all cells of a row the same noise with different gains.
         """
         rng = generator(self.recipe.seed, "test", index)
         clip = self.clip("test", index, rng)
@@ -125,11 +125,11 @@ class MixtureSource:
         return grid, items
 
     def _target(self, clip: Clip, gain: float, clean: np.ndarray) -> np.ndarray:
-        """Return what is to be learnt, given the speech as it is in the mixture."""
+        """Return the target, given the clean speech of the mixture."""
         return clean if clip.early is None else quantise_alone(gain * clip.early, self.recipe.dtype)
 
     def clip(self, split: str, index: int, rng: np.random.Generator) -> Clip:
-        """Return the clean speech of an item, in its room if there are rooms, at the level of the recording."""
+        """Return the clean speech of an item, not scaled, with reverberation if there are rooms."""
         number, start = self._clips[split][index % len(self._clips[split])]
         recording = self._speech[split][number]
         made_of = {"speech": str(recording.path), "talker": recording.group, "start": int(start)}
@@ -150,14 +150,14 @@ class MixtureSource:
             raise UserError(f"{recording.path}: {error}") from None
 
     def packed_speech(self, index: int) -> tuple[np.ndarray, tuple[int, int], dict[str, Any]]:
-        """Return a training item's speech `[samples]` to be mixed later, its active span, what it is made of."""
+        """Return a training item's speech `[samples]` to be mixed later, its active span and its record."""
         clip = self.clip("train", index, generator(self.recipe.seed, "train", index))
         gain = PACKED_PEAK / float(np.max(np.abs(clip.samples)))
         active = clip.active.start, clip.active.stop
         return quantise_alone(gain * clip.samples, self.recipe.dtype), active, clip.made_of | {"gain": gain}
 
     def packed_noise(self, number: int, row: int) -> np.ndarray:
-        """Return a row `[samples]` of a part of the training's noise; numbers beyond the parts are babble."""
+        """Return a row `[samples]` of part `number` of the training noise; numbers beyond the parts are babble."""
         source = self.noise["train"]
         if number >= len(source.parts):
             segment, _ = source.babble.draw(generator(self.recipe.seed, "babble", number))
@@ -175,7 +175,7 @@ class MixtureSource:
             raise UserError(f"{clip.made_of['speech']}: {error}") from None
 
     def _order(self, split: str) -> np.ndarray:
-        """Return [recording, start] of the clips of a split, shuffled."""
+        """Return the shuffled clips of a split, [clips, 2]: recording and start."""
         recordings = self._speech[split]
         clips = [(number, start) for number, recording in enumerate(recordings) for start in recording.starts]
         return generator(self.recipe.seed, split, "order").permutation(np.array(clips, np.int64), axis=0)
@@ -190,7 +190,7 @@ def _describe(
     gain: float,
     scale: float,
 ) -> dict[str, Any]:
-    """Return a record of the item: speech was multiplied by `scale * speech_gain`, noise by `scale * gain`."""
+    """Return the record of an item; speech was multiplied by `scale * speech_gain`, noise by `scale * gain`."""
     return {
         **clip.made_of,
         "active": [clip.active.start, clip.active.stop],

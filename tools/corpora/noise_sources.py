@@ -1,4 +1,4 @@
-"""Noise segments: cut from recordings, or babble mixed from talkers."""
+"""Noise segments, cut from recordings, and babble mixed from talkers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +15,8 @@ from tools.corpora.splits import NoisePart, by_group
 
 BABBLE = "babble"
 BABBLE_TALKERS = (4, 8)
-BABBLE_SPREAD_DB = 6  # how far the levels of the talkers lie apart at most
-ATTEMPTS = 20  # at a segment that is not silent
+BABBLE_SPREAD_DB = 6  # largest level difference between talkers
+ATTEMPTS = 20  # to draw a segment that is not silent
 
 
 class NoiseSource:
@@ -41,13 +41,13 @@ class NoiseSource:
     def draw(
         self, rng: np.random.Generator, active: slice, talker: str, kind: str | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return a segment, float64 `[samples]`, with what it is made of.
+        """Return a segment, float64 `[samples]`, and its record.
 
         Args:
-            rng: Where all random choices come from.
+            rng: Source of all random choices.
             active: The span in which the segment must not be silent.
-            talker: Whose speech it will be mixed with; babble is of others.
-            kind: Its type; None for any, each as likely.
+            talker: Talker of the speech to mix with, whom babble excludes.
+            kind: Noise type; None to draw one uniformly.
         """
         kind = kind or self.types[rng.integers(len(self.types))]
         if kind == BABBLE and self.babble:
@@ -67,7 +67,7 @@ class NoiseSource:
 
 
 def read_named(path: Path, start: int, count: int) -> np.ndarray:
-    """Read as `audio_files.read` does. Raises UserError with the name for a file that can no longer be read."""
+    """Read as `audio_files.read` does. Raises UserError with the file's name."""
     try:
         return read(path, start, count)
     except AudioError as error:
@@ -87,7 +87,7 @@ class Babble:
             )
 
     def draw(self, rng: np.random.Generator, talker: str = "") -> tuple[np.ndarray, dict[str, Any]]:
-        """Return a segment without the talker's voice, and what it is made of; gains are of the files' samples."""
+        """Return a segment without the talker's voice, and its record; gains apply to the samples of the files."""
         others = [name for name in self._talkers if name != talker]
         count = min(int(rng.integers(BABBLE_TALKERS[0], BABBLE_TALKERS[1] + 1)), len(others))
         mixture, voices = np.zeros(self.samples), []

@@ -1,4 +1,4 @@
-"""Writing a packed data set: a folder that appears under its name only when it is complete."""
+"""Writing of a packed data set, whose folder appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
@@ -25,11 +24,11 @@ SUFFIXES = (".npy", ".json", ".jsonl", ".png")  # of the files in a set's folder
 
 
 class PackedSetWriter:
-    """Context manager around the making of one packed set.
+    """Context manager that writes a packed set.
 
-    Everything goes into a hidden folder beside the target, and one rename at the end turns it into the target.
-    If the block ends with an exception, Ctrl-C included, the hidden folder is removed and the target is as it
-    was. Only a killed process can leave the hidden folder, `.<target>.partial-<process id>`; delete it.
+    Files are written to a hidden folder beside the target, which is renamed at the end. If the block ends with an
+    exception, Ctrl-C included, the hidden folder is removed and the target is unchanged. Only a killed process
+    can leave the hidden folder, `.<target>.partial-<process id>`; delete it.
 
         with PackedSetWriter(Path("data/demo"), samples=48_000) as writer:
             train = writer.create("train", 400)  # [400, 2, samples], on disk
@@ -44,7 +43,7 @@ class PackedSetWriter:
         overwrite: Replace an existing set, once the new one is complete.
         shard_bytes: Split arrays of one leading axis into files of about this size; None for one file each.
 
-    Raises UserError if the target exists and may not be replaced, OSError with the path if the disk refuses.
+    Raises UserError if the target exists and may not be replaced, OSError with the path if writing fails.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class PackedSetWriter:
         self.dtype = np.dtype(dtype)
         self.overwrite = overwrite
         try:
-            self._folder = self.target.resolve()  # where a link points to, so that renames stay on one disk
+            self._folder = self.target.resolve()  # the target of a link, so that renames stay on one disk
         except RuntimeError:
             raise UserError(f"{self.target}: a link to itself, expected a folder to write") from None
         self._partial = self._folder.with_name(f".{self._folder.name}.partial-{os.getpid()}")
@@ -81,9 +80,9 @@ class PackedSetWriter:
         item: Sequence[int] | None = None,
         dtype: type | np.dtype | None = None,
     ) -> NewArray | NewShards:
-        """Return a new array on disk, zeros `[*leading, *item]`; `array[leading index] = values` writes an item.
+        """Create an array of zeros on disk, `[*leading, *item]`; `array[leading index] = values` writes an item.
 
-        An item is `[2, samples]`, where 0 is noisy and 1 is clean, of the set's type, unless said otherwise.
+        item, dtype: by default `[2, samples]` (0 noisy, 1 clean) of the set's type.
         """
         item, dtype = tuple(item or (2, self.samples)), np.dtype(dtype or self.dtype)
         count = leading[0]
@@ -99,7 +98,7 @@ class PackedSetWriter:
         return NewShards(shards, a_shard)
 
     def record(self, split: str, item: dict[str, Any]) -> None:
-        """Write what the next item of a split is made of to `items.jsonl`."""
+        """Append the record of the next item of a split to `items.jsonl`."""
         path = self._partial / ITEMS
         with _naming(self.target / path.name):
             self._records = self._records or self._open_files.enter_context(path.open("w", encoding="utf-8"))
@@ -119,12 +118,7 @@ class PackedSetWriter:
             array.reserve()
         return array
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
                 self._open_files.close()
@@ -150,14 +144,14 @@ class PackedSetWriter:
 
 
 class NewArray:
-    """A .npy file that is being written, item by item: a memory map would keep all that was written in memory.
+    """A .npy file written item by item: a memory map would keep what was written in memory.
 
     Args:
-        path: Where it is written.
-        leading: The axes that an item is found by.
-        item: The shape of an item.
-        dtype: Of the values.
-        name: What the file will be called, for messages.
+        path: File to write.
+        leading: Lengths of the axes that index items.
+        item: Shape of an item.
+        dtype: Type of the values.
+        name: Final path of the file, for messages.
     """
 
     def __init__(
@@ -173,7 +167,7 @@ class NewArray:
         self._file.truncate(self._size)
 
     def reserve(self) -> None:
-        """Take the file's disk space at once, so that a disk too small is known before the work."""
+        """Reserve the file's disk space, so that a full disk is noticed before the work."""
         if not hasattr(os, "posix_fallocate"):
             return
         try:
@@ -192,13 +186,13 @@ class NewArray:
             self._file.write(values.data)
 
     def close(self) -> None:
-        """Write what is still buffered."""
+        """Write buffered data and close the file."""
         with _naming(self.name):
             self._file.close()
 
 
 class NewShards:
-    """Arrays of one leading axis that are filled as if they were one."""
+    """Several arrays with one leading axis, written as one."""
 
     def __init__(self, shards: Sequence[NewArray], items_a_shard: int) -> None:
         self._shards, self._items_a_shard = shards, items_a_shard
@@ -210,7 +204,7 @@ class NewShards:
 
 @contextlib.contextmanager
 def _naming(name: Path) -> Iterator[None]:
-    """Add to errors of the disk the file's name as the user will know it: writing and reserving name none."""
+    """Add the final path of a file to errors of writing and reserving, which name none."""
     try:
         yield
     except OSError as error:

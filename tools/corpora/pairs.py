@@ -1,4 +1,4 @@
-"""Corpora that come mixed: pairs of a noisy and a clean file, matched by name."""
+"""Corpora of mixtures: pairs of a noisy and a clean file, matched by name."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from tools.common.processes import ProcessPool
 from tools.common.seeding import generator
 from tools.corpora.recordings import Problem, Recording, Selection, check_recording, find_files
 
-SWAPPED_DB = 3.0  # of contrast, by which noisy must exceed clean
+SWAPPED_DB = 3.0  # if the contrast of noisy exceeds that of clean by more, they are taken as swapped
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Pair:
 
     noisy: Path
     clean: Recording
-    contrast_db: float  # of noisy above that of clean: below 0, as noise fills pauses
+    contrast_db: float  # of noisy minus that of clean: below 0, as noise fills pauses
 
     @property
     def group(self) -> str:
@@ -36,10 +36,10 @@ class Pair:
 def find_pairs(
     folders: tuple[Path, Path], key: str, selection: Selection, pool: ProcessPool, problems: list[Problem]
 ) -> list[Pair]:
-    """Return the usable pairs below a noisy and a clean folder; every mismatch is added to `problems`.
+    """Return the usable pairs below a noisy and a clean folder; mismatches are added to `problems`.
 
-    key: regular expression whose first group is what the names of a pair share; if empty, paths must be equal but
-    for the suffix. Raises UserError if a folder is missing.
+    key: regular expression whose first group is equal in the names of a pair; if empty, paths without suffix must
+    be equal. Raises UserError if a folder is missing.
     """
     noisy, clean = (_by_key(folder, key, selection.files, problems) for folder in folders)
     for names, others, folder, other in ((noisy, clean, *folders), (clean, noisy, *folders[::-1])):
@@ -57,21 +57,21 @@ def find_pairs(
 
 
 def contrast_db(signal: np.ndarray) -> float:
-    """Return by how many dB loud frames of 20 ms, [samples] at 16 kHz, exceed quiet ones: 95% and 10% of them."""
+    """Return the 95% minus the 10% quantile of the levels of frames in dB, of [samples] at 16 kHz."""
     frames = np.square(signal[: signal.size // FRAME * FRAME], dtype=np.float64).reshape(-1, FRAME).mean(axis=1)
     quiet, loud = np.percentile(10 * np.log10(frames + SILENCE**2), (10, 95)) if frames.size else (0.0, 0.0)
     return float(loud - quiet)
 
 
 def are_swapped(contrasts_db: Sequence[float]) -> bool:
-    """Tell from the contrasts of noisy above clean whether most pairs have their noise in clean."""
+    """Return whether noisy and clean seem to be swapped, from the contrasts of noisy minus clean."""
     return len(contrasts_db) > 0 and float(np.median(contrasts_db)) > SWAPPED_DB
 
 
 def check_pair(
     _: None, noisy_folder: Path, clean_folder: Path, noisy: str, clean: str, selection: Selection
 ) -> Pair | Problem:
-    """Read what will be used of both files; return the pair, or why they do not belong together."""
+    """Read the clips of both files; return the pair, or why it cannot be used."""
     path = noisy_folder / noisy
     recording = check_recording(None, clean_folder, clean, selection)
     if isinstance(recording, Problem):
@@ -101,7 +101,7 @@ class PairSource:
         samples: Length of an item.
         dtype: int16 or float32.
         seed: Of the order of the items.
-        row: What the test grid's one row is called.
+        row: Name of the only row of the test grid.
     """
 
     def __init__(
@@ -122,11 +122,11 @@ class PairSource:
             self._clips[split] = [clips[place] for place in order][: counts[split] or None]
 
     def count(self, split: str) -> int:
-        """Return items of a split."""
+        """Return the number of items of a split."""
         return len(self._clips[split])
 
     def item(self, split: str, index: int) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return an item of a split, `[2, samples]`, and what it is made of; both signals share one scale."""
+        """Return an item of a split, `[2, samples]`, and its record; both signals have the same scale."""
         number, start = self._clips[split][index]
         pair = self._pairs[split][number]
         try:
@@ -153,7 +153,7 @@ class PairSource:
         }
 
     def test_utterance(self, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """Return an item of the test as the one cell of a grid, `[1, 1, 2, samples]`, and what it is made of."""
+        """Return an item of the test as the only cell of a grid, `[1, 1, 2, samples]`, and its record."""
         both, item = self.item("test", index)
         return both[None, None], [{"row": self.noise_types[0], "column": 0, "utterance": index} | item]
 

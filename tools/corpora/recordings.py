@@ -1,4 +1,4 @@
-"""The usable recordings in a folder: found, read once, and listed with what is wrong where something is."""
+"""The usable recordings in a folder, each read once, and the problems of the others."""
 
 import hashlib
 import re
@@ -18,7 +18,7 @@ from tools.common.processes import ProcessPool
 from tools.common.seeding import generator
 
 Cut = Literal["first", "random", "every"]
-MIN_SAMPLES = SAMPLE_RATE // 2  # what is shorter is no utterance, and nothing that a score could judge
+MIN_SAMPLES = SAMPLE_RATE // 2  # anything shorter is no utterance and too short for scores
 FIRST_FOLDER = "([^/]+)/"
 UP_TO_SEPARATOR = "([^/_.-]+)[^/]*$"
 WHOLE_STEM = r"([^/]+?)(?:\.[^/.]*)?$"
@@ -28,7 +28,7 @@ NOISE_TYPE = f"{FIRST_FOLDER}|{WHOLE_STEM}"
 
 @dataclass(frozen=True)
 class Recording:
-    """A file that can be used: what it is of, how long it is, where clips of it start."""
+    """A usable file: talker or noise type, length, starts of its clips."""
 
     folder: str
     file: str  # path below the folder, with /
@@ -56,17 +56,17 @@ class Problem:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which files of a folder are taken, and how.
+    """Which files and clips of a folder to use.
 
     Attributes:
         group: Regular expression on the path below the folder; its first group that matched is the talker or
-            type. If empty, all are of one, called like the folder.
-        files: Regular expression that a path must match somewhere.
+            type. If empty, all files have one, named like the folder.
+        files: Regular expression to search in a path.
         samples: Length of a clip.
-        cut: Clips of a recording: the first, one at random, or every one from the first on; whole: all of it is
-            read, and starts are not those of clips.
-        seed: Of the random start.
-        shortest: Samples that a recording must have.
+        cut: Clips of a recording: the first, a random one, or all; whole: all of it is read, and starts are not
+            those of clips.
+        seed: Seed of the random start.
+        shortest: Least number of samples of a recording.
     """
 
     group: str
@@ -80,7 +80,7 @@ class Selection:
 def find_recordings(
     folder: Path, selection: Selection, pool: ProcessPool, problems: list[Problem]
 ) -> list[Recording]:
-    """Return the usable recordings below a folder, sorted by path; what cannot be used is added to `problems`.
+    """Return the usable recordings below a folder, sorted by path; other files are added to `problems`.
 
     Raises UserError if the folder is missing or holds no audio at all.
     """
@@ -99,7 +99,7 @@ def find_recordings(
 
 
 def find_files(folder: Path, pattern: str, problems: list[Problem]) -> list[str]:
-    """Return the audio files below a folder whose paths in it match; UserError if there is no such folder."""
+    """Return the audio files below a folder whose relative paths match; UserError if there is no such folder."""
     if not folder.is_dir():
         raise UserError(
             f"{folder}: {'a file' if folder.exists() else 'no such folder'}, expected a folder of audio"
@@ -110,7 +110,7 @@ def find_files(folder: Path, pattern: str, problems: list[Problem]) -> list[str]
 
 
 def check_recording(_: None, folder: Path, file: str, selection: Selection) -> Recording | Problem:
-    """Read what will be used of a file; return what it is, or why it cannot be used."""
+    """Read the clips of a file; return the recording, or why it cannot be used."""
     path = folder / file
     try:
         file.encode()
@@ -140,7 +140,7 @@ def check_recording(_: None, folder: Path, file: str, selection: Selection) -> R
 
 
 def drop_copies(lists: Iterable[list[Recording]], problems: list[Problem]) -> None:
-    """Take out of the lists what is the same audio as an earlier recording, under whatever name it goes."""
+    """Remove recordings with the same audio as an earlier one from the lists, and add them to `problems`."""
     first: dict[str, Recording] = {}
     for recordings in lists:
         kept = [one for one in recordings if first.setdefault(one.digest, one) is one]

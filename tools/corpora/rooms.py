@@ -1,6 +1,6 @@
-"""Rooms that speech is heard in: impulse responses from a folder, or simulated ones."""
+"""Reverberation: impulse responses from a folder, or of simulated rooms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,24 +20,22 @@ DISTANCE_M = (0.5, 2.5)
 
 
 class Rooms(Protocol):
-    """Where impulse responses come from."""
+    """A source of impulse responses."""
 
     def draw(self, rng: np.random.Generator, split: str) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return an impulse response, `[taps]` at 16 kHz, for an item of a split, with what it is."""
+        """Return an impulse response, `[taps]` at 16 kHz, for an item of a split, and its record."""
 
 
 class RecordedRooms:
-    """Impulse responses from files; where there are enough, a file serves one split alone."""
+    """Impulse responses from files; if there are enough, each file is used in one split only."""
 
     def __init__(self, recordings: Sequence[Recording], splits: Sequence[str], seed: int) -> None:
         order = [recordings[n] for n in generator(seed, "rooms").permutation(len(recordings))]
-        share = max(1, len(order) // 10)
-        self._files: Mapping[str, Sequence[Recording]] = {
-            split: order[number * share : (number + 1) * share] if len(order) > len(splits) else order
-            for number, split in enumerate(splits[1:])
-        }
-        rest = order[len(self._files) * share :] if len(order) > len(splits) else order
-        self._files = {splits[0]: rest, **self._files}
+        self._files = dict.fromkeys(splits, order)
+        if len(order) > len(splits):
+            share, others = max(1, len(order) // 10), splits[1:]
+            self._files = {split: order[n * share : (n + 1) * share] for n, split in enumerate(others)}
+            self._files[splits[0]] = order[len(others) * share :]
 
     def draw(self, rng: np.random.Generator, split: str) -> tuple[np.ndarray, dict[str, Any]]:
         """See Rooms."""
@@ -47,7 +45,7 @@ class RecordedRooms:
 
 
 class SimulatedRooms:
-    """Shoebox rooms by the image method (Allen & Berkley 1979) of pyroomacoustics. Raises UserError without it."""
+    """Shoebox rooms by pyroomacoustics's image method (Allen & Berkley 1979). Raises UserError without it."""
 
     def __init__(self) -> None:
         try:
@@ -70,7 +68,7 @@ class SimulatedRooms:
             talker = rng.uniform(FROM_WALL_M, size - FROM_WALL_M)
             if DISTANCE_M[0] <= np.linalg.norm(talker - microphone) <= DISTANCE_M[1]:
                 break
-        # Large rooms cannot be as dry as the shortest time: Sabine's formula would ask for more than absorption.
+        # Large rooms cannot have the shortest times: Sabine's formula would give an absorption above 1.
         volume, surface = size.prod(), 2 * (size[0] * size[1] + size[0] * size[2] + size[1] * size[2])
         rt60 = round(max(rt60, 0.161 * volume / (0.9 * surface)), 3)
         absorption, order = pyroomacoustics.inverse_sabine(rt60, size)
@@ -89,9 +87,9 @@ class SimulatedRooms:
 
 
 def reverberate(speech: np.ndarray, impulse_response: np.ndarray, early_ms: float = np.inf) -> np.ndarray:
-    """Return speech `[samples]` as heard in the room, of the same length; the direct sound is not delayed.
+    """Return reverberant speech `[samples]` of the same length; the direct sound is not delayed.
 
-    early_ms: milliseconds after the direct sound from which on nothing is reflected.
+    early_ms: milliseconds after the direct sound at which the impulse response is cut off.
     Raises ValueError if the impulse response is silent.
     """
     direct = int(np.argmax(np.abs(impulse_response)))

@@ -1,4 +1,4 @@
-"""Everything that decides what a data set becomes: the arguments of tools.make_dataset."""
+"""The settings of a data set: the arguments of tools.make_dataset."""
 
 import dataclasses
 import re
@@ -11,19 +11,19 @@ from tools.common.errors import UserError
 from tools.corpora.recordings import NOISE_TYPE, TALKER, Cut
 
 LayoutName = Literal["voicebank-demand", "timit-noisex92", "librispeech", "dns-challenge"]
-NOT_IN_COMMAND = ("out", "workers", "overwrite", "strict")  # what the bytes do not depend on
+NOT_IN_COMMAND = ("out", "workers", "overwrite", "strict")  # the set's content does not depend on these
 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetSettings:
-    """What the data set is made of, and how."""
+    """Sources of a data set, and how it is made."""
 
     out: Path
     """Folder to write, with the packed splits and dataset.json."""
 
     # -- Where speech and noise come from --
     layout: LayoutName | None = None
-    """A known corpus, unpacked in --root; it sets the folders, and what else is not given here."""
+    """A known corpus, unpacked in --root; it sets the folders, and other settings that are not given."""
     root: Path | None = None
     """Folder of the corpus named by --layout."""
     speech: Path | None = None
@@ -35,20 +35,20 @@ class DatasetSettings:
     test_speech: Path | None = None
     """Speech for the test; without it, talkers of --speech are set aside."""
     test_noise: Path | None = None
-    """Other recordings of the same types of noise, for the test; without it, parts of --noise are set aside."""
+    """Other recordings of the same noise types, for the test; without it, parts of --noise are set aside."""
     unseen_noise: Path | None = None
-    """Types of noise that are in the test only."""
+    """Folder of noise types for the test only."""
     unseen_types: tuple[str, ...] = ()
     """Types in --noise to keep for the test only."""
     valid_types: tuple[str, ...] = ()
-    """Types in --noise to keep for validation only, which then measures noise that training never heard."""
+    """Types in --noise to keep for validation only, which then measures noise that is not in training."""
     babble: bool = False
-    """One more type of noise: four to eight training talkers at once."""
+    """Add babble, four to eight training talkers at once, as a noise type."""
     reverb: str = ""
     """Rooms for the speech: a folder of impulse responses, or simulated (needs pyroomacoustics)."""
     reverb_target: Literal["reverberant", "early"] = "reverberant"
-    """What networks are to make of speech in rooms: reverberant: the same without the noise; early: the direct
-    sound and its early reflections, so that late reverberation is removed as well."""
+    """Target for reverberant speech. reverberant: the speech without the noise; early: the direct sound and its
+    early reflections, so that late reverberation is removed as well."""
     early_ms: float = 50.0
     """With --reverb_target early, milliseconds after the direct sound that stay in the target."""
 
@@ -60,20 +60,20 @@ class DatasetSettings:
     test_pairs: tuple[Path, Path] | None = None
     """The same for the test; without it, talkers of --pairs are set aside."""
     pair_key: str = ""
-    """Regular expression whose first group is what the two names of a pair have in common."""
+    """Regular expression whose first group is equal in the two names of a pair."""
 
     # -- What is in a name --
     talker: str = TALKER
     """Regular expression for the talker in a path below the folder of speech; the first group that matched counts.
     By default the first subfolder, or the file name up to the first _, - or dot."""
     noise_type: str = NOISE_TYPE
-    """The same for the type of noise; by default the first subfolder, or the file name. Empty for one type."""
+    """The same for the noise type; by default the first subfolder, or the file name. Empty for one type."""
     speech_files: str = ""
-    """Regular expression that a speech file's path must match somewhere to be used."""
+    """Regular expression to search in the paths of speech files; others are not used."""
     valid_talkers: tuple[str, ...] = ()
     """Talkers to set aside for validation, instead of drawn ones."""
     test_talkers: tuple[str, ...] = ()
-    """Talkers to set aside for the test; with --test_speech, the only ones of it in the test, others validate."""
+    """Talkers to set aside for the test; with --test_speech, its other talkers are used for validation."""
 
     # -- What is made of it --
     mix: Literal["once", "on-the-fly"] = "once"
@@ -81,7 +81,7 @@ class DatasetSettings:
     seconds: float = 3.0
     """Length of every item; longer speech is cut, shorter padded with zeros."""
     cut: Cut = "first"
-    """Clips of an utterance: its first one, one from a random place, or every one."""
+    """Clips of an utterance: the first, one from a random place, or every one."""
     n_train: int = 0
     """Training items; 0 for one from each clip of speech, more for several with other noises."""
     n_valid: int = 0
@@ -89,15 +89,15 @@ class DatasetSettings:
     n_test: int = 0
     """Utterances in each cell of the test grid; 0 for all clips of the test's speech."""
     train_snr_db: tuple[float, ...] = (-5, 0, 5, 10, 15)
-    """SNRs of training and validation, each as likely."""
+    """SNRs of training and validation, equally likely."""
     train_snr_range: tuple[float, float] | None = None
     """Lowest and highest SNR of training and validation, instead of a list."""
     test_snr_db: tuple[float, ...] = (-10, -5, 0, 5, 10, 15, 20)
     """SNRs of the test grid."""
     test_rows: Literal["seen-unseen", "types"] = "seen-unseen"
-    """First axis of the test grid: noise seen in training and unseen noise, or every type by itself."""
+    """First axis of the test grid: noise seen in training and unseen noise, or each noise type."""
     level_db: tuple[float, float] = (-40, -30)
-    """Lowest and highest RMS of the speech in dBFS, before a mixture is kept from clipping."""
+    """Lowest and highest RMS of the speech in dBFS, before a mixture is scaled against clipping."""
     dtype: Literal["int16", "float32"] = "int16"
     """Type of the samples on disk."""
     seed: int = 0
@@ -145,12 +145,12 @@ class DatasetSettings:
 
     @property
     def samples(self) -> int:
-        """Return length of every item at 16 kHz."""
+        """Return the length of an item at 16 kHz."""
         return round(self.seconds * SAMPLE_RATE)
 
     @property
     def command(self) -> str:
-        """Return the command that makes this set again where its folders have the same names."""
+        """Return the command that makes this set again from the same folders."""
         words = ["python", "-m", "tools.make_dataset"]
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)

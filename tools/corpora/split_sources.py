@@ -1,4 +1,4 @@
-"""From settings to what makes the items: folders are read, split, and put together."""
+"""From settings to the sources of items: reading folders and splitting them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,14 +21,14 @@ Source = MixtureSource | PairSource
 
 @dataclass
 class Findings:
-    """What was noticed while the folders were read."""
+    """Problems and notes from reading the folders."""
 
     problems: list[Problem] = field(default_factory=list)  # files that are left out
     notes: list[str] = field(default_factory=list)
 
 
 def find_sources(settings: DatasetSettings, pool: ProcessPool, findings: Findings) -> dict[str, Source]:
-    """Return what makes the items of each split. Raises UserError where nothing is left for one of them."""
+    """Return the source of the items of each split. Raises UserError if one has nothing to use."""
     return _Finder(settings, pool, findings).find()
 
 
@@ -57,7 +57,7 @@ class _Finder:
         noise, seen, unseen = self._noise(splits)
         babble = self._babble_speech(speech["train"], splits)
         if settings.babble and any(part.recording.group == BABBLE for parts in noise.values() for part in parts):
-            raise UserError(f"{settings.noise}: found noise of type {BABBLE}, expected none beside --babble")
+            raise UserError(f"{settings.noise}: found noise of type {BABBLE}, expected none with --babble")
         snrs, is_range = settings.train_snr_range or settings.train_snr_db, bool(settings.train_snr_range)
         draw = MixtureDraw(snrs, is_range, settings.level_db)
         training = {split: NoiseSource(noise[split], settings.samples, babble[split]) for split in splits[:2]}
@@ -152,7 +152,7 @@ class _Finder:
         return {name: (source, source.types)}
 
     def _babble_speech(self, speech: Sequence[Recording], splits: Sequence[str]) -> dict[str, list[Recording]]:
-        """Return training talkers' recordings for the babble of each split; each recording serves one split."""
+        """Return training talkers' recordings for the babble of each split; none is used in two splits."""
         if not self.settings.babble:
             return {split: [] for split in splits}
         return {split: speech[number :: len(splits)] for number, split in enumerate(splits)}
@@ -206,7 +206,7 @@ class _Finder:
         return PairSource(pairs, self.counts, settings.samples, settings.dtype, settings.seed, "pairs")
 
     def _expect_some(self, found: Sequence[object], folder: object, split: str) -> None:
-        """Raise UserError, with the first of the problems, if nothing usable was found."""
+        """Raise UserError with the first of the problems if nothing usable was found."""
         if found:
             return
         problems = self.findings.problems

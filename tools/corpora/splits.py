@@ -1,4 +1,4 @@
-"""Which speech and which noise go to training, validation and test, so that none is heard in two of them."""
+"""Splitting of speech and noise into training, validation and test, without overlap."""
 
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from tools.common.seeding import generator
 from tools.corpora.recordings import Recording
 
 SHARE = 0.1  # of talkers, and of a type's recordings, for each of validation and test
-TIME_SHARE = 0.15  # of a recording that has to serve them
+TIME_SHARE = 0.15  # of a recording that is cut in time, for each of them
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class NoisePart:
 def split_by_talker(
     speech: Sequence[Recording], splits: Sequence[str], seed: int, named: Mapping[str, Collection[str]]
 ) -> dict[str, list[Recording]]:
-    """Return recordings of each split, every talker in one of them; the first split gets what the others leave.
+    """Return the recordings of each split, every talker in one of them; the first split gets the rest.
 
-    `named` gives the talkers of a split by name; for the others they are drawn. Raises UserError where there are
-    too few, or a name is unknown.
+    named: the talkers of a split, by name; for other splits they are drawn. Raises UserError for too few talkers
+    and unknown names.
     """
     talkers = sorted({recording.group for recording in speech})
     owner = {}
@@ -71,10 +71,10 @@ def check_talkers_apart(speech: Mapping[str, Sequence[Recording]]) -> None:
 def split_noise(
     noise: Sequence[Recording], splits: Sequence[str], clip: int, seed: int
 ) -> tuple[dict[str, list[NoisePart]], list[str]]:
-    """Return parts of each split and, in words, the types that are in training alone. No two parts overlap.
+    """Return the parts of each split, without overlap, and a note on each type that is in training only.
 
-    A type with enough recordings is cut by recording; else each of its recordings is cut in time, if every part
-    then has at least the `clip` samples of a segment. What cannot be cut goes to training, the first split.
+    A type with enough recordings is split by recording; else each of its recordings is cut in time, if every part
+    has at least the `clip` samples of a segment. Other recordings go to training, the first split.
     """
     parts: dict[str, list[NoisePart]] = {split: [] for split in splits}
     notes = []
@@ -109,12 +109,12 @@ def split_noise(
 
 
 def whole(recording: Recording) -> NoisePart:
-    """Return all of a recording."""
+    """Return the whole recording as a part."""
     return NoisePart(recording, 0, recording.samples)
 
 
 def by_group(recordings: Iterable[Recording]) -> dict[str, list[Recording]]:
-    """Return the recordings of each talker or type, in the order of their names."""
+    """Return the recordings by talker or type, sorted by name."""
     groups: dict[str, list[Recording]] = {}
     for recording in recordings:
         groups.setdefault(recording.group, []).append(recording)

@@ -1,1 +1,1 @@
-"""The demo corpus: talkers, sentences, noises and the room in which they are recorded."""
+"""The demo corpus: talkers, sentences, noises and rooms."""

@@ -24,7 +24,7 @@ from tools.demo_corpus.talkers import Talker, draw_talkers
 NOISE_TYPES = {"seen": SEEN, "unseen": UNSEEN}
 TRAIN_SNR_DB = (-5, 0, 5, 10, 15)
 TEST_SNR_DB = (-10, -5, 0, 5, 10, 15, 20)
-LEVEL_DB = (-33.0, -20.0)  # RMS of the speech in dBFS, before the mixture is kept from clipping
+LEVEL_DB = (-33.0, -20.0)  # RMS of the speech in dBFS, before scaling against clipping
 TALKERS = {"train": 80, "valid": 20, "test": 12}
 BABBLE_TALKERS = 32
 PAUSE_SECONDS = (0.08, 0.25)
@@ -50,7 +50,7 @@ def make_demo_corpus(
 
     Args:
         out: Folder to write, with train.npy, valid.npy, test.npy and dataset.json.
-        seed: Of everything random; 0 or more.
+        seed: Seed of everything random; 0 or more.
         n_train: Training items.
         n_valid: Validation items.
         n_test: Utterances in each cell of the test's noise type × SNR grid.
@@ -106,7 +106,7 @@ def _write_items(
 
 
 def ensure_demo_corpus(folder: Path = Path(DEMO_DATA)) -> None:
-    """Make the demo corpus where there is none; of programs that begin to at the same time, one need succeed."""
+    """Make the demo corpus if it does not exist; another program may make it at the same time."""
     if not folder.exists():
         try:
             make_demo_corpus(folder)
@@ -116,7 +116,7 @@ def ensure_demo_corpus(folder: Path = Path(DEMO_DATA)) -> None:
 
 
 class _Corpus:
-    """Makes the items one by one. Each has its own random generator: none depends on how many there are."""
+    """Makes the items one by one. Each has its own random generator and does not depend on their number."""
 
     def __init__(self, seed: int, samples: int) -> None:
         self.seed = seed
@@ -147,8 +147,8 @@ class _Corpus:
     def test_items(self, utterance: int) -> Iterator[tuple[tuple[int, int], np.ndarray, dict[str, Any]]]:
         """Yield one utterance in every cell of the grid: (noise type, dB), int16 `[2, samples]`, its description.
 
-        The clean speech is the same to the last bit in all cells, and the noise over the cells of a noise type
-        but for its gain: what differs between two cells is an effect of the noise type or the SNR alone.
+        The clean speech is identical in all cells, and the noise in all cells of a noise type except for its gain:
+        cells differ only in noise type and SNR.
         """
         rng = generator(self.seed, "test", utterance)
         talker = self.talkers["test"][utterance % len(self.talkers["test"])]
@@ -166,10 +166,7 @@ class _Corpus:
                 yield (row, column), noisy_and_clean, item
 
     def _speak(self, talker: Talker, split: str, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return a recording of sentences with short pauses, cut where the clip is full, float64 `[samples]`.
-
-        With it comes its description.
-        """
+        """Return a recording of sentences with short pauses, float64 `[samples]`, and its description."""
         pieces, sentences, length = [], [], 0
         while length < self.samples:
             sentence = draw_sentence(split, rng)
@@ -185,10 +182,10 @@ class _Corpus:
         return recording, asdict(talker) | description
 
     def _others(self, talker: Talker) -> np.ndarray:
-        """Return speech for noises, by training talkers other than this one."""
+        """Return speech of training talkers other than this one, for noises."""
         return self._bank[[other != talker for other in self.talkers["train"][:BABBLE_TALKERS]]]
 
 
 def _describe_mixture(noise: str, snr_db: int, gain: float, scale: float) -> dict[str, Any]:
-    """Return a record of the mixture: `scale` is the factor of the speech, `scale * gain` that of the noise."""
+    """Return the record of a mixture: `scale` is the factor of the speech, `scale * gain` that of the noise."""
     return {"noise": noise, "snr_db": snr_db, "gain": float(f"{gain:.6g}"), "scale": float(f"{scale:.6g}")}

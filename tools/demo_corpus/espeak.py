@@ -1,4 +1,4 @@
-"""Speech from eSpeak NG, through ctypes and the library that the `espeakng-loader` wheel brings along."""
+"""Speech from eSpeak NG, through ctypes and the library in the `espeakng-loader` wheel."""
 
 import contextlib
 import ctypes
@@ -28,7 +28,7 @@ _SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), 
 def synthesise(text: str, voice: str = "en-us", variant: str = "", pitch: int = 50, rate: int = 170) -> np.ndarray:
     """Return speech without leading and trailing silence, float32 `[samples]` in [-1, 1] at 16 kHz.
 
-    The same arguments give the same samples, whatever was spoken before.
+    The same arguments always give the same samples.
 
     Args:
         text: What to say.
@@ -62,7 +62,7 @@ def _fresh_library() -> Iterator[tuple[ctypes.CDLL, Path]]:
     """Yield the initialised library and the folder of its data, unloaded again at the end.
 
     eSpeak NG keeps the phase of its pitch flutter and the state of its noise in static variables that no call
-    resets. Only a newly loaded library (2 ms) makes an utterance independent of those before it.
+    resets: the library is loaded again (2 ms) so that an utterance does not depend on earlier ones.
     """
     try:
         import espeakng_loader
@@ -81,7 +81,7 @@ def _fresh_library() -> Iterator[tuple[ctypes.CDLL, Path]]:
         if rate != ESPEAK_SAMPLE_RATE:
             raise UserError(f"eSpeak NG does not start with the data in {data_path}; reinstall espeakng-loader")
         library.espeak_ng_SetRandSeed(ctypes.c_long(RANDOM_SEED))  # else seeded from the clock
-        system.srand(RANDOM_SEED)  # some variants' breath draws from the C library, which stays loaded
+        system.srand(RANDOM_SEED)  # the breath of some variants draws from the C library, which stays loaded
         try:
             yield library, Path(data_path)
         finally:

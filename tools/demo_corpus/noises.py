@@ -1,7 +1,7 @@
-"""Noises from a random generator: four that networks of the demo are trained with, three that they are not.
+"""Synthetic noises: four types for training and three unseen ones.
 
-All are 16 kHz, float64 `[samples]`, with an RMS of 1. What makes two clips of one kind differ (rpm, gusts,
-dishes, talkers) is drawn again for each.
+All are 16 kHz, float64 `[samples]`, with an RMS of 1. Their parameters (rpm, gusts, dishes, talkers) are drawn for
+each clip.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ def make_noise(kind: str, rng: np.random.Generator, samples: int, speech: np.nda
 
     Args:
         kind: Its name.
-        rng: Where all its random choices come from.
+        rng: Source of all random choices.
         samples: Its length.
-        speech: Clips of different talkers, `[talkers, at least samples]`: babble is made of them, and
-            speech-shaped noise has their long-term spectrum.
+        speech: Clips of different talkers, `[talkers, at least samples]`, for babble and for the long-term
+            spectrum of speech-shaped noise.
     """
     noise = _KINDS[kind](rng, samples, speech) if kind in _OF_SPEECH else _KINDS[kind](rng, samples)
     return noise / np.sqrt(np.mean(noise**2))
@@ -52,7 +52,7 @@ def speech_shaped(rng: np.random.Generator, samples: int, speech: np.ndarray) ->
 
 
 def babble(rng: np.random.Generator, samples: int, speech: np.ndarray) -> np.ndarray:
-    """Return four to eight talkers at once, some nearer than others."""
+    """Return four to eight talkers at once, at different levels."""
     talkers = rng.permutation(len(speech))[: rng.integers(4, 9)]
     mixture = np.zeros(samples)
     for clip in speech[talkers]:
@@ -62,10 +62,10 @@ def babble(rng: np.random.Generator, samples: int, speech: np.ndarray) -> np.nda
 
 
 def engine(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Return a four-stroke engine under changing load: combustion pulses make exhaust and block resonate.
+    """Return a four-stroke engine under varying load: combustion pulses excite resonances of exhaust and block.
 
-    Every cylinder fires once in two turns, a little stronger or weaker than its neighbours: harmonics of half
-    the rotation, strongest at the firing rate. Behind them gas noise, gated by the combustions.
+    Every cylinder fires once in two turns, a little stronger or weaker than the others: harmonics of half the
+    rotation rate, strongest at the firing rate. Gas noise, gated by the combustions, is added.
     """
     cylinders = int(rng.choice([3, 4, 6]))
     rpm = rng.uniform(900, 3000) * 2 ** (0.35 * _wander(rng, samples, rate=0.8))
@@ -93,7 +93,7 @@ def engine(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 
 def wind(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Return gusts over a microphone: the stronger the gust, the louder and the brighter; at times it howls."""
+    """Return wind on a microphone: stronger gusts are louder and brighter; sometimes it howls."""
     gust = np.exp(0.7 * _wander(rng, samples, rate=0.8) + 0.3 * _wander(rng, samples, rate=5))
     rumble = _lowpassed(rng, samples, cutoff=rng.uniform(60, 120))
     rush = _lowpassed(rng, samples, cutoff=rng.uniform(300, 600))
@@ -105,7 +105,7 @@ def wind(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 
 def clatter(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Return dishes and cutlery in a kitchen: impacts, some with a bounce, that ring in their objects' modes."""
+    """Return dishes and cutlery in a kitchen: impacts, some with bounces, that excite the modes of objects."""
     objects = [_modes(rng) for _ in range(6)]
     impacts = np.zeros(samples)
     time = 0.0
@@ -139,7 +139,7 @@ _OF_SPEECH = ("speech_shaped", "babble")
 
 
 def _shaped(rng: np.random.Generator, samples: int, magnitude: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Return white noise times a magnitude over frequency in Hz."""
+    """Return noise with a magnitude spectrum, a function of frequency in Hz."""
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     return np.fft.irfft(spectrum * magnitude(np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)), samples)
 
@@ -151,7 +151,7 @@ def _lowpassed(rng: np.random.Generator, samples: int, cutoff: float) -> np.ndar
 
 
 def _wander(rng: np.random.Generator, samples: int, rate: float) -> np.ndarray:
-    """Return a smooth random curve around 0, about 1 in size, that turns `rate` times a second."""
+    """Return a smooth random curve with mean 0, standard deviation about 1 and `rate` knots a second."""
     knots = int(np.ceil(samples / SAMPLE_RATE * rate)) + 3
     curve = CubicSpline(np.arange(knots), rng.standard_normal(knots))
     return curve(rng.uniform() + np.arange(samples) * rate / SAMPLE_RATE)
@@ -163,7 +163,7 @@ def _resonance(signal: np.ndarray, frequency: float, quality: float) -> np.ndarr
 
 
 def _modes(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return frequencies in Hz, decay times in s and strengths of an object's modes; high modes die away first."""
+    """Return frequencies in Hz, decay times in s and strengths of an object's modes; high modes decay faster."""
     lowest = rng.uniform(400, 2500)
     frequency = lowest * (7500 / lowest) ** rng.uniform(0, 1, rng.integers(6, 13))
     decay = rng.uniform(0.02, 0.1) * (lowest / frequency) ** 0.7
@@ -173,7 +173,7 @@ def _modes(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray
 def _impact(
     rng: np.random.Generator, frequency: np.ndarray, decay: np.ndarray, strength: np.ndarray
 ) -> np.ndarray:
-    """Return one hit: it excites the modes in other proportions each time, under a click of 2 ms."""
+    """Return an impact, which excites the modes in random proportions, with a click of 2 ms."""
     time = np.arange(int(6 * decay.max() * SAMPLE_RATE))[:, None] / SAMPLE_RATE
     strength = strength * rng.uniform(0.3, 1, strength.size)
     ringing = np.sin(2 * np.pi * frequency * time + rng.uniform(0, 2 * np.pi, strength.size)) * np.exp(
@@ -184,6 +184,6 @@ def _impact(
 
 
 def _add_at(mixture: np.ndarray, start: int, piece: np.ndarray) -> None:
-    """Add the part of the piece that falls into the mixture."""
+    """Add a piece to the mixture from `start` on, cut at its end."""
     room = max(mixture.size - start, 0)
     mixture[start : start + piece.size] += piece[:room]

@@ -1,4 +1,4 @@
-"""What a microphone in a room makes of dry speech."""
+"""Recording of dry speech in a simulated room."""
 
 from dataclasses import dataclass
 
@@ -28,10 +28,10 @@ def draw_room(rng: np.random.Generator) -> Room:
 
 
 def record(speech: np.ndarray, room: Room, rng: np.random.Generator) -> np.ndarray:
-    """Return the recording, float64 `[samples]` like the speech: with reverberation that decays, and white noise.
+    """Return the speech with reverberation and the microphone's white noise, float64 `[samples]`.
 
-    Synthetic speech pauses in digital silence, which no recording has. On it, log-spectral losses and PESQ judge
-    the slightest residue as a gross error: with this step, PESQ of noisy speech is what it is of real recordings.
+    Pauses of synthetic speech are digital silence, in which log-spectral losses and PESQ count the slightest
+    residue as a large error. With this step, PESQ of noisy speech is similar to that of real recordings.
     """
     tail = draw_tail(rng, room.rt60_s, FIRST_REFLECTION_SECONDS, room.direct_to_reverberant_db)
     recording = speech + fftconvolve(speech, tail)[: speech.size]

@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 
-# Each sentence belongs to one split, decided by its checksum, so that no split says another's sentence.
+# The checksum of a sentence decides its split, so that no sentence is in two splits.
 SPLITS = ("train", "train", "train", "train", "train", "train", "valid", "test")
 
 TEMPLATES = (
@@ -118,7 +118,7 @@ _CHOICES = {slot: " ".join(words.split()).split(", ") for slot, words in WORDS.i
 
 
 def draw_sentence(split: str, rng: np.random.Generator) -> str:
-    """Return a random sentence that only this split (train, valid or test) can say."""
+    """Return a random sentence of a split (train, valid or test)."""
     while True:
         template = TEMPLATES[rng.integers(len(TEMPLATES))]
         sentence = re.sub(r"\{(\w+)\}", lambda slot: _draw(slot.group(1), rng), template)

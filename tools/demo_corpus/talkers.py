@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 ACCENTS = ["en-us", "en-us-nyc", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029"]
-# eSpeak's variants by split, so that no voice of the test is heard in training. Variants that differ in little but
-# tone (Gene2 from Gene, linda from belinda) share a split or are left out. Left out, too: whispers, robots, and
-# variants that echo or clip.
+# eSpeak's variants by split, so that no voice of the test is in training. Similar variants (Gene2 and Gene, linda
+# and belinda) share a split or are left out, and so are whispers, robots, and variants that echo or clip.
 VARIANTS = {
     "train": (
         *("f1", "f2", "f5", "aunty", "belinda", "linda", "anika", "shelby"),
@@ -30,7 +29,7 @@ class Talker:
 
 
 def draw_talkers(split: str, count: int, rng: np.random.Generator) -> list[Talker]:
-    """Return random talkers of a split (train, valid or test), every variant of it about equally often."""
+    """Return random talkers of a split (train, valid or test), with all its variants about equally often."""
     variants = VARIANTS[split]
     order = np.concatenate([rng.permutation(len(variants)) for _ in range(-(-count // len(variants)))])
     return [

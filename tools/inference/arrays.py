@@ -25,18 +25,17 @@ def enhance(
     limit_db: float | None = None,
     highband: HighBandWay = "follow",
 ) -> Audio:
-    """Return the enhanced waveform: same shape, rate, type and device, and no gradients.
+    """Return the enhanced waveform with the same shape, rate, type and device, without gradients.
 
     Args:
         audio: numpy array or tensor, [samples] or [channels, samples]; floating point, or integers of full scale.
         rate: In Hz.
-        model: From `models.load_model`, in evaluation mode; left out: the network that comes with the package.
+        model: From `models.load_model`, in evaluation mode; left out: the packaged network.
         mix: Share of the noisy signal in the output, 0 to 1.
         limit_db: Largest attenuation of a cell of the spectrum; None for no limit.
-        highband: What happens above 8 kHz: follow the network's gain below, keep, or drop.
+        highband: The band above 8 kHz: follow the network's gain below, keep, or drop.
 
-    Raises UserError, a ValueError, for another shape or type, no samples, NaN and infinity, and for values out of
-    bounds.
+    Raises UserError, a ValueError, for other shapes or types, no samples, NaN, infinity, values out of bounds.
     """
     kept = Kept(mix, limit_db, highband)
     signal, full_scale = _to_float(audio)
@@ -56,7 +55,7 @@ def enhance(
 
 
 def _to_float(audio: np.ndarray | torch.Tensor) -> tuple[np.ndarray, float]:
-    """Return float32 [samples, channels] and the value of full scale."""
+    """Return float32 [samples, channels] and the full-scale value."""
     if not isinstance(audio, (np.ndarray, torch.Tensor)):
         raise UserError(f"audio: found {type(audio).__name__}, expected a numpy array or a tensor")
     shape = tuple(audio.shape)

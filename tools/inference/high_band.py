@@ -11,27 +11,27 @@ from tools.inference.resampling import Resampler
 HighBandWay = Literal["follow", "keep", "drop"]
 FRAME = 80  # samples at 16 kHz, 5 ms
 LOWEST = 4000  # Hz: the gain above 8 kHz follows the network's from here on
-MEMORY = 0.5  # share of the smoothed energies that the next frame keeps: 7 ms
+MEMORY = 0.5  # smoothing factor of the energies from frame to frame: 7 ms
 HIGH_PASS = butter(4, LOWEST, "highpass", fs=SAMPLE_RATE, output="sos")
 
 
 class HighBand:
-    """Estimates at 16 kHz to a higher rate, with the noisy signal's band above 8 kHz.
+    """Converts estimates from 16 kHz to a higher rate, with the noisy signal's band above 8 kHz.
 
         band = HighBand("follow", rate, channels)
         estimate = band.push(noisy, low_noisy, low_estimate, last=False)
 
-    follow: the band is multiplied by the network's gain from 4 to 8 kHz, smoothed over 7 ms; keep: it stays as it
-    is; drop: it is silent. noisy: [n, channels] at `rate`; low_noisy, low_estimate: [m, channels] at 16 kHz, the
-    latter may come later than the former. floor: least gain.
+    follow: the band is multiplied by the network's gain from 4 to 8 kHz, smoothed over 7 ms; keep: unchanged;
+    drop: silent. noisy: [n, channels] at `rate`; low_noisy, low_estimate: [m, channels] at 16 kHz, of which
+    the estimate may come later. floor: least gain.
     """
 
     def __init__(self, way: HighBandWay, rate: int, channels: int, floor: float = 0.0) -> None:
         self.way, self.rate, self.channels, self.floor = way, rate, channels, floor
-        # Estimate and noisy signal go through one resampler, so that they stay together.
+        # One resampler for estimate and noisy signal keeps them aligned.
         self.up = Resampler(SAMPLE_RATE, rate, channels if way == "drop" else 2 * channels)
         self.noisy = np.zeros((0, channels), np.float32)  # at `rate`, not out yet
-        self.low = np.zeros((0, channels), np.float32)  # whose estimate has not come
+        self.low = np.zeros((0, channels), np.float32)  # whose estimate has not arrived
         self.raised = np.zeros((0, 2 * channels), np.float32)  # estimate and noisy, at `rate`, not out yet
         self.given = 0  # samples
         self.gains = Gains(channels, floor)
@@ -68,20 +68,20 @@ class Gains:
         self.filter_state = np.zeros((len(HIGH_PASS), 2, 2 * channels))
         self.waiting = np.zeros((0, 2 * channels))  # filtered, less than a frame
         self.energies = np.zeros(2 * channels)
-        self.frame = 0  # the number of the first gain that is kept
+        self.frame = 0  # number of the first gain in `kept`
         self.kept = np.zeros((0, channels))  # gain at the beginning of each frame
 
     @property
     def known_until(self) -> int:
-        """Return the sample at 16 kHz up to which gains are known."""
+        """Return the sample at 16 kHz up to which gains are available."""
         return max(0, self.frame + len(self.kept) - 1) * FRAME
 
     def push(self, pair: np.ndarray, last: bool) -> None:
-        """Take more of estimate and noisy signal side by side, [m, 2 * channels] at 16 kHz."""
+        """Compute the gains for more of estimate and noisy signal, joined to [m, 2 * channels] at 16 kHz."""
         if len(pair):
             filtered, self.filter_state = sosfilt(HIGH_PASS, pair, axis=0, zi=self.filter_state)
             self.waiting = np.concatenate([self.waiting, filtered])
-        if last:  # the last frame is filled up with silence
+        if last:  # pad the last frame with silence
             self.waiting = np.pad(self.waiting, ((0, -len(self.waiting) % FRAME), (0, 0)))
         whole = len(self.waiting) // FRAME * FRAME
         frames, self.waiting = np.split(self.waiting, [whole])
@@ -92,7 +92,7 @@ class Gains:
             self.kept = np.concatenate([self.kept, gain[None]])
 
     def between(self, times: np.ndarray) -> np.ndarray:
-        """Return the gains [n, channels] at times in samples at 16 kHz, and forget those before."""
+        """Return the gains [n, channels] at times in samples at 16 kHz, and drop earlier ones."""
         if not len(times) or not len(self.kept):
             return np.ones((len(times), 1))
         places = times / FRAME - self.frame

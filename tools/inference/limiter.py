@@ -1,4 +1,4 @@
-"""A limit to how much of a signal an enhancement removes, in each place of its spectrogram."""
+"""A limit of the attenuation by an enhancement, in each cell of the spectrogram."""
 
 import numpy as np
 
@@ -8,10 +8,10 @@ TINY = 1e-15
 
 
 class Limiter:
-    """Estimates in which no cell of the spectrum is attenuated by more than `limit_db`.
+    """Limits the attenuation in each cell of the spectrum to `limit_db`.
 
-    The spectra are those of the estimate as it sounds: a limit on a network's own frames would not hold, since
-    frames of other phases cancel each other where they overlap. A sample comes out FRAME - HOP (24 ms) later.
+    It is applied to spectra of the output waveform: a limit on the network's frames would not hold after their
+    overlap, where different phases cancel. It delays the signal by FRAME - HOP (24 ms).
     """
 
     def __init__(self, limit_db: float, channels: int) -> None:
@@ -19,11 +19,11 @@ class Limiter:
         edge = np.zeros((FRAME - HOP, channels))
         self.noisy, self.estimate = edge, edge  # samples that later frames need
         self.sums = edge  # of the frames so far, for the next samples
-        self.early = FRAME - HOP  # samples of the output that are before the signal
+        self.early = FRAME - HOP  # samples of output before the signal, to drop
         self.arrived = self.given = 0
 
     def push(self, noisy: np.ndarray, estimate: np.ndarray, last: bool) -> np.ndarray:
-        """Return what is ready, [k, channels], given the next samples of both, [n, channels]; `last` ends them."""
+        """Return what is ready, [k, channels], after more samples of both, [n, channels]; last: the end."""
         self.arrived += len(estimate)
         if last:  # whole hops, and silence beyond
             more = ((0, -self.arrived % HOP + FRAME - HOP), (0, 0))
@@ -46,9 +46,9 @@ class Limiter:
 
 
 def hold(noisy: np.ndarray, estimate: np.ndarray, floor: float) -> np.ndarray:
-    """Return the estimated spectra with no magnitude below `floor` times the noisy one.
+    """Return the estimated spectra with magnitudes of at least `floor` times the noisy ones.
 
-    The farther below it was, the more its phase, which means little then, becomes the noisy one.
+    The more a magnitude is raised, the more its phase, then unreliable, is replaced by the noisy one.
     """
     size, least = np.abs(estimate), floor * np.abs(noisy)
     share = np.minimum(size / np.maximum(least, TINY), 1)

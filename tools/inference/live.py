@@ -1,4 +1,4 @@
-"""Signals that have no end in sight: raw PCM through pipes, and the microphone."""
+"""Live signals: raw PCM through pipes, and the microphone."""
 
 import queue
 from typing import Any, BinaryIO
@@ -24,9 +24,9 @@ def enhance_pipe(
     encoding: str,
     kept: Kept = NOTHING_KEPT,
 ) -> None:
-    """Enhance raw interleaved PCM from source to target in the same encoding, each piece as soon as it is ready.
+    """Enhance raw interleaved PCM from source to target in the same encoding, without delaying what is ready.
 
-    Raises UserError for NaN and infinity, and for an end within a sample.
+    Raises UserError for NaN and infinity, and for an incomplete last sample.
     """
     dtype, full_scale = ENCODINGS[encoding]
     chain = SignalChain(model, rate, channels, kept)
@@ -66,7 +66,7 @@ def enhance_microphone(
     sounddevice = _import_sounddevice()
     chain = SignalChain(model, SAMPLE_RATE, channels=1, kept=kept)
     block = round(LIVE_BLOCK_SECONDS * SAMPLE_RATE)
-    # The network needs this much before its first block; the loudspeaker starts with as much silence.
+    # The loudspeaker starts with silence for the time that the network needs before its first block.
     ready = np.zeros((chain.enhancer.latency + block, 1), np.float32)
     arrived: queue.Queue[np.ndarray] = queue.Queue()
     devices = tuple(_device(name) for name in (input_device, output_device))

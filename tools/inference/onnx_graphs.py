@@ -1,4 +1,4 @@
-"""The network as ONNX graphs, of a whole recording and of a stream's step, checked in onnxruntime."""
+"""ONNX graphs of the network, for whole recordings and for a step of a stream, checked in onnxruntime."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ from tools.common.errors import UserError
 from tools.common.files import replacing
 
 OPSET = 17
-TOLERANCE = 1e-4  # largest difference to PyTorch that a graph may have
+TOLERANCE = 1e-4  # largest allowed difference between a graph and PyTorch
 
 
 class OfflineGraph(nn.Module):
@@ -50,7 +50,7 @@ class StepGraph(nn.Module):
 
 
 def with_ending(step: Step, noisy: Tensor) -> tuple[Tensor, Tensor]:
-    """Return all that a step is fed for a waveform [B, samples], and for each hop of it whether it is present."""
+    """Return the input of a step for a whole waveform [B, samples], and its `present` flags."""
     present = torch.cat([noisy, step.ending(noisy)], 1)
     whole = F.pad(present, (0, step.look_ahead * step.hop))
     hops = present.shape[1] // step.hop
@@ -58,9 +58,9 @@ def with_ending(step: Step, noisy: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def export_offline(model: nn.Module, path: Path, int8: bool = False) -> float:
-    """Write the graph noisy [batch, samples] to estimate of that shape; return its largest difference to PyTorch.
+    """Write the graph from noisy [batch, samples] to estimate; return its largest difference from PyTorch.
 
-    Raises UserError if onnxruntime finds the graph wrong.
+    Raises UserError if the difference is too large.
     """
     graph = OfflineGraph(model).eval()
     axes = {"noisy": {0: "batch", 1: "samples"}, "estimate": {0: "batch", 1: "samples"}}
@@ -77,12 +77,12 @@ def export_offline(model: nn.Module, path: Path, int8: bool = False) -> float:
 
 
 def export_step(model: nn.Module, path: Path, int8: bool = False) -> float:
-    """Write the graph of one streaming step; return its largest difference to PyTorch over a whole signal.
+    """Write the graph of a streaming step; return its largest difference from PyTorch over a whole signal.
 
     Inputs: noisy [1, T * hop], present [T] and a state_* for every array of the state; outputs: estimate
-    [1, T * hop] and a next_* for every array. The graph's metadata holds sample_rate, hop and look_ahead, and what
-    the ending of a `Step` is: `edge` hops of silence, or (mirrored 1) the signal mirrored.
-    Raises UserError if onnxruntime finds the graph wrong.
+    [1, T * hop] and a next_* for every array. The graph's metadata holds sample_rate, hop, look_ahead, and the
+    ending of a `Step`: `edge` hops of silence, or (mirrored 1) the signal mirrored.
+    Raises UserError if the difference is too large.
     """
     graph = StepGraph(model).eval()
     step = graph.step
@@ -125,7 +125,7 @@ def _export(
     onnx = import_onnx()
     options = {"input_names": inputs, "output_names": outputs, "dynamic_axes": axes, "opset_version": OPSET}
     with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # the tracer's, about Python numbers that are the same for every signal
+        warnings.simplefilter("ignore")  # of the tracer, about Python numbers that do not depend on the signal
         torch.onnx.export(graph, arguments, str(path), dynamo=False, **options)
     if int8:
         _quantise(path)
@@ -135,7 +135,7 @@ def _export(
 
 
 def _quantise(path: Path) -> None:
-    """Turn weights of products and LSTMs into 8-bit integers, and round their inputs to 8 bits as they come."""
+    """Quantise weights of products and LSTMs to 8-bit integers, and their inputs dynamically to 8 bits."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     logging.getLogger().setLevel(logging.ERROR)
@@ -153,9 +153,9 @@ def import_onnx() -> Any:
 
 
 def open_graph(path: Path, threads: int = 0, sizes: Mapping[str, int] = MappingProxyType({})) -> Any:
-    """Return an onnxruntime session on the CPU; 0 threads are as many as there are cores.
+    """Return an onnxruntime session on the CPU; 0 threads means one for each core.
 
-    sizes: of dynamic axes that will always be the same, such as {"hops": 1, "block": 100}; that saves work.
+    sizes: fixed sizes of dynamic axes, which are faster, such as {"hops": 1, "block": 100}.
     """
     import onnxruntime
 

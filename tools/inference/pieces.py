@@ -1,4 +1,4 @@
-"""Long recordings through networks that hear a whole recording at once: in overlapping pieces."""
+"""Long recordings in overlapping pieces, for networks that need a whole recording at once."""
 
 import torch
 from torch import Tensor, nn
@@ -9,14 +9,14 @@ PIECE_SECONDS, OVERLAP_SECONDS = 10, 1
 
 
 class PieceEnhancer:
-    """The network of `model` on pieces of a signal, put together; used as a `StreamingEnhancer` is.
+    """The network of `model` on overlapping pieces of a signal, with the interface of `StreamingEnhancer`.
 
         enhancer = PieceEnhancer(model, channels)
         estimate = enhancer.push(noisy)  # [channels, n] to [channels, m]; m may be 0
         rest = enhancer.flush()
 
-    The estimate of up to 10 s is what the network gives for the whole. Longer signals become pieces of 5.5 to 10 s
-    that have a second in common, over which the estimate fades from one to the next.
+    Signals of up to 10 s are enhanced as a whole. Longer ones are cut into pieces of 5.5 to 10 s that overlap by a
+    second, over which the estimate fades from one to the next.
     """
 
     piece, overlap = PIECE_SECONDS * SAMPLE_RATE, OVERLAP_SECONDS * SAMPLE_RATE  # samples
@@ -24,14 +24,14 @@ class PieceEnhancer:
     def __init__(self, model: nn.Module, channels: int) -> None:
         self.model = model
         self.waiting = next(model.parameters(), torch.empty(0)).new_zeros(channels, 0)  # from the next piece on
-        self.before: Tensor | None = None  # the end of the estimate before, in which the next piece begins
+        self.before: Tensor | None = None  # the end of the last estimate, which overlaps the next piece
         self.latency = 2 * self.piece - self.overlap
 
     def push(self, samples: Tensor) -> Tensor:
         """Return the estimate that is ready now."""
         self.waiting = torch.cat([self.waiting, samples.to(self.waiting)], 1)
         ready = [self.waiting[:, :0]]
-        while self.waiting.shape[1] >= self.latency:  # what is left is a whole piece, or more
+        while self.waiting.shape[1] >= self.latency:  # leaves a whole piece or more
             ready.append(self._next(self.piece))
         return torch.cat(ready, 1)
 
@@ -43,7 +43,7 @@ class PieceEnhancer:
         return torch.cat(ready, 1)
 
     def _next(self, samples: int, last: bool = False) -> Tensor:
-        """Return the next piece's estimate up to where the piece after it begins."""
+        """Return the next piece's estimate up to the beginning of the piece after it."""
         with torch.inference_mode():
             channels = [self.model(channel[None]) for channel in self.waiting[:, :samples]] if samples else []
             estimate = torch.cat(channels or [self.waiting])

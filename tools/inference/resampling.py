@@ -1,4 +1,4 @@
-"""Changing the rate of a signal that is still arriving, and the filter that does it, for other programs."""
+"""Streaming change of the sample rate, and measurement of its filter for the page in the browser."""
 
 import math
 
@@ -6,20 +6,20 @@ import numpy as np
 import soxr
 
 LEAST_TAP = 1e-7
-LEAD_SECONDS = 0.02  # of silence before and behind a signal, which takes soxr's own beginning and end away
+LEAD_SECONDS = 0.02  # of silence before and after a signal, which absorbs the edge effects of soxr
 
 
 class Resampler:
-    """soxr's stream of [n, channels] as a filter with silence before and behind the signal, and nothing else.
+    """soxr's stream of [n, channels] as a time-invariant filter, with silence before and after the signal.
 
-    By itself, soxr answers a signal's first and last milliseconds differently from the rest.
+    soxr itself processes the first and last milliseconds of a signal differently.
     """
 
     def __init__(self, source: int, target: int, channels: int) -> None:
         self.up, self.down = (n // math.gcd(source, target) for n in (target, source))
         rounds = math.ceil(LEAD_SECONDS * source / self.down)
         self.silence = np.zeros((rounds * self.down, channels), np.float32)
-        self.early = rounds * self.up  # samples of the output that are of the silence
+        self.early = rounds * self.up  # samples of output for the silence, to drop
         self.stream = soxr.ResampleStream(source, target, channels)
         self.stream_is_new = True
         self.received = self.given = 0
@@ -41,14 +41,14 @@ class Resampler:
 
 
 def measure_taps(source: int, target: int) -> np.ndarray:
-    """Return the filter by which soxr changes the rate, float32 [phases, taps], measured by impulses.
+    """Return soxr's resampling filter, float32 [phases, taps], measured with impulses.
 
     Output m is the sum over k of taps[m * down % up, k] x[m * down // up + k - half], with up / down = target /
     source in lowest terms, and taps 2 * half + 1 of them.
     """
     up, down = (n // math.gcd(source, target) for n in (target, source))
     half = 150 * max(1, -(-source // target))  # wide enough: the edges are cut off below
-    spacing = (4 * half // down + 1) * down + 1  # impulses at every place among `down`
+    spacing = (4 * half // down + 1) * down + 1  # puts an impulse at every phase modulo `down`
     impulses = np.zeros((down + 2) * spacing)
     places = spacing + spacing * np.arange(down)
     impulses[places] = 1

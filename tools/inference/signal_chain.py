@@ -1,4 +1,4 @@
-"""From a recording at any rate to its enhancement at that rate, block by block."""
+"""Enhancement of recordings at any rate, block by block."""
 
 import typing
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # Hz
 
 @dataclass(frozen=True)
 class Kept:
-    """What of the noisy signal stays. Raises UserError for a value that cannot be."""
+    """What to keep of the noisy signal. Raises UserError for values out of bounds."""
 
     mix: float = 0.0  # share of the noisy signal in the output, 0 to 1
     limit_db: float | None = None  # largest attenuation of a cell of the spectrum; None for no limit
-    highband: HighBandWay = "follow"  # what happens above 8 kHz
+    highband: HighBandWay = "follow"  # the band above 8 kHz
 
     def __post_init__(self) -> None:
         if not 0 <= self.mix <= 1:
@@ -41,17 +41,17 @@ NOTHING_KEPT = Kept()
 
 
 class SignalChain:
-    """Resampling to the network's rate, the network on every channel, resampling back, some of the noisy signal.
+    """Resampling to the network's rate, the network on every channel, resampling back, mixing in the noisy signal.
 
         chain = SignalChain(model, rate=44_100, channels=2)
         estimate = chain.push(noisy)  # [n, channels] to [m, channels]
-        rest = chain.finish()  # then as many samples are out as went in, none of them shifted
+        rest = chain.finish()  # the whole output then has the length of the input, without delay
 
     Args:
-        model: The network; it may lie on any device.
-        rate, channels: Of the signal, in Hz.
-        kept: What of the noisy signal stays.
-        peak: Highest magnitude of the signal; the network clips beyond 1, so what is higher passes it scaled down.
+        model: The network, on any device.
+        rate, channels: Sample rate in Hz and number of channels.
+        kept: What to keep of the noisy signal.
+        peak: Highest magnitude of the signal; above 1, it is scaled down for the network, which clips at 1.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class SignalChain:
         self.waiting = np.zeros((0, channels), np.float32)  # the noisy signal whose estimate is not out yet
 
     def push(self, noisy: np.ndarray) -> np.ndarray:
-        """Return what is ready of the output after float32 [n, channels]. Raises UserError for NaN or infinity."""
+        """Return the output that is ready after float32 [n, channels]. Raises UserError for NaN or infinity."""
         if not np.isfinite(noisy).all():
             frame = self.taken + int(np.flatnonzero(~np.isfinite(noisy).all(1))[0])
             raise UserError(f"sample {frame} is {noisy[~np.isfinite(noisy)][0]}, expected finite numbers")
         return self._pass(noisy, last=False)
 
     def finish(self) -> np.ndarray:
-        """Return the rest of the signal's estimate."""
+        """Return the rest of the output."""
         return self._pass(self.waiting[:0], last=True)
 
     def _pass(self, noisy: np.ndarray, last: bool) -> np.ndarray:

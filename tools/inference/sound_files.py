@@ -1,4 +1,4 @@
-"""Sound files enhanced in blocks: a file of any length in constant memory, written whole or not at all."""
+"""Enhancement of sound files in blocks, with constant memory and atomic writing."""
 
 import contextlib
 import stat
@@ -15,13 +15,13 @@ from tools.common.errors import UserError
 from tools.common.files import replacing
 from tools.inference.signal_chain import HIGHEST_RATE, LOWEST_RATE, NOTHING_KEPT, Kept, SignalChain
 
-LOSSY = (".mp3", ".ogg", ".oga", ".opus")  # may be a little longer or shorter than what was written
+LOSSY = (".mp3", ".ogg", ".oga", ".opus")  # may be slightly longer or shorter than what was written
 SCAN_FRAMES = 1 << 18
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What a look through a sound file found."""
+    """Properties of a sound file that was read through."""
 
     path: Path
     rate: int  # Hz
@@ -31,15 +31,15 @@ class Recording:
 
 
 def audio_seconds(path: Path) -> float:
-    """Return the seconds of audio that a file announces; 0 if it cannot be read."""
+    """Return the seconds of audio by a file's header; 0 if it cannot be read."""
     try:
-        return soundfile.info(path).duration if path.is_file() else 0.0  # a pipe would be waited for
+        return soundfile.info(path).duration if path.is_file() else 0.0  # opening a pipe would wait
     except (soundfile.SoundFileError, TypeError, ValueError, OSError):
         return 0.0
 
 
 def inspect(path: Path) -> Recording:
-    """Read the file through once, so that a damaged one is found before anything is written.
+    """Read a file through, to find damage before anything is written.
 
     Raises UserError if it is no sound file, is cut off, is empty, or holds NaN or infinity.
     """
@@ -47,7 +47,7 @@ def inspect(path: Path) -> Recording:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             raise UserError(f"{path}: a folder that cannot be read, expected a sound file")
-        if not stat.S_ISREG(mode):  # a pipe or device would be waited for without end
+        if not stat.S_ISREG(mode):  # reading a pipe or device might never end
             raise UserError(f"{path}: not a file, expected a sound file")
     except OSError as error:
         raise UserError(f"{path}: cannot be opened ({error.strerror})") from None
@@ -77,7 +77,7 @@ def enhance_recording(
 ) -> None:
     """Write the enhanced recording: same rate, channels and length; same format if the suffix is the same.
 
-    `progress` is told the frames of each block read. Raises UserError if the file cannot be read or written.
+    progress: called with the frames of each block read. Raises UserError if the file cannot be read or written.
     """
     chain = SignalChain(model, recording.rate, recording.channels, kept, recording.peak)
     block = max(1, round(block_seconds * recording.rate))
@@ -95,7 +95,7 @@ def enhance_recording(
 
 
 def _check_written(temporary: Path, target: Path, recording: Recording) -> None:
-    """Raise UserError if a file is not whole: the sound library does not tell that the disk is full."""
+    """Raise UserError if a file is incomplete: the sound library does not report a full disk."""
     padding = recording.rate if target.suffix.lower() in LOSSY else 0
     try:
         frames = inspect(temporary).frames
@@ -114,7 +114,7 @@ def _finite(estimate: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _encoding(source: soundfile.SoundFile, target: Path) -> dict[str, str]:
-    """Return format and sample encoding of the target; the source's own where their suffixes agree."""
+    """Return format and sample encoding of the target: those of the source if their suffixes agree."""
     if target.suffix.lower() == Path(source.name).suffix.lower():
         encoding = {"format": source.format, "subtype": source.subtype, "endian": source.endian}
     else:
@@ -131,7 +131,7 @@ def _encoding(source: soundfile.SoundFile, target: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _naming(path: Path, advice: str = "expected a sound file") -> Iterator[None]:
-    """Let errors of the sound library name the file and stay on one line."""
+    """Turn errors of the sound library into UserError with the file's name."""
     try:
         yield
     except UserError:

@@ -1,4 +1,4 @@
-"""A static folder with a page that enhances in the browser: page, streaming graph, resamplers, onnxruntime-web."""
+"""Export of a page that enhances in the browser: page, streaming graph, resamplers, onnxruntime-web."""
 
 import hashlib
 import json
@@ -26,15 +26,15 @@ PAGE = Path(__file__).parent / "web"
 RUNTIME = "onnxruntime-web@1.30.0"
 RUNTIME_SHA256 = "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-RATES = (8000, 11_025, 12_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)  # besides 16 kHz
+RATES = (8000, 11_025, 12_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)  # in addition to 16 kHz
 
 
 def export_web(model: nn.Module, folder: Path, runtime: Path | None = None) -> float:
-    """Write the folder; return the graph's largest difference to PyTorch.
+    """Write the folder; return the graph's largest difference from PyTorch.
 
-    runtime: the npm package's .tgz file; left out: npm downloads it. Nothing is left if it fails.
+    runtime: the npm package's .tgz file; by default npm downloads it. Leaves nothing if it fails.
     Raises UserError if the network cannot stream, npm is missing, the package is another one, or the folder holds
-    anything but a page.
+    other files than a page.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / "network.onnx").is_file():
         raise UserError(f"{folder}: exists and holds no page of this command; name another folder")
@@ -62,7 +62,7 @@ def export_web(model: nn.Module, folder: Path, runtime: Path | None = None) -> f
 
 
 def describe(model: nn.Module, step: Any) -> dict[str, Any]:
-    """Return what the page must know of the network and of the way around it."""
+    """Return the page's settings: the network, its state, and the signal chain around it."""
     weights = sum(weight.numel() for weight in model.parameters())
     return {
         "network": f"{type(model).__name__} with {weights:,} weights",
@@ -80,7 +80,7 @@ def describe(model: nn.Module, step: Any) -> dict[str, Any]:
 
 def download_runtime(folder: Path) -> Path:
     """Return the .tgz of onnxruntime-web, downloaded by npm. Raises UserError if that fails."""
-    how = f"run `npm pack {RUNTIME}` where there is one, and name the file with --runtime"
+    how = f"run `npm pack {RUNTIME}` on another machine, and name the file with --runtime"
     try:
         command = ["npm", "pack", RUNTIME, "--silent", "--pack-destination", str(folder)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -93,7 +93,7 @@ def download_runtime(folder: Path) -> Path:
 
 
 def unpack_runtime(archive: Path, folder: Path) -> None:
-    """Write the three files of the package that the page loads. Raises UserError if it is another package."""
+    """Write the files of the package that the page loads. Raises UserError if it is another package."""
     if not archive.is_file() or hashlib.sha256(archive.read_bytes()).hexdigest() != RUNTIME_SHA256:
         raise UserError(f"{archive}: not the package {RUNTIME}, whose SHA-256 is {RUNTIME_SHA256}")
     folder.mkdir()

@@ -1,1 +1,1 @@
-"""Comparisons and their statistics, tables, figures, pages."""
+"""Comparisons, statistics, tables, figures and pages."""

@@ -1,4 +1,4 @@
-"""A comparison of tested runs, from their scores to tables, figures and a page."""
+"""Comparison of tested runs: from their scores to tables, figures and a page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,7 +47,7 @@ from tools.scoring.alarm import leave_out
 
 @dataclass(frozen=True)
 class CompareSettings:
-    """Which runs, against which, and where to."""
+    """Runs to compare, the baseline, and what to write."""
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Tested runs: names in runs/, or folders."""
@@ -56,16 +56,16 @@ class CompareSettings:
     name: str = "comparison"
     """The results go to results/<name>/."""
     flagged: Literal["keep", "leave-out"] = "keep"
-    """What becomes of a PESQ that the other scores contradict: kept, or left out for all signals; listed in any
-    case."""
+    """Whether to keep a PESQ that the other scores contradict, or to leave it out for all signals; it is listed in
+    any case."""
     data: str = ""
-    """The test set to compare on, if the runs were tested on several; left out: the one they were trained with."""
+    """The test set to compare on, if the runs were tested on several; by default that of the training."""
     utterances: tuple[int, ...] = (0,)
     """Utterances to listen to on the page, of each noise type and dB; test.py must have saved them (--samples)."""
     votes: tuple[Path, ...] = ()
-    """Files of blind votes that listeners saved with the page's button; they are pooled."""
+    """Files of blind votes that listeners saved on the page, to be pooled."""
     tuning: Path | None = None
-    """The tuning.csv of tools.sweep --tune, to be shown."""
+    """The tuning.csv of tools.sweep --tune, to show."""
     listening_test: bool = False
     """Also write a listening test of these utterances, for webMUSHRA (BS.1534) and the P.808 toolkit (ACR)."""
     clips_address: str = "https://example.org/clips"
@@ -130,9 +130,9 @@ def compare(settings: CompareSettings) -> Path:
 
 
 def read_groups(settings: CompareSettings) -> tuple[dict[str, list[Run]], list[str]]:
-    """Return the runs by label, seeds of one experiment together, and sentences on scores that others contradict.
+    """Return the runs by label, seeds of one experiment together, and sentences on contradicted scores.
 
-    Raises UserError if the settings or the runs do not make a comparison.
+    Raises UserError if settings or runs do not allow a comparison.
     """
     if len(settings.runs) < 2:
         raise UserError(f"runs: found {len(settings.runs)}, expected two or more to compare")
@@ -150,7 +150,7 @@ def read_groups(settings: CompareSettings) -> tuple[dict[str, list[Run]], list[s
 
 
 def further_tables(settings: CompareSettings, comparison: str, labels: Sequence[str]) -> dict[str, tuple]:
-    """Return columns and cells of the tables of votes and of tuned learning rates, by title, if there are any."""
+    """Return columns and cells of the tables of votes and tuned learning rates, by title, if there are any."""
     further = {}
     if votes := read_votes(settings.votes, comparison, labels):
         listeners = len({vote.listener for vote in votes})
@@ -162,7 +162,7 @@ def further_tables(settings: CompareSettings, comparison: str, labels: Sequence[
 
 
 def find_baseline(groups: Mapping[str, Sequence[Run]], name: str) -> str:
-    """Return the label of the named run's group; the first group's where no name is given."""
+    """Return the label of the group of the named run, or of the first group without a name."""
     if not name:
         return next(iter(groups))
     for label, group in groups.items():

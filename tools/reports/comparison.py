@@ -1,4 +1,4 @@
-"""Runs that were tested on the same data, put side by side: pooled seeds, differences, plain sentences."""
+"""Comparison of runs that were tested on the same data: pooled seeds, differences, sentences on them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ from tools.reports.tables import SIGNALS, TITLES, Row, complete_utterances, mean
 from tools.scoring.alarm import contradiction
 from tools.scoring.scores import ALL_SCORES
 
-MAIN_SCORES = ("pesq", "estoi", "si_sdr")  # PESQ is never read without the other two
-NAMED = 4  # wrong values that a sentence names
-FEW = 10  # independent utterances, under which no conclusion holds
-# Differences up to these are called about equal: what hardly anybody hears.
+MAIN_SCORES = ("pesq", "estoi", "si_sdr")  # PESQ alone can mislead
+NAMED = 4  # contradicted values that a sentence names
+FEW = 10  # independent utterances; fewer allow no conclusions
+# Bounds of differences that count as about equal, as they are hardly audible.
 EQUAL = {"stoi": 0.01, "estoi": 0.01, "si_sdr": 0.25, "ssnr": 0.25}
 EQUAL = {name: EQUAL.get(name, 0.05) for name in ALL_SCORES}
-# What a loss term comes close to: its rise alone says little of what a listener hears.
+# The scores that a loss term approximates: improving them alone says little about what a listener hears.
 OWN_METRICS = {"PMSQE": ("pesq", "pesq_nb"), "PESQ": ("pesq", "pesq_nb"), "STOI": ("stoi",), "ESTOI": ("estoi",)}
 OWN_METRICS |= dict.fromkeys(("SI-SDR", "SI-SNR", "signed-SI-SNR", "SDR", "SNR"), ("si_sdr",))
 COUNT = Annotated[int, Meta(ge=0)]
@@ -35,9 +35,9 @@ PLACE = {
     "utterance": COUNT,
     "signal": Literal["noisy", "enhanced"],
 }
-# Of scores.csv; earlier tests did not write which utterances have the same clean speech.
+# A row of scores.csv; earlier versions did not write the column clean.
 SCORE_ROW = TypedDict("ScoreRow", PLACE | {"clean": COUNT} | dict.fromkeys(ALL_SCORES, float), total=False)
-EVERYWHERE = "all"  # in the place of a noise type: the whole grid
+EVERYWHERE = "all"  # noise type of differences over the whole grid
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,16 @@ class Run:
     folder: Path
     config: Config
     rows: list[dict[str, Any]]
-    data: str = ""  # the name of the set it was tested on; none in the old place, runs/<name>/test
+    data: str = ""  # name of the set it was tested on; empty for scores in the old place, runs/<name>/test
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Return the settings that make it another experiment."""
+        """Return the settings that define the experiment."""
         return {key: value for key, value in self.config.to_dict().items() if key not in MAY_DIFFER["seeds"]}
 
 
 def read_run(name: str, data: str = "") -> Run:
-    """Return the run in a folder, or called so in runs/; UserError if it is not tested or its scores are damaged.
+    """Return a run, given its folder or name; UserError if it is not tested or its scores are damaged.
 
     data: the set that it was tested on, if there are several.
     """
@@ -80,7 +80,7 @@ def read_run(name: str, data: str = "") -> Run:
 
 
 def _check_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Raise UserError unless every utterance has one noisy and one enhanced row, of finite scores or NaN."""
+    """Raise UserError unless every utterance has one noisy and one enhanced row, with finite scores or NaN."""
     places = {signal: sorted(utterance_key(row) for row in rows if row["signal"] == signal) for signal in SIGNALS}
     if len(set(places["noisy"])) < len(places["noisy"]) or places["noisy"] != places["enhanced"]:
         raise UserError(f"{path}: expected one noisy and one enhanced row an utterance; test the run again")
@@ -89,7 +89,7 @@ def _check_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def check_same_data(runs: Sequence[Run]) -> None:
-    """Raise UserError unless all runs were tested on the same noisy utterances, which their scores give away."""
+    """Raise UserError unless all runs have the same scores of noisy speech, hence the same test data."""
     first, *others = runs
     wanted = _noisy_scores(first)
     for run in others:
@@ -105,7 +105,7 @@ def check_same_data(runs: Sequence[Run]) -> None:
 
 
 def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Return the runs by label, seeds of one experiment together: the loss, and what tells groups apart."""
+    """Return the runs by label, seeds of one experiment together; a label is the loss and differing settings."""
     groups: list[list[Run]] = []
     for run in runs:
         group = next((group for group in groups if group[0].settings == run.settings), None)
@@ -127,7 +127,7 @@ def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def pool_seeds(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
-    """Return rows with the signals noisy and each label, scores averaged over the seeds of each utterance."""
+    """Return rows of the signals noisy and each label, with the scores of an utterance averaged over seeds."""
     first = next(iter(groups.values()))[0]
     names = shared_scores(groups)
     rows = [_select(row, names, "noisy") for row in first.rows if row["signal"] == "noisy"]
@@ -144,17 +144,17 @@ def pool_seeds(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
 
 
 def first_runs(groups: Mapping[str, Sequence[Run]]) -> dict[str, Sequence[Run]]:
-    """Return the groups with their first run alone, which is the one to listen to."""
+    """Return the groups with only their first run, the one to listen to."""
     return {label: group[:1] for label, group in groups.items()}
 
 
 def shared_scores(groups: Mapping[str, Sequence[Run]]) -> list[str]:
-    """Return the scores that every run has, in the order of tables."""
+    """Return the scores that all runs have, in the order of tables."""
     return [name for name in ALL_SCORES if all(name in run.rows[0] for group in groups.values() for run in group)]
 
 
 def seed_spread(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
-    """Return, for each label with several seeds, mean and standard deviation over seeds of the runs' averages."""
+    """Return mean and standard deviation over seeds of the runs' averages, for each label with several seeds."""
     spread = []
     for label, group in groups.items():
         if len(group) > 1:
@@ -172,10 +172,10 @@ def seed_spread(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
 def find_differences(
     rows: Sequence[Row], baseline: str, names: Sequence[str], groups: Mapping[str, Sequence[Run]] | None = None
 ) -> list[dict[str, Any]]:
-    """Return each signal but noisy against the baseline, in each score, over the whole grid and each noise type.
+    """Return the differences of signals from the baseline in each score, on the whole grid and each noise type.
 
-    `p_corrected` accounts for all of these comparisons; `verdict` speaks of these trained networks. With two or
-    more seeds in `groups`, the columns seed_… hold the same for the losses: what other seeds would give, too.
+    `p_corrected` accounts for all of these comparisons; `verdict` is about these trained networks. With two or
+    more seeds in `groups`, the columns seed_… hold the same for the losses, that is, for other seeds as well.
     """
     signals = [s for s in dict.fromkeys(row["signal"] for row in rows) if s not in ("noisy", baseline)]
     noises = [EVERYWHERE, *dict.fromkeys(row["noise_type"] for row in rows)]
@@ -217,7 +217,7 @@ def verdict(difference: float, p: float, equal: bool) -> str:
 
 
 def independent_utterances(rows: Sequence[Row]) -> list[str]:
-    """Return a sentence on how many utterances have clean speech of their own, and one if those are too few."""
+    """Return a sentence on the number of independent utterances, and a warning if they are too few."""
     clean, utterances = {row["clean"] for row in rows}, {utterance_key(row) for row in rows}
     cells = {key[:2] for key in utterances}
     number = len(clean)
@@ -231,7 +231,7 @@ def independent_utterances(rows: Sequence[Row]) -> list[str]:
 
 
 def describe(differences: Sequence[Row], signal: str) -> str:
-    """Return a plain sentence on one signal against its baseline over the whole grid."""
+    """Return a sentence on a signal against its baseline over the whole grid."""
     rows = {r["score"]: r for r in differences if r["signal"] == signal and r["noise_type"] == EVERYWHERE}
     parts = []
     for name in MAIN_SCORES:
@@ -249,7 +249,7 @@ def describe(differences: Sequence[Row], signal: str) -> str:
 
 
 def with_interval(row: Row) -> str:
-    """Return a difference as text with its 95% interval, which too few utterances leave open."""
+    """Return a difference with its 95% interval as text."""
     places = TITLES[row["score"]][1]
     if math.isinf(row["low"]):
         return f"{row['difference']:+.{places}f} [too few utterances]"
@@ -257,19 +257,16 @@ def with_interval(row: Row) -> str:
 
 
 def own_scores(loss: str) -> list[str]:
-    """Return the scores that the terms of a loss come close to."""
+    """Return the scores that the terms of a loss approximate."""
     return [name for term in loss.split("+") for name in OWN_METRICS.get(term.rpartition("*")[2], ())]
 
 
 def own_metrics(differences: Sequence[Row]) -> list[str]:
-    """Return a sentence for each loss whose own metric rises while another main score falls."""
+    """Return a sentence for each loss whose own metric improves while another main score gets worse."""
     sentences = []
-    for signal, baseline in dict.fromkeys((row["signal"], row["baseline"]) for row in differences):
-        rows = {
-            row["score"]: row
-            for row in differences
-            if (row["signal"], row["baseline"], row["noise_type"]) == (signal, baseline, EVERYWHERE)
-        }
+    for (signal, baseline, noise), rows in _by_comparison(differences).items():
+        if noise != EVERYWHERE:
+            continue
         own = [name for name in own_scores(signal.partition(" (")[0]) if name in rows]
         risen = [name for name in own if rows[name]["verdict"] == "better"]
         fallen = [n for n in MAIN_SCORES if n in rows and n not in own and rows[n]["verdict"] == "worse"]
@@ -283,22 +280,16 @@ def own_metrics(differences: Sequence[Row]) -> list[str]:
 
 
 def trade_offs(differences: Sequence[Row]) -> list[str]:
-    """Return a sentence wherever PESQ is better and SI-SDR or ESTOI worse, or the other way round."""
-    cells: dict[tuple, dict[str, Row]] = {}
-    for row in differences:
-        cells.setdefault((row["signal"], row["baseline"], row["noise_type"]), {})[row["score"]] = row
+    """Return a sentence for each comparison with PESQ better and SI-SDR or ESTOI worse, or vice versa."""
     sentences = []
-    everywhere = set()  # what is said of the whole grid is not said again of its parts
-    for (signal, baseline, noise), scores in cells.items():
+    everywhere = set()  # a trade-off on the whole grid is not repeated for noise types
+    for (signal, baseline, noise), scores in _by_comparison(differences).items():
         for other in MAIN_SCORES[1:]:
             pair = [scores[name] for name in ("pesq", other) if name in scores]
-            if {row["verdict"] for row in pair} == {"better", "worse"} and (
-                signal,
-                baseline,
-                other,
-            ) not in everywhere:
+            opposed, key = {row["verdict"] for row in pair} == {"better", "worse"}, (signal, baseline, other)
+            if opposed and key not in everywhere:
                 if noise == EVERYWHERE:
-                    everywhere.add((signal, baseline, other))
+                    everywhere.add(key)
                 changes = " while ".join(
                     f"{TITLES[row['score']][0]} {'rises' if row['difference'] > 0 else 'falls'} "
                     f"by {abs(row['difference']):.{TITLES[row['score']][1]}f}"
@@ -310,7 +301,7 @@ def trade_offs(differences: Sequence[Row]) -> list[str]:
 
 
 def alarms(groups: Mapping[str, Sequence[Run]], left_out: bool) -> list[str]:
-    """Return a sentence on the values of PESQ that the other scores of the same signal contradict, if any."""
+    """Return a sentence on the PESQ values that the other scores of the same signal contradict, if any."""
     found = [
         f"{label}, seed {run.config.seed}, {row['noise_type']} noise, {row['snr_db']:g} dB, utterance "
         f"{row['utterance']}, {row['signal']}: {reason}"
@@ -329,6 +320,14 @@ def alarms(groups: Mapping[str, Sequence[Run]], left_out: bool) -> list[str]:
     ]
 
 
+def _by_comparison(differences: Sequence[Row]) -> dict[tuple[str, str, str], dict[str, Row]]:
+    """Return the rows by signal, baseline and noise type, each a dict by score."""
+    found: dict[tuple[str, str, str], dict[str, Row]] = {}
+    for row in differences:
+        found.setdefault((row["signal"], row["baseline"], row["noise_type"]), {})[row["score"]] = row
+    return found
+
+
 def _p_text(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
@@ -344,7 +343,7 @@ def _columns(result: Difference, bound: float) -> dict[str, Any]:
 
 
 def _scores_of_seeds(groups: Mapping[str, Sequence[Run]]) -> dict[str, list[dict[tuple, Row]]]:
-    """Return the enhanced rows of each label's runs, by utterance."""
+    """Return the enhanced rows of the runs of each label, by utterance."""
     return {
         label: [{utterance_key(row): row for row in run.rows if row["signal"] == "enhanced"} for run in group]
         for label, group in groups.items()

@@ -1,4 +1,4 @@
-"""A comparison's differences and the spread over seeds as tables, and how to read them."""
+"""Tables of differences and of the spread over seeds, and how to read them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,20 +8,20 @@ from tools.reports.tables import TITLES, Row, complete_utterances, markdown_tabl
 
 
 def how_to_read(groups: Mapping[str, Sequence[Run]]) -> str:
-    """Return the paragraph that says what the numbers are."""
+    """Return the paragraph that explains the numbers."""
     seeds = ", ".join(f"{label}: {len(group)}" for label, group in groups.items() if len(group) > 1)
     text = (
         "Means over utterances, the best of each column bold. Differences are paired, with 95% confidence "
-        "intervals from a bootstrap over utterances (those that share their clean speech are drawn together) and "
+        "intervals from a bootstrap over utterances (those with the same clean speech are drawn together) and "
         "p-values corrected for the number of comparisons (Benjamini-Hochberg). About equal: not different, and "
         "the 90% interval within ±0.05 of PESQ or an opinion, ±0.01 of STOI or ESTOI, ±0.25 dB (two one-sided "
         "tests). "
     )
     if not seeds:
-        return text + "They speak of these trained networks: each loss was trained with one seed."
+        return text + "They hold for these trained networks: each loss was trained with one seed."
     return text + (
-        f"They speak of these trained networks. Scores are averaged over seeds ({seeds}); intervals over seeds "
-        "(seeds and utterances drawn) speak of the losses."
+        f"They hold for these trained networks. Scores are averaged over seeds ({seeds}); intervals over seeds "
+        "(seeds and utterances drawn) hold for the losses."
     )
 
 
@@ -32,9 +32,9 @@ def verdict_cells(
     baseline: str,
     scores: Sequence[str] = (*MAIN_SCORES, "dnsmos_ovrl", "distillmos"),
 ) -> tuple[list[str], dict[str, list[str]]]:
-    """Return the heads and cells of the table that says it all: each signal's mean, and how it is to the baseline.
+    """Return heads and cells of the summary: mark, mean over the whole grid, difference from the baseline.
 
-    signals: noisy first. A cell is a mark, the mean over the whole grid and the difference from the baseline.
+    signals: noisy first.
     """
     scores = [name for name in scores if name in rows[0]]
     found = {(r["signal"], r["score"]): r for r in differences if r["noise_type"] == EVERYWHERE}
@@ -52,7 +52,7 @@ def verdict_cells(
 
 
 def mark(row: Row) -> str:
-    """Return ▲ ▼ ≈ or · for a difference; △ ▽ if it holds for these networks, and perhaps not for other seeds."""
+    """Return ▲ ▼ ≈ or · for a difference; △ ▽ if it holds for these networks but maybe not for other seeds."""
     marks = {"better": "▲", "worse": "▼", "about equal": "≈"}
     if "seed_verdict" not in row and row["verdict"] == "about equal":
         return "≈"
@@ -69,7 +69,7 @@ MARKS = (
 def difference_cells(
     differences: Sequence[Row], baseline: str, scores: Sequence[str]
 ) -> dict[str, dict[str, list[str]]]:
-    """Return title of a table to signal to its cells, one a score: the difference and its interval."""
+    """Return cells by title of a table and signal, one a score: the difference and its interval."""
     rows = {(row["noise_type"], row["signal"], row["score"]): row for row in differences}
     signals = list(dict.fromkeys(row["signal"] for row in differences))
     tables = {}
@@ -82,14 +82,14 @@ def difference_cells(
 
 
 def difference_tables(cells: Mapping[str, Mapping[str, Sequence[str]]], scores: Sequence[str]) -> list[str]:
-    """Return the same as Markdown."""
+    """Return the tables of `difference_cells` as Markdown, and a note."""
     columns = [TITLES[name][0] for name in scores]
     tables = [f"### {title}\n\n{markdown_table('', columns, rows)}" for title, rows in cells.items()]
     return [*tables, "Bold: distinguishable from the baseline after the correction (p < 0.05)."]
 
 
 def spread_table(spread: Sequence[Row], scores: Sequence[str]) -> str:
-    """Return mean ± standard deviation over seeds of the average score, as Markdown."""
+    """Return a Markdown table of mean ± standard deviation over seeds of the average score."""
     rows = {
         row["loss"]: [
             str(row["seeds"]),

@@ -25,7 +25,7 @@ MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*", "<", ">", "p", "h", "d", "8",
 
 
 def style_of(number: int) -> dict[str, str]:
-    """Return colour and marker of the number-th signal, counted from 0: 16 that differ in both, then again."""
+    """Return colour and marker of the number-th signal, counted from 0; they repeat after 16."""
     return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
 
 
@@ -33,7 +33,7 @@ def score_curves(rows: Sequence[Row], scores: Sequence[str], signals: Sequence[s
     """Draw each score's gain over the noisy speech over dB: a panel a score and noise type, a line a signal.
 
     The bands are 95% confidence intervals of the mean paired difference (Student's t), in which utterances with
-    the same clean speech count once. Many scores stand beside each other, few below each other.
+    the same clean speech count once.
     """
     noises = list(dict.fromkeys(row["noise_type"] for row in rows))
     abreast = max(1, min(math.ceil(math.sqrt(len(scores))), 8 // len(noises)))
@@ -66,7 +66,7 @@ def _draw_gains(
     noise: str,
     signals: Sequence[str],
 ) -> None:
-    """Draw the mean gain of each signal over noisy, and its band."""
+    """Draw the mean gain of each signal over noisy with its band."""
     keys = [key for key in complete if key[0] == noise]
     snrs = sorted({key[1] for key in keys})
     for number, name in enumerate(signal for signal in signals if signal != "noisy"):
@@ -90,8 +90,8 @@ def _draw_gains(
 def difference_figure(comparisons: Mapping[str, Sequence[Row]]) -> Figure:
     """Draw each loss's difference from the baseline over the whole grid: a panel a score, a colour a comparison.
 
-    comparisons: differences, as of `find_differences`, by name. Thick bars are 95% intervals over utterances, for
-    these trained networks; thin ones, if there are several seeds, over seeds and utterances.
+    comparisons: results of `find_differences` by name. Thick bars are 95% intervals over utterances; thin ones, if
+    there are several seeds, over seeds and utterances.
     """
     first = next(iter(comparisons.values()))
     whole = {
@@ -140,7 +140,7 @@ def tuning_curves(rows: Sequence[Row], scores: Sequence[str]) -> Figure:
 
 
 def spectrogram_figure(pairs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
-    """Return spectrograms of waveforms [samples]: a row a place, on one scale, and a column a signal."""
+    """Draw spectrograms of waveforms [samples]: a row a place, with a common scale, and a column a signal."""
     names = list(next(iter(pairs.values())))
     figure = Figure((3.4 * len(names), 2.1 * len(pairs) + 0.5), layout="constrained")
     panels = figure.subplots(len(pairs), len(names), squeeze=False)
@@ -157,7 +157,7 @@ def spectrogram_figure(pairs: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
 
 
 def spectrogram_grid(waveforms: Mapping[str, np.ndarray]) -> Figure:
-    """Return spectrograms of the waveforms [samples] of one place, four a line, all with one scale."""
+    """Draw spectrograms of the waveforms [samples] of one place, four a row, with a common scale."""
     columns = 4
     rows = -(-len(waveforms) // columns)
     figure = Figure((2.9 * columns, 2.0 * rows + 0.3), layout="constrained")
@@ -178,9 +178,9 @@ def spectrogram_grid(waveforms: Mapping[str, np.ndarray]) -> Figure:
 
 
 def training_curves(histories: Mapping[str, Mapping[int, Sequence[Row]]]) -> Figure:
-    """Draw the loss over epochs in training and validation, a panel a label, and below two scores in validation.
+    """Draw training and validation loss over epochs, a panel a label, and below two validation scores.
 
-    `histories` holds the rows of history.csv by label and seed.
+    histories: rows of history.csv by label and seed.
     """
     scores = {"valid_pesq": TITLES["pesq"][0], "valid_si_sdr": TITLES["si_sdr"][0]}
     columns = 3
@@ -220,7 +220,7 @@ def training_curves(histories: Mapping[str, Mapping[int, Sequence[Row]]]) -> Fig
 def save_figure(
     figure: Figure, folder: Path, name: str, kinds: Sequence[str] = ("png", "pdf"), dpi: int = 120
 ) -> None:
-    """Write <name>.png and <name>.pdf in the folder."""
+    """Write <name>.<kind> of each kind to the folder."""
     for kind in kinds:
         with replacing(folder / f"{name}.{kind}") as temporary:
             figure.savefig(temporary, format=kind, dpi=dpi)

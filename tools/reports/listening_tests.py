@@ -1,4 +1,4 @@
-"""Listening tests ready to run: for webMUSHRA (ITU-R BS.1534), and ACR clips for ITU-T P.808."""
+"""Listening tests: for webMUSHRA (ITU-R BS.1534), and ACR clips for ITU-T P.808."""
 
 import json
 import re
@@ -18,14 +18,14 @@ from tools.reports.page import TEMPLATES, Place
 
 PLAYED_RATE = 48_000  # Hz, of most sound cards: a browser then does not resample
 ANCHOR_EDGES = (3500, 4000)  # Hz, pass and stop band of the low anchor in BS.1534-3
-ANCHOR_DB = 60  # attenuation from 4 kHz on; 25 dB there and 50 dB at 4.5 kHz are asked for
+ANCHOR_DB = 60  # attenuation from 4 kHz on; BS.1534-3 requires 25 dB there and 50 dB at 4.5 kHz
 
 
 def write_webmushra(folder: Path, name: str, places: Sequence[Place]) -> None:
-    """Write configs/<name>.yaml and its sounds, to be copied into webMUSHRA's folder configs.
+    """Write configs/<name>.yaml and its sounds, to copy into webMUSHRA's folder configs.
 
-    A trial a place: the clean speech as reference, which webMUSHRA also hides among the stimuli; those are noisy,
-    each signal, and an anchor at 3.5 kHz.
+    Each place is a trial with clean speech as reference (also hidden among the stimuli), noisy, each signal, and
+    an anchor at 3.5 kHz.
     """
     trials = []
     for number, place in enumerate(places):
@@ -45,7 +45,7 @@ def write_webmushra(folder: Path, name: str, places: Sequence[Place]) -> None:
 
 
 def write_p808(folder: Path, places: Sequence[Place], address: str) -> None:
-    """Write clips/ and rating_clips.csv, which the P.808 toolkit takes for an ACR test, and which clip is what.
+    """Write clips/ and rating_clips.csv for an ACR test with the P.808 toolkit, and clips.csv with conditions.
 
     address: where the clips will be uploaded to.
     """

@@ -10,9 +10,9 @@ COLUMNS = 4
 
 
 def curves_over_snr(rows: Sequence[Mapping], terms: Sequence[str], signals: Sequence[str], what: str) -> Figure:
-    """Return a panel a term: median over utterances and the middle 80% against the SNR, a line a signal.
+    """Draw a panel a term: median over utterances and the middle 80% over the SNR, a line a signal.
 
-    what: the rows' column, of which {} is the term; gradients are drawn on a logarithmic scale.
+    what: column of the rows, with {} for the term; gradients are drawn on a logarithmic scale.
     """
     lines = math.ceil(len(terms) / COLUMNS)
     figure = Figure((3.0 * COLUMNS, 2.2 * lines + 0.6), layout="constrained")
@@ -32,7 +32,7 @@ def curves_over_snr(rows: Sequence[Mapping], terms: Sequence[str], signals: Sequ
         if what.startswith("gradient"):
             drawn = np.concatenate([line.get_ydata() for line in panel.lines])
             panel.set_yscale("log")
-            panel.set_ylim(drawn[drawn > 0].min() / 4, drawn.max() * 4)  # a decade, or labels crowd
+            panel.set_ylim(drawn[drawn > 0].min() / 4, drawn.max() * 4)  # a decade, so that labels fit
     for panel in panels.flat[len(terms) :]:
         panel.set_axis_off()
     for panel in panels.flat[: len(terms)][-COLUMNS:]:
@@ -45,7 +45,7 @@ def curves_over_snr(rows: Sequence[Mapping], terms: Sequence[str], signals: Sequ
 
 
 def correlation_map(found: Mapping[str, Mapping[str, float]], title: str) -> Figure:
-    """Draw terms against columns of correlations, as colours and numbers; -1 is what a loss should reach."""
+    """Draw correlations of terms with scores, as colours and numbers; -1 is best for a loss."""
     columns = list(next(iter(found.values())))
     table = np.array([[row[column] for column in columns] for row in found.values()])
     figure = Figure((1.2 * len(columns) + 2.2, 0.32 * len(found) + 1.6), layout="constrained")
@@ -62,7 +62,7 @@ def correlation_map(found: Mapping[str, Mapping[str, float]], title: str) -> Fig
 
 
 def cost_bars(shares: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Return a panel a quantity: each term's share of what one network step takes."""
+    """Draw the cost of each term relative to a network step, a panel a quantity."""
     quantities = list(next(iter(shares.values())))
     figure = Figure((4.2 * len(quantities), 0.3 * len(shares) + 1.2), layout="constrained")
     panels = figure.subplots(1, len(quantities), squeeze=False, sharey=True)[0]

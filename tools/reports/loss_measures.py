@@ -1,4 +1,4 @@
-"""What is measured of loss terms: values and gradients, agreement with scores, time and memory."""
+"""Measurements of loss terms: values and gradients, correlation with scores, time and memory."""
 
 import math
 import time
@@ -18,7 +18,7 @@ REPETITIONS = 5
 def values_and_gradients(
     term: nn.Module, estimate: Tensor, clean: Tensor, noisy: Tensor
 ) -> tuple[list[float], list[float]]:
-    """Return each utterance's value and the norm of its gradient at the estimate, from [B, samples] each."""
+    """Return value and norm of the gradient at the estimate for each utterance of waveforms [B, samples]."""
     leaf = estimate.detach().requires_grad_()
     with torch.enable_grad():
         values = term(leaf, clean, noisy)  # [B]
@@ -27,7 +27,7 @@ def values_and_gradients(
 
 
 def correlations(values: Sequence[float], scores: Sequence[float]) -> dict[str, float]:
-    """Return Spearman's and Pearson's correlation over the items that have both; NaN where they have none."""
+    """Return Spearman's and Pearson's correlation over the items that have both values; NaN if undefined."""
     pairs = np.array([values, scores], dtype=np.float64)
     pairs = pairs[:, np.isfinite(pairs).all(0)]
     if pairs.shape[1] < 3 or (np.ptp(pairs, axis=1) == 0).any():
@@ -37,7 +37,7 @@ def correlations(values: Sequence[float], scores: Sequence[float]) -> dict[str, 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one forward and backward pass: seconds, and bytes that are kept for the backward pass."""
+    """Cost of a forward and backward pass: seconds, and bytes kept for the backward pass."""
 
     seconds: float
     kept: int
@@ -46,8 +46,8 @@ class Cost:
 def measure_costs(steps: Mapping[str, Callable[[], Tensor]], device: torch.device) -> dict[str, Cost]:
     """Return the cost of each step, a function that computes a loss [] with a graph.
 
-    Seconds are the median over repetitions that take turns, so that what else the machine does falls on all; on
-    a CPU they are processor time. What is kept are the tensors saved for the backward pass, once each.
+    Seconds are medians over repetitions in turn, on a CPU of processor time. Tensors saved for the backward pass
+    count once each.
     """
     kept = {name: _kept_for_backward(step) for name, step in steps.items()}  # warms up as well
     clock = time.perf_counter if device.type == "cuda" else time.process_time
@@ -57,7 +57,7 @@ def measure_costs(steps: Mapping[str, Callable[[], Tensor]], device: torch.devic
 
 
 def term_step(term: nn.Module, estimate: Tensor, clean: Tensor, noisy: Tensor) -> Callable[[], Tensor]:
-    """Return a step of a term: forward, down to the gradient at the estimate."""
+    """Return a step of a term, whose backward pass ends at the estimate."""
     return lambda: term(estimate.detach().requires_grad_(), clean, noisy).mean()
 
 

@@ -1,7 +1,7 @@
-"""A comparison as a page to look at and listen to, opened from the disk and without a network.
+"""A comparison as a page to look at and listen to, which works offline from the disk.
 
-A browser does not let such a page read files beside it, but it lets it load scripts. So the players take their
-audio from `audio/<place>.js`, which carries the bytes of the FLAC files that lie beside it.
+Browsers do not let such a page read files beside it, but let it load scripts: the players take their audio from
+`audio/<place>.js`, which contains the bytes of the FLAC files beside it.
 """
 
 import base64
@@ -35,7 +35,7 @@ COLOURS = 64  # of a spectrogram
 
 @dataclass(frozen=True)
 class Place:
-    """One noisy utterance to listen to: where it is in the grid, and the WAV file of each signal."""
+    """A noisy utterance to listen to: its place in the grid, and the WAV file of each signal."""
 
     noise_type: str
     snr_db: float
@@ -50,16 +50,16 @@ class Place:
 
 @dataclass(frozen=True)
 class Page:
-    """What a page shows.
+    """The content of a page.
 
     verdict: heads of the columns and cells of each signal, from verdict_cells.
     notes: how to read it, and warnings.
     rows: scores of each signal; signals: those to show, noisy first.
-    differences: title of a table to signal to its cells; difference_scores: what their columns are.
+    differences: cells by title of a table and signal; difference_scores: their columns.
     curves: PNG file of the curves.
-    places: what to listen to, from collect_audio; heard: scores of each signal there, which may be one seed's.
-    tables: title of a further table to its heads and rows.
-    comparison: what votes on it belong to, from comparison_id.
+    places: what to listen to, from collect_audio; heard: scores of these signals, maybe of one seed only.
+    tables: heads and rows of further tables, by title.
+    comparison: identifies the comparison in files of votes, from comparison_id.
     """
 
     title: str
@@ -77,7 +77,7 @@ class Page:
 
 
 def collect_audio(folders: Mapping[str, Path], rows: Sequence[Row], utterances: Sequence[int]) -> list[Place]:
-    """Return the samples that test.py saved of the utterances, for each noise type and dB, of each label's folder.
+    """Return the utterances to listen to, for each noise type and dB, from the samples folder of each label.
 
     Raises UserError for an utterance that is not in the grid, was not saved, or whose samples are damaged.
     """
@@ -98,23 +98,23 @@ def collect_audio(folders: Mapping[str, Path], rows: Sequence[Row], utterances: 
                 "or choose other --utterances"
             )
         for path in files.values():
-            read_wav(path)  # a damaged one is found before anything is written
+            read_wav(path)  # finds damaged ones before anything is written
         places.append(Place(*key, files))
     return places
 
 
 def samples_folders(groups: Mapping[str, Sequence[Run]]) -> dict[str, Path]:
-    """Return each label's samples/<name>/<data>, or as in earlier versions samples/<name>, of its first run."""
+    """Return samples/<name>/<data> (in earlier versions samples/<name>) of the first run of each label."""
     folders = {}
     for label, (run, *_) in groups.items():
-        run_dir = Path(os.path.abspath(run.folder))  # links stay, as runs may lie on another disk
+        run_dir = Path(os.path.abspath(run.folder))  # keeps links, as runs may be on another disk
         folder = run_dir.parent.parent / "samples" / run_dir.name
         folders[label] = folder / run.data if (folder / run.data).is_dir() else folder
     return folders
 
 
 def write_page(folder: Path, page: Page) -> None:
-    """Write index.html and audio/ in the folder."""
+    """Write index.html and audio/ to the folder."""
     scores = [name for name in TITLES if name in page.rows[0]]
     by_place = {(utterance_key(row), row["signal"]): row for row in page.heard}
     players = []
@@ -141,7 +141,7 @@ def write_page(folder: Path, page: Page) -> None:
 
 
 def _write_audio(folder: Path, name: str, place: Place) -> list[dict[str, Any]]:
-    """Write a place's audio and the script that carries it; return what the page shows of each signal."""
+    """Write the audio of a place and its script; return name, file and picture of each signal."""
     signals, contents = [], {}
     waveforms = {signal: read_wav(path) for signal, path in place.files.items()}  # int16 [samples]
     levels = {signal: spectrogram(waveform / 32768) for signal, waveform in waveforms.items()}
@@ -161,7 +161,7 @@ def _write_audio(folder: Path, name: str, place: Place) -> list[dict[str, Any]]:
 
 
 def _flac(waveform: np.ndarray) -> bytes:
-    """Return a waveform, int16 [samples], as the bytes of a FLAC file, which all browsers play."""
+    """Return int16 [samples] as the bytes of a FLAC file, which all browsers play."""
     file = io.BytesIO()
     soundfile.write(file, waveform, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return file.getvalue()

@@ -12,7 +12,7 @@ from tools.reports.difference_tables import MARKS, difference_cells, spread_tabl
 from tools.reports.tables import TITLES, Row, markdown_table, score_blocks, score_table
 from tools.reports.tuning import at_the_edge, tuning_cells
 
-# What environment.json says besides is about the machine and nobody else's concern.
+# Other entries of environment.json are private details of the machine.
 NAMES = ("started", "python", "packages", "device", "gpu", "cpu", "cores", "threads", "commit", "changed")
 CALL = TypedDict("Call", dict.fromkeys(NAMES, Any) | {"packages": dict[str, str]})
 
@@ -25,7 +25,7 @@ class FACTS(TypedDict):
 
 BASELINE = "SI-SNR"
 SCORES = ("pesq", "stoi", "estoi", "si_sdr", "dnsmos_ovrl")
-MIDDLE_DB = (-5.0, 10.0)  # where enhancement is expected to help whatever the loss
+MIDDLE_DB = (-5.0, 10.0)  # where every loss is expected to help
 
 
 def shown_scores(rows: Sequence[Row]) -> list[str]:
@@ -34,7 +34,7 @@ def shown_scores(rows: Sequence[Row]) -> list[str]:
 
 
 def results_text(groups: Mapping[str, Sequence[Run]], tuning: Sequence[Row] = ()) -> str:
-    """Return what docs/results.md shows: conditions, scores, differences, spread over seeds, tuned rates."""
+    """Return the part of docs/results.md: conditions, scores, differences, spread over seeds, tuned rates."""
     rows, signals, spread = pool_seeds(groups), ["noisy", *groups], seed_spread(groups)
     scores = shown_scores(rows)
     tables = [score_table(rows, score, signals).replace("### ", "#### ", 1).strip() for score in scores]
@@ -85,7 +85,7 @@ def conditions(groups: Mapping[str, Sequence[Run]]) -> str:
 
 
 def describe_network(config: Config) -> str:
-    """Return the network's name and number of weights, and those of its settings that are not its defaults."""
+    """Return the network's name, number of weights and settings that differ from its defaults."""
     weights = sum(weight.numel() for weight in build_model(config).parameters())
     default = complete(Config(model=config.model))
     shared = [name for name in NETWORK_SETTINGS if getattr(config, name) != getattr(default, name)]
@@ -98,7 +98,7 @@ def describe_network(config: Config) -> str:
 
 
 def summary_table(rows: Sequence[Row], signals: Sequence[str]) -> str:
-    """Return means over all dB, a line a signal, a column a noise type and score; the best of each column bold."""
+    """Return means over all dB: a row a signal, a column a noise type and score, the best of each column bold."""
     columns, titles = [], []
     for noise in dict.fromkeys(row["noise_type"] for row in rows):
         for score in shown_scores(rows):
@@ -156,7 +156,7 @@ def difference_table(rows: Sequence[Row], labels: Sequence[str]) -> str:
 
 
 def _turned(names: Sequence[str], columns: Sequence[Sequence[str]]) -> dict[str, Sequence[str]]:
-    """Return the cells of each row, given those of each column."""
+    """Return cells by row, given cells by column."""
     return dict(zip(names, zip(*columns, strict=True), strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Is a difference more than chance, or small enough to call two equal? Over utterances, and over seeds as well."""
+"""Tests of differences and of equivalence, over utterances, and over seeds and utterances."""
 
 import math
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ import numpy as np
 from scipy import stats
 
 RESAMPLES = 5000
-LEVEL = 0.05  # a corrected p-value below this is called a difference
+LEVEL = 0.05  # significance level of corrected p-values
 
 
 @dataclass(frozen=True)
 class Difference:
     """Mean difference of paired scores, its 95% confidence interval and two-sided p-value.
 
-    half_90: half of the 90% interval, with which two one-sided tests at 5% ask whether two are equal (Schuirmann
-    1987). independent: utterances whose clean speech differs.
+    half_90: half of the 90% interval, for two one-sided tests of equivalence at 5% (Schuirmann 1987).
+    independent: number of utterances with different clean speech.
     """
 
     mean: float
@@ -28,16 +28,16 @@ class Difference:
     independent: int
 
     def is_within(self, bound: float) -> bool:
-        """Return whether the difference is smaller than the bound, either way, at the 5% level."""
+        """Return whether the absolute difference is smaller than the bound, at the 5% level."""
         return abs(self.mean) + self.half_90 < bound
 
 
 def paired_difference(differences: np.ndarray, groups: np.ndarray, seed: int = 0) -> Difference:
     """Return the bootstrap-t of the mean of paired differences (Efron & Tibshirani 1993, chapters 12 and 16).
 
-    differences: one a noisy utterance, [N]. groups: [N], equal for those that share their clean speech; they are
-    not independent, so whole groups are drawn. Interval and p-value come from the same resamples of |t|, so that
-    they never disagree; with one group there is no telling, and the interval is infinite.
+    differences: one a noisy utterance, [N]. groups: [N], equal for those with the same clean speech; as these are
+    not independent, whole groups are drawn. Interval and p-value come from the same resamples of |t|, so that
+    they never contradict each other. With one group, the interval is infinite.
     """
     index, sizes = _number(groups)
     sums = np.bincount(index, differences)
@@ -51,22 +51,22 @@ def paired_difference(differences: np.ndarray, groups: np.ndarray, seed: int = 0
     if count < 2:
         return result(np.inf, 1.0, np.inf)
     error = _mean_and_error(sums[None], sizes[None])[1][0]
-    if error < 1e-9 * abs(mean):  # every group alike: only a resample of one group alone could differ
+    if error < 1e-9 * abs(mean):  # all groups equal: only a resample of a single group could differ
         return result(0.0, max(count ** (1.0 - count), 1 / (1 + RESAMPLES)), 0.0)
     draws = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
     centres, errors = _mean_and_error(sums[draws], sizes[draws])
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.abs(centres - mean) / errors
         observed = abs(mean) / error
-    t[np.isnan(t)] = np.inf  # a resample of one group alone says nothing of the spread
+    t[np.isnan(t)] = np.inf  # a resample of a single group has no spread
     half, half_90 = (float(np.quantile(t, q, method="higher") * error) for q in (1 - LEVEL, 1 - 2 * LEVEL))
     return result(half, (1 + np.count_nonzero(t >= observed)) / (1 + RESAMPLES), half_90)
 
 
 def seed_difference(signal: np.ndarray, baseline: np.ndarray, groups: np.ndarray) -> Difference:
-    """Return the difference of two losses, each trained with two or more seeds: what other seeds would give, too.
+    """Return the difference of two losses, each trained with two or more seeds, over seeds and utterances.
 
-    signal, baseline: scores [seeds, N], of the same N noisy utterances; groups [N] as for paired_difference. The
+    signal, baseline: scores [seeds, N] of the same N noisy utterances; groups [N] as for paired_difference. The
     interval is Student's, with the variance and degrees of freedom of seed_variance.
     """
     index, sizes = _number(groups)
@@ -84,13 +84,13 @@ def seed_difference(signal: np.ndarray, baseline: np.ndarray, groups: np.ndarray
 
 
 def seed_variance(sums: Sequence[np.ndarray], sizes: np.ndarray) -> tuple[float, float]:
-    """Return the variance of the difference of two losses' means over seeds and utterances, and its freedom.
+    """Return variance and degrees of freedom of the difference of two losses' means over seeds and utterances.
 
     sums: of the scores of each group of utterances, [seeds, groups], for each loss; sizes: [groups]. Seeds and
-    utterances are both drawn from many: it is the variance between the seeds of each, plus that between
-    utterances, minus the interaction, which both contain; freedom is Satterthwaite's. A hierarchical bootstrap
-    (seeds, then utterances) comes to the same once its surplus of interaction is taken off (McCullagh 2000,
-    "Resampling and exchangeable arrays"), which a test does.
+    utterances are random effects: the variance is that between the seeds of each loss, plus that between
+    utterances, minus the interaction, which both contain; degrees of freedom are Satterthwaite's. A hierarchical
+    bootstrap (seeds, then utterances) gives the same variance without its surplus of interaction (McCullagh 2000,
+    "Resampling and exchangeable arrays"), as a test checks.
     """
     count, total = len(sizes), sizes.sum()
     difference = sums[0].mean(0) - sums[1].mean(0)  # [groups]
@@ -108,7 +108,7 @@ def seed_variance(sums: Sequence[np.ndarray], sizes: np.ndarray) -> tuple[float,
 
 
 def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the 95% interval of the mean of independent values, by Student's t; of one value, the value."""
+    """Return the 95% interval of the mean of independent values, by Student's t; for one value, the value."""
     centre = float(np.mean(values))
     if len(values) < 2:
         return centre, centre
@@ -117,18 +117,18 @@ def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def correct(p_values: Sequence[float]) -> np.ndarray:
-    """Return p-values corrected for their number (Benjamini & Hochberg 1995: the false discovery rate)."""
+    """Return p-values corrected for multiple comparisons (false discovery rate, Benjamini & Hochberg 1995)."""
     return stats.false_discovery_control(p_values) if len(p_values) else np.array([])
 
 
 def _number(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the number of each item's group, [N], and the groups' sizes."""
+    """Return the index of each item's group, [N], and the sizes of the groups."""
     _, index = np.unique(groups, return_inverse=True)
     return index, np.bincount(index).astype(float)
 
 
 def _mean_and_error(sums: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean of all values and its standard error, [...], from groups' sums and sizes, [..., groups]."""
+    """Return mean of all values and its standard error, [...], given sums and sizes of groups, [..., groups]."""
     count = sums.shape[-1]
     mean = sums.sum(-1) / sizes.sum(-1)
     residual = sums - mean[..., None] * sizes

@@ -1,4 +1,4 @@
-"""Tables of scores: a block per noise type, rows of signals, columns of dB and their average."""
+"""Tables of scores: a block a noise type, a row a signal, a column a dB value and the average."""
 
 import math
 import re
@@ -23,14 +23,14 @@ TITLES = {
     "distillmos": ("DistillMOS", 2),
 }  # title and decimal places
 
-LISTED = 20  # rows that a paragraph names
+LISTED = 20  # rows that a paragraph lists
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Block:
-    """Means of one score in one noise type: a list a signal, over dB and, last, over all utterances."""
+    """Means of one score in one noise type: for each signal one a dB value and, last, over all utterances."""
 
     noise_type: str
     columns: list[str]
@@ -42,22 +42,17 @@ class Block:
 
     def texts(self, places: int, bold: str = "{}") -> dict[str, list[str]]:
         """Return each signal's means as text, the best of a column in `bold`."""
+
+        def text(value: float, top: float) -> str:
+            shown = "-" if _is_nan(value) else f"{value:.{places}f}"
+            return bold.format(shown) if value == top else shown
+
         best = self.best()
-        return {
-            signal: [
-                bold.format(f"{value:.{places}f}")
-                if value == top
-                else "-"
-                if _is_nan(value)
-                else f"{value:.{places}f}"
-                for value, top in zip(values, best, strict=True)
-            ]
-            for signal, values in self.means.items()
-        }
+        return {signal: list(map(text, values, best)) for signal, values in self.means.items()}
 
 
 def markdown_table(corner: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
-    """Return a Markdown table: its columns' heads behind a corner, and the cells of each row behind its name."""
+    """Return a Markdown table. corner: head of the first column, which holds the names of the rows."""
     lines = [[corner, *columns], *([name, *cells] for name, cells in rows.items())]
     assert all(len(line) == len(columns) + 1 for line in lines), "as many cells as heads"
     texts = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
@@ -65,9 +60,9 @@ def markdown_table(corner: str, columns: Sequence[str], rows: Mapping[str, Seque
 
 
 def listed(title: str, rows: Sequence[Row], column: str, name: str) -> list[str]:
-    """Return a paragraph that lists the rows with something in a column, if there are any.
+    """Return a paragraph that lists the rows with a non-empty column, if there are any.
 
-    name: how a row is called, with its columns in braces.
+    name: template of a row's name, with columns in braces.
     """
     lines = [f"- {name.format_map(row)}: {row[column]}" for row in rows if row[column]]
     if not lines:
@@ -77,7 +72,7 @@ def listed(title: str, rows: Sequence[Row], column: str, name: str) -> list[str]
 
 
 def average_gain(rows: Iterable[Row], score: str) -> float:
-    """Return the mean of enhanced minus noisy over the utterances with both scores; NaN without any."""
+    """Return the mean of enhanced minus noisy over the utterances with both scores; NaN for none."""
     complete = complete_utterances(rows, score, SIGNALS)
     return mean([values["enhanced"] - values["noisy"] for values in complete.values()])
 
@@ -99,7 +94,7 @@ def score_blocks(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNA
 
 
 def score_table(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNALS) -> str:
-    """Return the Markdown table of a score, the best of each column bold, and how many utterances are left out."""
+    """Return the Markdown tables of a score, the best of each column bold, and the utterances left out."""
     title, places = TITLES[score]
     lines = [f"### {title}", ""]
     for block in score_blocks(rows, score, signals):
@@ -108,7 +103,7 @@ def score_table(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNAL
 
 
 def latex_table(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNALS) -> str:
-    """Return the same table as a LaTeX float that needs no package, for \\input in a paper."""
+    """Return the tables of a score as a LaTeX float that needs no package, for \\input in a paper."""
     title, places = TITLES[score]
     blocks = score_blocks(rows, score, signals)
     caption = " ".join([f"{title}, mean over utterances.", *_left_out(rows, score, signals)]).strip()
@@ -133,7 +128,7 @@ def latex_table(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNAL
 
 
 def plain_text(report: str) -> str:
-    """Return a Markdown report as a terminal shows it best: columns aligned, a star for bold, no other marks."""
+    """Return a Markdown report for a terminal: aligned columns, a star for bold, no other markup."""
     lines: list[str] = []
     table: list[list[str]] = []
     for line in [*report.splitlines(), ""]:
@@ -152,7 +147,7 @@ def plain_text(report: str) -> str:
 
 
 def complete_utterances(rows: Iterable[Row], score: str, signals: Sequence[str]) -> dict[tuple, dict[str, float]]:
-    """Return, by (noise type, dB, utterance), the score of each signal, where all of them have one."""
+    """Return the scores of the signals by (noise type, dB, utterance), of utterances with all of them."""
     found: dict[tuple, dict[str, float]] = {}
     for row in rows:
         if row["signal"] in signals and not _is_nan(row[score]):
@@ -161,12 +156,12 @@ def complete_utterances(rows: Iterable[Row], score: str, signals: Sequence[str])
 
 
 def utterance_key(row: Row) -> tuple[str, float, int]:
-    """Return what names a noisy utterance in a test grid: noise type, dB and number."""
+    """Return the place of a row in the test grid: noise type, dB and utterance number."""
     return row["noise_type"], row["snr_db"], row["utterance"]
 
 
 def mean(values: Sequence[float]) -> float:
-    """Return the mean, NaN of nothing."""
+    """Return the mean; NaN for no values."""
     return sum(values) / len(values) if values else math.nan
 
 

@@ -1,4 +1,4 @@
-"""The learning rate that suits a loss: chosen by validation scores that are not the loss itself."""
+"""Choice of a loss's learning rate by validation scores that the loss does not approximate."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ TUNING_ROW = TypedDict(
 def judge_rates(loss: str, histories: Mapping[float, Sequence[Mapping[str, float]]]) -> list[dict[str, Any]]:
     """Return a row for each learning rate of a loss: its validation scores, its points, and whether it is chosen.
 
-    histories: rows of history.csv by learning rate. Points are the mean over the scores of how far a rate is from
-    the worst (0) to the best (1) of them; the loss's own metric does not count. Compare losses only with a rate
-    tuned for each: Kolbæk et al., IEEE/ACM TASLP 28, 2020. Raises UserError if a score was not validated.
+    histories: rows of history.csv by learning rate. Points are the mean of the scores, each scaled from 0 (worst
+    rate) to 1 (best rate), without the loss's own metric. Losses should be compared with a rate tuned for each:
+    Kolbæk et al., IEEE/ACM TASLP 28, 2020. Raises UserError if a score was not validated.
     """
     judges = [name for name in MAIN_SCORES if name not in own_scores(loss)]
     rows = []
@@ -45,7 +45,7 @@ def judge_rates(loss: str, histories: Mapping[float, Sequence[Mapping[str, float
 
 
 def read_tuning(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a tuning.csv; UserError if it is none."""
+    """Return the rows of a tuning.csv; UserError for another file."""
     rows = read_csv(path, TUNING_ROW, advice := "expected a table that tools.sweep --tune wrote")
     if not rows or any(math.isinf(row[name]) for row in rows for name in NUMBERS):
         raise UserError(f"{path}: found no rows, or infinity; {advice}")
@@ -53,7 +53,7 @@ def read_tuning(path: Path) -> list[dict[str, Any]]:
 
 
 def at_the_edge(rows: Sequence[Row]) -> list[str]:
-    """Return a sentence on the losses that did best with the lowest or highest rate tried, if there are any."""
+    """Return a sentence on the losses whose best rate is the lowest or highest one tried, if there are any."""
     edges = []
     for loss in dict.fromkeys(row["loss"] for row in rows):
         own = {row["learning_rate"]: row["chosen"] for row in rows if row["loss"] == loss}
@@ -66,7 +66,7 @@ def at_the_edge(rows: Sequence[Row]) -> list[str]:
 
 
 def tuning_cells(rows: Sequence[Row]) -> tuple[list[str], dict[str, list[str]]]:
-    """Return heads and cells of a table of the learning rates that each loss was tried with."""
+    """Return heads and cells of the table of learning rates tried for each loss."""
     heads = [*(TITLES[name][0] for name in MAIN_SCORES), "points", "judged by"]
     cells = {}
     for row in rows:

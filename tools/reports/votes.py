@@ -1,4 +1,4 @@
-"""Blind votes from the listening page: those of many people pooled into one ranking."""
+"""Blind votes from the listening page, pooled over listeners into a ranking."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ ITERATIONS = 200
 
 @dataclass(frozen=True)
 class Vote:
-    """What a listener preferred at one place, and among which signals."""
+    """The signal that a listener preferred at a place, and the signals to choose from."""
 
     listener: str
     preferred: str
@@ -34,7 +34,7 @@ class _Choice(msgspec.Struct):
 
 
 class Ballot(msgspec.Struct):
-    """A file that the page saves: what one listener preferred."""
+    """A file that the page saves: the votes of a listener."""
 
     format: Literal[1]
     listener: str
@@ -43,7 +43,7 @@ class Ballot(msgspec.Struct):
 
 
 def comparison_id(places: Iterable[Any]) -> str:
-    """Return a name that two pages share if they play the same audio under the same names; places: of a page."""
+    """Return a digest of the audio of a page's places and its names."""
     heard = [[place.key, {name: fingerprint(path) for name, path in place.files.items()}] for place in places]
     return hashlib.blake2b(json.dumps(heard).encode(), digest_size=8).hexdigest()
 
@@ -51,7 +51,7 @@ def comparison_id(places: Iterable[Any]) -> str:
 def read_votes(paths: Sequence[Path], comparison: str, signals: Sequence[str]) -> list[Vote]:
     """Return the votes of files that the page of this comparison saved, one file a listener.
 
-    Raises UserError for a file that is none, is of another comparison, or repeats a listener.
+    Raises UserError for other files, another comparison, and repeated listeners.
     """
     votes, listeners = [], {}
     for path in paths:
@@ -74,7 +74,7 @@ def read_votes(paths: Sequence[Path], comparison: str, signals: Sequence[str]) -
 def preference_rows(votes: Sequence[Vote], signals: Sequence[str]) -> dict[str, list[str]]:
     """Return each signal's votes and the probability, in %, that it is preferred among all, with 95% intervals.
 
-    The strengths are Bradley & Terry's (1952), of a choice among several (Luce 1959). The intervals come from a
+    The model is that of Bradley & Terry (1952), for choices among several Luce (1959). Intervals come from a
     bootstrap over listeners, or over votes if there are fewer than three listeners.
     """
     by_listener: dict[str, list[Vote]] = {}
@@ -95,8 +95,8 @@ def preference_rows(votes: Sequence[Vote], signals: Sequence[str]) -> dict[str, 
 def strengths(votes: Sequence[Vote], signals: Sequence[str]) -> np.ndarray:
     """Return the probability that each signal is preferred among all of them, [signals]; they sum to 1.
 
-    Maximum likelihood by Hunter's algorithm (2004). Half a vote for and against each signal, beside one of average
-    strength, keeps those finite that won every time or never.
+    Maximum likelihood by Hunter's algorithm (2004). Half a vote for and against each signal, compared with one of
+    average strength, keeps strengths finite if a signal always or never won.
     """
     number = {signal: n for n, signal in enumerate(signals)}
     wins = np.full(len(signals), 0.5)

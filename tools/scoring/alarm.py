@@ -1,8 +1,7 @@
 """The alarm: a wide-band PESQ that the other scores of the same signal contradict.
 
-PESQ sometimes gives very bad speech a high value. The limit was fitted to scores of noisy speech, and of speech
-that networks enhanced or that was changed otherwise: docs/training.md, "A PESQ that cannot be", says how, and how
-often it errs.
+PESQ sometimes gives very bad speech a high value. docs/training.md, "A PESQ too good to be true", says how the
+limit was fitted and how often it errs.
 """
 
 import math
@@ -11,15 +10,15 @@ from typing import Any
 
 # Raw wide-band PESQ = sum of these factors times 1, raw narrow-band PESQ and its square, STOI, ESTOI.
 FACTORS = (-1.0043, 0.4851, 0.1177, -1.3651, 2.0133)
-MARGIN = 1.0  # of raw PESQ that a signal may be above it: three standard deviations
-MARGIN_MOS = 0.2  # and of MOS-LQO, which hardly moves at the lower end
+MARGIN = 1.0  # of raw PESQ above the regression: three standard deviations
+MARGIN_MOS = 0.2  # of MOS-LQO in addition, since it is compressed at the lower end
 WIDE_BAND, NARROW_BAND = (1.3669, 3.8224), (1.4945, 4.6607)  # slope and shift of P.862.2 and of P.862.1
 CONTRADICTED = "PESQ that the other scores contradict"  # the heading of a list
-FOLLOW = ("pesq", "csig", "cbak", "covl")  # scores that a wrong PESQ makes wrong
+FOLLOW = ("pesq", "csig", "cbak", "covl")  # scores that depend on wide-band PESQ
 
 
 def contradiction(scores: Mapping[str, Any]) -> str:
-    """Return why the PESQ of a signal cannot be right, "" if it can or if a score for the rule is missing."""
+    """Return why the PESQ of a signal cannot be right; "" if it can, or if a score for the rule is missing."""
     pesq, narrow, stoi, estoi = (scores.get(name, math.nan) for name in ("pesq", "pesq_nb", "stoi", "estoi"))
     if any(math.isnan(value) for value in (pesq, narrow, stoi, estoi)):
         return ""
@@ -33,7 +32,7 @@ def contradiction(scores: Mapping[str, Any]) -> str:
 
 
 def highest_pesq(narrow: float, stoi: float, estoi: float) -> float:
-    """Return the highest wide-band PESQ (MOS-LQO) that goes with the other scores of a signal."""
+    """Return the highest plausible wide-band PESQ (MOS-LQO), given the other scores of a signal."""
     slope, shift = NARROW_BAND
     lowest, highest = 0.999 + 1e-3, 4.999 - 1e-3
     raw = (shift - math.log(4 / (min(max(narrow, lowest), highest) - 0.999) - 1)) / slope
@@ -43,7 +42,7 @@ def highest_pesq(narrow: float, stoi: float, estoi: float) -> float:
 
 
 def leave_out(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows without the PESQ, and what is computed from it, of those that raise the alarm."""
+    """Return the rows, with NaN for PESQ and the scores computed from it where it raises the alarm."""
     return [
         {name: math.nan if name in FOLLOW and wrong else value for name, value in row.items()}
         for row in rows

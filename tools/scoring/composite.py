@@ -1,8 +1,8 @@
-"""Composite scores of enhanced speech, and the measures that they are made of.
+"""Composite scores of enhanced speech, and the measures that they combine.
 
 Hu & Loizou, "Evaluation of Objective Quality Measures for Speech Enhancement", IEEE TASLP 16(1), 2008. Frames,
-filters, trimming and scaling are those of the composite.m that published VoiceBank+DEMAND tables are made with;
-where it departs from the paper, that is said.
+filters, trimming and scaling are those of composite.m, with which published VoiceBank+DEMAND tables are made;
+comments note its differences from the paper.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ FFT = 1024
 
 
 def segmental_snr(clean: np.ndarray, signal: np.ndarray) -> float:
-    """Return mean over frames of the SNR in dB, each frame's limited to -10 ... 35 dB."""
+    """Return the mean over frames of the SNR in dB, limited to -10 ... 35 dB in each frame."""
     clean, signal = _frames(clean), _frames(signal)
     tiny = np.finfo(float).eps
     ratio = (clean**2).sum(-1) / (((clean - signal) ** 2).sum(-1) + tiny)
@@ -37,10 +37,10 @@ def segmental_snr(clean: np.ndarray, signal: np.ndarray) -> float:
 
 
 def log_likelihood_ratio(clean: np.ndarray, signal: np.ndarray) -> float:
-    """Return mean over frames of log(a_e R a_e / a_s R a_s), R the clean frame's autocorrelation, a predictors.
+    """Return the mean over frames of log(a_e R a_e / a_s R a_s), R the clean autocorrelation, a predictors.
 
     Unlike in the paper, a frame's value is not limited to 2. Frames in which one of the two is digital silence
-    have none and are left out.
+    are left out.
     """
     lags_of_clean, lags_of_signal = (_autocorrelation(_frames(waveform)) for waveform in (clean, signal))
     sounds = (lags_of_clean[:, 0] > 0) & (lags_of_signal[:, 0] > 0)
@@ -54,7 +54,7 @@ def log_likelihood_ratio(clean: np.ndarray, signal: np.ndarray) -> float:
 def weighted_spectral_slope(clean: np.ndarray, signal: np.ndarray) -> float:
     """Return the mean weighted square difference of the slopes of critical band spectra (Klatt 1982).
 
-    composite.m divides samples in [-1, 1] by 32768 once more, so that its floor of -100 dB hides quiet bands.
+    As in composite.m, samples in [-1, 1] are divided by 32768, so that the floor of -100 dB hides quiet bands.
     """
     bands = [_band_levels(_frames(waveform) / 32768) for waveform in (clean, signal)]
     slopes = [np.diff(levels) for levels in bands]  # [frames, 24]
@@ -65,7 +65,7 @@ def weighted_spectral_slope(clean: np.ndarray, signal: np.ndarray) -> float:
 def composite(pesq: float, llr: float, wss: float, ssnr: float) -> dict[str, float]:
     """Return CSIG (speech), CBAK (background), COVL (overall), each a mean opinion from 1 to 5.
 
-    The regression of the paper, with wide-band PESQ in the place of P.862's raw value as is the custom.
+    The regression of the paper, with wide-band PESQ instead of the raw value of P.862, as is usual.
     """
     values = {
         "csig": 3.093 - 1.029 * llr + 0.603 * pesq - 0.009 * wss,
@@ -76,7 +76,7 @@ def composite(pesq: float, llr: float, wss: float, ssnr: float) -> dict[str, flo
 
 
 def _frames(waveform: np.ndarray) -> np.ndarray:
-    """Return windowed frames [frames, 480]; the last possible one is not used."""
+    """Return windowed frames [frames, 480] without the last possible one."""
     if waveform.size < FRAME + HOP:
         raise ValueError(f"{waveform.size} samples are too short for frames of {FRAME}")
     frames = np.lib.stride_tricks.sliding_window_view(waveform.astype(np.float64), FRAME)[::HOP]
@@ -104,7 +104,7 @@ def _predictor(lags: np.ndarray) -> np.ndarray:
 
 
 def _residual_power(coefficients: np.ndarray, lags: np.ndarray) -> np.ndarray:
-    """Return a R a, [frames], of the filter a on frames with autocorrelation R: lags weigh the filter's own."""
+    """Return a R a, [frames], for filters a and autocorrelations R, as a sum over lags."""
     count = LPC_ORDER + 1
     of_filter = [(coefficients[:, : count - k] * coefficients[:, k:]).sum(-1) for k in range(count)]
     return lags[:, 0] * of_filter[0] + 2 * (lags[:, 1:] * np.stack(of_filter[1:], -1)).sum(-1)
@@ -127,7 +127,7 @@ def _band_levels(frames: np.ndarray) -> np.ndarray:
 def _peak_weight(levels: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     """Return the weight of each slope [frames, 24]: large near the frame's highest band and near a local peak.
 
-    The peak is searched uphill. As in composite.m, it is the last band before the top on a rising slope.
+    The peak is searched uphill; as in composite.m, on a rising slope it is the last band before the top.
     """
     count = slopes.shape[-1]
     peaks = np.empty_like(slopes)

@@ -1,15 +1,15 @@
-"""Which utterances of a test share their clean speech: they are not independent, whatever noise and level."""
+"""Utterances of a test with the same clean speech, which are not independent."""
 
 from collections.abc import Iterable
 
 import numpy as np
 
 COMPARED = 4000  # samples of each utterance, spread evenly over it
-SAME = 0.99  # correlation from which on two are the same recording; scaling and rounding to 16 bits leave more
+SAME = 0.99  # correlation above which two are the same recording; scaling and rounding to 16 bits leave more
 
 
 def number_clean(waveforms: Iterable[np.ndarray]) -> list[int]:
-    """Return a number for each clean waveform [samples], counted from 0; equal ones are of the same recording."""
+    """Return a number for each clean waveform [samples], counted from 0, the same for the same recording."""
     known: list[np.ndarray] = []
     numbers = []
     for waveform in waveforms:

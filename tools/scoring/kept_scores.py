@@ -1,4 +1,4 @@
-"""Scores of a test grid that outlive an interruption, and are computed only once."""
+"""Scores of a test grid that are kept in a file and computed only once."""
 
 import contextlib
 import json
@@ -17,11 +17,11 @@ NOISY, ENHANCED = "noisy_scores.jsonl", "enhanced_scores.jsonl"
 
 
 class Journal:
-    """Results by the number of their item, kept in a file of JSON lines.
+    """Results by item number, kept in a file of JSON lines.
 
-    The first line is `key`, which says what the results depend on; a file with another key is started again, and
-    lines that hold no result of type `kind`, such as half a line that a killed process left, are dropped. Where
-    nothing can be written, results are kept in memory alone.
+    The first line is `key`, what the results depend on: a file with another key is started again. Lines without a
+    result of type `kind`, such as half a line from a killed process, are dropped. If nothing can be written,
+    results are kept in memory only.
     """
 
     def __init__(self, path: Path, key: Mapping[str, Any], kind: Any = Any) -> None:
@@ -59,15 +59,13 @@ class Journal:
 
 
 class KeptScores(Journal):
-    """Scores of one signal by the number of its item.
-
-    They are kept in a file, and forgotten if the test grid, the checkpoint or a package that scores has changed.
+    """Scores of a signal by item number, computed again if test grid, checkpoint or a scoring package has changed.
 
     Args:
-        path: The file: NOISY beside the data serves every run, ENHANCED in a test's folder one.
+        path: The file: NOISY beside the data, for all runs, or ENHANCED in a test's folder.
         grid: The test grid's .npy file, or folder of shards.
-        names: The scores that are wanted.
-        checkpoint: What the signal was enhanced with.
+        names: The requested scores.
+        checkpoint: The network that enhanced the signal, if any.
     """
 
     def __init__(self, path: Path, grid: Path, names: Sequence[str], checkpoint: Path | None = None) -> None:
@@ -93,12 +91,12 @@ class KeptScores(Journal):
 def score_lacking(
     kept: Mapping[str, KeptScores], items: Iterable[tuple[int, Mapping[str, np.ndarray]]], total: int
 ) -> None:
-    """Score what is lacking of the signals of items, in as many processes as there are cores.
+    """Compute the missing scores of the signals of items, in a process on each core.
 
-    items: number and waveforms [samples] by name, "clean" among them, read only a little ahead.
-    total: how many signals will be scored, for the bar.
+    items: number and waveforms [samples] by name, including "clean"; only a few are read ahead.
+    total: number of signals to score, for the progress bar.
     """
-    jobs: list[tuple[str, int]] = []  # in the order in which their results come
+    jobs: list[tuple[str, int]] = []  # in the order of their results
 
     def pairs() -> Iterator[tuple[np.ndarray, np.ndarray, Sequence[str]]]:
         for number, waveforms in items:

@@ -1,6 +1,6 @@
-"""Opinions that networks predict of speech without hearing its reference: DNSMOS P.835 and DistillMOS.
+"""Opinion scores that networks predict without a reference: DNSMOS P.835 and DistillMOS.
 
-Both packages bring their weights (extra `quality`); nothing is downloaded.
+Both packages (extra `quality`) contain their weights; nothing is downloaded.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ import torch
 from config import SAMPLE_RATE
 
 PACKAGES = {"dnsmos_sig": "speechmos", "dnsmos_bak": "speechmos", "dnsmos_ovrl": "speechmos"}
-PACKAGES |= {"distillmos": "distillmos"}  # what each score needs
+PACKAGES |= {"distillmos": "distillmos"}  # that each score needs
 
-SECONDS = 9.01  # that DNSMOS P.835 hears at once, and again from every following second of a longer signal
+SECONDS = 9.01  # input length of DNSMOS P.835; of a longer signal, it gets a stretch from every second on
 # Polynomials from the network's three outputs to mean opinions, as in package speechmos 0.0.1.1 (dnsmos.py).
 TO_OPINION = {
     "dnsmos_sig": (-0.08397278, 1.22083953, 0.0052439),
@@ -30,12 +30,12 @@ TO_OPINION = {
 def dnsmos(signal: np.ndarray) -> dict[str, float]:
     """Return DNSMOS P.835 (Reddy et al., ICASSP 2022): opinions of speech, background and whole, 1 to 5.
 
-    signal: [samples] at 16 kHz; one shorter than 9.01 s is heard several times over.
+    signal: [samples] at 16 kHz; one shorter than 9.01 s is repeated.
     """
     signal, window = signal.astype(np.float32), int(SECONDS * SAMPLE_RATE)
     while signal.size < window:
         signal = np.concatenate([signal, signal])
-    # int() makes the package lose a sample of some stretches, which it then leaves out; so they are here.
+    # As in the package, int() makes some stretches a sample too short, and these are left out.
     stretches = [
         signal[second * SAMPLE_RATE : int((second + SECONDS) * SAMPLE_RATE)]
         for second in range(int(signal.size // SAMPLE_RATE - SECONDS) + 1)
@@ -64,7 +64,7 @@ def _dnsmos_network() -> onnxruntime.InferenceSession:
 
 @functools.cache
 def _distillmos_network() -> Any:
-    with contextlib.redirect_stdout(io.StringIO()):  # it says where its weights are
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints the path of its weights
         from distillmos import ConvTransformerSQAModel
 
         return ConvTransformerSQAModel().eval()

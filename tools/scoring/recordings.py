@@ -1,4 +1,4 @@
-"""Anyone's recordings as signals to score: matched by name, read at any rate, aligned, checked."""
+"""Scoring of arbitrary recordings: matching by name, reading at any rate, alignment, checks."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ from tools.common.errors import UserError
 from tools.scoring.alarm import FOLLOW, contradiction
 from tools.scoring.scores import CHECKS, score
 
-LONGEST_DELAY = SAMPLE_RATE // 10  # samples that a signal may be early or late, or longer or shorter
-ALIGNED_GAIN = 10**0.1  # 1 dB of SI-SDR: what a shift must bring, or it is no delay
+LONGEST_DELAY = SAMPLE_RATE // 10  # samples; limit of delay and of difference in length
+ALIGNED_GAIN = 10**0.1  # a shift is a delay if it raises SI-SDR by at least 1 dB
 FULL_SCALE = 32767 / 32768
 
 
 @dataclass(frozen=True)
 class Trio:
-    """The files of one utterance: clean speech, and the signals that are scored against it by their name."""
+    """The files of an utterance: clean speech, and the signals to score against it, by name."""
 
     name: str
     clean: Path
@@ -30,10 +30,10 @@ class Trio:
 
 
 def find_trios(paths: Sequence[Path]) -> tuple[list[Trio], list[str]]:
-    """Return what belongs together in CLEAN ENHANCED [NOISY], or in a CSV of such paths, and what has no partner.
+    """Return the matching files of CLEAN ENHANCED [NOISY], or of a CSV of such paths, and messages on the others.
 
-    Files match if their paths below the folders are the same but for the suffix. Raises UserError if nothing
-    matches, a name is there twice, or a path is missing.
+    Files match if their paths below the folders are equal except for the suffix. Raises UserError if nothing
+    matches, a name occurs twice, or a path is missing.
     """
     missing = next((path for path in paths if not path.exists()), None)
     if missing:
@@ -88,10 +88,10 @@ def score_trio(_: None, trio: Trio, metrics: Sequence[str], align: bool) -> tupl
 def score_pair(
     clean: np.ndarray, signal: np.ndarray, rate: int, metrics: Sequence[str], align: bool, path: Path
 ) -> dict[str, Any]:
-    """Return the scores of a signal and what was found on the way: delay, length, clipping, contradictions.
+    """Return the scores of a signal, and its delay, length, clipping and contradictions.
 
-    clean, signal: [samples] at 16 kHz, not longer than each other by more than 0.1 s, else UserError.
-    rate: the lower of the rates they were recorded at; below 16 kHz there is no wide-band score.
+    clean, signal: [samples] at 16 kHz; UserError if their lengths differ by more than 0.1 s.
+    rate: the lower one of their original rates; below 16 kHz there are no wide-band scores.
     """
     if abs(clean.size - signal.size) > LONGEST_DELAY:
         raise UserError(
@@ -117,9 +117,9 @@ def score_pair(
 
 
 def find_delay(clean: np.ndarray, signal: np.ndarray) -> int:
-    """Return by how many samples the speech in the signal is late (early if negative), at most 0.1 s.
+    """Return the delay of the speech in the signal in samples (negative if early), at most 0.1 s.
 
-    It is where the two correlate most, whatever the polarity, if that raises SI-SDR by 1 dB or more.
+    It maximises the correlation, in either polarity, and is 0 unless it raises SI-SDR by 1 dB or more.
     """
     correlation = dsp.correlate(signal, clean, method="fft")
     centre, reach = clean.size - 1, min(LONGEST_DELAY, clean.size - 1, signal.size - 1)
@@ -131,7 +131,7 @@ def find_delay(clean: np.ndarray, signal: np.ndarray) -> int:
 
 
 def _read(path: Path) -> tuple[np.ndarray, int]:
-    """Return a recording, float64 [samples] at 16 kHz, and the rate of its file; UserError names the file."""
+    """Return a recording, float64 [samples] at 16 kHz, and the rate of its file. Raises UserError."""
     try:
         rate, waveform = read_format(path).rate, read(path)
     except AudioError as error:
@@ -142,12 +142,12 @@ def _read(path: Path) -> tuple[np.ndarray, int]:
 
 
 def _list_folder(folder: Path) -> dict[str, Path]:
-    """Return the sound files below a folder by their path in it, without the suffix."""
+    """Return the sound files below a folder by their relative path without suffix."""
     if not folder.is_dir():
         raise UserError(f"{folder}: a file among folders; expected folders only, or files only")
     found: dict[str, Path] = {}
     files, refused = find_audio(folder)
-    for path in [*(folder / file for file in files), *refused]:  # reading the latter fails, and says why
+    for path in [*(folder / file for file in files), *refused]:  # reading a refused file reports the reason
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
             raise UserError(f"{path}: {found[name].name} has the same name; expected one file of each name")
@@ -158,7 +158,7 @@ def _list_folder(folder: Path) -> dict[str, Path]:
 
 
 def _read_list(path: Path) -> list[Trio]:
-    """Return the utterances that a CSV with the columns clean, enhanced and perhaps noisy lists."""
+    """Return the utterances in a CSV with the columns clean, enhanced and, optionally, noisy."""
     if not path.is_file() or path.suffix.lower() in SUFFIXES:
         raise UserError(f"{path}: found alone, expected CLEAN ENHANCED [NOISY] or one CSV of pairs")
     try:

@@ -24,7 +24,7 @@ from tools.scoring.opinions import PACKAGES, distillmos, dnsmos
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one signal; one that could not be computed is NaN, and `failed` says why, by its name."""
+    """Scores of one signal, NaN if they could not be computed, and the reasons for that, `failed`, by name."""
 
     values: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -35,15 +35,12 @@ class Scores:
 
 
 def _part(whole: str, name: str, meaning: str) -> property:
-    """Return a property that is one of several scores computed together, in the dictionary `whole`."""
+    """Return a property for one of several scores that are computed together, in the dictionary `whole`."""
     return property(lambda pair: getattr(pair, whole)[name], doc=meaning)
 
 
 class Pair:
-    """Clean speech and a signal to be scored against it, [samples] at 16 kHz.
-
-    What several scores share is computed once.
-    """
+    """Clean speech and a signal to score against it, [samples] at 16 kHz; shared intermediates are cached."""
 
     def __init__(self, clean: np.ndarray, signal: np.ndarray) -> None:
         self.clean, self.signal = clean, signal
@@ -84,15 +81,13 @@ class Pair:
     csig = _part("_composite", "csig", "Hu & Loizou's prediction of the mean opinion on the speech, 1 to 5.")
     cbak = _part("_composite", "cbak", "Hu & Loizou's prediction of the mean opinion on the background, 1 to 5.")
     covl = _part("_composite", "covl", "Hu & Loizou's prediction of the mean opinion on the whole, 1 to 5.")
-    dnsmos_sig = _part(
-        "_dnsmos", "dnsmos_sig", "DNSMOS P.835's opinion of the speech, 1 to 5, without a reference."
-    )
-    dnsmos_bak = _part("_dnsmos", "dnsmos_bak", "DNSMOS P.835's opinion of the background, 1 to 5, likewise.")
-    dnsmos_ovrl = _part("_dnsmos", "dnsmos_ovrl", "DNSMOS P.835's opinion of the whole, 1 to 5, likewise.")
+    dnsmos_sig = _part("_dnsmos", "dnsmos_sig", "DNSMOS P.835's opinion of the speech, 1 to 5.")
+    dnsmos_bak = _part("_dnsmos", "dnsmos_bak", "DNSMOS P.835's opinion of the background, 1 to 5.")
+    dnsmos_ovrl = _part("_dnsmos", "dnsmos_ovrl", "DNSMOS P.835's opinion of the whole, 1 to 5.")
 
     @property
     def distillmos(self) -> float:
-        """DistillMOS's opinion of the whole, 1 to 5; needs no reference."""
+        """DistillMOS's opinion of the whole, 1 to 5."""
         return distillmos(self.signal)
 
     @property
@@ -102,7 +97,7 @@ class Pair:
 
     @property
     def polarity(self) -> float:
-        """1 if the clean speech is in the signal as it is, -1 if it is inverted."""
+        """-1 if the speech in the signal is inverted, else 1."""
         return np.sign(self._speech_factor)
 
     @functools.cached_property
@@ -132,7 +127,7 @@ class Pair:
 
     def _stoi(self, extended: bool) -> float:
         with warnings.catch_warnings():
-            # pystoi warns and returns 1e-5 where too little of the reference is speech; that is no score.
+            # pystoi warns and returns 1e-5 if the reference has too little speech; that is no score.
             warnings.simplefilter("error", RuntimeWarning)
             try:
                 return stoi(self.clean, self.signal, SAMPLE_RATE, extended=extended)
@@ -144,17 +139,17 @@ class Pair:
 SCORES = ("pesq", "pesq_nb", "stoi", "estoi", "si_sdr", "ssnr", "csig", "cbak", "covl")
 OPINIONS = ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "distillmos")  # without a reference
 ALL_SCORES = SCORES + OPINIONS
-# Short names for several.
+# Names for sets of scores.
 SETS = {"standard": SCORES, "dnsmos": OPINIONS[:3], "all": ALL_SCORES}
-VERSION = 1  # of our own computations; to be raised with any change of a value
-# What SI-SNR and SI-SDR cannot see.
+VERSION = 1  # of our own computations; increase it if a value changes
+# Not seen by SI-SNR and SI-SDR.
 CHECKS = ("gain_db", "polarity")
 
 
 def choose_scores(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the scores that are named, singly or as a set, in the order of tables.
+    """Return the named scores and sets of scores, in the order of tables.
 
-    Raises UserError for a name that is none, and for a score whose package is not installed.
+    Raises UserError for an unknown name, and for a score whose package is not installed.
     """
     unknown = [name for name in names if name not in {*SETS, *ALL_SCORES}]
     if unknown or not names:
@@ -171,7 +166,7 @@ def choose_scores(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def scores_key() -> dict[str, Any]:
-    """Return what kept scores depend on besides the audio; where it has changed, they are computed again."""
+    """Return what kept scores depend on in addition to the audio; if it has changed, they are computed again."""
     return {
         "packages": {name: _version(name) for name in ("pesq", "pystoi", *PACKAGES.values())},
         "version": VERSION,
@@ -186,7 +181,7 @@ def _version(package: str) -> str | None:
 
 
 def score(clean: np.ndarray, signal: np.ndarray, names: Sequence[str] = SCORES + CHECKS) -> Scores:
-    """Return the named scores of `signal` against `clean`, [samples] at 16 kHz; no content makes it raise."""
+    """Return the named scores of `signal` against `clean`, [samples] at 16 kHz; never raises for their content."""
     silent = "reference" if not np.any(clean) else "signal" if not np.any(signal) else None
     pair = Pair(clean, signal)
     values, failed = {}, {}
@@ -204,19 +199,16 @@ def score(clean: np.ndarray, signal: np.ndarray, names: Sequence[str] = SCORES +
 
 
 class ScorePool(ProcessPool):
-    """Processes that score; use as a context manager."""
+    """A pool of processes for scoring; use as a context manager."""
 
     def map(self, jobs: Iterable[tuple[np.ndarray, np.ndarray, Sequence[str]]]) -> Iterator[Scores]:
-        """Return the scores of each (clean, signal, names), in order.
-
-        `jobs` is read only a little ahead, so memory stays flat.
-        """
+        """Return the scores of each (clean, signal, names), in order; only a few jobs are read ahead."""
         return self.starmap(_score, jobs)
 
     def score(
         self, clean: np.ndarray, signal: np.ndarray, names: Sequence[str] = SCORES + CHECKS
     ) -> Future[Scores]:
-        """Score one pair while the caller goes on."""
+        """Score a pair in the background."""
         return self.submit(_score, clean, signal, names)
 
 

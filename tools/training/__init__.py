@@ -1,9 +1,9 @@
-"""Parts of train.py, each with one purpose; train.py is where they meet, and where the step itself is read.
+"""Parts of train.py, which combines them and holds the training step itself.
 
-Before the first step: settings (the command line), resume (where an earlier call stopped), distributed (the
-processes that train together), precision (number formats and kernels), environment (what ran where), data_guard
-(that the data stay the same). In a step: progress (what a training changes: weights and their moving average, sums
-over the items, and how far it has come) and failures (losses that are not finite). Around it: monitor, which reads
-numbers from the device without waiting and hands them to TensorBoard (board); interruption (SIGTERM and Ctrl-C);
-checkpoints (what a resumed training needs). After an epoch: validation, and account (what the console says).
+Before the first step: settings (command line), resume (state of an earlier call), distributed (processes that
+train together), precision (number formats and kernels), environment (versions and machine), data_guard (checks
+that the data stay the same). In a step: progress (weights, their moving average, sums over the items, position)
+and failures (losses that are not finite). Around it: monitor, which reads numbers from the device without waiting
+and sends them to TensorBoard (board); interruption (SIGTERM and Ctrl-C); checkpoints (state for resuming). After
+an epoch: validation, and account (console output).
 """

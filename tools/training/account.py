@@ -1,4 +1,4 @@
-"""What a training says on the console: where it starts, a row for each epoch, how it ended."""
+"""Console output of a training: its start, a row for each epoch, and its end."""
 
 import shutil
 import sys
@@ -21,12 +21,12 @@ SCORES = {
 
 
 def columns() -> int:
-    """Return how many columns a row may have: the terminal's, at most 100."""
+    """Return the width of a row: that of the terminal, at most 100 columns."""
     return min(COLUMNS, shutil.get_terminal_size().columns) if sys.stdout.isatty() else COLUMNS
 
 
 def describe_start(config: Config, model: nn.Module, progress: Progress, computation: str) -> str:
-    """Return what is trained and how it is computed, where it starts or resumes, and what the rows show."""
+    """Return a description of network, loss and computation, of the start or resumption, and of the rows."""
     weights = sum(weight.numel() for weight in model.parameters())
     what = f"{config.run_dir}: {config.model} with {weights:,} weights, loss {config.loss}, on {computation}"
     where = f"starting from {config.init}" if config.init else "starting"
@@ -39,7 +39,7 @@ def describe_start(config: Config, model: nn.Module, progress: Progress, computa
 def describe_epoch(config: Config, history: Sequence[Mapping[str, Any]], width: int = COLUMNS) -> str:
     """Return the last epoch's row: epoch, losses, the terms of the validation loss, scores, seconds.
 
-    Terms, then scores from the right, are left out as far as it takes to fit the width; history.csv has all.
+    To fit the width, terms and then scores from the right are left out; history.csv has all.
     """
     row, best = history[-1], improvements(history, config.best_by)[-1] == len(history)
     scores = [
@@ -66,7 +66,7 @@ def _number(value: float, width: int) -> str:
 
 
 def describe_end(config: Config, history: Sequence[Mapping[str, Any]]) -> str:
-    """Return which epoch was best, where its network is, and the command that tests it."""
+    """Return the best epoch, the path of its network, and the command that tests it."""
     best = improvements(history, config.best_by)[-1]
     row = history[best - 1]
     found = f"PESQ {row['valid_pesq']:.3f}" if config.best_by == "pesq" else f"loss {row['valid_loss']:.4g}"

@@ -1,4 +1,4 @@
-"""TensorBoard: numbers of every step and epoch, and validation items to hear and to see."""
+"""TensorBoard logs: numbers of every step and epoch, audio and spectrograms of validation items."""
 
 import os
 import platform
@@ -18,14 +18,13 @@ CHARTS = {"loss": {"training and validation": ["Multiline", ["loss/train", "loss
 
 
 class Board:
-    """An event file; everything in it is placed by the step of the optimiser, counted from 1.
+    """An event file, whose entries are ordered by the step of the optimiser, counted from 1.
 
-    What is flushed has been written: tensorboardX's own writer hands events to a thread, in which a full disk
-    goes unnoticed until the queue before it is full too.
+    Writes directly: the thread of tensorboardX's own writer reports a full disk only once its queue is full.
 
     Args:
-        folder: Where event files of earlier calls may lie already.
-        step: Steps that are done; what an earlier call has logged beyond is struck out.
+        folder: Where to write; it may hold event files of earlier calls.
+        step: Steps that are done; TensorBoard then ignores what an earlier call logged for later steps.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -38,12 +37,12 @@ class Board:
         self._write(Event(step=step, summary=summary.custom_scalars(CHARTS)))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Log numbers by their tags, such as "loss/train"."""
+        """Log numbers by tag, such as "loss/train"."""
         for tag, value in values.items():
             self._write(Event(step=step, summary=summary.scalar(tag, value)))
 
     def items(self, step: int, items: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-        """Log waveforms [samples] by item and signal, each as audio, and those of an item as spectrograms."""
+        """Log waveforms [samples] by item and signal: audio of each, and one picture of spectrograms an item."""
         for item, waveforms in items.items():
             for signal, waveform in waveforms.items():
                 audio = summary.audio(f"audio/{item}_{signal}", waveform, sample_rate=SAMPLE_RATE)

@@ -1,4 +1,4 @@
-"""last.pt: the checkpoint from which a training goes on as if it had never stopped."""
+"""last.pt: the checkpoint from which a training resumes exactly."""
 
 import random
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class _Position(msgspec.Struct):
 
 
 class _Saved(msgspec.Struct):
-    """What a checkpoint says of the training besides tensors."""
+    """The parts of a checkpoint that are plain values."""
 
     progress: _Position
     history: list[dict[str, int | float]]
@@ -36,7 +36,7 @@ class _Saved(msgspec.Struct):
 
 
 def checkpoint(config: Config, learner: Learner, progress: Progress, processes: Processes) -> dict[str, Any]:
-    """Return the content of last.pt; all processes must call this, as each has random states of its own."""
+    """Return the content of last.pt; all processes must call this, as each has its own random states."""
     content = {
         "config": config.to_dict(),
         "epoch": len(progress.history),
@@ -59,10 +59,10 @@ def restore(
     processes: Processes,
     steps: int,
 ) -> None:
-    """Put everything in the state of a checkpoint.
+    """Restore learner, progress and random states from a checkpoint.
 
-    changed: settings that differ from the checkpoint's; where they change which items make up a batch, the epoch
-    starts again. steps: of an epoch. Raises UserError where the checkpoint does not fit, or is another version's.
+    changed: settings that differ from the checkpoint's; if they change the items of a batch, the epoch starts
+    again. steps: of an epoch. Raises UserError or ModelError if the checkpoint does not fit.
     """
     saved = check(content, _Saved, "last.pt", "start a new run")
     restarts = bool(changed & {"data", "seed", "batch_size", "loss"})
@@ -97,8 +97,8 @@ def restore(
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """Return the state of Python's, numpy's and torch's generators, the device's among them."""
-    kind, keys, *rest = np.random.get_state()  # noqa: NPY002, what others' code may draw from
+    """Return the state of the random generators of Python, numpy, torch and the device."""
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002, other packages may use it
     state = {
         "python": random.getstate(),
         "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
@@ -108,7 +108,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    """Put the generators in that state."""
+    """Restore the state of the random generators."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, *rest = state["numpy"]
@@ -119,9 +119,9 @@ def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
 
 
 def lay_out_like_weights(optimizer: torch.optim.Optimizer) -> None:
-    """Give the optimiser's moments the memory layout of their weights: fused Adam reads both in memory's order.
+    """Give the optimiser's moments the memory layout of their weights, which fused Adam assumes.
 
-    Raises ValueError for a moment of another shape, with which fused Adam would write beyond it.
+    Raises ValueError for a moment of another shape, beyond whose end fused Adam would write.
     """
     for weight, state in optimizer.state.items():
         for name, moment in state.items():

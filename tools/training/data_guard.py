@@ -1,4 +1,4 @@
-"""The data that a training depends on: what they were when it began, and that they still are."""
+"""A check that the data of a training do not change."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -14,10 +14,10 @@ MOST_BYTES = 1 << 28  # of a file
 
 
 class DataGuard:
-    """Knows a folder's training and validation files, and how they are mixed, by a digest.
+    """A digest of a folder's training and validation files and of the settings of mixing.
 
-    Attributes: digest. Of a long file only pieces are read, at the start, and again if its size, time or number
-    has changed.
+    Attributes: digest. Only pieces of a long file are read, at the start, and again if its size, modification time
+    or inode has changed.
     """
 
     def __init__(self, folder: str) -> None:
@@ -26,7 +26,7 @@ class DataGuard:
         self.digest = self._digest(self._stamps)
 
     def check(self, saved: Mapping[str, Any], resume: str) -> bool:
-        """Tell whether a checkpoint is of other data; UserError if it is, unless resume is "override"."""
+        """Return whether a checkpoint is of other data; UserError if it is, unless resume is "override"."""
         other = saved.get("data", self.digest) != self.digest
         if other and resume != "override":
             raise UserError(
@@ -36,7 +36,7 @@ class DataGuard:
         return other
 
     def refuse_change(self) -> None:
-        """Raise UserError if the data are no longer those that the training began with."""
+        """Raise UserError if the data have changed since the training began."""
         now = self._look()
         if now != self._stamps and self._digest(now) != self.digest:
             raise UserError(
@@ -51,7 +51,7 @@ class DataGuard:
         return digest_files(paths, MOST_BYTES) + hashlib.blake2b(repr(draw).encode(), digest_size=4).hexdigest()
 
     def _look(self) -> dict[Path, Stamp]:
-        """Return each file with its size, time and number, sorted."""
+        """Return size, modification time and inode of each file, sorted by path."""
         files = [self._folder / f"{split}.npy" for split in ("train", "valid")]
         files += [path for kind in ("train*", "valid*") for path in self._folder.glob(f"{kind}/*.npy")]
         files += self._folder.glob("train_*.npy")

@@ -1,8 +1,8 @@
 """The processes that train one network together: one on each GPU, on one machine or many, started by torchrun.
 
-Each computes its share of every batch. Gradients are averaged by DistributedDataParallel, batch norms take their
-statistics from the whole batch, and sums go over all items, so that the number of processes changes nothing but
-the time that it takes. Messages about when to stop go over gloo on the CPU: no GPU waits for them.
+Each computes its share of every batch. Gradients are averaged by DistributedDataParallel, and batch norms and sums
+are computed over the whole batch, so that the number of processes only changes the time a training takes.
+Requests to stop are exchanged over gloo on the CPU: no GPU waits for them.
 """
 
 import contextlib
@@ -24,17 +24,17 @@ from tools.common.processes import cores
 
 
 class OtherProcessEnded(Exception):
-    """Another process is gone, and with it the training; its own message says why."""
+    """Another process of the training has ended; its own message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all: number `rank` of `count`, computing on `device`."""
+    """The processes of a training, of which this one has number `rank` of `count` and computes on `device`."""
 
     device: torch.device
     rank: int = 0
     count: int = 1
-    on_machine: int = 1  # how many of them share this machine
+    on_machine: int = 1  # number of processes on this machine
 
     def __str__(self) -> str:
         others = f" and {self.count - 1} other processes" if self.count > 1 else ""
@@ -42,16 +42,16 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Return whether this is the one process that writes files and prints."""
+        """Return whether this is the process that writes files and prints."""
         return self.rank == 0
 
     @property
     def cores(self) -> int:
-        """Return cores of the machine that are this process's share."""
+        """Return this process's share of the machine's cores."""
         return max(1, cores() // self.on_machine)
 
     def first_alone(self, action: Callable[[], Any]) -> None:
-        """Let the first process do something while the others wait for it."""
+        """Run an action in the first process while the others wait."""
         if self.is_first:
             action()
         self.any(False)
@@ -63,7 +63,7 @@ class Processes:
         return x
 
     def any(self, *flags: bool) -> list[bool]:
-        """Return for each flag whether it is set in any process: they take the same turn at the same step."""
+        """Return for each flag whether it is set in any process, so that all act at the same step."""
         if self.count == 1:
             return list(flags)
         votes = torch.tensor(flags, dtype=torch.int32)
@@ -79,7 +79,7 @@ class Processes:
         return values
 
     def spread(self, model: nn.Module) -> nn.Module:
-        """Return the model as all processes train it: with gradients and norms of the whole batch."""
+        """Return the model with gradients and norms over the whole batch of all processes."""
         if self.count == 1:
             return model
         sync_norms(model)
@@ -90,10 +90,9 @@ class Processes:
 
 @contextlib.contextmanager
 def join_processes(device: str) -> Iterator[Processes]:
-    """Yield the processes that torchrun started, on the device of the setting; without torchrun this one alone.
+    """Yield the processes that torchrun started, or only this one without torchrun; device: the setting.
 
-    Raises UserError for a device that is not there, and OtherProcessEnded in place of what a broken connection
-    raises.
+    Raises UserError for a missing device, and OtherProcessEnded if the connection to another process breaks.
     """
     if "WORLD_SIZE" not in os.environ:
         yield Processes(find_device(device))

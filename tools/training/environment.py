@@ -1,4 +1,4 @@
-"""environment.json: what every call of a run was computed with."""
+"""environment.json: command, machine, versions and commit of every call of a run."""
 
 import datetime
 import importlib.metadata
@@ -57,7 +57,7 @@ def describe_environment(processes: Processes) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """Return the name of the processor, where the system tells it."""
+    """Return the name of the processor, or "" if unknown."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

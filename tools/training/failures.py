@@ -21,13 +21,13 @@ NONFINITE = "nonfinite_batch.pt"
 
 @contextlib.contextmanager
 def naming_dead_loaders() -> Iterator[None]:
-    """Raise UserError if a loading process dies, which torch reports anywhere, from the handler of a signal."""
+    """Raise UserError if a loading process dies, which torch reports at any place, from a signal handler."""
     try:
         yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else torch reports the next one amid the way out
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else torch reports another one while the program ends
         raise UserError(
             f"a process that loads data has died, as happens when memory runs out ({str(error).splitlines()[0]}); "
             "try fewer --workers; the last checkpoint is intact; rerun the same command to resume"
@@ -35,14 +35,14 @@ def naming_dead_loaders() -> Iterator[None]:
 
 
 class NormStatistics:
-    """Buffers of a network as they were before a step, to be put back if the step is left out."""
+    """Copies of a network's buffers before a step, to restore if the step is left out."""
 
     def __init__(self, model: nn.Module) -> None:
         self._buffers = list(model.buffers())
         self._before = [buffer.clone() for buffer in self._buffers]
 
     def put_back(self, flag: Tensor) -> None:
-        """Put the buffers back if the flag on the device is set; nothing waits for it."""
+        """Restore the buffers if a flag on the device is set, without waiting for it."""
         for buffer, before in zip(self._buffers, self._before, strict=True):
             buffer.copy_(torch.where(flag, before, buffer))
 
@@ -58,7 +58,7 @@ def report_nonfinite(
 ) -> UserError:
     """Return the error for a batch whose loss or gradient is not finite; the first process saves the batch.
 
-    loader: of the epoch, whose batch-th batch it was. where: epoch, step. values: loss, its parts, gradient norm.
+    loader, batch: of the epoch, and number of the batch. where: epoch, step. values: loss, parts, gradient norm.
     """
     numbers = loader.batch_sampler.whole(batch)
     path = config.run_dir / NONFINITE
@@ -87,7 +87,7 @@ def report_nonfinite(
 
 
 def describe_items(data: str, numbers: Sequence[int]) -> str:
-    """Return the items' numbers with what dataset.json says they are made of, where it does."""
+    """Return the items' numbers, with speech, noise and SNR if the set lists them."""
     wanted = set(numbers)
     try:
         training = (item for split, item in read_items(Path(data)) if split == "train")

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the step is finished, the checkpoint written, and the program says how to resume."""
+"""SIGTERM and Ctrl-C: finish the step, write the checkpoint, and end."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import threading
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-GRACE = 20  # seconds that a step may still take, where it may be waiting for a process that is gone
+GRACE = 20  # seconds that a step may still take, as it may be waiting for a process that has ended
 
 
 class Interruption:
-    """Use as a context manager, in the main thread; a second Ctrl-C ends the program at once.
+    """Notes a signal, as a context manager in the main thread; a second Ctrl-C ends the program at once.
 
-    hurried: whether to give up after some seconds, as where several processes wait for each other.
+    hurried: whether to give up after GRACE seconds, for several processes that wait for each other.
     """
 
     def __init__(self, hurried: bool = False) -> None:
@@ -35,7 +35,7 @@ class Interruption:
         return self.signal is not None
 
     def exit_code(self) -> int:
-        """Return what a shell reports of an end by a signal; of SIGTERM if another process got the signal."""
+        """Return the exit code of a shell for the signal; that of SIGTERM if another process got the signal."""
         return 128 + (self.signal or signal.SIGTERM)
 
     def _note(self, number: int, _: FrameType | None) -> None:

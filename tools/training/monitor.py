@@ -1,4 +1,4 @@
-"""Follow the steps of a training: check that their results are finite, send them to TensorBoard and the bar."""
+"""Monitoring of training steps: check that results are finite, log them to TensorBoard, show a progress bar."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ def epoch_tag(column: str) -> str:
     """Return TensorBoard's tag of a column of history.csv: loss/train, terms/LMS_valid, scores/pesq, …"""
     kind, _, name = column.partition("_")
     if kind in ("train", "valid") and name:
-        group = "loss" if name == "loss" else "scores" if name in ALL_SCORES else f"terms/{name}"
-        return {"loss": f"loss/{kind}", "scores": f"scores/{name}"}.get(group, f"{group}_{kind}")
+        if name == "loss":
+            return f"loss/{kind}"
+        return f"scores/{name}" if name in ALL_SCORES else f"terms/{name}_{kind}"
     return f"weights/{name}" if kind == "weight" else f"epoch/{column}"
 
 
 class Monitor:
-    """Use as a context manager; only the first process writes and shows anything, all of them guard.
+    """Checks, logs and shows steps, as a context manager; all processes check, only the first logs and shows.
 
-    A step's numbers are looked at when they have come from the device, which may be some steps later: until then
-    nothing is lost, because the optimiser itself leaves out a step whose numbers are not finite.
+    A step is checked when its numbers have arrived from the device, maybe some steps later. This is safe because
+    the optimiser leaves out a step with numbers that are not finite.
     """
 
     def __init__(
@@ -75,14 +76,14 @@ class Monitor:
         self._seen = self._stepped = self._begun = time.monotonic()
 
     def follow(self, result: StepResult, rate: float) -> None:
-        """Send a step's result, with its learning rate, on its way to the guard, to TensorBoard and to the bar.
+        """Queue a step's result and learning rate, and process those that have arrived from the device.
 
         Raises UserError if too many steps of the epoch are left out.
         """
         weights = self._learner.loss_fn.weights
         numbers = torch.cat([result.sums, torch.stack([result.gradient_norm, result.left_out])])
         learned = [weight for weight in weights.values() if isinstance(weight, Tensor)]
-        if learned:  # they are on the device too, and travel with the numbers
+        if learned:  # also on the device: transfer them with the numbers
             numbers = torch.cat([numbers, torch.stack(learned).to(numbers.dtype)])
         now = time.monotonic()
         self._progress.seconds += now - self._seen
@@ -92,13 +93,13 @@ class Monitor:
         self.tick()
 
     def settle(self) -> None:
-        """Look at all steps so far, waiting for those whose numbers have not come; what is logged is written."""
+        """Process all steps so far, waiting for their numbers, and flush the log."""
         self._look(wait=True)
         if self._board:
             self._board.flush()
 
     def tick(self) -> None:
-        """Move the bar on by one batch; after the last one, scores are still to come."""
+        """Advance the bar by a batch; after the last one, scoring continues."""
         self._bar.update()
         if not self._bar.disable and self._bar.n >= self._bar.total:
             self._bar.set_description_str(f"{self._bar.desc}, scoring")
@@ -118,7 +119,7 @@ class Monitor:
             self._bar.close()
 
     def is_save_due(self) -> bool:
-        """Return whether the last checkpoint is too old."""
+        """Return whether it is time for a checkpoint."""
         minutes = self._config.checkpoint_minutes
         return minutes > 0 and time.monotonic() - self._saved > 60 * minutes
 
@@ -127,7 +128,7 @@ class Monitor:
         self._saved = time.monotonic()
 
     def log_epoch(self, row: Mapping[str, Any], items: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-        """Log numbers of an epoch by their columns in history.csv, and waveforms [samples] by item and signal."""
+        """Log a row of history.csv, and waveforms [samples] by item and signal."""
         self._board.scalars(self._progress.step, {epoch_tag(name): float(value) for name, value in row.items()})
         self._board.items(self._progress.step, items)
 
@@ -153,7 +154,7 @@ class Monitor:
                 self._bar.unit = f"loss {self._loss:.3g}, {self._time_left()}"
 
     def _smooth(self, loss: float) -> None:
-        """Follow the loss slowly, over some twenty steps, as soon as there are as many."""
+        """Update the loss smoothed over about twenty steps (fewer at the start)."""
         self._steps += 1
         self._loss += (loss - self._loss) / min(self._steps, SMOOTHED_STEPS)
 
@@ -167,13 +168,13 @@ class Monitor:
 
 
 class Transfer:
-    """A queue of tensors on their way to the CPU, each with a label."""
+    """A queue of tensors that are being transferred to the CPU, each with a label."""
 
     def __init__(self) -> None:
         self._coming: collections.deque[tuple[Any, Tensor, torch.cuda.Event | None]] = collections.deque()
 
     def put(self, label: Any, numbers: Tensor) -> None:
-        """Send numbers of one dimension to the CPU, with a label."""
+        """Start the transfer of a one-dimensional tensor, with a label."""
         event = None
         if numbers.is_cuda:
             pinned = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
@@ -183,7 +184,7 @@ class Transfer:
         self._coming.append((label, numbers, event))
 
     def arrived(self, wait: bool = False) -> Iterator[tuple[Any, list[float]]]:
-        """Yield labels and numbers, in order, of what has come; with `wait`, of all that was put in."""
+        """Yield labels and numbers that have arrived, in order; with `wait`, all that were put in."""
         while self._coming and (wait or self._coming[0][2] is None or self._coming[0][2].query()):
             label, numbers, event = self._coming.popleft()
             if event is not None:

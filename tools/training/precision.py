@@ -12,15 +12,15 @@ from tools.common.errors import UserError
 from tools.common.timing import times_side_by_side
 from tools.training.distributed import Processes
 
-AMPERE = (8, 0)  # compute capability of the first GPUs whose tensor cores take bfloat16
-WORTH = 1.1  # times as fast as fp32 that bf16 must be
+AMPERE = (8, 0)  # compute capability of the first GPUs whose tensor cores support bfloat16
+WORTH = 1.1  # bf16 is chosen if it is more than so many times as fast as fp32
 REPETITIONS = 5
 
 
 def settle_precision(config: Config, processes: Processes) -> tuple[Config, str]:
-    """Return the config with what precision `auto` becomes on the first process's device, and why in words.
+    """Return the config with the precision that `auto` becomes on the first process's device, and the reason.
 
-    Raises UserError for a bf16 that the device does not compute.
+    Raises UserError for bf16 on a device that does not support it.
     """
     if config.precision == "auto":
         precision, reason = processes.gather(_choose(processes.device, config.model))[0]
@@ -31,21 +31,21 @@ def settle_precision(config: Config, processes: Processes) -> tuple[Config, str]
 
 
 def set_kernels(config: Config) -> None:
-    """Choose kernels for the whole process: whether products round to TF32, and whether they may vary."""
+    """Set for the whole process whether products use TF32, and whether kernels must be deterministic."""
     tf32 = config.precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.use_deterministic_algorithms(config.deterministic)
-    # Trying out kernels pays where all batches have one shape, but the choice is not the same every time.
+    # Measuring kernels pays as all batches have one shape, but does not choose the same every time.
     torch.backends.cudnn.benchmark = not config.deterministic
 
 
 def arrange_channels(model: nn.Module, config: Config, device: torch.device) -> None:
-    """Keep the channels of feature maps together, as set, and for bf16 on a CPU if that suits the network.
+    """Use channels-last memory if it is set, and for bf16 on a CPU if that suits the network.
 
-    oneDNN computes bf16 convolutions in that order; torch rearranges other input and output, slowly.
+    oneDNN computes bf16 convolutions in this format; torch converts others, which is slow.
     """
     suits = device.type == "cpu" and config.precision == "bf16" and getattr(model, "suits_channels_last", False)
     if config.channels_last or suits:
@@ -53,15 +53,15 @@ def arrange_channels(model: nn.Module, config: Config, device: torch.device) -> 
 
 
 def autocast(config: Config, device: torch.device) -> torch.autocast:
-    """Return the context to run the network in. bfloat16 has the range of float32: no gradient needs scaling."""
+    """Return the context to run the network in. bfloat16 has the range of float32: gradients need no scaling."""
     return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
 
 def bf16_gain() -> float:
     """Return how many times as fast as fp32 bf16 is on this CPU, measured on a layer in well under a second.
 
-    The layer, its forward and backward pass and the shapes are a DCCRN's: the casts that autocast needs around a
-    convolution count, and eat up the gain of a processor that multiplies bfloat16 only a little faster.
+    The layer and its shapes are those of DCCRN, forward and backward: the casts of autocast count too, and cancel
+    the gain on a processor that multiplies bfloat16 only a little faster.
     """
     layer = nn.Sequential(nn.Conv2d(64, 64, (5, 2), (2, 1)), nn.BatchNorm2d(64), nn.LeakyReLU())
 
@@ -89,7 +89,7 @@ def _choose(device: torch.device, network: str) -> tuple[str, str]:
 
 
 def _lack_of_bf16(device: torch.device) -> str:
-    """Return what keeps the device from computing with bfloat16; nothing if it can."""
+    """Return why the device does not support bfloat16; "" if it does."""
     if device.type == "cuda":
         return "" if torch.cuda.get_device_capability(device) >= AMPERE else "this GPU is older than Ampere"
     able = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

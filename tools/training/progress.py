@@ -1,4 +1,4 @@
-"""What a training changes: network, loss and optimiser, sums over an epoch's items, and how far it has come."""
+"""The state of a training: network, loss, optimiser, sums over an epoch's items, and position."""
 
 import copy
 import math
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """average = decay * average + (1 - decay) * weights after every step, statistics of batch norms included.
+    """Moving average: decay * average + (1 - decay) * weights after every step, with batch norm statistics.
 
-    `model` is the network with the averages in it, or the trained network itself where the decay is 0.
-    Early on the decay is (1 + steps) / (10 + steps) where that is lower, so that the first weights are soon
-    forgotten (as in TensorFlow's ExponentialMovingAverage).
+    `model` is the network with the averages, or the trained network itself if the decay is 0.
+    At the start the decay is (1 + steps) / (10 + steps) if that is lower, so that the initial weights soon lose
+    influence (as in TensorFlow's ExponentialMovingAverage).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -38,7 +38,7 @@ def _numbers(model: nn.Module) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Learner:
-    """What training changes besides its progress."""
+    """The objects that training changes."""
 
     model: nn.Module
     average: WeightAverage
@@ -47,22 +47,22 @@ class Learner:
 
 
 def weighted(loss: Tensor, parts: Mapping[str, Tensor], items: int) -> Tensor:
-    """Return what a batch adds to the totals: its items, its loss and each part times its items; float64."""
+    """Return a batch's contribution to the totals, float64: items, and loss and each part times items."""
     means = torch.stack([loss.detach(), *parts.values()]).double()
     return torch.cat([means.new_tensor([items]), means * items])
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """Hold what a training step gives, on the device."""
+    """The result of a training step, on the device."""
 
     sums: Tensor  # over the whole batch, as `weighted` returns them
     gradient_norm: Tensor
-    left_out: Tensor  # whether the optimiser left the step out, as its loss or gradient was not finite
+    left_out: Tensor  # whether the optimiser left the step out because loss or gradient was not finite
 
 
 class Totals:
-    """Items and sums so far; the means over all items are exact however they were batched.
+    """Numbers of items and sums so far; means over all items do not depend on the batches.
 
     names: of the loss and its parts, in order.
     """
@@ -72,7 +72,7 @@ class Totals:
         self.sums = torch.zeros(1 + len(names), dtype=torch.float64, device=device)
 
     def add(self, sums: Tensor, leave_out: Tensor | bool = False) -> None:
-        """Add what `weighted` gave, unless a flag on the device says not to."""
+        """Add a result of `weighted`, unless the flag on the device is set."""
         leave_out = torch.as_tensor(leave_out, device=sums.device)
         self.sums += torch.where(leave_out, torch.zeros_like(sums), sums)
 
@@ -92,19 +92,19 @@ class Totals:
 
 @dataclass
 class Progress:
-    """Where a training stands: in epoch `epoch`, of which `batch` batches are done."""
+    """The position of a training: in epoch `epoch`, of which `batch` batches are done."""
 
     totals: Totals  # of those batches
     epoch: int = 1
     batch: int = 0
     step: int = 0  # steps of the optimiser in all epochs
-    skipped: int = 0  # of this epoch, for want of a finite loss or gradient
+    skipped: int = 0  # steps of this epoch whose loss or gradient was not finite
     seconds: float = 0.0  # spent on this epoch
     history: list[dict[str, Any]] = field(default_factory=list)  # a row for each epoch that is done
 
     @property
     def items_per_second(self) -> float:
-        """Return the items a second of the training in this epoch so far."""
+        """Return the training items a second of this epoch so far."""
         return float(self.totals.sums[0]) / max(self.seconds, 1e-9)
 
     def count_step(self, result: StepResult) -> None:
@@ -114,7 +114,7 @@ class Progress:
         self.step += 1
 
     def start_next_epoch(self, row: dict[str, Any]) -> None:
-        """Go to the next epoch; `row` is the history of the one that is done."""
+        """Go to the next epoch; row: history of the finished one."""
         self.history.append(row)
         self.restart_epoch()
         self.epoch += 1

@@ -1,4 +1,4 @@
-"""Whether a run's folder holds the experiment that is asked for, and where it stands."""
+"""Resuming: whether a run's folder holds the requested experiment, and its state."""
 
 import dataclasses
 from typing import Any
@@ -11,12 +11,11 @@ from tools.training.settings import Resume
 
 
 def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str, Any] | None, set[str]]:
-    """Find the run's folder, or that there is none yet; writes nothing.
+    """Return the settings to train with, the content of last.pt or None, and the settings that differ from it.
 
-    resume: if the folder holds a run with other settings, take the "saved" ones, or those of `config`
-    ("override"), or refuse ("same"); last.pt knows them best, as config.json may have been replaced since. Returns
-    the settings to train with, the content of last.pt or None, and the names of the settings in which they differ
-    from it. Raises UserError.
+    resume: if the folder holds a run with other settings, use the "saved" ones, or those of `config`
+    ("override"), or refuse ("same"). The saved settings are those of last.pt, if there is one: config.json may
+    have been replaced. Writes nothing. Raises UserError.
     """
     saved, content, last = None, None, config.run_dir / "last.pt"
     if (config.run_dir / "config.json").exists():
@@ -43,9 +42,9 @@ def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str,
 
 
 def differing_settings(saved: Config, wanted: Config) -> set[str]:
-    """Return names of the settings that make it another training.
+    """Return the names of the settings that make it another training.
 
-    The number of epochs does where a schedule needs it, that of scored items where scores choose the best epoch.
+    Epochs are among them if the schedule depends on them, scored items if scores choose the best epoch.
     """
     free = set(MAY_DIFFER["resumed"])
     if wanted.schedule == "cosine":
@@ -59,7 +58,7 @@ def differing_settings(saved: Config, wanted: Config) -> set[str]:
 
 
 def is_trained(config: Config) -> bool:
-    """Return whether the run's folder holds this very experiment, trained to its last epoch."""
+    """Return whether the run's folder holds this experiment, trained to its last epoch."""
     if not (config.run_dir / "history.csv").is_file():
         return False
     history = read_history(config.run_dir)

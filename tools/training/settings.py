@@ -21,7 +21,7 @@ Resume = Literal["same", "saved", "override", "new"]  # new: what override was c
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """What a program with a config takes."""
+    """Arguments of a program with a config."""
 
     config: tyro.conf.OmitArgPrefixes[Config]
     preset: Literal[tuple(PRESETS)] = "config"  # type: ignore[valid-type]
@@ -36,12 +36,12 @@ class _TrainingArguments(Arguments):
 
 
 def parse_config(description: str, args: Sequence[str] | None = None) -> Config:
-    """Return the config that the command line asks for. Raises UserError for arguments that cannot be used."""
+    """Return the config of the command line. Raises UserError for arguments that cannot be used."""
     return parse_with_config(Arguments, description, args).config
 
 
 def parse_training(description: str) -> tuple[Config, Resume]:
-    """Parse as `parse_config` does, with `--resume`, which says how to meet a run that has other settings."""
+    """Parse as `parse_config` does, with `--resume`, which decides about a run with other settings."""
     arguments = parse_with_config(_TrainingArguments, description)
     return arguments.config, arguments.resume
 
@@ -63,12 +63,12 @@ def parse_with_config(kind: type[Settings], description: str, args: Sequence[str
 
 
 def named_settings(args: Sequence[str]) -> set[str]:
-    """Return the names of the settings that the arguments give."""
+    """Return the names of the settings that the arguments set."""
     return {argument[2:].partition("=")[0].replace("-", "_") for argument in args if argument.startswith("--")}
 
 
 def _for_network(config: Config, start: Config) -> Config:
-    """Return the config without the network settings of a preset that is of another network."""
+    """Return the config without the network settings of a preset for another network."""
     if config.model == start.model:
         return config
     unasked = {name: None for name in NETWORK_SETTINGS if getattr(config, name) == getattr(start, name)}
@@ -76,7 +76,7 @@ def _for_network(config: Config, start: Config) -> Config:
 
 
 def _with_network_of(path: Path, config: Config, asked: set[str]) -> Config:
-    """Return the config with the network settings of a checkpoint; UserError if others are asked for."""
+    """Return the config with the network settings of a checkpoint; UserError if others are requested."""
     there = complete(Config.from_dict(read_checkpoint(path)["config"]))
     names = ("model", *NETWORK_SETTINGS, "network")
     for name in names:
@@ -95,7 +95,7 @@ def _losses() -> str:
 
 
 def _find_preset(args: Sequence[str], default: str) -> str:
-    """Return the preset, which must be known first because it makes the other arguments' defaults."""
+    """Return the preset, which must be known first because it sets the defaults of the other arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--preset", default=default)
     try:

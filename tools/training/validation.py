@@ -1,4 +1,4 @@
-"""What an epoch has brought: loss and scores over the validation items, and which of them to look at."""
+"""Validation after an epoch: loss and scores, and the choice of items to show."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,15 +20,15 @@ from tools.training.interruption import Interruption
 from tools.training.precision import autocast
 from tools.training.progress import Learner, Totals, weighted
 
-FIXED = 0  # the item that is looked at after every epoch
+FIXED = 0  # the item that is shown after every epoch
 AHEAD = 8  # items a process that may wait for their scores
 
 
 @dataclass(frozen=True)
 class Validated:
-    """Means over all validation items of loss and parts, over the scored ones of each score, and each item's gain.
+    """Means of loss and parts over all validation items, of scores over the scored items, and gains.
 
-    gains: SI-SDR of the estimate minus that of the noisy speech in dB, by the item's number.
+    gains: SI-SDR of the estimate minus that of the noisy speech in dB, by item number.
     """
 
     means: dict[str, float]
@@ -46,10 +46,10 @@ def validate(
     tick: Callable[[], None],
     interruption: Interruption,
 ) -> Validated | None:
-    """Make one pass over this process's share of the validation items; the results are of all processes'.
+    """Validate this process's share of the items; return the results of all processes.
 
-    The first config.valid_scores items are scored in other processes during the pass. tick is
-    called after every batch. None is returned where any process is interrupted. Raises UserError.
+    The first config.valid_scores items are scored in other processes during the pass.
+    tick: called after every batch. Returns None if any process is interrupted. Raises UserError.
     """
     model, loss_fn = learner.average.model.eval(), learner.loss_fn.eval()
     names = ("loss", *loss_fn.weights)
@@ -86,7 +86,7 @@ def validate(
 
 
 def choose_items(gains: dict[int, float]) -> dict[str, int]:
-    """Return numbers of the items to look at: of the highest, middle and lowest gain, and a fixed one."""
+    """Return the numbers of the items to show: those with the highest, median and lowest gain, and a fixed one."""
     ranked = sorted((number for number in gains if math.isfinite(gains[number])), key=gains.__getitem__)
     ranked = ranked or [FIXED]
     middle = ranked[len(ranked) // 2]
@@ -95,7 +95,7 @@ def choose_items(gains: dict[int, float]) -> dict[str, int]:
 
 @torch.no_grad()
 def enhance_items(model: nn.Module, loader: DataLoader, numbers: Sequence[int]) -> list[dict[str, np.ndarray]]:
-    """Return noisy, estimated and clean waveform [samples] of validation items, which may be any process's."""
+    """Return noisy, estimated and clean waveforms [samples] of validation items of any process."""
     model.eval()
     device = next(model.parameters()).device
     results = []
@@ -107,7 +107,7 @@ def enhance_items(model: nn.Module, loader: DataLoader, numbers: Sequence[int]) 
 
 
 class _Scoring:
-    """Scores that are computed in the background, with no more than a few items waiting."""
+    """Scoring in the background, with a limited number of waiting items."""
 
     def __init__(self, pool: ScorePool, metrics: Sequence[str]) -> None:
         self._pool, self._metrics = pool, metrics
@@ -127,7 +127,7 @@ class _Scoring:
 
 
 def _mean_scores(results: Sequence[Scores], metrics: Sequence[str]) -> dict[str, float]:
-    """Return the mean of each score over those that have it, to 6 decimals, which do not vary from run to run."""
+    """Return the mean of each score over the items that have it, rounded to 6 decimals, which are reproducible."""
     means = {}
     for name in metrics if results else ():
         values = [result.values[name] for result in results if name not in result.failed]

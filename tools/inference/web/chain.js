@@ -1,5 +1,5 @@
-// From a signal at any rate to its enhancement at that rate, block by block: what tools/inference/signal_chain.py
-// and high_band.py do, for one channel.
+// Enhancement of a signal at any rate, block by block: as tools/inference/signal_chain.py and high_band.py, for one
+// channel.
 
 import { transform } from "./spectrogram.js";
 
@@ -18,7 +18,7 @@ const join = (...parts) => {
 class Resampler {
   constructor({ up, down, half }, taps) {
     Object.assign(this, { up, down, half, taps });
-    this.x = new Float32Array(half); // what later outputs need; silence before the beginning
+    this.x = new Float32Array(half); // input that later outputs need; silence before the beginning
     this.first = -half; // number of x[0]
     this.received = 0;
     this.given = 0;
@@ -59,7 +59,7 @@ class Network {
     this.waiting = new Float32Array(0); // less than a hop
     this.tail = new Float32Array(0); // the end of what was fed
     this.arrived = this.given = 0; // samples
-    this.early = (settings.edge + settings.look_ahead) * settings.hop; // of the output, before the signal begins
+    this.early = (settings.edge + settings.look_ahead) * settings.hop; // samples of output before the signal, to drop
   }
 
   async push(samples) {

@@ -1,4 +1,4 @@
-// Audio thread of the microphone: sends what it hears to the page, plays what comes back, noisy or enhanced.
+// Audio thread of the microphone: sends its signal to the page and plays the result, noisy or enhanced.
 
 const BLOCK = 320; // samples, 20 ms
 const FADE = 1 / 320;

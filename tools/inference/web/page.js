@@ -4,7 +4,7 @@ import { draw } from "./spectrogram.js";
 const $ = (id) => document.getElementById(id);
 const FADE_SECONDS = 0.02;
 const state = { settings: null, noisy: null, enhanced: null, rate: 0, factor: 0, shown: "enhanced", name: "" };
-window.enhancer = state; // for tests, and for the curious
+window.enhancer = state; // for tests
 let worker, context, sources, startedAt, offset = 0, live;
 
 function say(text, kind = "") {
@@ -25,7 +25,7 @@ function start() {
     throw new Error("This browser has no WebAssembly SIMD, which the network needs; use a current Firefox, Chrome, Edge or Safari.");
   }
   if (location.protocol === "file:") {
-    throw new Error("A browser does not run this from the disk: serve the folder, python -m http.server -d FOLDER, and open http://localhost:8000");
+    throw new Error("This page cannot run from the disk: serve the folder, python -m http.server -d FOLDER, and open http://localhost:8000");
   }
   worker = new Worker("worker.js", { type: "module" });
   worker.onerror = (event) => fail(event.message ?? "the worker did not start");
@@ -92,7 +92,7 @@ function enhance() {
   worker.postMessage({ type: "file", channels: state.noisy, rate: state.rate, kept: kept() });
 }
 
-// Both signals play all the time, in step; switching only moves their gains.
+// Both signals play all the time, in sync; switching only changes their gains.
 function play() {
   context ??= new AudioContext();
   sources = ["noisy", "enhanced"].map((which) => {

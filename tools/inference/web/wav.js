@@ -1,4 +1,4 @@
-// WAV files in and out, sample for sample; other formats are decoded by the browser.
+// Exact reading and writing of WAV files; other formats are decoded by the browser.
 
 const MOST_CHANNELS = 8;
 const RATES = [8000, 768000];
@@ -48,7 +48,7 @@ function rateOf(bytes) {
   return 48000; // to which the browser then resamples
 }
 
-// The channels and the rate of a sound file; an Error says what is wrong with it.
+// Channels and rate of a sound file; throws an Error with the reason if it cannot be read.
 export async function decode(name, buffer, supported) {
   if (buffer.byteLength === 0) throw new Error(`${name}: the file is empty`);
   const bytes = new Uint8Array(buffer);

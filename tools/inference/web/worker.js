@@ -1,4 +1,4 @@
-// The network, away from the page's own thread.
+// Runs the network outside of the page's thread.
 
 import * as ort from "./ort/ort.wasm.min.mjs";
 import { Chain } from "./chain.js";
@@ -58,7 +58,7 @@ async function enhanceLive(samples) {
   postMessage({ type: "heard", noisy, estimate, factor: live.seconds / (live.samples / 16000) });
 }
 
-let queue = Promise.resolve(); // messages are answered one after the other
+let queue = Promise.resolve(); // messages are processed in order
 onmessage = ({ data }) => {
   const answers = {
     load,
