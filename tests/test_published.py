@@ -19,7 +19,7 @@ from models import load_pretrained
 from tools import publish
 from tools.common.files import write_csv
 from tools.reports.published import NAMES
-from tools.reports.tuning import judge_rates
+from tools.reports.tuning import judge_rates, read_tuning
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = sorted((ROOT / "results/published").glob("*/"))
@@ -138,20 +138,30 @@ def test_the_readmes_means_are_those_of_the_kept_files(name):
 @by_comparison
 def test_all_losses_were_trained_and_tested_alike(folder):
     settings, steps, seeds = [], set(), defaultdict(set)
+    tuned = (folder / "tuning.csv").is_file()
+    varied = {"name", "loss", "seed"} | ({"learning_rate"} if tuned else set())
     for path in folder.glob("*/config.json"):
         config = json.loads(path.read_text())
         seeds[config["loss"]].add(config["seed"])
-        settings.append({key: value for key, value in config.items() if key not in ("name", "loss", "seed")})
+        settings.append({key: value for key, value in config.items() if key not in varied})
         steps.add(json.loads((path.parent / "facts.json").read_text())["steps"])
     assert set(seeds) == set(LOSSES)
-    assert all(len(found) >= 2 and found == seeds["MSE"] for found in seeds.values())
+    assert all(
+        len(found) >= (1 if folder.name == "demo_tuned" else 2) and found == seeds["MSE"]
+        for found in seeds.values()
+    )
     assert all(other == settings[0] for other in settings)
+    if tuned:
+        chosen = {row["loss"]: row["learning_rate"] for row in read_tuning(folder / "tuning.csv") if row["chosen"]}
+        for path in folder.glob("*/config.json"):
+            config = json.loads(path.read_text())
+            assert config["learning_rate"] == chosen[config["loss"]]
     assert len(steps) == 1
 
 
-def test_both_comparisons_are_kept_and_their_scores_are_small():
-    assert [folder.name for folder in PUBLISHED] == ["demo", "real"]
-    assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/*/test/*.csv")) < 2e6
+def test_the_comparisons_are_kept_and_their_scores_are_small():
+    assert [folder.name for folder in PUBLISHED] == ["demo", "demo_tuned", "real"]
+    assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/*/test/*.csv")) < 3e6
 
 
 # -- Samples --

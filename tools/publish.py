@@ -9,11 +9,11 @@ results/published/<name>/. Pages show the comparisons that they have a place for
 listening page, with samples at 0 and 5 dB.
 """
 
+import dataclasses
 import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +30,7 @@ from tools.common.audio import read_wav
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
 from tools.common.files import has_block, put_folder, write_block, write_csv, write_text
-from tools.common.run_folder import read_history
+from tools.common.run_folder import read_config, read_history
 from tools.common.schema import check, read_json
 from tools.demo_corpus.corpus import ensure_demo_corpus
 from tools.reports.comparison import (
@@ -85,7 +85,7 @@ class _Last(msgspec.Struct):
     progress: _Progress
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class PublishSettings:
     """What to publish."""
 
@@ -146,7 +146,10 @@ def find_page(name: str) -> tuple[Path, str]:
 
 def find_runs(name: str, data: str = "") -> list[Run]:
     """Return the tested runs of a sweep. data: the set they were tested on, if there are several."""
-    runs = [read_run(str(folder), data) for folder in sorted(Path("runs").glob(f"{name}_*_seed*"))]
+    folders = sorted(Path("runs").glob(f"{name}_*_seed*"))
+    template = f"{name}_{{loss}}_seed{{seed}}"  # demo_tuned_MSE_seed0 is no run of demo
+    folders = [f for f in folders if dataclasses.replace(read_config(f), name=template).run_name == f.name]
+    runs = [read_run(str(folder), data) for folder in folders]
     if len(runs) < 2:
         raise UserError(f"runs/{name}_*_seed*: found {len(runs)}, expected the runs of tools.sweep --name {name}")
     check_same_data(runs)
