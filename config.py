@@ -56,15 +56,13 @@ class Config:
     """Processes that load data; 0 loads in the main process, -1 means 4 on a GPU and 0 on a CPU."""
 
     augment: tuple[
-        Literal["synthetic", "second-noise", "equalise", "band-limit", "room", "clip", "clean", "speed", "events"],
-        ...,
+        Literal["synthetic", "second-noise", "equalise", "band-limit", "room", "clip", "clean", "speed"], ...
     ] = ()
     """Random changes of training items, for data made with --mix on-the-fly. synthetic: steady noise with a random
-    spectrum instead of recorded noise; events: synthetic calls or impacts added to the recorded noise;
-    second-noise: two noises at once; speed: recorded noise played at half to twice its speed; equalise: random
-    filters for speech and noise; band-limit: low-pass at 3 to 7.5 kHz for both; room: short reverberation of
-    speech, also in the target; clip: noisy clipped; clean: hardly any noise (choose a loss with a limit, such as
-    SNR: in others these items outweigh the rest)."""
+    spectrum instead of recorded noise; second-noise: two noises at once; speed: recorded noise played at half to
+    twice its speed; equalise: random filters for speech and noise; band-limit: low-pass at 3 to 7.5 kHz for both;
+    room: short reverberation of speech, also in the target; clip: noisy clipped; clean: hardly any noise (choose a
+    loss with a limit, such as SNR: in others these items outweigh the rest)."""
 
     # -- The network --
     model: str = "DCCRN"

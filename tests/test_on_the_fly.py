@@ -11,7 +11,6 @@ import torch
 from config import Config
 from dataloader import DataError, build_loader, shuffle_for_epoch
 from dataloader.augmentation import SHARES, Augmentation, draw_room
-from dataloader.synthetic_noise import draw_events, draw_steady
 from losses import build_loss
 
 
@@ -184,20 +183,6 @@ def test_noise_played_at_other_speeds_keeps_its_kind_but_not_its_pitch(tmp_path)
     assert 15 < len(changed) < 45
     assert 499 <= min(changed) < 600
     assert 1600 < max(changed) <= 2001
-
-
-def test_synthetic_events_come_and_go_and_steady_noise_stays():
-    def share_of_loud_frames(draw):
-        shares = []
-        for seed in range(40):
-            noise = draw(np.random.default_rng(seed), 48_000)
-            assert np.isfinite(noise).all()
-            energies = np.square(noise).reshape(-1, 320).sum(1)
-            shares.append(np.mean(energies > 0.01 * energies.max()))
-        return np.median(shares)
-
-    assert share_of_loud_frames(draw_events) < 0.5
-    assert share_of_loud_frames(draw_steady) > 0.9
 
 
 def test_nearly_clean_items_outweigh_others_unless_the_loss_has_a_limit():

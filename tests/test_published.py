@@ -286,6 +286,19 @@ def test_nothing_about_the_machine_is_published(workplace):
         assert not re.search("myhost|/home/me", path.read_text()), path
 
 
+def test_an_utterance_that_the_demo_corpus_lacks_leaves_the_published_samples(workplace, monkeypatch, capsys):
+    Path("data/demo/dataset.json").write_text('{"noise_types": ["seen"], "snr_db": [0, 5]}')
+    speech = np.random.default_rng(0).normal(0, 0.05, (1, 2, 2, 2, 8000))
+    np.save("data/demo/test.npy", speech.astype(np.float32))
+    monkeypatch.setattr(publish, "ensure_demo_corpus", lambda: None)
+    assert run(publish, "--enhancer") == 0
+    kept = sorted(Path("samples/published/enhancer").iterdir())
+    assert kept
+    assert run(publish, "--enhancer", "--utterance", "99") == 2
+    assert "utterance: found 99, expected 0 to" in capsys.readouterr().err
+    assert sorted(Path("samples/published/enhancer").iterdir()) == kept
+
+
 @pytest.mark.parametrize("name", ["nothing", "other"])
 def test_a_comparison_without_runs_or_without_a_place_for_its_tables_is_refused(workplace, name, capsys):
     for loss in ("MSE", "SI-SNR"):

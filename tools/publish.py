@@ -93,7 +93,7 @@ class PublishSettings:
     """Comparisons whose runs to copy: those called <name>_<loss>_seed<seed>."""
     samples: str = ""
     """The comparison whose samples to publish too, if any."""
-    samples_data: str = "data/demo"
+    samples_data: str = DEMO_DATA
     """The test set of these samples, which must have a free licence."""
     utterance: int = 0
     """The utterance to listen to."""
@@ -118,11 +118,12 @@ def publish(settings: PublishSettings) -> None:
         save_figure(score_curves(rows, scores, signals), folder, "curves", ["png"])
         save_figure(training_curves(histories), folder, "training", ["png"])
         page, part = find_page(folder.name)
-        write_block(page, part, results_text(groups, read_tuning(tuning) if tuning.is_file() else ()))
+        differences = find_differences(rows, BASELINE, scores, groups)
+        verdict = whole_grid_table(rows, differences, signals)
+        write_block(page, part, results_text(groups, verdict, read_tuning(tuning) if tuning.is_file() else ()))
         if has_block(SUMMARIES, f"summary of {folder.name}"):
-            write_block(SUMMARIES, f"summary of {folder.name}", whole_grid_table(groups))
-            network = groups[BASELINE][0].config.model
-            answers[f"{network} ({folder.name})"] = find_differences(rows, BASELINE, scores, groups)
+            write_block(SUMMARIES, f"summary of {folder.name}", verdict)
+            answers[f"{groups[BASELINE][0].config.model} ({folder.name})"] = differences
         print(f"{folder}: scores and figures; {page}: tables")
     if answers:
         save_figure(difference_figure(answers), RESULTS, "differences", ["png"])
@@ -228,9 +229,7 @@ def publish_samples(settings: PublishSettings) -> None:
 def publish_enhancer(utterance: int) -> None:
     """Write noisy, enhanced and clean speech of the demo corpus, with spectrograms, in samples/published/."""
     ensure_demo_corpus()
-    test, model, folder, pairs = PackedDataset(DEMO_DATA, "test"), load_pretrained(), SAMPLES / "enhancer", {}
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    test, model, samples, pairs = PackedDataset(DEMO_DATA, "test"), load_pretrained(), {}, {}
     for number in range(len(test)):
         noise, snr_db, found = test.place(number)
         if found != utterance or snr_db not in SAMPLES_DB:
@@ -239,10 +238,16 @@ def publish_enhancer(utterance: int) -> None:
         with torch.inference_mode():
             enhanced = model(noisy[None])[0]
         waveforms = {"noisy": noisy.numpy(), "enhanced": enhanced.numpy(), "clean": clean.numpy()}
+        samples |= {f"{noise}_{snr_db:g}dB_{name}.flac": waveform for name, waveform in waveforms.items()}
         if snr_db == SAMPLES_DB[-1]:
             pairs[f"{noise} noise, {snr_db:g} dB"] = waveforms
-        for name, waveform in waveforms.items():
-            soundfile.write(folder / f"{noise}_{snr_db:g}dB_{name}.flac", waveform, SAMPLE_RATE, subtype="PCM_16")
+    if not samples:
+        raise UserError(f"utterance: found {utterance}, expected 0 to {test.grid[-1] - 1}")
+    folder = SAMPLES / "enhancer"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, waveform in samples.items():
+        soundfile.write(folder / name, waveform, SAMPLE_RATE, subtype="PCM_16")
     save_figure(spectrogram_figure(pairs), folder, "spectrograms", ["png"], dpi=80)
     print(f"{folder}: samples of the packaged network, and their spectrograms")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import fftconvolve
 
-from dataloader.synthetic_noise import draw_tail
+from dataloader.augmentation import draw_tail
 
 FIRST_REFLECTION_SECONDS = 0.002
 

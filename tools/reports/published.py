@@ -33,15 +33,18 @@ def shown_scores(rows: Sequence[Row]) -> list[str]:
     return [score for score in SCORES if score in rows[0]]
 
 
-def results_text(groups: Mapping[str, Sequence[Run]], tuning: Sequence[Row] = ()) -> str:
-    """Return the part of docs/results.md: conditions, scores, differences, spread over seeds, tuned rates."""
+def results_text(groups: Mapping[str, Sequence[Run]], verdict: str, tuning: Sequence[Row] = ()) -> str:
+    """Return the part of docs/results.md: conditions, scores, differences, spread over seeds, tuned rates.
+
+    verdict: the table that comes first, from `whole_grid_table`.
+    """
     rows, signals, spread = pool_seeds(groups), ["noisy", *groups], seed_spread(groups)
     scores = shown_scores(rows)
     tables = [score_table(rows, score, signals).replace("### ", "#### ", 1).strip() for score in scores]
     further = [TITLES[score][0].removesuffix(" (dB)") for score in scores[2:]]
     parts = [
         conditions(groups),
-        whole_grid_table(groups),
+        verdict,
         MARKS,
         summary_table(rows, signals),
         above_noisy(rows, list(groups)),
@@ -110,11 +113,9 @@ def summary_table(rows: Sequence[Row], signals: Sequence[str]) -> str:
     return markdown_table("mean over all SNRs", titles, _turned(signals, columns))
 
 
-def whole_grid_table(groups: Mapping[str, Sequence[Run]]) -> str:
+def whole_grid_table(rows: Sequence[Row], differences: Sequence[Row], signals: Sequence[str]) -> str:
     """Return means over all noise types and SNRs: a row a signal, with marks and differences from the baseline."""
-    rows = pool_seeds(groups)
-    differences = find_differences(rows, BASELINE, shown_scores(rows), groups)
-    cells = verdict_cells(rows, differences, ["noisy", *groups], BASELINE, shown_scores(rows))
+    cells = verdict_cells(rows, differences, signals, BASELINE, shown_scores(rows))
     return markdown_table("mean over the whole grid", *cells)
 
 
