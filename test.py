@@ -35,10 +35,11 @@ from tools.common.device import find_device, keep_freed_memory, use_threads
 from tools.common.errors import UserError
 from tools.common.files import exclusive, write_csv, write_text
 from tools.common.run_folder import note_test, read_config, save_config, test_folder
-from tools.reports.comparison import find_differences, independent_utterances
+from tools.reports.comparison import find_differences
 from tools.reports.difference_tables import difference_cells, verdict_cells
 from tools.reports.figures import save_figure, score_curves, spectrogram_figure
 from tools.reports.page import Page, collect_audio, write_page
+from tools.reports.sentences import independent_utterances
 from tools.reports.tables import SIGNALS, average_gain, latex_table, listed, plain_text, score_table
 from tools.scoring.alarm import CONTRADICTED, contradiction
 from tools.scoring.independence import number_clean

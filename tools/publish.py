@@ -35,12 +35,10 @@ from tools.common.schema import check, read_json
 from tools.demo_corpus.corpus import ensure_demo_corpus
 from tools.reports.comparison import (
     Run,
-    alarms,
     check_same_data,
     find_differences,
     first_runs,
     group_runs,
-    independent_utterances,
     pool_seeds,
     read_run,
 )
@@ -55,6 +53,7 @@ from tools.reports.figures import (
 )
 from tools.reports.page import Page, collect_audio, samples_folders, write_page
 from tools.reports.published import BASELINE, CALL, results_text, shown_scores, whole_grid_table
+from tools.reports.sentences import alarms, independent_utterances
 from tools.reports.tuning import read_tuning
 from tools.reports.votes import comparison_id
 

@@ -14,19 +14,14 @@ from tools.common.run_folder import find_run
 from tools.reports.comparison import (
     MAIN_SCORES,
     Run,
-    alarms,
     check_same_data,
-    describe,
     find_differences,
     first_runs,
     group_runs,
-    independent_utterances,
-    own_metrics,
     pool_seeds,
     read_run,
     seed_spread,
     shared_scores,
-    trade_offs,
 )
 from tools.reports.difference_tables import (
     MARKS,
@@ -39,6 +34,7 @@ from tools.reports.difference_tables import (
 from tools.reports.figures import save_figure, score_curves, tuning_curves
 from tools.reports.listening_tests import write_p808, write_webmushra
 from tools.reports.page import Page, collect_audio, samples_folders, write_page
+from tools.reports.sentences import alarms, describe, independent_utterances, own_metrics, trade_offs
 from tools.reports.tables import latex_table, markdown_table, plain_text, score_table
 from tools.reports.tuning import at_the_edge, read_tuning, tuning_cells
 from tools.reports.votes import comparison_id, preference_rows, read_votes

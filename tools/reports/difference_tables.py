@@ -3,7 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from tools.reports.comparison import EVERYWHERE, MAIN_SCORES, Run, with_interval
+from tools.reports.comparison import EVERYWHERE, MAIN_SCORES, Run
+from tools.reports.sentences import with_interval
 from tools.reports.tables import TITLES, Row, complete_utterances, markdown_table, mean
 
 

@@ -7,8 +7,9 @@ from config import NETWORK_SETTINGS, SAMPLE_RATE, Config
 from models import build_model, complete
 from tools.common.run_folder import read_history
 from tools.common.schema import read_json
-from tools.reports.comparison import EVERYWHERE, Run, alarms, find_differences, pool_seeds, seed_spread
+from tools.reports.comparison import EVERYWHERE, Run, find_differences, pool_seeds, seed_spread
 from tools.reports.difference_tables import MARKS, difference_cells, spread_table, verdict_cells
+from tools.reports.sentences import alarms
 from tools.reports.tables import TITLES, Row, markdown_table, score_blocks, score_table
 from tools.reports.tuning import at_the_edge, tuning_cells
 
