@@ -1,4 +1,4 @@
-"""Complex layers on real tensors: the first half of the channels is the real part, the second the imaginary.
+"""Complex layers on real tensors, whose channels hold real parts, then imaginary ones; and complex masks.
 
 Every layer computes the complex product in as few real operations as possible.
 Source: Hu et al., "DCCRN", arXiv 2008.00264; Trabelsi et al., "Deep Complex Networks", ICLR 2018.
@@ -11,6 +11,13 @@ from torch import Tensor, nn
 KERNEL = (5, 2)  # frequency, time
 STRIDE = (2, 1)
 WEIGHT_STD = 0.05
+MASKS = ("E", "C", "R", "none")
+# Mask (real, imaginary) that passes the input through: the last layer's initial bias.
+# Mask E has tanh on its magnitude: 1.5 gives 0.905, where the gradient is not yet zero.
+PASS_THROUGH = {"E": (1.5, 0.0), "C": (1.0, 0.0), "R": (1.0, 1.0), "none": (0.0, 0.0)}
+FIRST_MASK_STD = 0.005  # of the last layer's weights: the initial mask is nearly its bias
+
+Parts = tuple[Tensor, Tensor]  # real and imaginary part, of one shape
 
 
 class ComplexKernel(nn.Module):
@@ -38,6 +45,17 @@ class ComplexKernel(nn.Module):
         """Return the kernel of the equivalent real transposed convolution, [inputs, outputs, height, width]."""
         real, imag = self.weight_real, self.weight_imag
         return torch.cat([torch.cat([real, imag], 1), torch.cat([-imag, real], 1)])
+
+    def start_at_pass_through(self, mask: str) -> None:
+        """Initialise a network's last layer with a mask that passes the input through.
+
+        SI-SNR does not see the sign: a network that starts from a random mask may learn inverted speech.
+        """
+        real, imag = PASS_THROUGH[mask]
+        nn.init.normal_(self.weight_real, std=FIRST_MASK_STD)
+        nn.init.normal_(self.weight_imag, std=FIRST_MASK_STD)
+        nn.init.constant_(self.bias_real, (real + imag) / 2)  # bias_real - bias_imag = real,
+        nn.init.constant_(self.bias_imag, (imag - real) / 2)  # bias_real + bias_imag = imag
 
 
 class ComplexConv2d(ComplexKernel):
@@ -98,3 +116,23 @@ class ComplexLSTM(nn.Module):
         real_real, real_imag = self.real_lstm(parts)[0].chunk(2, 1)
         imag_real, imag_imag = self.imag_lstm(parts)[0].chunk(2, 1)
         return self.real_linear(real_real - imag_imag), self.imag_linear(imag_real + real_imag)
+
+
+def apply_mask(kind: str, output: Parts, spectrum: Parts) -> Parts:
+    """Return the estimated spectrum.
+
+    kind: E (magnitude through tanh, phases add), C (complex product), R (real and imaginary part separately) or
+        none: the output is added to the noisy spectrum.
+    Source: Hu et al., arXiv 2008.00264, section 2.2.
+    """
+    (mask_real, mask_imag), (real, imag) = output, spectrum
+    if kind == "none":
+        return mask_real + real, mask_imag + imag
+    if kind == "R":
+        return mask_real * real, mask_imag * imag
+    if kind == "E":
+        # tanh(|M|) M/|M| has the phase of M without computing it; 1e-12 keeps the gradient finite at 0.
+        magnitude = (mask_real.square() + mask_imag.square() + 1e-12).sqrt()
+        scale = magnitude.tanh() / magnitude
+        mask_real, mask_imag = mask_real * scale, mask_imag * scale
+    return mask_real * real - mask_imag * imag, mask_real * imag + mask_imag * real

@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .complex_layers import KERNEL, STRIDE, WEIGHT_STD, without_first_frame
+from .complex_layers import KERNEL, STRIDE, WEIGHT_STD, Parts, without_first_frame
 from .layers import ConvLayer, RealRecurrence, encode_and_decode
-from .masks import Parts
 from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, setting, whole
 from .stft import STFT
 from .streaming.encoder_decoder import EncoderDecoderStep

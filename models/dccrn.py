@@ -1,15 +1,15 @@
 """DCCRN: a complex convolutional encoder and decoder around a complex LSTM that estimate a complex ratio mask."""
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .complex_layers import ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM, join_parts
+from .complex_layers import MASKS, ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM, apply_mask, join_parts
 from .layers import ConvLayer, RealRecurrence, encode_and_decode
-from .masks import MASKS, Parts, apply_mask, start_at_pass_through
 from .norms import ComplexBatchNorm2d
 from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, setting, whole
 from .stft import STFT
@@ -63,7 +63,7 @@ class DCCRN(nn.Module):
             [ConvLayer(ComplexConvTranspose2d(i * joined, o), norm_of(o)) for i, o in upward[:-1]]
             + [ComplexConvTranspose2d(upward[-1][0] * joined, 2)]
         )
-        start_at_pass_through(self.decoder[-1], self.mask)
+        self.decoder[-1].start_at_pass_through(self.mask)
 
     def forward(self, noisy: Tensor) -> Tensor:
         spectrum, output = self.estimate_mask(noisy)
@@ -89,12 +89,7 @@ class DCCRN(nn.Module):
 
     def streaming_step(self, for_export: bool = False) -> EncoderDecoderStep:
         """Return the network hop by hop; see models/streaming."""
-        mask = self.mask
-
-        def conclude(output: Tensor, spectrum: Tensor) -> Parts:
-            return apply_mask(mask, output.unbind(0), spectrum.unbind(0))
-
-        return EncoderDecoderStep(self, lambda spectrum: spectrum, conclude, for_export)
+        return EncoderDecoderStep(self, lambda spectrum: spectrum, partial(apply_mask, self.mask), for_export)
 
 
 class _ComplexRecurrence(nn.Module):

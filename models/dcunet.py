@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .complex_layers import ComplexKernel, join_parts
-from .masks import MASKS, apply_mask, start_at_pass_through
+from .complex_layers import MASKS, ComplexKernel, apply_mask, join_parts
 from .norms import ComplexBatchNorm2d
 from .registry import Bounds, NetworkSettings, channels, one_of, register, setting
 from .safe_load import ModelError
@@ -109,7 +108,7 @@ class DCUNET(nn.Module):
         )
         (i, o), shape = upward[-1]
         self.decoder.append(_ConvTranspose(2 * i, o, shape, bias=True))
-        start_at_pass_through(self.decoder[-1], self.mask)
+        self.decoder[-1].start_at_pass_through(self.mask)
 
     def forward(self, noisy: Tensor) -> Tensor:
         with torch.autocast(noisy.device.type, enabled=False):

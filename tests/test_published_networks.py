@@ -11,9 +11,9 @@ from programs import run
 
 from config import Config
 from models import GTCRN, build_model, load_model
+from models.complex_layers import apply_mask
 from models.dcunet import DCUNET
 from models.gru import gru
-from models.masks import apply_mask
 from models.published.gtcrn import gtcrn_from_published, gtcrn_to_published
 from tools import export, import_checkpoint
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..masks import Parts
+from ..complex_layers import Parts
 from .folded import FoldedConv, FoldedConvTranspose
 from .recurrence import StreamingRecurrence
 from .step import State
