@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .complex_layers import KERNEL, STRIDE, WEIGHT_STD, Parts, without_first_frame
 from .layers import ConvLayer, RealRecurrence, encode_and_decode
 from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, setting, whole
-from .stft import STFT
+from .stft import STFT, SpectralNetwork
 from .streaming.encoder_decoder import EncoderDecoderStep
 
 # Initial bias of the last layer. E: tanh gives 0.905; none: a small magnitude above zero.
@@ -33,7 +33,7 @@ class CRNSettings(NetworkSettings):
 
 
 @register("CRN", CRNSettings)
-class CRN(nn.Module):
+class CRN(SpectralNetwork):
     """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
 
     The real counterpart of DCCRN: it estimates the magnitude and keeps the noisy phase. Its layers have the size
@@ -64,14 +64,10 @@ class CRN(nn.Module):
         nn.init.normal_(self.decoder[-1].weight, std=FIRST_OUTPUT_STD)
         nn.init.constant_(self.decoder[-1].bias, START[self.mask])
 
-    def forward(self, noisy: Tensor) -> Tensor:
-        with torch.autocast(noisy.device.type, enabled=False):
-            spectrum = self.stft(noisy.to(self.stft.hann.dtype))  # [B, 257, T]
+    def enhance(self, spectrum: Tensor) -> Tensor:
         magnitude = magnitude_of(spectrum.real, spectrum.imag)
         output = self.estimate(magnitude[:, None, 1:]).to(magnitude.dtype)[:, 0]
-        gain = gain_of(self.mask, F.pad(output, (0, 0, 1, 0)), magnitude)  # the gain of DC is zero
-        estimate = spectrum * gain
-        return self.stft.inverse(estimate, noisy.shape[-1]).clamp(-1, 1)
+        return spectrum * gain_of(self.mask, F.pad(output, (0, 0, 1, 0)), magnitude)  # the gain of DC is zero
 
     def estimate(self, x: Tensor) -> Tensor:
         """Return the network's output for magnitudes without DC, [B, 1, 256, T] both."""

@@ -6,13 +6,14 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .complex_layers import MASKS, ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM, apply_mask, join_parts
 from .layers import ConvLayer, RealRecurrence, encode_and_decode
 from .norms import ComplexBatchNorm2d
 from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, setting, whole
-from .stft import STFT
+from .stft import STFT, SpectralNetwork
 from .streaming.encoder_decoder import EncoderDecoderStep
 
 
@@ -34,7 +35,7 @@ class DCCRNSettings(NetworkSettings):
 
 
 @register("DCCRN", DCCRNSettings)
-class DCCRN(nn.Module):
+class DCCRN(SpectralNetwork):
     """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
 
     Masks: see `apply_mask`.
@@ -65,19 +66,11 @@ class DCCRN(nn.Module):
         )
         self.decoder[-1].start_at_pass_through(self.mask)
 
-    def forward(self, noisy: Tensor) -> Tensor:
-        spectrum, output = self.estimate_mask(noisy)
-        parts = apply_mask(self.mask, (output.real, output.imag), (spectrum.real, spectrum.imag))
-        estimate = torch.complex(*parts)
-        return self.stft.inverse(estimate, noisy.shape[-1]).clamp(-1, 1)
-
-    def estimate_mask(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the noisy spectrum and the network's output for it, complex [B, bins, frames] each."""
-        with torch.autocast(noisy.device.type, enabled=False):
-            spectrum = self.stft(noisy.to(self.stft.hann.dtype))  # [B, 257, T]
-        x = self.estimate(torch.stack([spectrum.real, spectrum.imag], 1)[:, :, 1:])
-        x = nn.functional.pad(x.to(spectrum.real.dtype), (0, 0, 1, 0))  # zero for DC, [B, 2, 257, T]
-        return spectrum, torch.complex(x[:, 0], x[:, 1])
+    def enhance(self, spectrum: Tensor) -> Tensor:
+        parts = spectrum.real, spectrum.imag
+        output = self.estimate(torch.stack(parts, 1)[:, :, 1:]).to(spectrum.real.dtype)
+        output = F.pad(output, (0, 0, 1, 0))  # zero for DC, [B, 2, 257, T]
+        return torch.complex(*apply_mask(self.mask, output.unbind(1), parts))
 
     def estimate(self, x: Tensor) -> Tensor:
         """Return the network's output for real and imaginary part without DC, both [B, 2, 256, T].

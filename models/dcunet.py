@@ -12,7 +12,7 @@ from .complex_layers import MASKS, ComplexKernel, apply_mask, join_parts
 from .norms import ComplexBatchNorm2d
 from .registry import Bounds, NetworkSettings, channels, one_of, register, setting
 from .safe_load import ModelError
-from .stft import CentredSTFT
+from .stft import CentredSTFT, SpectralNetwork
 
 FFT, HOP = 1024, 256
 
@@ -76,7 +76,7 @@ class DCUNETSettings(NetworkSettings):
 
 
 @register("DCUNET", DCUNETSettings)
-class DCUNET(nn.Module):
+class DCUNET(SpectralNetwork):
     """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
 
     Needs the whole utterance. With layers 16, time_stride 1 and kernel_num 72 72 144 144 144 160 160 180 it is the
@@ -110,13 +110,10 @@ class DCUNET(nn.Module):
         self.decoder.append(_ConvTranspose(2 * i, o, shape, bias=True))
         self.decoder[-1].start_at_pass_through(self.mask)
 
-    def forward(self, noisy: Tensor) -> Tensor:
-        with torch.autocast(noisy.device.type, enabled=False):
-            spectrum = self.stft(noisy.to(self.stft.window.dtype))  # [B, 513, T]
-        output = self.estimate(torch.stack([spectrum.real, spectrum.imag], 1)).to(spectrum.real.dtype)
-        parts = apply_mask(self.mask, output.unbind(1), (spectrum.real, spectrum.imag))
-        estimate = torch.complex(*parts)
-        return self.stft.inverse(estimate, noisy.shape[-1]).clamp(-1, 1)
+    def enhance(self, spectrum: Tensor) -> Tensor:
+        parts = spectrum.real, spectrum.imag
+        output = self.estimate(torch.stack(parts, 1)).to(spectrum.real.dtype)
+        return torch.complex(*apply_mask(self.mask, output.unbind(1), parts))
 
     def estimate(self, x: Tensor) -> Tensor:
         """Return the output for real and imaginary part, [B, 2, 513, T] both, without complex tensors."""

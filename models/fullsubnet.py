@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .registry import NetworkSettings, one_of, register, setting, whole
-from .stft import CentredSTFT
+from .stft import CentredSTFT, SpectralNetwork
 from .streaming.centred import CentredStep
 
 FFT, HOP = 512, 256
@@ -37,7 +37,7 @@ class FullSubNetSettings(NetworkSettings):
 
 
 @register("FullSubNet", FullSubNetSettings)
-class FullSubNet(nn.Module):
+class FullSubNet(SpectralNetwork):
     """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
 
     A complex ratio mask from magnitudes, estimated in compressed form. Latency: the window of 32 ms and
@@ -64,12 +64,9 @@ class FullSubNet(nn.Module):
         with torch.no_grad():  # a mask of one passes the input through
             self.sub_linear.bias.copy_(torch.tensor([LIMIT * math.tanh(STEEPNESS / 2), 0.0]))
 
-    def forward(self, noisy: Tensor) -> Tensor:
-        with torch.autocast(noisy.device.type, enabled=False):
-            spectrum = self.stft(noisy.to(self.stft.window.dtype))  # [B, 257, T]
+    def enhance(self, spectrum: Tensor) -> Tensor:
         mask = self.estimate(torch.stack([spectrum.real, spectrum.imag], 1))
-        estimate = spectrum * torch.complex(*mask.unbind(1))
-        return self.stft.inverse(estimate, noisy.shape[-1]).clamp(-1, 1)
+        return spectrum * torch.complex(*mask.unbind(1))
 
     def estimate(self, parts: Tensor) -> Tensor:
         """Return real and imaginary part of the mask, given those of the noisy spectrum, [B, 2, 257, T] both."""

@@ -13,7 +13,7 @@ from config import SAMPLE_RATE
 from .gru import GroupedGRU, gru
 from .layers import PReLU
 from .registry import Bounds, NetworkSettings, register, setting
-from .stft import CentredSTFT
+from .stft import CentredSTFT, SpectralNetwork
 from .streaming.centred import CentredStep
 
 FFT, HOP = 512, 256
@@ -35,7 +35,7 @@ class GTCRNSettings(NetworkSettings):
 
 
 @register("GTCRN", GTCRNSettings)
-class GTCRN(nn.Module):
+class GTCRN(SpectralNetwork):
     """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
 
     A complex ratio mask from magnitude, real and imaginary part of the spectrum. Latency: the window, 32 ms.
@@ -74,12 +74,9 @@ class GTCRN(nn.Module):
         with torch.no_grad():
             norm.bias.copy_(torch.tensor([bias, 0.0]))
 
-    def forward(self, noisy: Tensor) -> Tensor:
-        with torch.autocast(noisy.device.type, enabled=False):
-            spectrum = self.stft(noisy.to(self.stft.window.dtype))  # [B, 257, T]
+    def enhance(self, spectrum: Tensor) -> Tensor:
         mask = self.estimate(torch.stack([spectrum.real, spectrum.imag], 1)).to(spectrum.real.dtype)
-        estimate = spectrum * torch.complex(*mask.unbind(1))
-        return self.stft.inverse(estimate, noisy.shape[-1]).clamp(-1, 1)
+        return spectrum * torch.complex(*mask.unbind(1))
 
     def estimate(self, parts: Tensor) -> Tensor:
         """Return real and imaginary part of the mask, given those of the noisy spectrum, [B, 2, 257, T] both."""

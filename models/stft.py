@@ -1,10 +1,26 @@
-"""Short-time Fourier transforms and their inverses: that of the published DCCRN, and one with centred frames."""
+"""Networks on spectra, and their transforms: that of the published DCCRN, and one with centred frames."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 LEAST_OVERLAP = 0.01  # of the squared windows that lie over a sample
+
+
+class SpectralNetwork(nn.Module):
+    """Base of networks on spectra: waveforms [B, samples] to estimates of that shape, for any length.
+
+    `stft` is one of the transforms below.
+    """
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        with torch.autocast(noisy.device.type, enabled=False):
+            spectrum = self.stft(noisy)
+        return self.stft.inverse(self.enhance(spectrum), noisy.shape[-1]).clamp(-1, 1)
+
+    def enhance(self, spectrum: Tensor) -> Tensor:
+        """Return the estimated spectrum of a noisy one, complex [B, bins, T]."""
+        raise NotImplementedError
 
 
 class STFT(nn.Module):
@@ -31,7 +47,7 @@ class STFT(nn.Module):
         edge = self.window - self.hop
         fill = -waveform.shape[-1] % self.hop
         beyond = self.fft - self.window  # the last frame's FFT points past its window
-        padded = F.pad(waveform, (edge, fill + edge + beyond))
+        padded = F.pad(waveform.to(self.hann.dtype), (edge, fill + edge + beyond))
         window = F.pad(self.hann, (0, beyond))
         return torch.stft(padded, self.fft, self.hop, window=window, center=False, return_complex=True)
 
@@ -75,7 +91,7 @@ class CentredSTFT(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """Return the complex spectrum of [B, samples], [B, bins, samples // hop + 1]."""
         check_waveforms(waveform)
-        waveform = F.pad(waveform, (0, max(0, self.bins - waveform.shape[-1])))
+        waveform = F.pad(waveform.to(self.window.dtype), (0, max(0, self.bins - waveform.shape[-1])))
         return torch.stft(waveform, self.fft, self.hop, window=self.window, return_complex=True)
 
     def inverse(self, spectrum: Tensor, samples: int) -> Tensor:
