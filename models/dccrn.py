@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .complex_layers import MASKS, ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM, apply_mask, join_parts
 from .layers import ConvLayer, RealRecurrence, encode_and_decode
-from .norms import ComplexBatchNorm2d
+from .norms import NORMS
 from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, setting, whole
 from .stft import STFT, SpectralNetwork
 from .streaming.encoder_decoder import EncoderDecoderStep
@@ -30,7 +30,7 @@ class DCCRNSettings(NetworkSettings):
     lstm: str = setting(
         "complex", one_of("complex", "real"), "complex product of two LSTMs, or one over all channels"
     )
-    norm: str = setting("batch", one_of("batch", "complex"), "batch norm of each channel, or 2 x 2 whitening")
+    norm: str = setting("batch", one_of(*NORMS), "batch norm of each channel, or 2 x 2 whitening")
     skip: bool = setting(True, YES_OR_NO, "whether decoder layers see encoder outputs")
 
 
@@ -54,7 +54,7 @@ class DCCRN(SpectralNetwork):
         channels = [2, *own.kernel_num]
         frequencies = (self.stft.bins - 1) >> len(own.kernel_num)  # left after the encoder has halved them
         features = channels[-1] * frequencies
-        norm_of = {"batch": nn.BatchNorm2d, "complex": ComplexBatchNorm2d}[own.norm]
+        norm_of = NORMS[own.norm]
         self.encoder = nn.ModuleList(ConvLayer(ComplexConv2d(i, o), norm_of(o)) for i, o in pairwise(channels))
         recurrence = {"complex": _ComplexRecurrence, "real": RealRecurrence}[own.lstm]
         self.recurrence = recurrence(features, own.rnn_units, own.rnn_layers)

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .complex_layers import MASKS, ComplexKernel, apply_mask, join_parts
-from .norms import ComplexBatchNorm2d
+from .layers import ConvLayer
+from .norms import NORMS
 from .registry import Bounds, NetworkSettings, channels, one_of, register, setting
 from .safe_load import ModelError
 from .stft import CentredSTFT, SpectralNetwork
@@ -64,7 +65,7 @@ class DCUNETSettings(NetworkSettings):
     )
     time_stride: int = setting(2, one_of(1, 2), "of the layers that skip frames")
     mask: str = setting("E", one_of(*MASKS), "what the output does to the noisy spectrum")
-    norm: str = setting("batch", one_of("batch", "complex"), "batch norm of each channel, or 2 x 2 whitening")
+    norm: str = setting("batch", one_of(*NORMS), "batch norm of each channel, or 2 x 2 whitening")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,8 +90,8 @@ class DCUNET(SpectralNetwork):
         """Build the network with the values of DCUNETSettings that are given. Raises ModelError."""
         super().__init__()
         own = DCUNETSettings(**settings)
-        self.mask, norm = own.mask, own.norm
-        self.suits_channels_last = norm == "batch"
+        self.mask, norm_of = own.mask, NORMS[own.norm]
+        self.suits_channels_last = own.norm == "batch"
         self.stft = CentredSTFT(torch.hann_window(FFT), HOP)
         shapes = [
             s._replace(stride=(s.stride[0], min(s.stride[1], own.time_stride))) for s in ENCODERS[own.layers]
@@ -98,12 +99,13 @@ class DCUNET(SpectralNetwork):
         sizes = [2, *(own.kernel_num or (s.channels for s in shapes))]
         self.frame_groups = 2 ** sum(s.stride[1] == 2 for s in shapes)
         self.encoder = nn.ModuleList(
-            _Layer(_Conv(i, o, s), o, norm) for (i, o), s in zip(pairwise(sizes), shapes, strict=True)
+            ConvLayer(_Conv(i, o, s), norm_of(o), nn.LeakyReLU())
+            for (i, o), s in zip(pairwise(sizes), shapes, strict=True)
         )
         upward = list(zip(pairwise(reversed(sizes)), reversed(shapes), strict=True))
         joined = [1] + [2] * (len(upward) - 1)  # with the output of the encoder layer opposite
         self.decoder = nn.ModuleList(
-            _Layer(_ConvTranspose(n * i, o, s), o, norm)
+            ConvLayer(_ConvTranspose(n * i, o, s), norm_of(o), nn.LeakyReLU())
             for n, ((i, o), s) in zip(joined[:-1], upward[:-1], strict=True)
         )
         (i, o), shape = upward[-1]
@@ -151,15 +153,3 @@ class _ConvTranspose(ComplexKernel):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv_transpose2d(x, self.weight_of_transposed(), self.bias(), self.stride, self.padding)
-
-
-class _Layer(nn.Module):
-    """Convolution, norm and leaky ReLU of each part."""
-
-    def __init__(self, conv: ComplexKernel, channels: int, norm: str) -> None:
-        super().__init__()
-        self.conv = conv
-        self.norm = {"batch": nn.BatchNorm2d, "complex": ComplexBatchNorm2d}[norm](channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(self.norm(self.conv(x)))

@@ -47,12 +47,12 @@ class _LeakyReLU(torch.autograd.Function):
 
 
 class ConvLayer(nn.Module):
-    """Convolution, norm and PReLU with one slope."""
+    """Convolution, norm and activation, by default a PReLU with one slope."""
 
-    def __init__(self, conv: nn.Module, norm: nn.Module) -> None:
+    def __init__(self, conv: nn.Module, norm: nn.Module, activation: nn.Module | None = None) -> None:
         super().__init__()
         self.conv, self.norm = conv, norm
-        self.activation = PReLU()
+        self.activation = activation or PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.activation(self.norm(self.conv(x)))

@@ -59,6 +59,9 @@ class ComplexBatchNorm2d(nn.Module):
         return torch.einsum("oin,ijn->ojn", weight, white)
 
 
+NORMS = {"batch": nn.BatchNorm2d, "complex": ComplexBatchNorm2d}  # by the setting `norm`
+
+
 class SyncedBatchNorm2d(nn.BatchNorm2d):
     """Batch norm over all processes, [B, C, F, T] to the same shape; torch has none for the CPU."""
 
