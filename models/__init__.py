@@ -13,13 +13,12 @@ from config import NETWORK_SETTINGS, Config, ConfigError
 from tools.common.plugins import import_files
 from tools.common.run_folder import find_checkpoint
 
-from .checkpoint import read_checkpoint
+from .checkpoint import ModelError, read_checkpoint
 from .dccrn import DCCRN
 from .gtcrn import GTCRN
 from .norms import sync_norms
 from .published.dccrn import from_upstream
 from .registry import NETWORKS, read_settings, register
-from .safe_load import ModelError
 
 __all__ = [
     "DCCRN",

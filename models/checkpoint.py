@@ -1,16 +1,25 @@
-"""Checkpoint files: tensors and plain values only, read without running code."""
+"""Checkpoint files: tensors and plain values only, read without running code, even from an untrusted source."""
 
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from tools.common.tensors import digest_tensors
+from tools.common.tensors import digest_tensors, find_tensors
 
-from .safe_load import ModelError, load_tensors
-
+_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16)
+_DTYPES += (torch.int8, torch.uint8, torch.bool)
 _NEEDED = {"config": dict, "model": dict, "epoch": int}
 _EXPECTED = "one written by train.py"
+
+
+class ModelError(ValueError):
+    """A checkpoint that cannot be used; the message names the file, what was found and what was expected."""
+
+    exit_code = 2  # of a program that ends with it
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -35,3 +44,64 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         )
     content["model"] = dict(content["model"])  # drops attributes that a file may attach to the dictionary
     return content
+
+
+def load_tensors(path: str | Path, expected: str) -> Any:
+    """Return the content of a file by torch.save, on the CPU, if it is tensors and plain values only.
+
+    Raises ModelError if the file is missing, damaged, would need code to load, or claims more than it holds.
+    expected: what the error message says was expected.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such checkpoint, expected {expected}")
+    with path.open("rb") as file:
+        if not file.read(2).startswith((b"PK", b"\x80")):  # an archive, or a pickle as torch before 1.6 wrote
+            raise ModelError(f"{path}: not a readable checkpoint, expected {expected}")
+    try:
+        _refuse_bomb(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about content that is refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except ModelError:
+        raise
+    except Exception as error:  # a damaged file can raise anything
+        if "weights_only" in str(error) or "WeightsUnpickler" in str(error):
+            raise ModelError(
+                f"{path}: not a readable checkpoint, it holds more than tensors and plain values, and loading it "
+                "would run code; have the code that wrote it save torch.save(model.state_dict(), NEW), "
+                "and name NEW here"
+            ) from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{path}: not a readable checkpoint, expected {expected} ({reason})") from None
+    try:
+        held = sum(_bytes(tensor) for _, tensor in find_tensors(content))
+    except ValueError as error:
+        raise ModelError(f"{path}: found {error}, expected {expected}, with plain tensors") from None
+    if held > path.stat().st_size:  # a tensor with stride 0 repeats one stored number
+        raise ModelError(f"{path}: {path.stat().st_size} bytes, but its tensors claim {held}; expected {expected}")
+    return content
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Raise ModelError for an archive that unpacks to more than its size: torch.save compresses nothing."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()  # torch does not verify the checksums that it writes
+        if damaged:
+            raise ModelError(f"{path}: damaged, the checksum of {damaged} in it is wrong; take an intact copy")
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+        compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+    if compressed or unpacked > path.stat().st_size:
+        raise ModelError(
+            f"{path}: not a readable checkpoint, {path.stat().st_size} bytes that unpack to {unpacked}; "
+            "expected a file that torch.save wrote, which compresses nothing"
+        )
+
+
+def _bytes(tensor: Tensor) -> int:
+    """Return the bytes of a tensor's values; ValueError if it is no plain array."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.dtype not in _DTYPES:
+        raise ValueError(f"a {tensor.dtype}, {tensor.layout} tensor on {tensor.device}")
+    return tensor.numel() * tensor.element_size()

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .checkpoint import ModelError
 from .complex_layers import MASKS, ComplexKernel, apply_mask, join_parts
 from .layers import ConvLayer
 from .norms import NORMS
 from .registry import Bounds, NetworkSettings, channels, one_of, register, setting
-from .safe_load import ModelError
 from .stft import CentredSTFT, SpectralNetwork
 
 FFT, HOP = 1024, 256

@@ -10,7 +10,7 @@ from torch import nn
 
 from tools.common.plugins import not_loaded
 
-from .safe_load import ModelError
+from .checkpoint import ModelError
 
 Kind = TypeVar("Kind", bound=type[nn.Module])
 _LARGEST = 2**16  # of any size of a network

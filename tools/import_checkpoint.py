@@ -17,8 +17,8 @@ from torch import Tensor
 
 from config import Config
 from models import build_model, complete
+from models.checkpoint import load_tensors
 from models.published import PUBLISHED, recognise
-from models.safe_load import load_tensors
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
 from tools.common.files import identify, refuse_existing, refuse_input

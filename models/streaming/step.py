@@ -5,7 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ..safe_load import ModelError
+from ..checkpoint import ModelError
 
 State = dict[str, Tensor]
 
