@@ -47,22 +47,16 @@ def build_model(config: Config) -> nn.Module:
 
     Raises ModelError for an unknown network, or a setting that it does not have or allow.
     """
-    settings = _settings(config)
+    settings = read_settings(config)
     return NETWORKS[config.model].kind(**settings)
 
 
 def complete(config: Config) -> Config:
     """Return the config with None replaced by the network's defaults. Raises ModelError as `build_model`."""
-    settings = _settings(config)
+    settings = read_settings(config)
     shared = {name: value for name, value in settings.items() if name in NETWORK_SETTINGS}
     own = tuple(f"{name}={value}" for name, value in settings.items() if name not in NETWORK_SETTINGS)
     return dataclasses.replace(config, **shared, network=own)
-
-
-def _settings(config: Config) -> dict[str, Any]:
-    """Return the settings to build the network with."""
-    shared = {name: getattr(config, name) for name in NETWORK_SETTINGS if getattr(config, name) is not None}
-    return dataclasses.asdict(read_settings(config.model, shared, config.network))
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:

@@ -3,11 +3,12 @@
 import ast
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
+from config import NETWORK_SETTINGS, Config
 from tools.common.plugins import not_loaded
 
 from .checkpoint import ModelError
@@ -106,16 +107,15 @@ def find_network(name: str) -> Entry:
     return NETWORKS[name]
 
 
-def read_settings(name: str, shared: Mapping[str, Any], own: Sequence[str] = ()) -> NetworkSettings:
-    """Return the settings of the network called `name`, with defaults for those that are not given.
+def read_settings(config: Config) -> dict[str, Any]:
+    """Return the settings to build the config's network with, its defaults for those that are not given.
 
-    shared: values by their names. own: further ones as "name=value".
     Raises ModelError for a setting that the network does not have, or a value out of bounds.
     """
-    settings = find_network(name).settings
+    settings = find_network(config.model).settings
     known = [field.name for field in dataclasses.fields(settings)]
-    given = dict(shared)
-    for text in own:
+    given = {name: getattr(config, name) for name in NETWORK_SETTINGS if getattr(config, name) is not None}
+    for text in config.network:
         key, equals, value = text.partition("=")
         if not equals or key in given:
             raise ModelError(
@@ -124,8 +124,8 @@ def read_settings(name: str, shared: Mapping[str, Any], own: Sequence[str] = ())
         given[key] = _plain(value)
     for unknown in [key for key in given if key not in known]:
         has = f"it has {', '.join(known)}" if known else "it has none"
-        raise ModelError(f"{unknown}: the network {name} has no such setting; {has}")
-    return settings(**given)
+        raise ModelError(f"{unknown}: the network {config.model} has no such setting; {has}")
+    return dataclasses.asdict(settings(**given))
 
 
 def _plain(text: str) -> Any:
