@@ -6,8 +6,7 @@ from typing import Literal
 
 from tools.common.plugins import import_files
 
-from .balancer import Balancer
-from .combined import CombinedLoss
+from .combined import Balancer, CombinedLoss
 from .coupling import PAPER_LOSSES, balanced_shares, fixed_weights
 from .parsing import COMBINATIONS, parse_loss
 from .registry import TERMS, LossError, LossTerm, known_terms, register

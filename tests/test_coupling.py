@@ -11,7 +11,7 @@ from signals import voiced
 from torch import distributed, multiprocessing
 
 from losses import TERMS, CombinedLoss, LossError, LossTerm, build_loss, known_terms, register
-from losses.balancer import Balancer
+from losses.combined import Balancer
 
 
 def test_a_combination_is_its_weighted_parts():
