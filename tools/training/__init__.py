@@ -4,6 +4,6 @@ Before the first step: settings (command line), resume (state of an earlier call
 train together), precision (number formats and kernels), environment (versions and machine), data_guard (checks
 that the data stay the same). In a step: progress (weights, their moving average, sums over the items, position)
 and failures (losses that are not finite). Around it: monitor, which reads numbers from the device without waiting
-and sends them to TensorBoard (board); interruption (SIGTERM and Ctrl-C); checkpoints (state for resuming). After
+and writes them for TensorBoard; interruption (SIGTERM and Ctrl-C); checkpoints (state for resuming). After
 an epoch: validation, and account (console output).
 """

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import collections
+import os
+import platform
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from tensorboardX import summary
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import RecordWriter
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from config import Config
+from config import SAMPLE_RATE, Config
+from tools.common.spectrograms import draw_spectrograms
 from tools.scoring.scores import ALL_SCORES
-from tools.training.board import Board
 from tools.training.distributed import Processes
 from tools.training.failures import report_nonfinite
 from tools.training.progress import Learner, Progress, StepResult
 
 SMOOTHED_STEPS = 20
+CHARTS = {"loss": {"training and validation": ["Multiline", ["loss/train", "loss/valid"]]}}  # two lines in one
 
 
 def epoch_tag(column: str) -> str:
@@ -148,23 +155,62 @@ class Monitor:
                 shown |= {f"step/weight_{name}": weight for name, weight in values}
                 shown |= {"step/gradient_norm": norm, "step/learning_rate": rate, "step/items_per_second": speed}
                 self._board.scalars(step, shown)
-            if not left_out:
-                self._smooth(means["loss"])
+            if not left_out:  # the mean over about twenty steps, fewer at the start
+                self._steps += 1
+                self._loss += (means["loss"] - self._loss) / min(self._steps, SMOOTHED_STEPS)
             if not self._bar.disable:
                 self._bar.unit = f"loss {self._loss:.3g}, {self._time_left()}"
-
-    def _smooth(self, loss: float) -> None:
-        """Update the loss smoothed over about twenty steps (fewer at the start)."""
-        self._steps += 1
-        self._loss += (loss - self._loss) / min(self._steps, SMOOTHED_STEPS)
 
     def _count_left_out(self, step: int, batch: int, values: Mapping[str, float]) -> None:
         self._progress.skipped += 1
         if self._progress.skipped > self._config.skip_nonfinite:
-            self.hide_bar()
             where = {"epoch": self._progress.epoch, "step": step}
             first, model = self._processes.is_first, self._learner.model
             raise report_nonfinite(self._config, self._loader, batch, model, where, values, first)
+
+
+class Board:
+    """An event file, whose entries are ordered by the step of the optimiser, counted from 1.
+
+    Writes directly: the thread of tensorboardX's own writer reports a full disk only once its queue is full.
+
+    Args:
+        folder: Where to write; it may hold event files of earlier calls.
+        step: Steps that are done; TensorBoard then ignores what an earlier call logged for later steps.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        # TensorBoard reads files in the order of their names.
+        name = f"events.out.tfevents.{time.time_ns() // 1000}.{platform.node()}.{os.getpid()}"
+        self._writer = RecordWriter(str(folder / name))
+        self._write(file_version="brain.Event:2")
+        self._write(step=step + 1, session_log=SessionLog(status=SessionLog.START))
+        self._write(step=step, summary=summary.custom_scalars(CHARTS))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Log numbers by tag, such as "loss/train"."""
+        for tag, value in values.items():
+            self._write(step=step, summary=summary.scalar(tag, value))
+
+    def items(self, step: int, items: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Log waveforms [samples] by item and signal: audio of each, and one picture of spectrograms an item."""
+        for item, waveforms in items.items():
+            for signal, waveform in waveforms.items():
+                audio = summary.audio(f"audio/{item}_{signal}", waveform, sample_rate=SAMPLE_RATE)
+                self._write(step=step, summary=audio)
+            image = draw_spectrograms(waveforms.values())
+            figure = summary.image(f"spectrograms/{item}", image, dataformats="HWC")
+            self._write(step=step, summary=figure)
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _write(self, **content: Any) -> None:
+        self._writer.write(Event(wall_time=time.time(), **content).SerializeToString())
 
 
 class Transfer:
