@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from config import Config
@@ -55,7 +55,7 @@ def validate(
     names = ("loss", *loss_fn.weights)
     totals, si_sdr = Totals(names, processes.device), build_loss("SI-SDR").terms["SI-SDR"]
     metrics = choose_scores(config.valid_metrics)
-    scores, gains, numbers = _Scoring(pool, metrics), [], []
+    futures, gains, numbers = [], [], []
     stopped, scored = False, []
     try:
         for noisy, clean, items in loader:
@@ -66,12 +66,15 @@ def validate(
             totals.add(weighted(*loss_fn(estimate, clean, noisy), len(noisy)))
             gains.append(si_sdr(noisy, clean) - si_sdr(estimate, clean))  # the term is minus the dB
             numbers += items.tolist()
-            scores.submit(clean, estimate, sum(number < config.valid_scores for number in items.tolist()))
+            count = sum(number < config.valid_scores for number in items.tolist())
+            for pair in zip(clean[:count].cpu().numpy(), estimate[:count].cpu().numpy(), strict=True):
+                _wait_for_room(pool, futures)
+                futures.append(pool.score(*pair, metrics))
             tick()
             if stopped := interruption.is_asked_for:
                 break
         else:
-            scored = scores.results()
+            scored = [future.result() for future in futures]
     except BrokenProcessPool:  # a SIGTERM to all processes ends those that score
         if not interruption.is_asked_for:
             raise killed_worker(pool.processes) from None
@@ -106,24 +109,11 @@ def enhance_items(model: nn.Module, loader: DataLoader, numbers: Sequence[int]) 
     return results
 
 
-class _Scoring:
-    """Scoring in the background, with a limited number of waiting items."""
-
-    def __init__(self, pool: ScorePool, metrics: Sequence[str]) -> None:
-        self._pool, self._metrics = pool, metrics
-        self._futures: list[Future[Scores]] = []
-
-    def submit(self, clean: Tensor, estimate: Tensor, count: int) -> None:
-        """Score the first `count` items of a batch."""
-        pairs = zip(clean[:count].cpu().numpy(), estimate[:count].cpu().numpy(), strict=True) if count else ()
-        for pair in pairs:
-            waiting = [future for future in self._futures if not future.done()]
-            if len(waiting) > AHEAD * self._pool.processes:
-                wait(waiting, return_when=FIRST_COMPLETED)
-            self._futures.append(self._pool.score(*pair, self._metrics))
-
-    def results(self) -> list[Scores]:
-        return [future.result() for future in self._futures]
+def _wait_for_room(pool: ScorePool, futures: Sequence[Future[Scores]]) -> None:
+    """Wait until only a limited number of items wait for their scores."""
+    waiting = [future for future in futures if not future.done()]
+    if len(waiting) > AHEAD * pool.processes:
+        wait(waiting, return_when=FIRST_COMPLETED)
 
 
 def _mean_scores(results: Sequence[Scores], metrics: Sequence[str]) -> dict[str, float]:
