@@ -64,7 +64,7 @@ def find_audio(folder: Path) -> tuple[list[str], dict[Path, str]]:
 
 def read_format(path: Path) -> AudioFormat:
     """Return the header of an audio file. Raises AudioError."""
-    with _open(path) as file:
+    with open_audio(path) as file:
         return AudioFormat(file.samplerate, file.channels, file.frames)
 
 
@@ -78,7 +78,7 @@ def read(path: Path, start: int = 0, samples: int | None = None) -> np.ndarray:
 
     Raises AudioError if the file is unreadable, holds less than its header says, NaN or infinity.
     """
-    with _open(path) as file:
+    with open_audio(path) as file:
         rate = file.samplerate
         first = start * rate // SAMPLE_RATE
         end = file.frames if samples is None else min((start + samples) * rate // SAMPLE_RATE, file.frames)
@@ -128,7 +128,8 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[soundfile.SoundFile]:
+def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
+    """Open an audio file. Raises AudioError if it cannot be read or holds no samples."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait
             raise AudioError("no regular file, such as a folder or a pipe")

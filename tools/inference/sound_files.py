@@ -1,7 +1,6 @@
 """Enhancement of sound files in blocks, with constant memory and atomic writing."""
 
 import contextlib
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import soundfile
 from torch import nn
 
-from tools.common.audio_files import SUFFIXES
+from tools.common.audio_files import SUFFIXES, open_audio
 from tools.common.errors import UserError
 from tools.common.files import replacing
 from tools.inference.signal_chain import HIGHEST_RATE, LOWEST_RATE, NOTHING_KEPT, Kept, SignalChain
@@ -43,15 +42,7 @@ def inspect(path: Path) -> Recording:
 
     Raises UserError if it is no sound file, is cut off, is empty, or holds NaN or infinity.
     """
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise UserError(f"{path}: a folder that cannot be read, expected a sound file")
-        if not stat.S_ISREG(mode):  # reading a pipe or device might never end
-            raise UserError(f"{path}: not a file, expected a sound file")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be opened ({error.strerror})") from None
-    with _naming(path), soundfile.SoundFile(path) as file:
+    with _naming(path), open_audio(path) as file:
         if not LOWEST_RATE <= file.samplerate <= HIGHEST_RATE:
             raise UserError(f"{path}: found {file.samplerate} Hz, expected {LOWEST_RATE} to {HIGHEST_RATE}")
         frames, peak = 0, 0.0
@@ -60,8 +51,6 @@ def inspect(path: Path) -> Recording:
             if not np.isfinite(highest):
                 raise UserError(f"{path}: found {highest} among its samples, expected finite numbers")
             frames, peak = frames + len(block), max(peak, highest)
-        if frames == 0:
-            raise UserError(f"{path}: found no samples in it, expected one or more")
         if frames < file.frames:
             raise UserError(f"{path}: its header announces {file.frames} samples but {frames} can be read")
         return Recording(path, file.samplerate, file.channels, frames, peak)
@@ -97,12 +86,10 @@ def enhance_recording(
 def _check_written(temporary: Path, target: Path, recording: Recording) -> None:
     """Raise UserError if a file is incomplete: the sound library does not report a full disk."""
     padding = recording.rate if target.suffix.lower() in LOSSY else 0
-    try:
-        frames = inspect(temporary).frames
-    except UserError:
-        frames = 0
-    if frames == 0 or frames + padding < recording.frames:
-        raise UserError(f"{target}: could not be written whole, is the disk full?")
+    with contextlib.suppress(UserError):
+        if inspect(temporary).frames + padding >= recording.frames:
+            return
+    raise UserError(f"{target}: could not be written whole, is the disk full?")
 
 
 def _finite(estimate: np.ndarray, path: Path) -> np.ndarray:
