@@ -133,7 +133,8 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
     with replacing(path) as temporary:
         try:
             torch.save(content, temporary)
-            _flush_to_disk(temporary)
+            with temporary.open("rb") as file:  # after a power loss, it might be half a file under its new name
+                os.fsync(file.fileno())
         except (RuntimeError, OSError) as error:  # torch's writer hides the system's reason
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise UserError(
@@ -153,23 +154,12 @@ def read_history(run_dir: Path) -> list[dict[str, float]]:
     return read_csv(run_dir / "history.csv", dict[str, int | float], "resume the run to write it again")
 
 
-def _flush_to_disk(path: Path) -> None:
-    """Flush a file to the disk, so that a power loss after its renaming does not leave half a file."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
 def _cost(row: Mapping[str, Any], judge: Mapping[str, Any], best_by: str) -> float:
     """Return an epoch's cost, lower is better: minus its PESQ, or its loss under the weights of `judge`."""
     if best_by == "pesq":
         cost = -row.get("valid_pesq", math.nan)
     else:
-        prefix = "weight_"
-        weights = {key.removeprefix(prefix): judge[key] for key in judge if key.startswith(prefix)}
+        weights = [key for key in judge if key.startswith("weight_") and not math.isnan(judge[key])]
         # An epoch trained with another loss may lack a term; then it cannot be compared.
-        cost = sum(
-            weight * row.get(f"valid_{name}", math.nan)
-            for name, weight in weights.items()
-            if not math.isnan(weight)
-        )
+        cost = sum(judge[key] * row.get(key.replace("weight", "valid", 1), math.nan) for key in weights)
     return math.inf if math.isnan(cost) else cost
