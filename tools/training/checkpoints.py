@@ -15,11 +15,12 @@ from tools.common.schema import check
 from tools.training.distributed import Processes
 from tools.training.progress import Learner, Progress
 
-PLAIN = ("epoch", "batch", "step", "skipped", "seconds")
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**50)]
 
 
 class _Position(msgspec.Struct):
+    """The plain values of a `Progress`."""
+
     epoch: Annotated[int, msgspec.Meta(ge=1, lt=2**50)]
     batch: Count
     step: Count
@@ -43,7 +44,7 @@ def checkpoint(config: Config, learner: Learner, progress: Progress, processes: 
         "model": learner.model.state_dict(),
         "optimizer": learner.optimizer.state_dict(),
         "loss": learner.loss_fn.state_dict(),
-        "progress": {name: getattr(progress, name) for name in PLAIN},
+        "progress": {name: getattr(progress, name) for name in _Position.__struct_fields__},
         "totals": progress.totals.state_dict(),
         "history": progress.history,
         "random": processes.gather(random_state(processes.device)),
@@ -83,8 +84,8 @@ def restore(
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
         raise ModelError(f"last.pt: its weights do not fit the settings: {reason}") from None
-    for name in PLAIN:
-        setattr(progress, name, getattr(saved.progress, name))
+    for name, value in msgspec.structs.asdict(saved.progress).items():
+        setattr(progress, name, value)
     progress.history = saved.history
     if restarts:
         progress.restart_epoch()
