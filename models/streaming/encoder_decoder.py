@@ -49,11 +49,26 @@ class EncoderDecoderStep(nn.Module):
 
     def first_state(self, batch: int = 1) -> State:
         """Return the state before the first hop: silence."""
-        weight = self.stft.analysis
-        state = {name: weight.new_zeros(shape) for name, shape in self._shapes(batch).items()}
+        zeros = self.stft.analysis.new_zeros
+        state = {
+            "hops": zeros(batch, self.edge, self.hop),
+            "present": self.stft.analysis.new_ones(self.look_ahead),
+            "spectrum": zeros(2, batch, self.look_ahead, self.bins),
+            "pieces": zeros(batch, self.edge, self.edge + 1, self.hop),
+        }
+        size, parts = self.bins - 1, self.observe(zeros(2, 1, 1, 1)).shape[0]
+        for n, layer in enumerate(self.encoder):
+            state[f"encoder{n}"] = zeros(parts, batch, 1, size, layer.inputs)
+            size //= 2
+        for n, layer in enumerate(self.decoder):
+            frame = parts, batch, 1, size, layer.inputs
+            state[f"decoder{n}"] = zeros(frame)
+            if self.skip:
+                state |= {f"skip{n}_{place}": zeros(frame) for place in range(n + 1)}
+            size *= 2
         for n, (hidden, cell) in enumerate(self.recurrence.first_memory(batch)):
             state[f"hidden{n}"], state[f"cell{n}"] = hidden, cell
-        return state | {"present": torch.ones_like(state["present"])}
+        return state
 
     def ending(self, heard: Tensor) -> Tensor:
         """Return what the transform appends to a waveform [B, samples]: silence."""
@@ -119,23 +134,3 @@ class EncoderDecoderStep(nn.Module):
         estimate = self.conclude(output, spectrum)
         pieces = with_past("pieces", self.stft.pieces(torch.stack(estimate)), 1)
         return self.stft.overlap_add(pieces).flatten(1).clamp(-1, 1), following
-
-    def _shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of the state's tensors, without the recurrence's memory."""
-        shapes = {
-            "hops": (batch, self.edge, self.hop),
-            "present": (self.look_ahead,),
-            "spectrum": (2, batch, self.look_ahead, self.bins),
-            "pieces": (batch, self.edge, self.edge + 1, self.hop),
-        }
-        size, parts = self.bins - 1, self.observe(self.stft.analysis.new_zeros(2, 1, 1, 1)).shape[0]
-        for n, layer in enumerate(self.encoder):
-            shapes[f"encoder{n}"] = (parts, batch, 1, size, layer.inputs)
-            size //= 2
-        for n, layer in enumerate(self.decoder):
-            shapes[f"decoder{n}"] = (parts, batch, 1, size, layer.inputs)
-            if self.skip:
-                frame = (parts, batch, 1, size, layer.inputs)
-                shapes |= {f"skip{n}_{place}": frame for place in range(n + 1)}
-            size *= 2
-        return shapes
