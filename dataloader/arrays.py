@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,23 +47,17 @@ class ArrayFile:
             raise DataError(f"{path}: longer than its header says, {list(array.shape)} of {array.dtype}")
         return cls(path, array.dtype, array.shape, array.offset)
 
-    def read(self, start: int, *shape: int) -> np.ndarray:
-        """Return a copy of the values from index `start` of the flattened array on.
+    def read(self, *place: int) -> np.ndarray:
+        """Return a copy of the entry at an index of the leading axes; without one, of all values.
 
         Each call makes its own memory map: one that stays open would keep all pages that were read in memory.
         Raises DataError if the file has vanished or has been cut short since it was opened.
         """
-        offset = self.offset + start * self.dtype.itemsize
         try:
-            return np.array(np.memmap(self.path, self.dtype, "r", offset, shape))
+            return np.array(np.memmap(self.path, self.dtype, "r", self.offset, self.shape)[place])
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise DataError(f"{self.path}: was there, but can no longer be read ({reason})") from None
-
-    def read_row(self, row: int) -> np.ndarray:
-        """Return a copy of one entry of the first axis."""
-        shape = self.shape[1:]
-        return self.read(row * math.prod(shape), *shape)
 
 
 class Shards:
@@ -94,15 +86,11 @@ class Shards:
         self.shape = (self._ends[-1], *first.shape[1:]) if first.shape else ()
         self.dtype = first.dtype
 
-    def read(self, place: Sequence[int]) -> np.ndarray:
+    def read(self, number: int, *rest: int) -> np.ndarray:
         """Return a copy of the entry at an index of the leading axes; only this entry is read."""
-        number, *rest = place
         shard = bisect.bisect_right(self._ends, number)
         file = self._files[shard]
-        number -= self._ends[shard] - file.shape[0]
-        leading = file.shape[: 1 + len(rest)]
-        item = file.shape[len(leading) :]
-        return file.read(int(np.ravel_multi_index((number, *rest), leading)) * int(np.prod(item)), *item)
+        return file.read(number - self._ends[shard] + file.shape[0], *rest)
 
 
 def exists(folder: str | Path, name: str) -> bool:

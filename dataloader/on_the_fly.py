@@ -56,7 +56,7 @@ class OnTheFlyDataset(Dataset):
             raise DataError(
                 f"{self._noise.path}: found clips of {self._noise.shape[1]} samples, expected {self.samples}"
             )
-        self._index = index.read(0, *index.shape)
+        self._index = index.read()
         self._segments = SegmentDraw(self._index[:, 2], self._index[:, 1], self.samples)
         try:
             self._draw = Description.read(folder, None).on_the_fly
@@ -78,8 +78,8 @@ class OnTheFlyDataset(Dataset):
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor, int]:
         rng = np.random.default_rng([*self._seed_and_epoch.tolist(), number])
-        speech = as_float(self._speech.read([number]))
-        active = slice(*self._active.read_row(number).tolist())
+        speech = as_float(self._speech.read(number))
+        active = slice(*self._active.read(number).tolist())
         snr_db, level_db = self._draw.draw(rng)
         noise = self._draw_noise(rng, active)
         change = Augmentation(self._augment, np.random.default_rng([*self._seed_and_epoch.tolist(), number, 1]))
@@ -104,7 +104,7 @@ class OnTheFlyDataset(Dataset):
     def _read_rows(self, row: int, start: int, count: int) -> np.ndarray:
         """Return `count` samples, from the start-th on, of the recording that begins with `row`."""
         first, skip = divmod(start, self.samples)
-        rows = [self._noise.read([row + first + n]) for n in range(-(-(skip + count) // self.samples))]
+        rows = [self._noise.read(row + first + n) for n in range(-(-(skip + count) // self.samples))]
         return as_float(np.concatenate(rows)[skip : skip + count])
 
 

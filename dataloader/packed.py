@@ -43,7 +43,7 @@ class PackedDataset(Dataset):
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor, int]:
         place = np.unravel_index(number, self.grid)
-        pair = as_float(self._array.read(place))  # [2, samples]
+        pair = as_float(self._array.read(*place))  # [2, samples]
         if not np.isfinite(pair).all():
             index = ", ".join(map(str, place))
             raise DataError(f"{self.path}: item [{index}] holds NaN or infinity, expected finite samples")
