@@ -58,10 +58,7 @@ class OnTheFlyDataset(Dataset):
             )
         self._index = index.read()
         self._segments = SegmentDraw(self._index[:, 2], self._index[:, 1], self.samples)
-        try:
-            self._draw = Description.read(folder, None).on_the_fly
-        except ValueError as error:
-            raise DataError(str(error)) from None
+        self._draw = Description.read(folder, None).on_the_fly
         if self._draw is None:
             raise DataError(
                 f"{folder / 'dataset.json'}: found no on_the_fly, expected SNRs and levels for {SPEECH}"

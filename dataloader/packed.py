@@ -33,10 +33,7 @@ class PackedDataset(Dataset):
         check_values(self._array)
         self.grid = shape[:-2]
         self.samples = shape[-1]
-        try:
-            self.description = Description.read(folder, self.grid if split == "test" else None)
-        except ValueError as error:
-            raise DataError(str(error)) from None
+        self.description = Description.read(folder, self.grid if split == "test" else None)
 
     def __len__(self) -> int:
         return int(np.prod(self.grid))

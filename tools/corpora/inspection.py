@@ -82,10 +82,9 @@ class Report:
 
 def inspect(folder: Path, pool: ProcessPool) -> Report:
     """Measure every item of a set. Raises DataError if it cannot be read, ValueError for a bad dataset.json."""
-    path = folder / "dataset.json"
-    report = Report(read_description(path) if path.is_file() else {})
+    report = Report(read_description(folder))
     report.head.pop("items", None)
-    labels: dict[str, list[Label]] = {split: [] for split in SPLITS}
+    labels: dict[str, list[Label]] = {}
     for split in SPLITS:
         dataset = open_split(folder, split)
         axes = dataset.grid if isinstance(dataset, PackedDataset) else (len(dataset),)
