@@ -3,7 +3,7 @@
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -93,8 +93,7 @@ class _Packer:
         """Write all splits; return the entries of dataset.json about the whole set."""
         head: dict[str, Any] = {}
         if self.settings.mix == "on-the-fly":
-            draw = self.sources["train"].recipe.draw
-            head["on_the_fly"] = {"snr_db": draw.snr_db, "is_range": draw.is_range, "level_db": draw.level_db}
+            head["on_the_fly"] = asdict(self.settings.draw)
             self._pack_train_speech()
             head["train_noise_types"] = self._pack_train_noise()
         else:
@@ -132,7 +131,7 @@ class _Packer:
     def _pack_test(self) -> dict[str, Any]:
         source = self.sources["test"]
         count = source.count("test")
-        snrs = getattr(source, "snr_db", (0.0,))
+        snrs = self.settings.test_snr_db if isinstance(source, MixtureSource) else (0.0,)
         array = self.writer.create("test", len(source.noise_types), len(snrs), count)
         measured = []
         for utterance, (grid, items) in self._made("test", "test", "test_utterance", zip(range(count)), count):

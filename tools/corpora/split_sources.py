@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dataloader.random_draws import MixtureDraw
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
-from tools.corpora.mixtures import MixtureSource, Recipe
+from tools.corpora.mixtures import MixtureSource
 from tools.corpora.noise_sources import BABBLE, NoiseSource
 from tools.corpora.pairs import Pair, PairSource, find_pairs
 from tools.corpora.recordings import MIN_SAMPLES, Problem, Recording, Selection, drop_copies, find_recordings
@@ -37,7 +36,6 @@ class _Finder:
         self.settings = settings
         self.pool = pool
         self.findings = findings
-        self.counts = {split: getattr(settings, f"n_{split}") for split in SPLITS}
 
     def find(self) -> dict[str, Source]:
         settings = self.settings
@@ -58,8 +56,6 @@ class _Finder:
         babble = self._babble_speech(speech["train"], splits)
         if settings.babble and any(part.recording.group == BABBLE for parts in noise.values() for part in parts):
             raise UserError(f"{settings.noise}: found noise of type {BABBLE}, expected none with --babble")
-        snrs, is_range = settings.train_snr_range or settings.train_snr_db, bool(settings.train_snr_range)
-        draw = MixtureDraw(snrs, is_range, settings.level_db)
         training = {split: NoiseSource(noise[split], settings.samples, babble[split]) for split in splits[:2]}
         rows = {}
         if "test" in splits:
@@ -77,9 +73,7 @@ class _Finder:
                 raise UserError(
                     f"{settings.noise}: found no noise for {split}, expected longer or more recordings"
                 )
-        early_ms = settings.early_ms if settings.reverb_target == "early" else 0.0
-        recipe = Recipe(settings.samples, draw, settings.test_snr_db, settings.dtype, settings.seed, early_ms)
-        return MixtureSource(recipe, speech, training, rows, self.counts, self._rooms(splits))
+        return MixtureSource(settings, speech, training, rows, self._rooms(splits))
 
     def _speech(self, splits: Sequence[str]) -> dict[str, list[Recording]]:
         settings = self.settings
@@ -201,9 +195,8 @@ class _Finder:
         return find_pairs(folders, asked.pair_key, selection, self.pool, self.findings.problems)
 
     def _pair_source(self, pairs: Mapping[str, Sequence[Pair]]) -> PairSource:
-        settings = self.settings
-        self._expect_some(pairs["test"], settings.test_pairs, "test")
-        return PairSource(pairs, self.counts, settings.samples, settings.dtype, settings.seed, "pairs")
+        self._expect_some(pairs["test"], self.settings.test_pairs, "test")
+        return PairSource(self.settings, pairs)
 
     def _expect_some(self, found: Sequence[object], folder: object, split: str) -> None:
         """Raise UserError with the first of the problems if nothing usable was found."""
