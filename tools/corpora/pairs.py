@@ -22,16 +22,11 @@ SWAPPED_DB = 3.0  # if the contrast of noisy exceeds that of clean by more, they
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A noisy file and the clean recording in it."""
+class Pair(Recording):
+    """A clean recording, and the noisy file that it is in."""
 
     noisy: Path
-    clean: Recording
     contrast_db: float  # of noisy minus that of clean: below 0, as noise fills pauses
-
-    @property
-    def group(self) -> str:
-        return self.clean.group
 
 
 def find_pairs(
@@ -90,7 +85,7 @@ def check_pair(
         contrast = contrast_db(signal) - contrast_db(read(recording.path, start, selection.samples))
     except AudioError as error:
         return Problem(str(path), str(error))
-    return Pair(path, recording, contrast)
+    return Pair(**vars(recording), noisy=path, contrast_db=contrast)
 
 
 class PairSource:
@@ -107,7 +102,7 @@ class PairSource:
         self._settings, self._pairs = settings, pairs
         self._clips = {}
         for split, those in pairs.items():
-            clips = [(number, start) for number, pair in enumerate(those) for start in pair.clean.starts]
+            clips = [(number, start) for number, pair in enumerate(those) for start in pair.starts]
             if asked := settings.asked(split):
                 order = generator(settings.seed, split, "order").permutation(len(clips))
                 clips = [clips[place] for place in order[:asked]]
@@ -122,7 +117,7 @@ class PairSource:
         number, start = self._clips[split][index]
         pair = self._pairs[split][number]
         try:
-            noisy, clean = (read(path, start, self._settings.samples) for path in (pair.noisy, pair.clean.path))
+            noisy, clean = (read(path, start, self._settings.samples) for path in (pair.noisy, pair.path))
             length = clean.size
             noisy, clean = (np.pad(signal, (0, self._settings.samples - signal.size)) for signal in (noisy, clean))
             active = active_span(clean)
@@ -134,7 +129,7 @@ class PairSource:
             raise UserError(f"{pair.noisy}: {error}") from None
         speech, noise = clean[active], (noisy - clean)[active]
         return both, {
-            "speech": str(pair.clean.path),
+            "speech": str(pair.path),
             "talker": pair.group,
             "start": start,
             "samples": length,

@@ -12,7 +12,7 @@ from tools.corpora.pairs import Pair, PairSource, find_pairs
 from tools.corpora.recordings import MIN_SAMPLES, Problem, Recording, Selection, drop_copies, find_recordings
 from tools.corpora.rooms import SIMULATED, RecordedRooms, Rooms, SimulatedRooms
 from tools.corpora.settings import DatasetSettings
-from tools.corpora.splits import NoisePart, check_talkers_apart, split_by_talker, split_noise, whole
+from tools.corpora.splits import Found, NoisePart, check_talkers_apart, split_by_talker, split_noise, whole
 
 SPLITS = ("train", "valid", "test")
 Source = MixtureSource | PairSource
@@ -40,11 +40,13 @@ class _Finder:
     def find(self) -> dict[str, Source]:
         settings = self.settings
         if settings.pairs:
-            return dict.fromkeys(SPLITS, self._pair_source(self._pairs()))
+            return dict.fromkeys(SPLITS, PairSource(settings, self._pairs()))
         mixed = SPLITS[:2] if settings.test_pairs else SPLITS
         sources: dict[str, Source] = dict.fromkeys(mixed, self._mixture_source(mixed))
         if settings.test_pairs:
-            sources["test"] = self._pair_source({"test": self._find_pairs(settings.test_pairs)})
+            pairs = self._find_pairs(settings.test_pairs)
+            self._expect_some(pairs, settings.test_pairs[0], "test")
+            sources["test"] = PairSource(settings, {"test": pairs})
         return sources
 
     # -- Speech and noise --
@@ -81,20 +83,12 @@ class _Finder:
         how = settings.talker, settings.cut, settings.speech_files
         found = {split: self._recordings(given[split], *how) for split in reversed(splits) if given[split]}
         drop_copies(found.values(), self.findings.problems)
-        named = {"valid": settings.valid_talkers, "test": settings.test_talkers}
         if "test" in found and settings.test_talkers:
             wanted = {talker.lower() for talker in settings.test_talkers}
             others = [recording for recording in found["test"] if recording.group.lower() not in wanted]
             found["test"] = [recording for recording in found["test"] if recording.group.lower() in wanted]
             found.setdefault("valid", others)
-        missing = [split for split in splits if split not in found]
-        if missing:
-            self._expect_some(found["train"], settings.speech, "training")
-            found |= split_by_talker(found["train"], ("train", *missing), settings.seed, named)
-        for split in splits:
-            self._expect_some(found[split], given[split] or settings.speech, split)
-        check_talkers_apart({split: found[split] for split in splits})
-        return {split: found[split] for split in splits}
+        return self._with_all_splits(found, given, splits)
 
     def _noise(self, splits: Sequence[str]) -> tuple[dict[str, list[NoisePart]], list[NoisePart], list[NoisePart]]:
         """Return parts for training and validation, for the test's seen and for its unseen noise."""
@@ -175,28 +169,31 @@ class _Finder:
         settings = self.settings
         given = {"train": settings.pairs, "valid": settings.valid_pairs, "test": settings.test_pairs}
         found = {split: self._find_pairs(folders) for split, folders in given.items() if folders}
-        missing = [split for split in SPLITS if split not in found]
-        if missing:
-            clean = [pair.clean for pair in found["train"]]
-            self._expect_some(clean, settings.pairs[0], "training")
-            named = {"valid": settings.valid_talkers, "test": settings.test_talkers}
-            cut = split_by_talker(clean, ("train", *missing), settings.seed, named)
-            owner = {recording: split for split, recordings in cut.items() for recording in recordings}
-            pairs = found["train"]
-            found |= {split: [pair for pair in pairs if owner[pair.clean] == split] for split in cut}
-        for split in SPLITS:
-            self._expect_some(found[split], (given[split] or settings.pairs)[0], split)
-        check_talkers_apart({split: [pair.clean for pair in found[split]] for split in SPLITS})
-        return found
+        noisy = {split: folders and folders[0] for split, folders in given.items()}
+        return self._with_all_splits(found, noisy, SPLITS)
 
     def _find_pairs(self, folders: tuple[Path, Path]) -> list[Pair]:
         asked = self.settings
         selection = Selection(asked.talker, asked.samples, asked.speech_files, asked.cut, asked.seed)
         return find_pairs(folders, asked.pair_key, selection, self.pool, self.findings.problems)
 
-    def _pair_source(self, pairs: Mapping[str, Sequence[Pair]]) -> PairSource:
-        self._expect_some(pairs["test"], self.settings.test_pairs, "test")
-        return PairSource(self.settings, pairs)
+    # -- Both --
+
+    def _with_all_splits(
+        self, found: dict[str, list[Found]], given: Mapping[str, Path | None], splits: Sequence[str]
+    ) -> dict[str, list[Found]]:
+        """Return what was found for each split; for one without a folder, talkers of the training set aside."""
+        settings = self.settings
+        missing = [split for split in splits if split not in found]
+        if missing:
+            self._expect_some(found["train"], given["train"], "training")
+            named = {"valid": settings.valid_talkers, "test": settings.test_talkers}
+            found |= split_by_talker(found["train"], ("train", *missing), settings.seed, named)
+        found = {split: found[split] for split in splits}
+        for split, those in found.items():
+            self._expect_some(those, given[split] or given["train"], split)
+        check_talkers_apart(found)
+        return found
 
     def _expect_some(self, found: Sequence[object], folder: object, split: str) -> None:
         """Raise UserError with the first of the problems if nothing usable was found."""
