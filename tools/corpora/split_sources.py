@@ -1,7 +1,6 @@
 """From settings to the sources of items: reading folders and splitting them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.common.errors import UserError
@@ -18,26 +17,22 @@ SPLITS = ("train", "valid", "test")
 Source = MixtureSource | PairSource
 
 
-@dataclass
-class Findings:
-    """Problems and notes from reading the folders."""
+class SourceFinder:
+    """Reads the folders of the settings and splits what is in them.
 
-    problems: list[Problem] = field(default_factory=list)  # files that are left out
-    notes: list[str] = field(default_factory=list)
+    Files that are left out are added to `problems`, what the user may want to know to `notes`.
+    """
 
-
-def find_sources(settings: DatasetSettings, pool: ProcessPool, findings: Findings) -> dict[str, Source]:
-    """Return the source of the items of each split. Raises UserError if one has nothing to use."""
-    return _Finder(settings, pool, findings).find()
-
-
-class _Finder:
-    def __init__(self, settings: DatasetSettings, pool: ProcessPool, findings: Findings) -> None:
+    def __init__(
+        self, settings: DatasetSettings, pool: ProcessPool, problems: list[Problem], notes: list[str]
+    ) -> None:
         self.settings = settings
         self.pool = pool
-        self.findings = findings
+        self.problems = problems
+        self.notes = notes
 
     def find(self) -> dict[str, Source]:
+        """Return the source of the items of each split. Raises UserError if one has nothing to use."""
         settings = self.settings
         if settings.pairs:
             return dict.fromkeys(SPLITS, PairSource(settings, self._pairs()))
@@ -66,7 +61,7 @@ class _Finder:
             if unseen:
                 rows |= self._rows("unseen", NoiseSource(unseen, settings.samples))
             else:
-                self.findings.notes.append(
+                self.notes.append(
                     "the test has no noise that is not in training; for some, add --unseen_noise DIR, or "
                     "--unseen_types with types of --noise"
                 )
@@ -82,7 +77,7 @@ class _Finder:
         given = {"test": settings.test_speech, "valid": settings.valid_speech, "train": settings.speech}
         how = settings.talker, settings.cut, settings.speech_files
         found = {split: self._recordings(given[split], *how) for split in reversed(splits) if given[split]}
-        drop_copies(found.values(), self.findings.problems)
+        drop_copies(found.values(), self.problems)
         if "test" in found and settings.test_talkers:
             wanted = {talker.lower() for talker in settings.test_talkers}
             others = [recording for recording in found["test"] if recording.group.lower() not in wanted]
@@ -98,7 +93,7 @@ class _Finder:
             folders = {"noise": settings.noise}
         given = {name: folder for name, folder in folders.items() if folder}
         found = {name: self._recordings(folder, settings.noise_type, "whole") for name, folder in given.items()}
-        drop_copies(found.values(), self.findings.problems)
+        drop_copies(found.values(), self.problems)
         types = {recording.group for recording in found["noise"]}
         for setting in ("unseen_types", "valid_types"):
             for kind in getattr(settings, setting):
@@ -112,7 +107,7 @@ class _Finder:
         parts, notes = split_noise(noise, cut, settings.samples, settings.seed)
         if kept:
             parts["valid"] = [whole(recording) for recording in kept]
-        self.findings.notes += notes
+        self.notes += notes
         seen = [whole(recording) for recording in found["seen"]] if "seen" in found else parts.get("test", [])
         training = {recording.group for recording in noise}
         for part in seen:
@@ -161,7 +156,7 @@ class _Finder:
     ) -> list[Recording]:
         settings = self.settings
         selection = Selection(group, settings.samples, files, cut, settings.seed, shortest)
-        return find_recordings(folder, selection, self.pool, self.findings.problems)
+        return find_recordings(folder, selection, self.pool, self.problems)
 
     # -- Pairs --
 
@@ -175,7 +170,7 @@ class _Finder:
     def _find_pairs(self, folders: tuple[Path, Path]) -> list[Pair]:
         asked = self.settings
         selection = Selection(asked.talker, asked.samples, asked.speech_files, asked.cut, asked.seed)
-        return find_pairs(folders, asked.pair_key, selection, self.pool, self.findings.problems)
+        return find_pairs(folders, asked.pair_key, selection, self.pool, self.problems)
 
     # -- Both --
 
@@ -199,6 +194,6 @@ class _Finder:
         """Raise UserError with the first of the problems if nothing usable was found."""
         if found:
             return
-        problems = self.findings.problems
+        problems = self.problems
         first = f"; {len(problems)} files cannot be used, the first: {problems[0]}" if problems else ""
         raise UserError(f"{folder}: found nothing to use for {split}{first}")
