@@ -151,10 +151,10 @@ class _Packer:
         speech = self.writer.create(SPEECH, count, item=(samples,))
         active = self.writer.create(ACTIVE, count, item=(2,), dtype=np.int64)
         made = self._made("train speech", "train", "packed_speech", zip(range(count)), count)
-        for index, (clip, span, made_of) in made:
+        for index, (clip, made_of) in made:
             speech[index] = clip
-            active[index] = span
-            self._record("train", made_of | {"active": list(span)})
+            active[index] = made_of["active"]
+            self._record("train", made_of)
 
     def _pack_train_noise(self) -> list[str]:
         source, samples = self.sources["train"].noise["train"], self.settings.samples

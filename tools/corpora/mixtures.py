@@ -35,6 +35,11 @@ class Clip:
     made_of: dict[str, Any]
     early: np.ndarray | None = None  # the target, if other than the samples: direct sound and early reflections
 
+    def record(self, level_db: float, gain: float) -> dict[str, Any]:
+        """Return the record of the speech after a gain that gives it a level in dBFS."""
+        active = [self.active.start, self.active.stop]
+        return self.made_of | {"active": active, "level_dbfs": level_db, "speech_gain": gain}
+
 
 class MixtureSource:
     """Makes the items of the splits; an item depends neither on their number nor on the process that makes it.
@@ -68,7 +73,10 @@ class MixtureSource:
         return self.settings.asked(split) or len(self._clips[split])
 
     def item(self, split: str, index: int) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return an item of train or valid, `[2, samples]`, and its record."""
+        """Return an item of train or valid, `[2, samples]`, and its record.
+
+        The speech was multiplied by `scale * speech_gain`, the noise by `scale * gain`.
+        """
         rng = generator(self.settings.seed, split, index)
         clip = self.clip(split, index, rng)
         snr_db, level_db = self.settings.draw.draw(rng)
@@ -79,9 +87,9 @@ class MixtureSource:
             )
         except ValueError as error:
             raise UserError(f"{clip.made_of['speech']}: {error}") from None
-        description = _describe(clip, level_db, speech_gain, made_of, snr_db, mixture.gain, mixture.scale)
         clean = self._target(clip, mixture.scale * speech_gain, mixture.clean)
-        return np.stack([mixture.noisy, clean]), description
+        mixed = {"snr_db": snr_db, "gain": mixture.gain, "scale": mixture.scale}
+        return np.stack([mixture.noisy, clean]), clip.record(level_db, speech_gain) | made_of | mixed
 
     def test_utterance(self, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Return an utterance of the test in all cells, `[noise type, dB, 2, samples]`, and the record of each.
@@ -110,9 +118,8 @@ class MixtureSource:
                 )
                 grid[row, column] = noisy, self._target(clip, scale * speech_gain, rounded)
                 cell = {"row": name, "column": column, "utterance": index}
-                items.append(
-                    cell | _describe(clip, level_db, speech_gain, made_of, snr_db, gain * correction, scale)
-                )
+                mixed = {"snr_db": snr_db, "gain": gain * correction, "scale": scale}
+                items.append(cell | clip.record(level_db, speech_gain) | made_of | mixed)
         return grid, items
 
     def _target(self, clip: Clip, gain: float, clean: np.ndarray) -> np.ndarray:
@@ -140,12 +147,12 @@ class MixtureSource:
         except (AudioError, ValueError) as error:
             raise UserError(f"{recording.path}: {error}") from None
 
-    def packed_speech(self, index: int) -> tuple[np.ndarray, tuple[int, int], dict[str, Any]]:
-        """Return a training item's speech `[samples]` to be mixed later, its active span and its record."""
+    def packed_speech(self, index: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return a training item's speech `[samples]` to be mixed later, and its record."""
         clip = self.clip("train", index, generator(self.settings.seed, "train", index))
         gain = PACKED_PEAK / float(np.max(np.abs(clip.samples)))
-        active = clip.active.start, clip.active.stop
-        return quantise_alone(gain * clip.samples, self.settings.dtype), active, clip.made_of | {"gain": gain}
+        made_of = clip.made_of | {"gain": gain, "active": [clip.active.start, clip.active.stop]}
+        return quantise_alone(gain * clip.samples, self.settings.dtype), made_of
 
     def packed_noise(self, number: int, row: int) -> np.ndarray:
         """Return a row `[samples]` of part `number` of the training noise; numbers beyond the parts are babble."""
@@ -164,25 +171,3 @@ class MixtureSource:
         recordings = self._speech[split]
         clips = [(number, start) for number, recording in enumerate(recordings) for start in recording.starts]
         return generator(self.settings.seed, split, "order").permutation(np.array(clips, np.int64), axis=0)
-
-
-def _describe(
-    clip: Clip,
-    level_db: float,
-    speech_gain: float,
-    noise: dict[str, Any],
-    snr_db: float,
-    gain: float,
-    scale: float,
-) -> dict[str, Any]:
-    """Return the record of an item; speech was multiplied by `scale * speech_gain`, noise by `scale * gain`."""
-    return {
-        **clip.made_of,
-        "active": [clip.active.start, clip.active.stop],
-        "level_dbfs": level_db,
-        "speech_gain": speech_gain,
-        **noise,
-        "snr_db": snr_db,
-        "gain": gain,
-        "scale": scale,
-    }
