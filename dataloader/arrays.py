@@ -61,13 +61,17 @@ class ArrayFile:
 
 
 class Shards:
-    """Arrays `[N_1, ...]`, `[N_2, ...]`, … as one of shape `[N_1 + N_2 + …, ...]`.
+    """Arrays `[N_1, ...]`, `[N_2, ...]`, … of float32 or int16 as one of shape `[N_1 + N_2 + …, ...]`.
 
-    Attributes: path (of the file or folder), shape, dtype. Raises DataError if there is neither file nor folder,
-    if there are both, and if shards differ in anything but their number of items.
+    Args:
+        folder, name: `<folder>/<name>.npy` is the array, or `<folder>/<name>/` has its shards.
+        axes: Name of each axis, or its length if only one is right.
+
+    Attributes: path (of the file or folder), shape. Raises DataError if there is neither file nor folder, if there
+    are both, if shards differ in anything but their number of items, for an empty array, another shape or type.
     """
 
-    def __init__(self, folder: str | Path, name: str) -> None:
+    def __init__(self, folder: str | Path, name: str, *axes: str | int) -> None:
         file, parts = Path(folder) / f"{name}.npy", Path(folder) / name
         if file.exists() and parts.is_dir():
             raise DataError(f"{parts}: found shards beside {file.name}, expected one of the two; delete the other")
@@ -84,7 +88,14 @@ class Shards:
                 )
         self._ends = list(itertools.accumulate(file.shape[0] if file.shape else 0 for file in self._files))
         self.shape = (self._ends[-1], *first.shape[1:]) if first.shape else ()
-        self.dtype = first.dtype
+        found = f"{self.path}: found shape {list(self.shape)}"
+        wanted = [size if isinstance(axis, str) else axis for axis, size in zip(axes, self.shape, strict=False)]
+        if len(self.shape) != len(axes) or list(self.shape) != wanted:
+            raise DataError(f"{found}, expected [{', '.join(map(str, axes))}]")
+        if 0 in self.shape:
+            raise DataError(f"{found}, an empty set; expected at least one item")
+        if first.dtype not in (np.float32, np.int16):
+            raise DataError(f"{self.path}: found {first.dtype} values, expected float32 or int16")
 
     def read(self, number: int, *rest: int) -> np.ndarray:
         """Return a copy of the entry at an index of the leading axes; only this entry is read."""

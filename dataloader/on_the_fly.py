@@ -12,7 +12,7 @@ from .arrays import ArrayFile, DataError, Shards, exists
 from .augmentation import Augmentation
 from .description import Description
 from .mixing import is_silent, mix_at_level
-from .packed import as_float, check_values
+from .packed import as_float
 from .random_draws import SegmentDraw
 
 SPEECH, ACTIVE, NOISE, NOISE_INDEX = "train_speech", "train_active", "train_noise", "train_noise_index"
@@ -38,24 +38,16 @@ class OnTheFlyDataset(Dataset):
         folder = Path(folder)
         self._augment = augment
         self.path = folder
-        self._speech = Shards(folder, SPEECH)
-        self._noise = Shards(folder, NOISE)
+        self._speech = Shards(folder, SPEECH, "N", "samples")
+        self.samples = self._speech.shape[1]
+        self._noise = Shards(folder, NOISE, "rows", self.samples)
         self._active = ArrayFile.open(folder / f"{ACTIVE}.npy")
         index = ArrayFile.open(folder / f"{NOISE_INDEX}.npy")
-        for array in (self._speech, self._noise):
-            if len(array.shape) != 2:
-                raise DataError(f"{array.path}: found shape {list(array.shape)}, expected [N, samples]")
-            check_values(array)
-        self.samples = self._speech.shape[1]
         for array, shape in ((self._active, (len(self), 2)), (index, (*index.shape[:1], 3))):
             if array.shape != shape or array.dtype.kind != "i" or 0 in shape:
                 raise DataError(
                     f"{array.path}: found {array.dtype} {list(array.shape)}, expected integers {list(shape)}"
                 )
-        if self._noise.shape[1] != self.samples:
-            raise DataError(
-                f"{self._noise.path}: found clips of {self._noise.shape[1]} samples, expected {self.samples}"
-            )
         self._index = index.read()
         self._segments = SegmentDraw(self._index[:, 2], self._index[:, 1], self.samples)
         self._draw = Description.read(folder, None).on_the_fly
