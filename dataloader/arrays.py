@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,33 +47,31 @@ class ArrayFile:
             raise DataError(f"{path}: longer than its header says, {list(array.shape)} of {array.dtype}")
         return cls(path, array.dtype, array.shape, array.offset)
 
-    def read(self, start: int, *shape: int) -> np.ndarray:
-        """Return a copy of the values from index `start` of the flattened array on.
+    def read(self, *place: int) -> np.ndarray:
+        """Return a copy of the entry at an index of the leading axes; without one, of all values.
 
         Each call makes its own memory map: one that stays open would keep all pages that were read in memory.
         Raises DataError if the file has vanished or has been cut short since it was opened.
         """
-        offset = self.offset + start * self.dtype.itemsize
         try:
-            return np.array(np.memmap(self.path, self.dtype, "r", offset, shape))
+            return np.array(np.memmap(self.path, self.dtype, "r", self.offset, self.shape)[place])
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise DataError(f"{self.path}: was there, but can no longer be read ({reason})") from None
 
-    def read_row(self, row: int) -> np.ndarray:
-        """Return a copy of one entry of the first axis."""
-        shape = self.shape[1:]
-        return self.read(row * math.prod(shape), *shape)
-
 
 class Shards:
-    """Arrays `[N_1, ...]`, `[N_2, ...]`, … as one of shape `[N_1 + N_2 + …, ...]`.
+    """Arrays `[N_1, ...]`, `[N_2, ...]`, … of float32 or int16 as one of shape `[N_1 + N_2 + …, ...]`.
 
-    Attributes: path (of the file or folder), shape, dtype. Raises DataError if there is neither file nor folder,
-    if there are both, and if shards differ in anything but their number of items.
+    Args:
+        folder, name: `<folder>/<name>.npy` is the array, or `<folder>/<name>/` has its shards.
+        axes: Name of each axis, or its length if only one is right.
+
+    Attributes: path (of the file or folder), shape. Raises DataError if there is neither file nor folder, if there
+    are both, if shards differ in anything but their number of items, for an empty array, another shape or type.
     """
 
-    def __init__(self, folder: str | Path, name: str) -> None:
+    def __init__(self, folder: str | Path, name: str, *axes: str | int) -> None:
         file, parts = Path(folder) / f"{name}.npy", Path(folder) / name
         if file.exists() and parts.is_dir():
             raise DataError(f"{parts}: found shards beside {file.name}, expected one of the two; delete the other")
@@ -92,17 +88,20 @@ class Shards:
                 )
         self._ends = list(itertools.accumulate(file.shape[0] if file.shape else 0 for file in self._files))
         self.shape = (self._ends[-1], *first.shape[1:]) if first.shape else ()
-        self.dtype = first.dtype
+        found = f"{self.path}: found shape {list(self.shape)}"
+        wanted = [size if isinstance(axis, str) else axis for axis, size in zip(axes, self.shape, strict=False)]
+        if len(self.shape) != len(axes) or list(self.shape) != wanted:
+            raise DataError(f"{found}, expected [{', '.join(map(str, axes))}]")
+        if 0 in self.shape:
+            raise DataError(f"{found}, an empty set; expected at least one item")
+        if first.dtype not in (np.float32, np.int16):
+            raise DataError(f"{self.path}: found {first.dtype} values, expected float32 or int16")
 
-    def read(self, place: Sequence[int]) -> np.ndarray:
+    def read(self, number: int, *rest: int) -> np.ndarray:
         """Return a copy of the entry at an index of the leading axes; only this entry is read."""
-        number, *rest = place
         shard = bisect.bisect_right(self._ends, number)
         file = self._files[shard]
-        number -= self._ends[shard] - file.shape[0]
-        leading = file.shape[: 1 + len(rest)]
-        item = file.shape[len(leading) :]
-        return file.read(int(np.ravel_multi_index((number, *rest), leading)) * int(np.prod(item)), *item)
+        return file.read(number - self._ends[shard] + file.shape[0], *rest)
 
 
 def exists(folder: str | Path, name: str) -> bool:

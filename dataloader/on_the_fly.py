@@ -12,7 +12,7 @@ from .arrays import ArrayFile, DataError, Shards, exists
 from .augmentation import Augmentation
 from .description import Description
 from .mixing import is_silent, mix_at_level
-from .packed import as_float, check_values
+from .packed import as_float
 from .random_draws import SegmentDraw
 
 SPEECH, ACTIVE, NOISE, NOISE_INDEX = "train_speech", "train_active", "train_noise", "train_noise_index"
@@ -38,30 +38,19 @@ class OnTheFlyDataset(Dataset):
         folder = Path(folder)
         self._augment = augment
         self.path = folder
-        self._speech = Shards(folder, SPEECH)
-        self._noise = Shards(folder, NOISE)
+        self._speech = Shards(folder, SPEECH, "N", "samples")
+        self.samples = self._speech.shape[1]
+        self._noise = Shards(folder, NOISE, "rows", self.samples)
         self._active = ArrayFile.open(folder / f"{ACTIVE}.npy")
         index = ArrayFile.open(folder / f"{NOISE_INDEX}.npy")
-        for array in (self._speech, self._noise):
-            if len(array.shape) != 2:
-                raise DataError(f"{array.path}: found shape {list(array.shape)}, expected [N, samples]")
-            check_values(array)
-        self.samples = self._speech.shape[1]
         for array, shape in ((self._active, (len(self), 2)), (index, (*index.shape[:1], 3))):
             if array.shape != shape or array.dtype.kind != "i" or 0 in shape:
                 raise DataError(
                     f"{array.path}: found {array.dtype} {list(array.shape)}, expected integers {list(shape)}"
                 )
-        if self._noise.shape[1] != self.samples:
-            raise DataError(
-                f"{self._noise.path}: found clips of {self._noise.shape[1]} samples, expected {self.samples}"
-            )
-        self._index = index.read(0, *index.shape)
+        self._index = index.read()
         self._segments = SegmentDraw(self._index[:, 2], self._index[:, 1], self.samples)
-        try:
-            self._draw = Description.read(folder, None).on_the_fly
-        except ValueError as error:
-            raise DataError(str(error)) from None
+        self._draw = Description.read(folder, None).on_the_fly
         if self._draw is None:
             raise DataError(
                 f"{folder / 'dataset.json'}: found no on_the_fly, expected SNRs and levels for {SPEECH}"
@@ -78,8 +67,8 @@ class OnTheFlyDataset(Dataset):
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor, int]:
         rng = np.random.default_rng([*self._seed_and_epoch.tolist(), number])
-        speech = as_float(self._speech.read([number]))
-        active = slice(*self._active.read_row(number).tolist())
+        speech = as_float(self._speech.read(number))
+        active = slice(*self._active.read(number).tolist())
         snr_db, level_db = self._draw.draw(rng)
         noise = self._draw_noise(rng, active)
         change = Augmentation(self._augment, np.random.default_rng([*self._seed_and_epoch.tolist(), number, 1]))
@@ -104,7 +93,7 @@ class OnTheFlyDataset(Dataset):
     def _read_rows(self, row: int, start: int, count: int) -> np.ndarray:
         """Return `count` samples, from the start-th on, of the recording that begins with `row`."""
         first, skip = divmod(start, self.samples)
-        rows = [self._noise.read([row + first + n]) for n in range(-(-(skip + count) // self.samples))]
+        rows = [self._noise.read(row + first + n) for n in range(-(-(skip + count) // self.samples))]
         return as_float(np.concatenate(rows)[skip : skip + count])
 
 

@@ -24,26 +24,17 @@ class PackedDataset(Dataset):
     """
 
     def __init__(self, folder: str | Path, split: str) -> None:
-        self._array = Shards(folder, split)
+        self._array = Shards(folder, split, *LEADING_AXES[split], 2, "samples")
         self.path = self._array.path
-        axes = (*LEADING_AXES[split], 2, "samples")
-        shape = self._array.shape
-        if len(shape) != len(axes) or shape[-2] != 2:
-            raise DataError(f"{self.path}: found shape {list(shape)}, expected [{', '.join(map(str, axes))}]")
-        check_values(self._array)
-        self.grid = shape[:-2]
-        self.samples = shape[-1]
-        try:
-            self.description = Description.read(folder, self.grid if split == "test" else None)
-        except ValueError as error:
-            raise DataError(str(error)) from None
+        self.grid, self.samples = self._array.shape[:-2], self._array.shape[-1]
+        self.description = Description.read(folder, self.grid if split == "test" else None)
 
     def __len__(self) -> int:
         return int(np.prod(self.grid))
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor, int]:
         place = np.unravel_index(number, self.grid)
-        pair = as_float(self._array.read(place))  # [2, samples]
+        pair = as_float(self._array.read(*place))  # [2, samples]
         if not np.isfinite(pair).all():
             index = ", ".join(map(str, place))
             raise DataError(f"{self.path}: item [{index}] holds NaN or infinity, expected finite samples")
@@ -54,14 +45,6 @@ class PackedDataset(Dataset):
         """Return noise type, SNR in dB and utterance number of an item of the test grid."""
         noise, snr, utterance = np.unravel_index(number, self.grid)
         return self.description.noise_types[noise], self.description.snr_db[snr], int(utterance)
-
-
-def check_values(array: Shards) -> None:
-    """Raise DataError if the array is empty, or neither float32 nor int16."""
-    if 0 in array.shape:
-        raise DataError(f"{array.path}: found shape {list(array.shape)}, an empty set; expected at least one item")
-    if array.dtype not in (np.float32, np.int16):
-        raise DataError(f"{array.path}: found {array.dtype} values, expected float32 or int16")
 
 
 def as_float(stored: np.ndarray) -> np.ndarray:

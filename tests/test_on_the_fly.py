@@ -103,7 +103,7 @@ SPOILT = {
     "spans": (lambda f: np.save(f / "train_active.npy", np.zeros((3, 2), int)), r"expected integers \[12, 2\]"),
     "clip length": (
         lambda f: np.save(f / "train_noise.npy", np.ones((5, 7), np.float32)),
-        "found clips of 7 samples",
+        r"train_noise.npy: found shape \[5, 7\], expected \[rows, 4000\]",
     ),
     "pairs": (
         lambda f: np.save(f / "train_speech.npy", np.ones((12, 2, 7), np.float32)),

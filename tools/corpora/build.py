@@ -2,8 +2,8 @@
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from tools.common.processes import ProcessPool
 from tools.corpora.layouts import with_layout
 from tools.corpora.mixtures import MixtureSource
 from tools.corpora.packing import PackedSetWriter
+from tools.corpora.recordings import Problem
 from tools.corpora.settings import DatasetSettings
-from tools.corpora.split_sources import Findings, Source, find_sources
+from tools.corpora.split_sources import Source, SourceFinder
 
 LISTED = 20  # problems that are printed; all are in dataset.json
 SHOWN_TYPES = 5  # of noise, in the summary
@@ -27,18 +28,18 @@ BABBLE_ROWS = 200  # clips of babble that are packed for mixing on the fly: ten 
 def build(asked: DatasetSettings) -> None:
     """Build the set of the settings. Raises UserError, and then leaves no files."""
     settings = with_layout(asked)
-    findings = Findings()
+    problems, notes = [], []
     with PackedSetWriter(
         settings.out, settings.samples, settings.dtype, settings.overwrite, settings.shard_gb * 1e9
     ) as writer:
         try:
             with ProcessPool(settings.workers) as pool:
-                sources = find_sources(settings, pool, findings)
+                sources = SourceFinder(settings, pool, problems, notes).find()
         finally:
-            report(findings, everything=settings.strict or sys.exc_info()[0] is not None)
-        if settings.strict and findings.problems:
+            report(problems, notes, everything=settings.strict or sys.exc_info()[0] is not None)
+        if settings.strict and problems:
             raise UserError(
-                f"{len(findings.problems)} files cannot be used and --strict is given; fix or remove them, or "
+                f"{len(problems)} files cannot be used and --strict is given; fix or remove them, or "
                 "leave out --strict to make the set without them"
             )
         with ProcessPool(settings.workers, shared=sources) as pool:
@@ -54,22 +55,21 @@ def build(asked: DatasetSettings) -> None:
                 **head,
                 "licence": settings.licence,
                 "command": asked.command,
-                "notes": findings.notes,
-                "left_out": [str(problem) for problem in findings.problems],
+                "notes": notes,
+                "left_out": [str(problem) for problem in problems],
             }
         )
     print(f"{settings.out} is complete\n{packer.summary()}")
 
 
-def report(findings: Findings, everything: bool) -> None:
+def report(problems: Sequence[Problem], notes: Sequence[str], everything: bool) -> None:
     """Print problems and notes, one line each; everything: all problems, not only the first ones."""
-    problems = findings.problems
     shown = problems if everything else problems[:LISTED]
     for problem in shown:
         print(f"left out: {problem}", file=sys.stderr)
     if len(problems) > len(shown):
         print(f"left out: {len(problems) - len(shown)} more, listed in dataset.json", file=sys.stderr)
-    for note in findings.notes:
+    for note in notes:
         print(f"note: {note}", file=sys.stderr)
 
 
@@ -93,8 +93,7 @@ class _Packer:
         """Write all splits; return the entries of dataset.json about the whole set."""
         head: dict[str, Any] = {}
         if self.settings.mix == "on-the-fly":
-            draw = self.sources["train"].recipe.draw
-            head["on_the_fly"] = {"snr_db": draw.snr_db, "is_range": draw.is_range, "level_db": draw.level_db}
+            head["on_the_fly"] = asdict(self.settings.draw)
             self._pack_train_speech()
             head["train_noise_types"] = self._pack_train_noise()
         else:
@@ -132,7 +131,7 @@ class _Packer:
     def _pack_test(self) -> dict[str, Any]:
         source = self.sources["test"]
         count = source.count("test")
-        snrs = getattr(source, "snr_db", (0.0,))
+        snrs = self.settings.test_snr_db if isinstance(source, MixtureSource) else (0.0,)
         array = self.writer.create("test", len(source.noise_types), len(snrs), count)
         measured = []
         for utterance, (grid, items) in self._made("test", "test", "test_utterance", zip(range(count)), count):
@@ -152,10 +151,10 @@ class _Packer:
         speech = self.writer.create(SPEECH, count, item=(samples,))
         active = self.writer.create(ACTIVE, count, item=(2,), dtype=np.int64)
         made = self._made("train speech", "train", "packed_speech", zip(range(count)), count)
-        for index, (clip, span, made_of) in made:
+        for index, (clip, made_of) in made:
             speech[index] = clip
-            active[index] = span
-            self._record("train", made_of | {"active": list(span)})
+            active[index] = made_of["active"]
+            self._record("train", made_of)
 
     def _pack_train_noise(self) -> list[str]:
         source, samples = self.sources["train"].noise["train"], self.settings.samples

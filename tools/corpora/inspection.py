@@ -31,7 +31,7 @@ class ItemRecord(msgspec.Struct):
     """The record of an item, as far as it is checked."""
 
     talker: str | None = None
-    noise: str | None = None
+    noise: str | list[dict[str, Any]] | None = None  # the file; for babble, its voices
     noise_type: str | None = None
     noise_start: Count | None = None
     noise_samples: Count = 0
@@ -82,10 +82,9 @@ class Report:
 
 def inspect(folder: Path, pool: ProcessPool) -> Report:
     """Measure every item of a set. Raises DataError if it cannot be read, ValueError for a bad dataset.json."""
-    path = folder / "dataset.json"
-    report = Report(read_description(path) if path.is_file() else {})
+    report = Report(read_description(folder))
     report.head.pop("items", None)
-    labels: dict[str, list[Label]] = {split: [] for split in SPLITS}
+    labels: dict[str, list[Label]] = {}
     for split in SPLITS:
         dataset = open_split(folder, split)
         axes = dataset.grid if isinstance(dataset, PackedDataset) else (len(dataset),)
@@ -167,11 +166,12 @@ def _measure_all(folder: Path, split: str, labels: Sequence[Label], pool: Proces
 def _note(split: SplitReport, item: ItemRecord) -> None:
     if item.talker is not None:
         split.talkers.add(item.talker)
+    file = item.noise if isinstance(item.noise, str) else None
     cut = item.noise_start is not None
-    if kind := (None if cut else item.noise) or item.noise_type:
+    if kind := (None if cut else file) or item.noise_type:
         split.noise_types.add(kind)
-    if cut and item.noise:
-        split.noise[item.noise].add((item.noise_start, item.noise_start + item.noise_samples))
+    if cut and file:
+        split.noise[file].add((item.noise_start, item.noise_start + item.noise_samples))
 
 
 def _place(item: ItemRecord, count: int, report: Report, split: str) -> int | None:

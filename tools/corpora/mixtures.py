@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from dataloader.mixing import (
-    Mixture,
     active_span,
     headroom,
     mix_at_level,
@@ -16,13 +15,13 @@ from dataloader.mixing import (
     quantise_at_snr,
     rms,
 )
-from dataloader.random_draws import MixtureDraw
 from tools.common.audio_files import AudioError, read
 from tools.common.errors import UserError
 from tools.common.seeding import generator
 from tools.corpora.noise_sources import NoiseSource, read_named
 from tools.corpora.recordings import Recording
 from tools.corpora.rooms import Rooms, reverberate
+from tools.corpora.settings import DatasetSettings
 
 PACKED_PEAK = 0.9  # of separately packed speech and noise, with headroom for resampling
 
@@ -36,97 +35,96 @@ class Clip:
     made_of: dict[str, Any]
     early: np.ndarray | None = None  # the target, if other than the samples: direct sound and early reflections
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """Settings that all mixtures of a set share."""
-
-    samples: int
-    draw: MixtureDraw
-    test_snr_db: tuple[float, ...]
-    dtype: str
-    seed: int
-    early_ms: float = 0.0  # of reverberation that the target keeps; 0 for all of it
+    def record(self, level_db: float, gain: float) -> dict[str, Any]:
+        """Return the record of the speech after a gain that gives it a level in dBFS."""
+        active = [self.active.start, self.active.stop]
+        return self.made_of | {"active": active, "level_dbfs": level_db, "speech_gain": gain}
 
 
 class MixtureSource:
     """Makes the items of the splits; an item depends neither on their number nor on the process that makes it.
 
     Args:
-        recipe: Settings that all items share.
+        settings: Of the set.
         speech: Recordings of each split.
         noise: Segments for train and valid.
         test_rows: Noise source and noise types of each row of the test grid, by its name.
-        counts: Items of each split; 0 for one a clip.
         rooms: Impulse responses for the speech; None to leave it as it is.
     """
 
     def __init__(
         self,
-        recipe: Recipe,
+        settings: DatasetSettings,
         speech: Mapping[str, Sequence[Recording]],
         noise: Mapping[str, NoiseSource],
         test_rows: Mapping[str, tuple[NoiseSource, tuple[str, ...]]],
-        counts: Mapping[str, int],
         rooms: Rooms | None = None,
     ) -> None:
-        self.recipe = recipe
+        self.settings = settings
         self.noise_types = tuple(test_rows)
-        self.snr_db = recipe.test_snr_db
         self._speech = speech
         self.noise = noise
         self._test_rows = test_rows
         self._rooms = rooms
         self._clips = {split: self._order(split) for split in speech}
-        self._counts = {split: counts[split] or len(self._clips[split]) for split in speech}
 
     def count(self, split: str) -> int:
         """Return the number of items of a split; for the test, of utterances in a cell of its grid."""
-        return self._counts[split]
+        return self.settings.asked(split) or len(self._clips[split])
 
     def item(self, split: str, index: int) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return an item of train or valid, `[2, samples]`, and its record."""
-        rng = generator(self.recipe.seed, split, index)
+        """Return an item of train or valid, `[2, samples]`, and its record.
+
+        The speech was multiplied by `scale * speech_gain`, the noise by `scale * gain`.
+        """
+        rng = generator(self.settings.seed, split, index)
         clip = self.clip(split, index, rng)
-        snr_db, level_db = self.recipe.draw.draw(rng)
+        snr_db, level_db = self.settings.draw.draw(rng)
         noise, made_of = self.noise[split].draw(rng, clip.active, clip.made_of["talker"])
-        mixture, speech_gain = self._mix(clip, noise, snr_db, level_db)
-        description = _describe(clip, level_db, speech_gain, made_of, snr_db, mixture.gain, mixture.scale)
+        try:
+            mixture, speech_gain = mix_at_level(
+                clip.samples, noise, snr_db, level_db, active=clip.active, dtype=self.settings.dtype
+            )
+        except ValueError as error:
+            raise UserError(f"{clip.made_of['speech']}: {error}") from None
         clean = self._target(clip, mixture.scale * speech_gain, mixture.clean)
-        return np.stack([mixture.noisy, clean]), description
+        mixed = {"snr_db": snr_db, "gain": mixture.gain, "scale": mixture.scale}
+        return np.stack([mixture.noisy, clean]), clip.record(level_db, speech_gain) | made_of | mixed
 
     def test_utterance(self, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """Return an utterance of the test in all cells, `[noise type, dB, 2, samples]`, and the record of each.
 
         All cells have the same clean speech, and all cells of a row the same noise with different gains.
         """
-        rng = generator(self.recipe.seed, "test", index)
+        settings = self.settings
+        rng = generator(settings.seed, "test", index)
         clip = self.clip("test", index, rng)
-        _, level_db = self.recipe.draw.draw(rng)
+        _, level_db = settings.draw.draw(rng)
         speech_gain = 10 ** (level_db / 20) / rms(clip.samples[clip.active], "clean")
         clean = speech_gain * clip.samples
         drawn = []
         for source, types in self._test_rows.values():
             drawn.append(source.draw(rng, clip.active, clip.made_of["talker"], types[index % len(types)]))
-        gains = [[noise_gain(clean, noise, snr, clip.active) for snr in self.snr_db] for noise, _ in drawn]
-        scale = min(headroom(clean, max(row) * noise) for row, (noise, _) in zip(gains, drawn, strict=True))
-        grid = np.zeros((len(drawn), len(self.snr_db), 2, self.recipe.samples), self.recipe.dtype)
+        lowest = min(settings.test_snr_db)
+        loudest = [noise_gain(clean, noise, lowest, clip.active) * noise for noise, _ in drawn]
+        scale = min(headroom(clean, noise) for noise in loudest)
+        grid = np.zeros((len(drawn), len(settings.test_snr_db), 2, settings.samples), settings.dtype)
         items = []
         for row, (name, (noise, made_of)) in enumerate(zip(self._test_rows, drawn, strict=True)):
-            for column, (snr_db, gain) in enumerate(zip(self.snr_db, gains[row], strict=True)):
+            for column, snr_db in enumerate(settings.test_snr_db):
+                gain = noise_gain(clean, noise, snr_db, clip.active)
                 noisy, rounded, correction = quantise_at_snr(
-                    scale * clean, scale * gain * noise, snr_db, clip.active, self.recipe.dtype
+                    scale * clean, scale * gain * noise, snr_db, clip.active, settings.dtype
                 )
                 grid[row, column] = noisy, self._target(clip, scale * speech_gain, rounded)
                 cell = {"row": name, "column": column, "utterance": index}
-                items.append(
-                    cell | _describe(clip, level_db, speech_gain, made_of, snr_db, gain * correction, scale)
-                )
+                mixed = {"snr_db": snr_db, "gain": gain * correction, "scale": scale}
+                items.append(cell | clip.record(level_db, speech_gain) | made_of | mixed)
         return grid, items
 
     def _target(self, clip: Clip, gain: float, clean: np.ndarray) -> np.ndarray:
         """Return the target, given the clean speech of the mixture."""
-        return clean if clip.early is None else quantise_alone(gain * clip.early, self.recipe.dtype)
+        return clean if clip.early is None else quantise_alone(gain * clip.early, self.settings.dtype)
 
     def clip(self, split: str, index: int, rng: np.random.Generator) -> Clip:
         """Return the clean speech of an item, not scaled, with reverberation if there are rooms."""
@@ -134,70 +132,42 @@ class MixtureSource:
         recording = self._speech[split][number]
         made_of = {"speech": str(recording.path), "talker": recording.group, "start": int(start)}
         try:
-            speech = read(recording.path, int(start), self.recipe.samples)
+            speech = read(recording.path, int(start), self.settings.samples)
             made_of["samples"] = speech.size
-            speech = np.pad(speech, (0, self.recipe.samples - speech.size))
+            speech = np.pad(speech, (0, self.settings.samples - speech.size))
             early = None
             if self._rooms:
                 impulse_response, room = self._rooms.draw(rng, split)
-                if self.recipe.early_ms:
-                    early = reverberate(speech, impulse_response, self.recipe.early_ms)
-                    room |= {"early_ms": self.recipe.early_ms}
+                if self.settings.reverb_target == "early":
+                    early = reverberate(speech, impulse_response, self.settings.early_ms)
+                    room |= {"early_ms": self.settings.early_ms}
                 speech = reverberate(speech, impulse_response)
                 made_of |= room
             return Clip(speech, active_span(speech), made_of, early)
         except (AudioError, ValueError) as error:
             raise UserError(f"{recording.path}: {error}") from None
 
-    def packed_speech(self, index: int) -> tuple[np.ndarray, tuple[int, int], dict[str, Any]]:
-        """Return a training item's speech `[samples]` to be mixed later, its active span and its record."""
-        clip = self.clip("train", index, generator(self.recipe.seed, "train", index))
+    def packed_speech(self, index: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return a training item's speech `[samples]` to be mixed later, and its record."""
+        clip = self.clip("train", index, generator(self.settings.seed, "train", index))
         gain = PACKED_PEAK / float(np.max(np.abs(clip.samples)))
-        active = clip.active.start, clip.active.stop
-        return quantise_alone(gain * clip.samples, self.recipe.dtype), active, clip.made_of | {"gain": gain}
+        made_of = clip.made_of | {"gain": gain, "active": [clip.active.start, clip.active.stop]}
+        return quantise_alone(gain * clip.samples, self.settings.dtype), made_of
 
     def packed_noise(self, number: int, row: int) -> np.ndarray:
         """Return a row `[samples]` of part `number` of the training noise; numbers beyond the parts are babble."""
         source = self.noise["train"]
         if number >= len(source.parts):
-            segment, _ = source.babble.draw(generator(self.recipe.seed, "babble", number))
-            return quantise_alone(segment * (PACKED_PEAK / np.max(np.abs(segment))), self.recipe.dtype)
+            segment, _ = source.babble.draw(generator(self.settings.seed, "babble", number))
+            return quantise_alone(segment * (PACKED_PEAK / np.max(np.abs(segment))), self.settings.dtype)
         part = source.parts[number]
-        start = row * self.recipe.samples
-        count = min(self.recipe.samples, part.samples - start)
+        start = row * self.settings.samples
+        count = min(self.settings.samples, part.samples - start)
         segment = read_named(part.recording.path, part.start + start, count) * (PACKED_PEAK / part.recording.peak)
-        return quantise_alone(np.pad(segment, (0, self.recipe.samples - count)), self.recipe.dtype)
-
-    def _mix(self, clip: Clip, noise: np.ndarray, snr_db: float, level_db: float) -> tuple[Mixture, float]:
-        try:
-            return mix_at_level(clip.samples, noise, snr_db, level_db, active=clip.active, dtype=self.recipe.dtype)
-        except ValueError as error:
-            raise UserError(f"{clip.made_of['speech']}: {error}") from None
+        return quantise_alone(np.pad(segment, (0, self.settings.samples - count)), self.settings.dtype)
 
     def _order(self, split: str) -> np.ndarray:
         """Return the shuffled clips of a split, [clips, 2]: recording and start."""
         recordings = self._speech[split]
         clips = [(number, start) for number, recording in enumerate(recordings) for start in recording.starts]
-        return generator(self.recipe.seed, split, "order").permutation(np.array(clips, np.int64), axis=0)
-
-
-def _describe(
-    clip: Clip,
-    level_db: float,
-    speech_gain: float,
-    noise: dict[str, Any],
-    snr_db: float,
-    gain: float,
-    scale: float,
-) -> dict[str, Any]:
-    """Return the record of an item; speech was multiplied by `scale * speech_gain`, noise by `scale * gain`."""
-    return {
-        **clip.made_of,
-        "active": [clip.active.start, clip.active.stop],
-        "level_dbfs": level_db,
-        "speech_gain": speech_gain,
-        **noise,
-        "snr_db": snr_db,
-        "gain": gain,
-        "scale": scale,
-    }
+        return generator(self.settings.seed, split, "order").permutation(np.array(clips, np.int64), axis=0)

@@ -16,21 +16,17 @@ from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
 from tools.common.seeding import generator
 from tools.corpora.recordings import Problem, Recording, Selection, check_recording, find_files
+from tools.corpora.settings import DatasetSettings
 
 SWAPPED_DB = 3.0  # if the contrast of noisy exceeds that of clean by more, they are taken as swapped
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A noisy file and the clean recording in it."""
+class Pair(Recording):
+    """A clean recording, and the noisy file that it is in."""
 
     noisy: Path
-    clean: Recording
     contrast_db: float  # of noisy minus that of clean: below 0, as noise fills pauses
-
-    @property
-    def group(self) -> str:
-        return self.clean.group
 
 
 def find_pairs(
@@ -89,37 +85,28 @@ def check_pair(
         contrast = contrast_db(signal) - contrast_db(read(recording.path, start, selection.samples))
     except AudioError as error:
         return Problem(str(path), str(error))
-    return Pair(path, recording, contrast)
+    return Pair(**vars(recording), noisy=path, contrast_db=contrast)
 
 
 class PairSource:
     """Items of the splits from pairs of files.
 
     Args:
+        settings: Of the set.
         pairs: Of each split.
-        counts: Items of each split; 0 for one from each clip.
-        samples: Length of an item.
-        dtype: int16 or float32.
-        seed: Of the order of the items.
-        row: Name of the only row of the test grid.
     """
 
-    def __init__(
-        self,
-        pairs: Mapping[str, Sequence[Pair]],
-        counts: Mapping[str, int],
-        samples: int,
-        dtype: str,
-        seed: int,
-        row: str,
-    ) -> None:
-        self.noise_types = (row,)
-        self._pairs, self._samples, self._dtype = pairs, samples, dtype
+    noise_types = ("pairs",)  # the only row of the test grid
+
+    def __init__(self, settings: DatasetSettings, pairs: Mapping[str, Sequence[Pair]]) -> None:
+        self._settings, self._pairs = settings, pairs
         self._clips = {}
         for split, those in pairs.items():
-            clips = [(number, start) for number, pair in enumerate(those) for start in pair.clean.starts]
-            order = generator(seed, split, "order").permutation(len(clips)) if counts[split] else range(len(clips))
-            self._clips[split] = [clips[place] for place in order][: counts[split] or None]
+            clips = [(number, start) for number, pair in enumerate(those) for start in pair.starts]
+            if asked := settings.asked(split):
+                order = generator(settings.seed, split, "order").permutation(len(clips))
+                clips = [clips[place] for place in order[:asked]]
+            self._clips[split] = clips
 
     def count(self, split: str) -> int:
         """Return the number of items of a split."""
@@ -130,19 +117,19 @@ class PairSource:
         number, start = self._clips[split][index]
         pair = self._pairs[split][number]
         try:
-            noisy, clean = (read(path, start, self._samples) for path in (pair.noisy, pair.clean.path))
+            noisy, clean = (read(path, start, self._settings.samples) for path in (pair.noisy, pair.path))
             length = clean.size
-            noisy, clean = (np.pad(signal, (0, self._samples - signal.size)) for signal in (noisy, clean))
+            noisy, clean = (np.pad(signal, (0, self._settings.samples - signal.size)) for signal in (noisy, clean))
             active = active_span(clean)
             scale = headroom(clean, noisy - clean)
             if np.array_equal(noisy, clean):
                 raise ValueError("noisy and clean are the same: no SNR")
-            both = np.stack(quantise(scale * clean, scale * (noisy - clean), self._dtype))
+            both = np.stack(quantise(scale * clean, scale * (noisy - clean), self._settings.dtype))
         except (AudioError, ValueError) as error:
             raise UserError(f"{pair.noisy}: {error}") from None
         speech, noise = clean[active], (noisy - clean)[active]
         return both, {
-            "speech": str(pair.clean.path),
+            "speech": str(pair.path),
             "talker": pair.group,
             "start": start,
             "samples": length,

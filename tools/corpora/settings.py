@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from config import SAMPLE_RATE
+from dataloader.random_draws import MixtureDraw
 from tools.common.errors import UserError
 from tools.corpora.recordings import NOISE_TYPE, TALKER, Cut
 
@@ -147,6 +148,15 @@ class DatasetSettings:
     def samples(self) -> int:
         """Return the length of an item at 16 kHz."""
         return round(self.seconds * SAMPLE_RATE)
+
+    @property
+    def draw(self) -> MixtureDraw:
+        """Return the distributions of SNR and level."""
+        return MixtureDraw(self.train_snr_range or self.train_snr_db, bool(self.train_snr_range), self.level_db)
+
+    def asked(self, split: str) -> int:
+        """Return the number of items asked for in a split; 0 for one from each clip."""
+        return getattr(self, f"n_{split}")
 
     @property
     def command(self) -> str:

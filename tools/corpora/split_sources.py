@@ -1,52 +1,47 @@
 """From settings to the sources of items: reading folders and splitting them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from dataloader.random_draws import MixtureDraw
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
-from tools.corpora.mixtures import MixtureSource, Recipe
+from tools.corpora.mixtures import MixtureSource
 from tools.corpora.noise_sources import BABBLE, NoiseSource
 from tools.corpora.pairs import Pair, PairSource, find_pairs
 from tools.corpora.recordings import MIN_SAMPLES, Problem, Recording, Selection, drop_copies, find_recordings
 from tools.corpora.rooms import SIMULATED, RecordedRooms, Rooms, SimulatedRooms
 from tools.corpora.settings import DatasetSettings
-from tools.corpora.splits import NoisePart, check_talkers_apart, split_by_talker, split_noise, whole
+from tools.corpora.splits import Found, NoisePart, check_talkers_apart, split_by_talker, split_noise, whole
 
 SPLITS = ("train", "valid", "test")
 Source = MixtureSource | PairSource
 
 
-@dataclass
-class Findings:
-    """Problems and notes from reading the folders."""
+class SourceFinder:
+    """Reads the folders of the settings and splits what is in them.
 
-    problems: list[Problem] = field(default_factory=list)  # files that are left out
-    notes: list[str] = field(default_factory=list)
+    Files that are left out are added to `problems`, what the user may want to know to `notes`.
+    """
 
-
-def find_sources(settings: DatasetSettings, pool: ProcessPool, findings: Findings) -> dict[str, Source]:
-    """Return the source of the items of each split. Raises UserError if one has nothing to use."""
-    return _Finder(settings, pool, findings).find()
-
-
-class _Finder:
-    def __init__(self, settings: DatasetSettings, pool: ProcessPool, findings: Findings) -> None:
+    def __init__(
+        self, settings: DatasetSettings, pool: ProcessPool, problems: list[Problem], notes: list[str]
+    ) -> None:
         self.settings = settings
         self.pool = pool
-        self.findings = findings
-        self.counts = {split: getattr(settings, f"n_{split}") for split in SPLITS}
+        self.problems = problems
+        self.notes = notes
 
     def find(self) -> dict[str, Source]:
+        """Return the source of the items of each split. Raises UserError if one has nothing to use."""
         settings = self.settings
         if settings.pairs:
-            return dict.fromkeys(SPLITS, self._pair_source(self._pairs()))
+            return dict.fromkeys(SPLITS, PairSource(settings, self._pairs()))
         mixed = SPLITS[:2] if settings.test_pairs else SPLITS
         sources: dict[str, Source] = dict.fromkeys(mixed, self._mixture_source(mixed))
         if settings.test_pairs:
-            sources["test"] = self._pair_source({"test": self._find_pairs(settings.test_pairs)})
+            pairs = self._find_pairs(settings.test_pairs)
+            self._expect_some(pairs, settings.test_pairs[0], "test")
+            sources["test"] = PairSource(settings, {"test": pairs})
         return sources
 
     # -- Speech and noise --
@@ -58,8 +53,6 @@ class _Finder:
         babble = self._babble_speech(speech["train"], splits)
         if settings.babble and any(part.recording.group == BABBLE for parts in noise.values() for part in parts):
             raise UserError(f"{settings.noise}: found noise of type {BABBLE}, expected none with --babble")
-        snrs, is_range = settings.train_snr_range or settings.train_snr_db, bool(settings.train_snr_range)
-        draw = MixtureDraw(snrs, is_range, settings.level_db)
         training = {split: NoiseSource(noise[split], settings.samples, babble[split]) for split in splits[:2]}
         rows = {}
         if "test" in splits:
@@ -68,7 +61,7 @@ class _Finder:
             if unseen:
                 rows |= self._rows("unseen", NoiseSource(unseen, settings.samples))
             else:
-                self.findings.notes.append(
+                self.notes.append(
                     "the test has no noise that is not in training; for some, add --unseen_noise DIR, or "
                     "--unseen_types with types of --noise"
                 )
@@ -77,30 +70,20 @@ class _Finder:
                 raise UserError(
                     f"{settings.noise}: found no noise for {split}, expected longer or more recordings"
                 )
-        early_ms = settings.early_ms if settings.reverb_target == "early" else 0.0
-        recipe = Recipe(settings.samples, draw, settings.test_snr_db, settings.dtype, settings.seed, early_ms)
-        return MixtureSource(recipe, speech, training, rows, self.counts, self._rooms(splits))
+        return MixtureSource(settings, speech, training, rows, self._rooms(splits))
 
     def _speech(self, splits: Sequence[str]) -> dict[str, list[Recording]]:
         settings = self.settings
         given = {"test": settings.test_speech, "valid": settings.valid_speech, "train": settings.speech}
         how = settings.talker, settings.cut, settings.speech_files
         found = {split: self._recordings(given[split], *how) for split in reversed(splits) if given[split]}
-        drop_copies(found.values(), self.findings.problems)
-        named = {"valid": settings.valid_talkers, "test": settings.test_talkers}
+        drop_copies(found.values(), self.problems)
         if "test" in found and settings.test_talkers:
             wanted = {talker.lower() for talker in settings.test_talkers}
             others = [recording for recording in found["test"] if recording.group.lower() not in wanted]
             found["test"] = [recording for recording in found["test"] if recording.group.lower() in wanted]
             found.setdefault("valid", others)
-        missing = [split for split in splits if split not in found]
-        if missing:
-            self._expect_some(found["train"], settings.speech, "training")
-            found |= split_by_talker(found["train"], ("train", *missing), settings.seed, named)
-        for split in splits:
-            self._expect_some(found[split], given[split] or settings.speech, split)
-        check_talkers_apart({split: found[split] for split in splits})
-        return {split: found[split] for split in splits}
+        return self._with_all_splits(found, given, splits)
 
     def _noise(self, splits: Sequence[str]) -> tuple[dict[str, list[NoisePart]], list[NoisePart], list[NoisePart]]:
         """Return parts for training and validation, for the test's seen and for its unseen noise."""
@@ -110,7 +93,7 @@ class _Finder:
             folders = {"noise": settings.noise}
         given = {name: folder for name, folder in folders.items() if folder}
         found = {name: self._recordings(folder, settings.noise_type, "whole") for name, folder in given.items()}
-        drop_copies(found.values(), self.findings.problems)
+        drop_copies(found.values(), self.problems)
         types = {recording.group for recording in found["noise"]}
         for setting in ("unseen_types", "valid_types"):
             for kind in getattr(settings, setting):
@@ -124,7 +107,7 @@ class _Finder:
         parts, notes = split_noise(noise, cut, settings.samples, settings.seed)
         if kept:
             parts["valid"] = [whole(recording) for recording in kept]
-        self.findings.notes += notes
+        self.notes += notes
         seen = [whole(recording) for recording in found["seen"]] if "seen" in found else parts.get("test", [])
         training = {recording.group for recording in noise}
         for part in seen:
@@ -173,7 +156,7 @@ class _Finder:
     ) -> list[Recording]:
         settings = self.settings
         selection = Selection(group, settings.samples, files, cut, settings.seed, shortest)
-        return find_recordings(folder, selection, self.pool, self.findings.problems)
+        return find_recordings(folder, selection, self.pool, self.problems)
 
     # -- Pairs --
 
@@ -181,34 +164,36 @@ class _Finder:
         settings = self.settings
         given = {"train": settings.pairs, "valid": settings.valid_pairs, "test": settings.test_pairs}
         found = {split: self._find_pairs(folders) for split, folders in given.items() if folders}
-        missing = [split for split in SPLITS if split not in found]
-        if missing:
-            clean = [pair.clean for pair in found["train"]]
-            self._expect_some(clean, settings.pairs[0], "training")
-            named = {"valid": settings.valid_talkers, "test": settings.test_talkers}
-            cut = split_by_talker(clean, ("train", *missing), settings.seed, named)
-            owner = {recording: split for split, recordings in cut.items() for recording in recordings}
-            pairs = found["train"]
-            found |= {split: [pair for pair in pairs if owner[pair.clean] == split] for split in cut}
-        for split in SPLITS:
-            self._expect_some(found[split], (given[split] or settings.pairs)[0], split)
-        check_talkers_apart({split: [pair.clean for pair in found[split]] for split in SPLITS})
-        return found
+        noisy = {split: folders and folders[0] for split, folders in given.items()}
+        return self._with_all_splits(found, noisy, SPLITS)
 
     def _find_pairs(self, folders: tuple[Path, Path]) -> list[Pair]:
         asked = self.settings
         selection = Selection(asked.talker, asked.samples, asked.speech_files, asked.cut, asked.seed)
-        return find_pairs(folders, asked.pair_key, selection, self.pool, self.findings.problems)
+        return find_pairs(folders, asked.pair_key, selection, self.pool, self.problems)
 
-    def _pair_source(self, pairs: Mapping[str, Sequence[Pair]]) -> PairSource:
+    # -- Both --
+
+    def _with_all_splits(
+        self, found: dict[str, list[Found]], given: Mapping[str, Path | None], splits: Sequence[str]
+    ) -> dict[str, list[Found]]:
+        """Return what was found for each split; for one without a folder, talkers of the training set aside."""
         settings = self.settings
-        self._expect_some(pairs["test"], settings.test_pairs, "test")
-        return PairSource(pairs, self.counts, settings.samples, settings.dtype, settings.seed, "pairs")
+        missing = [split for split in splits if split not in found]
+        if missing:
+            self._expect_some(found["train"], given["train"], "training")
+            named = {"valid": settings.valid_talkers, "test": settings.test_talkers}
+            found |= split_by_talker(found["train"], ("train", *missing), settings.seed, named)
+        found = {split: found[split] for split in splits}
+        for split, those in found.items():
+            self._expect_some(those, given[split] or given["train"], split)
+        check_talkers_apart(found)
+        return found
 
     def _expect_some(self, found: Sequence[object], folder: object, split: str) -> None:
         """Raise UserError with the first of the problems if nothing usable was found."""
         if found:
             return
-        problems = self.findings.problems
+        problems = self.problems
         first = f"; {len(problems)} files cannot be used, the first: {problems[0]}" if problems else ""
         raise UserError(f"{folder}: found nothing to use for {split}{first}")

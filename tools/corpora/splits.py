@@ -3,11 +3,13 @@
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tools.common.errors import UserError
 from tools.common.seeding import generator
 from tools.corpora.recordings import Recording
 
+Found = TypeVar("Found", bound=Recording)
 SHARE = 0.1  # of talkers, and of a type's recordings, for each of validation and test
 TIME_SHARE = 0.15  # of a recording that is cut in time, for each of them
 
@@ -26,8 +28,8 @@ class NoisePart:
 
 
 def split_by_talker(
-    speech: Sequence[Recording], splits: Sequence[str], seed: int, named: Mapping[str, Collection[str]]
-) -> dict[str, list[Recording]]:
+    speech: Sequence[Found], splits: Sequence[str], seed: int, named: Mapping[str, Collection[str]]
+) -> dict[str, list[Found]]:
     """Return the recordings of each split, every talker in one of them; the first split gets the rest.
 
     named: the talkers of a split, by name; for other splits they are drawn. Raises UserError for too few talkers

@@ -67,9 +67,20 @@ def make_demo_corpus(
     corpus = _Corpus(seed, samples)
     with (
         PackedSetWriter(out, samples, np.int16, overwrite) as writer,
-        tqdm(total=n_train + n_valid + n_test, desc=f"making {out}", unit="utterance", disable=None) as bar,
+        tqdm(total=sum(counts), desc=f"making {out}", unit="utterance", disable=None) as bar,
     ):
-        _write_items(corpus, writer, n_train, n_valid, n_test, bar)
+        for split, count in (("train", n_train), ("valid", n_valid)):
+            array = writer.create(split, count)
+            for index in range(count):
+                array[index], item = corpus.training_item(split, index)
+                writer.record(split, item)
+                bar.update()
+        array = writer.create("test", len(NOISE_TYPES), len(TEST_SNR_DB), n_test)
+        for utterance in range(n_test):
+            for position, mixture, item in corpus.test_items(utterance):
+                array[(*position, utterance)] = mixture
+                writer.record("test", item)
+            bar.update()
         command = f"--seed {seed} --n_train {n_train} --n_valid {n_valid} --n_test {n_test} --seconds {seconds}"
         writer.describe(
             {
@@ -85,24 +96,6 @@ def make_demo_corpus(
                 "command": f"python -m tools.make_demo_corpus {command}",
             }
         )
-
-
-def _write_items(
-    corpus: _Corpus, writer: PackedSetWriter, n_train: int, n_valid: int, n_test: int, bar: tqdm
-) -> None:
-    for split, count in (("train", n_train), ("valid", n_valid)):
-        array = writer.create(split, count)
-        for index in range(count):
-            array[index], item = corpus.training_item(split, index)
-            writer.record(split, item)
-            bar.update()
-
-    array = writer.create("test", len(NOISE_TYPES), len(TEST_SNR_DB), n_test)
-    for utterance in range(n_test):
-        for position, mixture, item in corpus.test_items(utterance):
-            array[(*position, utterance)] = mixture
-            writer.record("test", item)
-        bar.update()
 
 
 def ensure_demo_corpus(folder: Path = Path(DEMO_DATA)) -> None:

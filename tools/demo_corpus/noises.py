@@ -26,7 +26,7 @@ def make_noise(kind: str, rng: np.random.Generator, samples: int, speech: np.nda
         speech: Clips of different talkers, `[talkers, at least samples]`, for babble and for the long-term
             spectrum of speech-shaped noise.
     """
-    noise = _KINDS[kind](rng, samples, speech) if kind in _OF_SPEECH else _KINDS[kind](rng, samples)
+    noise = _OF_SPEECH[kind](rng, samples, speech) if kind in _OF_SPEECH else _OTHERS[kind](rng, samples)
     return noise / np.sqrt(np.mean(noise**2))
 
 
@@ -37,11 +37,7 @@ def white(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 def pink(rng: np.random.Generator, samples: int) -> np.ndarray:
     """Return noise whose power falls with 1/f from 20 Hz on."""
-
-    def magnitude(frequency: np.ndarray) -> np.ndarray:
-        return np.where(frequency >= 20, 1 / np.sqrt(np.maximum(frequency, 20)), 0.0)
-
-    return _shaped(rng, samples, magnitude)
+    return _shaped(rng, samples, lambda frequency: (frequency >= 20) / np.sqrt(np.maximum(frequency, 20)))
 
 
 def speech_shaped(rng: np.random.Generator, samples: int, speech: np.ndarray) -> np.ndarray:
@@ -85,7 +81,8 @@ def engine(rng: np.random.Generator, samples: int) -> np.ndarray:
     pressure = sosfilt(butter(2, rng.uniform(250, 500), fs=SAMPLE_RATE, output="sos"), pulses)
     tone = pressure.copy()
     for low, high in ((50, 110), (160, 320), (400, 800), (1000, 1800)):
-        tone += _resonance(pressure, rng.uniform(low, high), quality=rng.uniform(1.5, 4))
+        resonance = iirpeak(rng.uniform(low, high), rng.uniform(1.5, 4), fs=SAMPLE_RATE)
+        tone += lfilter(*resonance, pressure)
     gate = lfilter([1.0], [1.0, -np.exp(-1 / (0.004 * SAMPLE_RATE))], pulses)
     band = butter(1, [200, 2500], "bandpass", fs=SAMPLE_RATE, output="sos")
     gas = sosfilt(band, rng.standard_normal(samples)) * (gate + 0.5 * gate.mean())
@@ -114,7 +111,9 @@ def clatter(rng: np.random.Generator, samples: int) -> np.ndarray:
         loudness = 10 ** (4 * rng.standard_normal() / 20)
         delay = 0.0
         for bounce in range(1 + rng.binomial(2, 0.3)):
-            _add_at(impacts, int((time + delay) * SAMPLE_RATE), loudness * 0.5**bounce * _impact(rng, *modes))
+            rest = impacts[int((time + delay) * SAMPLE_RATE) :]
+            impact = loudness * 0.5**bounce * _impact(rng, *modes)[: rest.size]
+            rest[: impact.size] += impact
             delay += rng.uniform(0.03, 0.09) * 0.6**bounce
         time += rng.exponential(0.14)
 
@@ -126,16 +125,8 @@ def clatter(rng: np.random.Generator, samples: int) -> np.ndarray:
     return sound / sound.std() + 10 ** (-30 / 20) * hum / hum.std()
 
 
-_KINDS: dict[str, Callable[..., np.ndarray]] = {
-    "white": white,
-    "pink": pink,
-    "speech_shaped": speech_shaped,
-    "babble": babble,
-    "engine": engine,
-    "wind": wind,
-    "clatter": clatter,
-}
-_OF_SPEECH = ("speech_shaped", "babble")
+_OF_SPEECH = {"speech_shaped": speech_shaped, "babble": babble}
+_OTHERS = {"white": white, "pink": pink, "engine": engine, "wind": wind, "clatter": clatter}
 
 
 def _shaped(rng: np.random.Generator, samples: int, magnitude: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -157,11 +148,6 @@ def _wander(rng: np.random.Generator, samples: int, rate: float) -> np.ndarray:
     return curve(rng.uniform() + np.arange(samples) * rate / SAMPLE_RATE)
 
 
-def _resonance(signal: np.ndarray, frequency: float, quality: float) -> np.ndarray:
-    numerator, denominator = iirpeak(frequency, quality, fs=SAMPLE_RATE)
-    return lfilter(numerator, denominator, signal)
-
-
 def _modes(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return frequencies in Hz, decay times in s and strengths of an object's modes; high modes decay faster."""
     lowest = rng.uniform(400, 2500)
@@ -181,9 +167,3 @@ def _impact(
     )
     click = rng.standard_normal(len(time)) * np.exp(-time[:, 0] / 0.002)
     return ringing @ strength + click
-
-
-def _add_at(mixture: np.ndarray, start: int, piece: np.ndarray) -> None:
-    """Add a piece to the mixture from `start` on, cut at its end."""
-    room = max(mixture.size - start, 0)
-    mixture[start : start + piece.size] += piece[:room]

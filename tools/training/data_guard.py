@@ -46,8 +46,7 @@ class DataGuard:
         self._stamps = now
 
     def _digest(self, paths: Iterable[Path]) -> str:
-        described = self._folder / "dataset.json"
-        draw = read_description(described).get("on_the_fly") if described.is_file() else None
+        draw = read_description(self._folder).get("on_the_fly")
         return digest_files(paths, MOST_BYTES) + hashlib.blake2b(repr(draw).encode(), digest_size=4).hexdigest()
 
     def _look(self) -> dict[Path, Stamp]:
