@@ -80,15 +80,18 @@ def read_items(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield split and record of each item, in order; nothing if the set does not list them.
 
     They are the lines of items.jsonl, read one by one to save memory, or, in sets made before December 2026,
-    `items` in dataset.json. Raises ValueError.
+    `items` in dataset.json. Raises DataError.
     """
     path = folder / ITEMS
     if not path.is_file():
-        items = read_description(folder).get("items") or {}
-        for split, those in msgspec.convert(items, dict[str, list[dict[str, Any]]]).items():
+        try:
+            items = msgspec.convert(read_description(folder).get("items") or {}, dict[str, list[dict[str, Any]]])
+        except msgspec.ValidationError as error:
+            raise DataError(f"{folder / 'dataset.json'}: found unreadable items ({error})") from None
+        for split, those in items.items():
             yield from ((split, item) for item in those)
         return
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 item = msgspec.convert(json.loads(line), dict[str, Any])

@@ -154,6 +154,7 @@ UNREADABLE = {
     "description": (lambda f: (f / "dataset.json").write_text("{"), "dataset.json: not readable as JSON"),
     "items": (lambda f: relabel(f, "train", 0, talker=[]), ": item 0 of train is not as expected"),
     "line": (lambda f: (f / "items.jsonl").write_text("[]\n"), "items.jsonl: line 1 is no item"),
+    "bytes": (lambda f: (f / "items.jsonl").write_bytes(b"\xff\n"), "items.jsonl: line 1 is no item"),
 }
 
 

@@ -31,6 +31,10 @@ BAD_COMMANDS = {
     ),
     "other test noise": (["--speech", "speech", "--noise", "more", "--test_noise", "noise"], "is not in more"),
     "unknown talker": (["--speech", "speech", "--noise", "noise", "--valid_talkers", "x"], "valid talker 'x'"),
+    "talkers named and given": (
+        ["--speech", "speech", "--noise", "noise", "--valid_talkers", "t00", "--valid_speech", "six"],
+        "found --valid_talkers with --valid_speech",
+    ),
     "bad pattern": (["--speech", "speech", "--noise", "noise", "--talker", "("], "talker: found '('"),
     "no group": (["--speech", "speech", "--noise", "noise", "--talker", "x"], "expected a group in parentheses"),
     "no match": (["--speech", "speech", "--noise", "noise", "--talker", "(z9)"], "no talker or type in its name"),

@@ -84,7 +84,8 @@ class DatasetSettings:
     cut: Cut = "first"
     """Clips of an utterance: the first, one from a random place, or every one."""
     n_train: int = 0
-    """Training items; 0 for one from each clip of speech, more for several with other noises."""
+    """Training items; 0 for one from each clip of speech, more for several with other noises (pairs: at most one a
+    clip)."""
     n_valid: int = 0
     """Validation items; 0 as for n_train."""
     n_test: int = 0
@@ -180,6 +181,10 @@ class DatasetSettings:
             raise UserError("found --speech without --noise; expected a folder of noise")
         if self.pairs is not None and (self.mix == "on-the-fly" or self.reverb or self.babble):
             raise UserError("found --pairs with --mix on-the-fly, --reverb or --babble; expected speech and noise")
+        if self.valid_talkers and (self.valid_speech or self.valid_pairs):
+            raise UserError("found --valid_talkers with --valid_speech or --valid_pairs; expected one of the two")
+        if self.test_talkers and self.test_pairs:
+            raise UserError("found --test_talkers with --test_pairs; expected one of the two")
         if self.reverb_target == "early" and (not self.reverb or self.mix == "on-the-fly"):
             raise UserError("reverb_target: found early, expected it with --reverb, and with --mix once")
 
