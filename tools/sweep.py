@@ -73,21 +73,19 @@ class Job:
     @property
     def is_done(self) -> bool:
         """Return whether it is trained to its last epoch and, if it includes a test, tested since."""
-        if len(self.commands) == 1:
-            return is_trained(self.config)
-        scores = self.config.run_dir / "test" / "scores.csv"
-        if not scores.is_file():  # where earlier versions wrote it
-            scores = test_folder(self.config.run_dir, self.config.data) / "scores.csv"
-        return is_trained(self.config) and is_tested(self.config.run_dir, scores)
+        run_dir = self.config.run_dir
+        places = test_folder(run_dir, self.config.data), run_dir / "test"  # the latter in earlier versions
+        return is_trained(self.config) and (
+            len(self.commands) == 1 or any(is_tested(run_dir, place / "scores.csv") for place in places)
+        )
 
 
 def check(settings: SweepSettings, options: list[str]) -> None:
     """Raise UserError for settings that cannot be used."""
     if not settings.losses or not settings.seeds or not settings.devices:
         raise UserError("losses, seeds and devices: expected at least one of each")
-    for what, values in (("losses", settings.losses), ("seeds", settings.seeds)):
-        if len(set(values)) < len(values):
-            raise UserError(f"{what}: found {', '.join(map(str, values))}, expected each once")
+    if len(set(settings.seeds)) < len(settings.seeds):
+        raise UserError(f"seeds: found {', '.join(map(str, settings.seeds))}, expected each once")
     if len(settings.losses) < 2:
         raise UserError(f"losses: found {settings.losses[0]} alone, expected two or more to compare")
     check_name(settings.name)
