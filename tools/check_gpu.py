@@ -235,7 +235,7 @@ def check(bench: Bench, checks: tuple[Callable[[Bench], Iterator[Row]], ...] = C
             continue
         try:
             yield from one(bench)
-        except (RuntimeError, OSError, KeyError, subprocess.SubprocessError) as error:
+        except (RuntimeError, OSError, KeyError, ValueError, subprocess.SubprocessError) as error:
             yield Row(name, (str(error).strip().splitlines() or [type(error).__name__])[-1], "no error", False)
 
 
