@@ -14,7 +14,7 @@ from upstream import build
 
 import tools.benchmark
 from config import Config
-from models import build_model
+from models import build_model, read_checkpoint
 from tools import check_gpu, make_demo_corpus
 from tools.benchmark import training_steps
 from tools.common.errors import UserError
@@ -113,8 +113,12 @@ def test_a_check_that_fails_is_a_row_and_those_after_it_are_shown(bench):
         yield check_gpu.Row("before", "this")
         raise RuntimeError("CUDA error: no kernel image\nsecond line")
 
-    rows = list(check_gpu.check(bench, (broken, check_gpu.largest_batch)))
-    assert [row.fine for row in rows] == [None, False, None]
+    def without_checkpoint(bench):
+        yield check_gpu.Row("checkpoint", str(read_checkpoint(bench.folder / "last.pt")))
+
+    rows = list(check_gpu.check(bench, (broken, without_checkpoint, check_gpu.largest_batch)))
+    assert [row.fine for row in rows] == [None, False, False, None]
+    assert "last.pt: no such checkpoint" in rows.pop(2).found
     assert [row.found for row in rows] == ["this", "second line", "not shown: computed on a CPU"]
 
 

@@ -18,7 +18,7 @@ from speech import noise
 from tools import compare
 from tools.reports import compare_runs
 from tools.reports.listening_tests import low_anchor
-from tools.reports.votes import Vote, preference_rows, strengths
+from tools.reports.votes import Ballot, Vote, preference_rows, strengths
 
 LABELS = ("MSE", "SI-SNR", "SI-SNR+LMS")
 
@@ -94,21 +94,21 @@ def test_a_listener_counts_once(capsys):
 
 def test_strengths_are_bradley_and_terrys():
     # With two signals, the strengths are the shares of the votes; half a vote each way hardly moves them.
-    pairs = [Vote("x", "a", ("a", "b"))] * 300 + [Vote("x", "b", ("a", "b"))] * 100
+    pairs = [Vote("a", ("a", "b"))] * 300 + [Vote("b", ("a", "b"))] * 100
     np.testing.assert_allclose(strengths(pairs, ("a", "b")), (0.75, 0.25), atol=0.005)
     # Pairs that follow from strengths 4, 2, 1 give them back, though each pair was judged another number of times.
     true = {"a": 4, "b": 2, "c": 1}
     votes = []
     for one, other, count in (("a", "b", 6000), ("b", "c", 3000), ("a", "c", 5000)):
         share = round(count * true[one] / (true[one] + true[other]))
-        votes += [Vote("x", one, (one, other))] * share + [Vote("x", other, (one, other))] * (count - share)
+        votes += [Vote(one, (one, other))] * share + [Vote(other, (one, other))] * (count - share)
     np.testing.assert_allclose(strengths(votes, tuple("abc")), np.array([4, 2, 1]) / 7, atol=0.003)
 
 
 def test_intervals_of_few_votes_are_wide_and_of_many_narrow():
     def width(count):
-        votes = [Vote(str(n), "ab"[n % 2], ("a", "b")) for n in range(count)]
-        low, high = preference_rows(votes, ("a", "b"))["a"][1].split("[")[1].strip("]").split(", ")
+        ballots = [Ballot(1, str(n), "", [Vote("ab"[n % 2], ("a", "b"))]) for n in range(count)]
+        low, high = preference_rows(ballots, ("a", "b"))["a"][1].split("[")[1].strip("]").split(", ")
         return float(high) - float(low)
 
     assert width(6) > 50

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from programs import run
@@ -18,7 +19,7 @@ from models import build_model
 from tools import list_losses, loss_report
 from tools.common.run_folder import save_checkpoint
 from tools.demo_corpus.corpus import make_demo_corpus
-from tools.reports.loss_measures import correlations, measure_costs, term_step, values_and_gradients
+from tools.reports.loss_measures import measure_costs, term_step, values_and_gradients
 from tools.reports.tables import plain_text
 
 
@@ -70,15 +71,22 @@ def test_values_and_gradients_are_those_of_each_utterance():
 
 
 def test_correlations_are_over_the_items_that_have_a_score():
-    found = correlations([1.0, 2.0, 3.0, 9.0], [-1.0, -4.0, -9.0, math.nan])
-    assert found["spearman"] == pytest.approx(-1)
-    assert found["pearson"] == pytest.approx(np.corrcoef([1, 2, 3], [-1, -4, -9])[0, 1])
-    assert all(math.isnan(value) for value in correlations([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]).values())
+    scores = {"pesq": [-1.0, -4.0, -9.0, math.nan], "stoi": [1.0] * 4, "si_sdr": [1.0, 2.0, math.inf, math.nan]}
+    rows = pd.DataFrame({"value_MSE": [1.0, 2.0, 3.0, 9.0]} | scores)
+    rows = pd.concat([rows.assign(snr_db=0.0), rows[:3].assign(snr_db=5.0), rows[:2].assign(snr_db=9.0)])
+    for kind, expected in (("spearman", -1), ("pearson", np.corrcoef([1, 2, 3], [-1, -4, -9])[0, 1])):
+        found = loss_report.agree(rows, ["MSE"])[kind].loc["MSE"]
+        assert found[loss_report.EQUAL_SNR] == pytest.approx(expected)
+        assert math.isnan(found["STOI"])
+    few = loss_report.agree(rows[:4], ["MSE"])["spearman"].loc["MSE"]
+    assert few["PESQ (wide-band)"] == pytest.approx(-1)
+    assert math.isnan(few["SI-SDR (dB)"])
 
 
 def test_costs_count_what_the_backward_pass_needs_once():
     estimate, clean = torch.ones(3, 1000), torch.zeros(3, 1000)
-    cost = measure_costs({"MSE": term_step(TERMS["MSE"](), estimate, clean, clean)}, torch.device("cpu"))["MSE"]
+    steps = {"MSE": term_step(TERMS["MSE"](), estimate, clean, clean)}
+    cost = measure_costs(steps, torch.device("cpu")).loc["MSE"]
     assert cost.kept == 3 * 1000 * 4  # the difference, for its square
     assert cost.seconds > 0
 
@@ -124,7 +132,7 @@ def test_a_report_has_every_table_and_figure(workplace, monkeypatch, capsys):
 
 def test_a_report_uses_the_scores_that_a_test_has_kept(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
-    monkeypatch.setattr(loss_report, "measure_terms", lambda *_: {loss_report.NETWORK: COST, "MSE": COST})
+    monkeypatch.setattr(loss_report, "measure_terms", lambda *_: COSTS)
     options = ("--data", "set", "--terms", "MSE", "--utterances", "2", "--device", "cpu")
     assert run(loss_report, *options) == 0
     kept = Path("set/noisy_scores.jsonl")
@@ -138,7 +146,7 @@ def test_a_report_uses_the_scores_that_a_test_has_kept(workplace, monkeypatch):
         assert "3.21" in [row["pesq"] for row in csv.DictReader(file)]
 
 
-COST = loss_report.Cost(1.0, 100)
+COSTS = pd.DataFrame({"seconds": 1.0, "kept": 100}, [loss_report.NETWORK, "MSE"])
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,19 @@ def test_a_sweep_skips_what_is_finished_and_goes_on_after_a_failure(monkeypatch,
     assert calls[2] == ("sweep_MSE_seed0", "sweep_SDR_seed0", "sweep_SI-SNR_seed0")
 
 
+def test_an_old_test_in_the_place_of_earlier_versions_does_not_hide_a_new_one():
+    make_run("a", epochs=1)
+    run_dir, old = Path("runs/a"), Path("runs/a/test/scores.csv")
+    (run_dir / "history.csv").write_text("epoch\n1\n")
+    (run_dir / "best.pt").write_bytes(b"")
+    os.utime(old, (0, 0))
+    job = sweep.Job(Config(name="a", loss="MSE", epochs=1, precision="fp32"), ((), ()))
+    assert not job.is_done
+    (run_dir / "test" / "demo").mkdir()
+    (run_dir / "test" / "demo" / "scores.csv").touch()
+    assert job.is_done
+
+
 def test_two_trainings_on_the_cpu_share_its_cores(monkeypatch):
     threads = []
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -10,6 +10,7 @@ matrix products in a step is compared with that of a large matrix product on the
 
 import copy
 import dataclasses
+import functools
 import importlib.util
 import itertools
 import json
@@ -171,18 +172,14 @@ def enhancements(config: Config, model: nn.Module, noisy: torch.Tensor) -> dict[
     """Return enhancement of a batch of utterances in each precision, by name."""
     model = copy.deepcopy(model).eval()
 
-    def run(precision: str) -> Callable[[], object]:
-        settings = dataclasses.replace(config, precision=precision)
+    @torch.inference_mode()
+    def enhance(settings: Config) -> None:
+        set_kernels(settings)
+        with autocast(settings, noisy.device):
+            model(noisy)
 
-        @torch.inference_mode()
-        def enhance() -> None:
-            set_kernels(settings)
-            with autocast(settings, noisy.device):
-                model(noisy)
-
-        return enhance
-
-    return {precision: run(precision) for precision in ("fp32", "bf16")}
+    precisions = ("fp32", "bf16")
+    return {name: functools.partial(enhance, dataclasses.replace(config, precision=name)) for name in precisions}
 
 
 def scoring_rate(noisy: torch.Tensor, clean: torch.Tensor) -> dict[str, float]:

@@ -8,7 +8,6 @@ nccl, the step in each precision and memory layout and compiled, compared with u
 batch, and enhancement. What cannot be shown is listed with the reason; exit code 1 if a result falls short.
 """
 
-import csv
 import dataclasses
 import signal
 import subprocess
@@ -31,6 +30,7 @@ from models import build_model, read_checkpoint
 from tools.benchmark import enhancements, step_variants, training_steps, variant_step
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device, keep_freed_memory
+from tools.common.run_folder import read_history
 from tools.common.timing import peak_memory, times_side_by_side
 from tools.training.environment import processor
 
@@ -111,9 +111,8 @@ class Bench:
         if training.returncode:
             raise RuntimeError((output.strip().splitlines() or ["no message"])[-1])
 
-    def history(self, run: str) -> list[dict[str, str]]:
-        with (self.folder / "runs" / run / "history.csv").open(newline="") as file:
-            return list(csv.DictReader(file))
+    def last_epoch(self, run: str) -> dict[str, float]:
+        return read_history(self.folder / "runs" / run)[-1]
 
 
 def gpu_tests(bench: Bench) -> Iterator[Row]:
@@ -130,9 +129,9 @@ def short_training(bench: Bench) -> Iterator[Row]:
     for precision in ("fp32", "bf16"):
         options = f"--preset demo --epochs 2 --precision {precision} --name {precision}".split()
         bench.finish(bench.train(*options))
-        row = bench.history(precision)[-1]
-        si_sdr = float(row["valid_si_sdr"])
-        found = f"{si_sdr:.2f} dB ({float(row['items_per_second']):.1f} items/s)"
+        row = bench.last_epoch(precision)
+        si_sdr = row["valid_si_sdr"]
+        found = f"{si_sdr:.2f} dB ({row['items_per_second']:.1f} items/s)"
         expected = f"{CPU_SI_SDR} ± {SPREAD} dB"
         what = f"SI-SDR in validation, two epochs of the demo, {precision}"
         yield Row(what, found, expected, abs(si_sdr - CPU_SI_SDR) < SPREAD)
@@ -165,7 +164,7 @@ def two_processes(bench: Bench) -> Iterator[Row]:
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     bench.finish(bench.train(*options, "--name", "one"))
     bench.finish(bench.train(*options, "--name", "two", launcher=torchrun))
-    one, two = (float(bench.history(run)[-1]["train_loss"]) for run in ("one", "two"))
+    one, two = (bench.last_epoch(run)["train_loss"] for run in ("one", "two"))
     yield Row(what, f"{two:.5f} and {one:.5f}", "within 0.005", abs(one - two) < 0.005)
 
 
@@ -236,7 +235,7 @@ def check(bench: Bench, checks: tuple[Callable[[Bench], Iterator[Row]], ...] = C
             continue
         try:
             yield from one(bench)
-        except (RuntimeError, OSError, KeyError, subprocess.SubprocessError) as error:
+        except (RuntimeError, OSError, KeyError, ValueError, subprocess.SubprocessError) as error:
             yield Row(name, (str(error).strip().splitlines() or [type(error).__name__])[-1], "no error", False)
 
 
@@ -263,7 +262,7 @@ def _fits(bench: Bench, precision: str, count: int) -> bool:
 
 
 def main() -> None:
-    arguments = parse_arguments(Arguments, __doc__, None)
+    arguments = parse_arguments(Arguments, __doc__)
     keep_freed_memory()
     begun = time.monotonic()
     device = find_device(arguments.device)

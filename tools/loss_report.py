@@ -18,6 +18,7 @@ if __name__ == "__main__":
     wait_briefly()  # before torch loads
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -34,8 +35,8 @@ from tools.common.files import write_csv, write_text
 from tools.common.run_folder import find_run, test_folder
 from tools.reports.figures import save_figure
 from tools.reports.loss_figures import correlation_map, cost_bars, curves_over_snr
-from tools.reports.loss_measures import Cost, correlations, measure_costs, term_step, values_and_gradients
-from tools.reports.tables import TITLES, Row, markdown_table, mean, plain_text
+from tools.reports.loss_measures import measure_costs, term_step, values_and_gradients
+from tools.reports.tables import TITLES, markdown_table, plain_text
 from tools.scoring.kept_scores import ENHANCED, NOISY, KeptScores, score_lacking
 
 SHOWN = ("pesq", "stoi", "si_sdr")
@@ -85,22 +86,18 @@ def report(settings: ReportSettings) -> None:
 
     folder = Path("results") / settings.name
     write_csv(folder / "values.csv", rows)
+    values = pd.DataFrame(rows)
     for what in ("value", "gradient"):
-        save_figure(curves_over_snr(rows, list(terms), list(checkpoints), f"{what}_{{}}"), folder, f"{what}s")
+        save_figure(curves_over_snr(values, list(terms), what), folder, f"{what}s")
     agreement = {}
     for title, signals in signal_groups(settings.runs).items():
-        chosen = [row for row in rows if row["signal"] in signals]
+        chosen = values[values["signal"].isin(signals)]
         agreement[f"{title}, {len(chosen)} signals"] = agree(chosen, list(terms))
-    for number, (title, found) in enumerate(agreement.items()):
-        name = "correlation" if number == 0 else "correlation_enhanced"
-        save_figure(correlation_map(_part(found, "spearman"), f"Spearman, {title}"), folder, name)
-    network = costs.pop(NETWORK)
-    shares = {
-        name: {"time": cost.seconds / network.seconds, "memory kept": cost.kept / network.kept}
-        for name, cost in costs.items()
-    }
-    save_figure(cost_bars(shares), folder, "cost")
-    text = compose(settings, rows, list(terms), agreement, costs, network, missing)
+    for name, (title, found) in zip(("correlation", "correlation_enhanced"), agreement.items(), strict=False):
+        save_figure(correlation_map(found["spearman"], f"Spearman, {title}"), folder, name)
+    shares = (costs / costs.loc[NETWORK]).drop(NETWORK)
+    save_figure(cost_bars(shares.rename(columns={"seconds": "time", "kept": "memory kept"})), folder, "cost")
+    text = compose(settings, values, list(terms), agreement, costs, missing)
     write_text(folder / "report.md", text)
     print(plain_text(text))
     print(f"Tables, values and figures are in {folder}")
@@ -157,10 +154,12 @@ def judge(
         for noisy, clean, batch in tqdm(loader, signal, leave=False, disable=None):
             with torch.no_grad():
                 estimate = enhance(noisy.to(device))  # [B, samples]
-            for item, row in zip(batch.tolist(), _value_rows(terms, estimate, clean, noisy), strict=True):
+            measured = _value_rows(terms, estimate, clean, noisy)
+            for item, row, *pair in zip(
+                batch.tolist(), measured, clean.numpy(), estimate.cpu().numpy(), strict=True
+            ):
                 place = dict(zip(("noise_type", "snr_db", "utterance"), grid.place(item), strict=True))
                 rows[item] = place | {"signal": signal} | row
-            for item, *pair in zip(batch.tolist(), clean.numpy(), estimate.cpu().numpy(), strict=True):
                 yield item, dict(zip(("clean", signal), pair, strict=True))
 
     score_lacking({signal: scores}, items(), sum(bool(scores.lacking(number)) for number in numbers))
@@ -181,7 +180,7 @@ def _value_rows(
     return rows
 
 
-def measure_terms(terms: Mapping[str, LossTerm], batch_size: int, device: torch.device) -> dict[str, Cost]:
+def measure_terms(terms: Mapping[str, LossTerm], batch_size: int, device: torch.device) -> pd.DataFrame:
     """Return the cost of forward and backward of each term and of the full network, for a batch of noise."""
     clean, noise = torch.randn(2, batch_size, SECONDS * SAMPLE_RATE, device=device) * 0.05
     noisy = clean + noise
@@ -196,38 +195,31 @@ def signal_groups(runs: Sequence[str]) -> dict[str, Sequence[str]]:
     return {"mixtures": ("noisy",)} | ({f"enhanced by {', '.join(runs)}": runs} if runs else {})
 
 
-def agree(rows: Sequence[Row], terms: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return correlations by term and column: with each score, and with PESQ at one SNR, averaged over SNRs."""
+def agree(values: pd.DataFrame, terms: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Return Spearman's and Pearson's correlations, a row a term, over the items that have both values.
+
+    Columns: with each score, and with PESQ at one SNR, averaged over SNRs. NaN if undefined.
+    """
+    columns = [f"value_{term}" for term in terms]
+
+    def correlate(items: pd.DataFrame, kind: Literal["spearman", "pearson"]) -> pd.DataFrame:
+        return items[[*columns, *SHOWN]].corr(kind, min_periods=3).loc[columns, list(SHOWN)]
+
     found = {}
-    for term in terms:
-        column = f"value_{term}"
-        found[term] = {TITLES[score][0]: _correlate(rows, column, score) for score in SHOWN}
-        cells = [
-            _correlate([row for row in rows if row["snr_db"] == snr], column, "pesq")
-            for snr in sorted({row["snr_db"] for row in rows})
-        ]
-        found[term][EQUAL_SNR] = {
-            kind: mean([cell[kind] for cell in cells if not math.isnan(cell[kind])])
-            for kind in ("spearman", "pearson")
-        }
+    for kind in ("spearman", "pearson"):
+        table = correlate(values, kind)
+        at_one_snr = [correlate(items, kind)["pesq"] for _, items in values.groupby("snr_db")]
+        table[EQUAL_SNR] = pd.concat(at_one_snr, axis=1).mean(axis=1)
+        found[kind] = table.set_axis(terms).rename(columns={score: TITLES[score][0] for score in SHOWN})
     return found
-
-
-def _correlate(rows: Sequence[Row], column: str, score: str) -> dict[str, float]:
-    return correlations([row[column] for row in rows], [row[score] for row in rows])
-
-
-def _part(found: Mapping[str, Mapping[str, Mapping[str, float]]], kind: str) -> dict[str, dict[str, float]]:
-    return {term: {column: cell[kind] for column, cell in row.items()} for term, row in found.items()}
 
 
 def compose(
     settings: ReportSettings,
-    rows: Sequence[Row],
+    values: pd.DataFrame,
     terms: Sequence[str],
-    agreement: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]],
-    costs: Mapping[str, Cost],
-    network: Cost,
+    agreement: Mapping[str, Mapping[str, pd.DataFrame]],
+    costs: pd.DataFrame,
     missing: Sequence[str],
 ) -> str:
     """Return the report as Markdown."""
@@ -236,20 +228,15 @@ def compose(
     for title, found in agreement.items():
         parts.append(f"## Agreement with scores: {title}")
         parts.append("Spearman / Pearson; −1 is best. At one SNR: among signals of equal SNR, mean over SNRs.")
-        columns = list(next(iter(found.values())))
-        table = {
-            term: [" / ".join(map(_signed, cell.values())) for cell in row.values()] for term, row in found.items()
-        }
-        parts.append(markdown_table("term", columns, table))
-    snrs = sorted({row["snr_db"] for row in rows})
+        parts.append(_markdown(found["spearman"].map(_signed) + " / " + found["pearson"].map(_signed)))
     for what, title in (("value", "Value"), ("gradient", "Norm of the gradient at the estimate")):
+        medians = values.groupby(["signal", "snr_db"])[[f"{what}_{term}" for term in terms]].median()
         for signal in ("noisy", *settings.runs):
             parts.append(f"## {title} over SNR: {signal}, median")
-            table = {
-                term: [f"{_median(rows, signal, snr, f'{what}_{term}'):.3g}" for snr in snrs] for term in terms
-            }
-            parts.append(markdown_table("term", [f"{snr:g} dB" for snr in snrs], table))
+            table = medians.loc[signal].set_axis(terms, axis="columns").T
+            parts.append(_markdown(table.map("{:.3g}".format).rename(columns="{:g} dB".format)))
     parts.append(f"## Cost of forward and backward, batch {settings.batch_size} × {SECONDS} s")
+    network = costs.loc[NETWORK]
     parts.append(
         f"{NETWORK.capitalize()}: {network.seconds:.2f} s, {network.kept / 1e6:.0f} MB kept for the backward "
         "pass. On a CPU, processor time."
@@ -259,7 +246,7 @@ def compose(
             *(f"{1000 * cost.seconds:.0f}", f"{cost.seconds / network.seconds:.1%}"),
             *(f"{cost.kept / 1e6:.0f}", f"{cost.kept / network.kept:.1%}"),
         ]
-        for term, cost in costs.items()
+        for term, cost in costs.drop(NETWORK).iterrows()
     }
     parts.append(markdown_table("term", ["ms", "of the network's", "MB kept", "of the network's"], table))
     return "\n\n".join(parts) + "\n"
@@ -269,8 +256,8 @@ def _signed(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:+.2f}".replace("-", "−")
 
 
-def _median(rows: Sequence[Row], signal: str, snr: float, column: str) -> float:
-    return float(np.median([row[column] for row in rows if row["signal"] == signal and row["snr_db"] == snr]))
+def _markdown(texts: pd.DataFrame) -> str:
+    return markdown_table("term", list(texts), texts.T.to_dict("list"))
 
 
 def main() -> None:

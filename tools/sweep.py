@@ -7,15 +7,15 @@ Settings after `--` are for train.py. Finished runs are skipped: rerun the same 
 prints the commands; `--slurm` prints a job array for sbatch.
 """
 
-import contextlib
+import itertools
 import os
 import queue
 import shlex
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -73,21 +73,19 @@ class Job:
     @property
     def is_done(self) -> bool:
         """Return whether it is trained to its last epoch and, if it includes a test, tested since."""
-        if len(self.commands) == 1:
-            return is_trained(self.config)
-        scores = self.config.run_dir / "test" / "scores.csv"
-        if not scores.is_file():  # where earlier versions wrote it
-            scores = test_folder(self.config.run_dir, self.config.data) / "scores.csv"
-        return is_trained(self.config) and is_tested(self.config.run_dir, scores)
+        run_dir = self.config.run_dir
+        places = test_folder(run_dir, self.config.data), run_dir / "test"  # the latter in earlier versions
+        return is_trained(self.config) and (
+            len(self.commands) == 1 or any(is_tested(run_dir, place / "scores.csv") for place in places)
+        )
 
 
 def check(settings: SweepSettings, options: list[str]) -> None:
     """Raise UserError for settings that cannot be used."""
     if not settings.losses or not settings.seeds or not settings.devices:
         raise UserError("losses, seeds and devices: expected at least one of each")
-    for what, values in (("losses", settings.losses), ("seeds", settings.seeds)):
-        if len(set(values)) < len(values):
-            raise UserError(f"{what}: found {', '.join(map(str, values))}, expected each once")
+    if len(set(settings.seeds)) < len(settings.seeds):
+        raise UserError(f"seeds: found {', '.join(map(str, settings.seeds))}, expected each once")
     if len(settings.losses) < 2:
         raise UserError(f"losses: found {settings.losses[0]} alone, expected two or more to compare")
     check_name(settings.name)
@@ -127,8 +125,8 @@ def plan(settings: SweepSettings, options: list[str], rates: Mapping[str, float]
     return jobs
 
 
-def plan_tuning(settings: SweepSettings, options: list[str]) -> dict[str, dict[float, Job]]:
-    """Return the short trainings by loss and learning rate."""
+def plan_tuning(settings: SweepSettings, options: list[str]) -> list[Job]:
+    """Return the short trainings, of each loss with each learning rate."""
     config = parse_config("", options)
     rates = settings.tune_rates or tuple(config.learning_rate * factor for factor in (1 / 3, 1, 3))
     if len({f"{rate:.3g}" for rate in rates}) < max(2, len(rates)) or min(rates) <= 0 or settings.tune_epochs < 0:
@@ -139,23 +137,23 @@ def plan_tuning(settings: SweepSettings, options: list[str]) -> dict[str, dict[f
         )
     epochs = settings.tune_epochs or max(1, config.epochs // 3)
     options = [*options, "--seed", str(settings.seeds[0]), "--epochs", str(epochs)]
-    jobs: dict[str, dict[float, Job]] = {}
+    jobs = []
     for loss in settings.losses:
         for rate in rates:
             name = Config(name=f"{settings.name}_tune_{{loss}}_rate{rate:.3g}", loss=loss).run_name
             arguments = [*options, "--name", name, "--loss", loss, "--learning_rate", f"{rate:.3g}"]
-            job = Job(parse_config("", arguments), (_command("train.py", arguments),))
-            jobs.setdefault(loss, {})[job.config.learning_rate] = job
+            jobs.append(Job(parse_config("", arguments), (_command("train.py", arguments),)))
     return jobs
 
 
 def tune(settings: SweepSettings, options: list[str]) -> tuple[dict[str, float], Path]:
     """Run unfinished short trainings; return the learning rate of each loss, and the path of their table."""
     jobs = plan_tuning(settings, options)
-    run_all([job for by_rate in jobs.values() for job in by_rate.values()], settings.devices)
+    run_all(jobs, settings.devices)
     rows = []
-    for loss, by_rate in jobs.items():
-        rows += judge_rates(loss, {rate: read_history(job.config.run_dir) for rate, job in by_rate.items()})
+    for loss in settings.losses:
+        own = [job.config for job in jobs if job.config.loss == loss]
+        rows += judge_rates(loss, {config.learning_rate: read_history(config.run_dir) for config in own})
     table = Path("results") / settings.name / "tuning.csv"
     write_csv(table, rows)
     rates = {row["loss"]: row["learning_rate"] for row in rows if row["chosen"]}
@@ -190,8 +188,8 @@ def sweep(settings: SweepSettings, options: list[str]) -> None:
         print(slurm_script(settings, jobs, comparison))
         return
     if settings.dry_run:
-        tuning = plan_tuning(settings, options) if settings.tune else {}
-        for job in [*(job for by_rate in tuning.values() for job in by_rate.values()), *jobs]:
+        tuning = plan_tuning(settings, options) if settings.tune else []
+        for job in [*tuning, *jobs]:
             print(f"# {job.config.run_name}: {'finished, skipped' if job.is_done else 'to do'}")
             for command in () if job.is_done else job.commands:
                 print(shlex.join(command))
@@ -214,47 +212,40 @@ def run_all(jobs: Sequence[Job], devices: tuple[str, ...]) -> None:
 
 def run_jobs(jobs: list[Job], devices: tuple[str, ...]) -> list[str]:
     """Run the jobs, one at a time on each device; return the names of those that failed."""
-    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    for job in jobs:
-        waiting.put(job)
-    failed, running = [], set()
+    free: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for device in devices:
+        free.put(device)
+    running = set()
     environment = dict(os.environ)
     if devices.count("cpu") > 1:  # else every process would use all cores
         environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // devices.count("cpu"))))
 
-    def work(device: str) -> None:
-        while True:
-            try:
-                job = waiting.get_nowait()
-            except queue.Empty:
-                return
-            # one write a line, so that lines of several devices are not mixed
-            print(f"{job.config.run_name} on {device}, {waiting.qsize()} more to come\n", end="", flush=True)
+    def work(number: int, job: Job) -> bool:
+        """Run the commands of a job on a free device; return whether all succeeded."""
+        device = free.get()
+        # one write a line, so that lines of several devices are not mixed
+        print(f"{job.config.run_name} on {device}, {len(jobs) - number} more to come\n", end="", flush=True)
+        try:
             for command in job.commands:
                 with subprocess.Popen([*command, "--device", device], env=environment) as process:
                     running.add(process)
                     code = process.wait()
-                    running.remove(process)
+                    running.discard(process)
                 if code:
-                    failed.append(job.config.run_name)
-                    break
+                    return False
+            return True
+        finally:
+            free.put(device)
 
-    threads = [threading.Thread(target=work, args=(device,), daemon=True) for device in devices]
-    for thread in threads:
-        thread.start()
-    try:
-        for thread in threads:
-            thread.join()
-    except BaseException:  # Ctrl-C or SIGTERM: running jobs write their checkpoints, and no other is started
-        with contextlib.suppress(queue.Empty):
-            while True:
-                waiting.get_nowait()
-        for process in list(running):
-            process.terminate()
-        for thread in threads:
-            thread.join()
-        raise
-    return failed
+    with ThreadPoolExecutor(len(devices)) as pool:
+        try:
+            succeeded = list(pool.map(work, itertools.count(1), jobs))
+        except BaseException:  # Ctrl-C or SIGTERM: running jobs write their checkpoints, and no other is started
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(running):
+                process.terminate()
+            raise
+    return [job.config.run_name for job, fine in zip(jobs, succeeded, strict=True) if not fine]
 
 
 def slurm_script(settings: SweepSettings, jobs: list[Job], comparison: tuple[str, ...]) -> str:

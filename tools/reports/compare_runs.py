@@ -148,10 +148,10 @@ def read_groups(settings: CompareSettings) -> tuple[dict[str, list[Run]], list[s
 def further_tables(settings: CompareSettings, comparison: str, labels: Sequence[str]) -> dict[str, tuple]:
     """Return columns and cells of the tables of votes and tuned learning rates, by title, if there are any."""
     further = {}
-    if votes := read_votes(settings.votes, comparison, labels):
-        listeners = len({vote.listener for vote in votes})
-        title = f"{len(votes)} blind votes of {listeners} listener{'s' * (listeners > 1)}"
-        further[title] = ["preferred", "share of votes among all, % [95%]"], preference_rows(votes, labels)
+    if ballots := read_votes(settings.votes, comparison, labels):
+        votes = sum(len(ballot.votes) for ballot in ballots)
+        title = f"{votes} blind votes of {len(ballots)} listener{'s' * (len(ballots) > 1)}"
+        further[title] = ["preferred", "share of votes among all, % [95%]"], preference_rows(ballots, labels)
     if settings.tuning:
         further["Learning rates, tuned for each loss"] = tuning_cells(read_tuning(settings.tuning))
     return further

@@ -51,6 +51,10 @@ class Run:
         """Return the settings that define the experiment."""
         return {key: value for key, value in self.config.to_dict().items() if key not in MAY_DIFFER["seeds"]}
 
+    def rows_of(self, signal: str) -> dict[tuple, Row]:
+        """Return the rows of `noisy` or `enhanced` by place in the test grid."""
+        return {utterance_key(row): row for row in self.rows if row["signal"] == signal}
+
 
 def read_run(name: str, data: str = "") -> Run:
     """Return a run, given its folder or name; UserError if it is not tested or its scores are damaged.
@@ -91,10 +95,9 @@ def check_same_data(runs: Sequence[Run]) -> None:
     wanted = _noisy_scores(first)
     for run in others:
         found = _noisy_scores(run)
-        same = wanted.keys() == found.keys() and all(
+        if wanted.keys() != found.keys() or not all(
             np.allclose(wanted[key], found[key], atol=1e-3, equal_nan=True) for key in wanted
-        )
-        if not same:
+        ):
             raise UserError(
                 f"{run.folder}: was tested on other data than {first.folder} (the scores of the noisy speech "
                 "differ); test both on the same --data"
@@ -103,13 +106,10 @@ def check_same_data(runs: Sequence[Run]) -> None:
 
 def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Return the runs by label, seeds of one experiment together; a label is the loss and differing settings."""
-    groups: list[list[Run]] = []
+    by_settings: dict[str, list[Run]] = {}
     for run in runs:
-        group = next((group for group in groups if group[0].settings == run.settings), None)
-        if group is None:
-            groups.append([run])
-        else:
-            group.append(run)
+        by_settings.setdefault(str(run.settings), []).append(run)
+    groups = list(by_settings.values())
     for group in groups:
         seeds = [run.config.seed for run in group]
         if len(set(seeds)) < len(seeds):
@@ -127,16 +127,12 @@ def pool_seeds(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
     """Return rows of the signals noisy and each label, with the scores of an utterance averaged over seeds."""
     first = next(iter(groups.values()))[0]
     names = shared_scores(groups)
-    rows = [_select(row, names, "noisy") for row in first.rows if row["signal"] == "noisy"]
+    rows = [_select(row, names, "noisy") for row in first.rows_of("noisy").values()]
     for label, group in groups.items():
-        by_key: dict[tuple, list[Row]] = {}
-        for run in group:
-            for row in run.rows:
-                if row["signal"] == "enhanced":
-                    by_key.setdefault(utterance_key(row), []).append(row)
-        for seeds in by_key.values():
-            averages = {name: mean([row[name] for row in seeds]) for name in names}
-            rows.append(_select(seeds[0], names, label) | averages)
+        seeds = [run.rows_of("enhanced") for run in group]
+        for key, row in seeds[0].items():
+            averages = {name: mean([seed[key][name] for seed in seeds]) for name in names}
+            rows.append(_select(row, names, label) | averages)
     return rows
 
 
@@ -158,7 +154,7 @@ def seed_spread(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"loss": label, "seeds": len(group)}
             for name in shared_scores(groups):
                 averages = [
-                    mean([r[name] for r in run.rows if r["signal"] == "enhanced" and not math.isnan(r[name])])
+                    mean([r[name] for r in run.rows_of("enhanced").values() if not math.isnan(r[name])])
                     for run in group
                 ]
                 row |= {f"{name}_mean": mean(averages), f"{name}_std": float(np.std(averages, ddof=1))}
@@ -177,7 +173,7 @@ def find_differences(
     signals = [s for s in dict.fromkeys(row["signal"] for row in rows) if s not in ("noisy", baseline)]
     noises = [EVERYWHERE, *dict.fromkeys(row["noise_type"] for row in rows)]
     clean = {utterance_key(row): row["clean"] for row in rows}
-    of_seeds = _scores_of_seeds(groups or {})
+    of_seeds = {label: [run.rows_of("enhanced") for run in group] for label, group in (groups or {}).items()}
     found = []
     for name in names:
         for signal in signals:
@@ -219,21 +215,13 @@ def own_scores(loss: str) -> list[str]:
 
 
 def _noisy_scores(run: Run) -> dict[tuple, list[float]]:
-    return {utterance_key(r): [r[n] for n in MAIN_SCORES] for r in run.rows if r["signal"] == "noisy"}
+    return {key: [row[name] for name in MAIN_SCORES] for key, row in run.rows_of("noisy").items()}
 
 
 def _columns(result: Difference, bound: float) -> dict[str, Any]:
     columns = {"utterances": result.utterances, "independent": result.independent, "difference": result.mean}
     columns |= {"low": result.low, "high": result.high, "p": result.p}
     return columns | {"equal_within": bound, "equal": result.is_within(bound)}
-
-
-def _scores_of_seeds(groups: Mapping[str, Sequence[Run]]) -> dict[str, list[dict[tuple, Row]]]:
-    """Return the enhanced rows of the runs of each label, by utterance."""
-    return {
-        label: [{utterance_key(row): row for row in run.rows if row["signal"] == "enhanced"} for run in group]
-        for label, group in groups.items()
-    }
 
 
 def _select(row: Row, names: Sequence[str], signal: str) -> dict[str, Any]:

@@ -70,19 +70,18 @@ def _draw_gains(
     keys = [key for key in complete if key[0] == noise]
     snrs = sorted({key[1] for key in keys})
     for number, name in enumerate(signal for signal in signals if signal != "noisy"):
-        means, lows, highs = [], [], []
+        means, bands = [], []
         for snr in snrs:
             gains: dict[int, list[float]] = {}
             for key in keys:
                 if key[1] == snr:
                     gains.setdefault(clean[key], []).append(complete[key][name] - complete[key]["noisy"])
-            means.append(float(np.mean([gain for group in gains.values() for gain in group])))
-            low, high = confidence_interval([float(np.mean(group)) for group in gains.values()])
-            lows.append(low)
-            highs.append(high)
+            means.append(np.mean([gain for group in gains.values() for gain in group]))
+            bands.append(confidence_interval([np.mean(group) for group in gains.values()]))
+        low, high = np.reshape(bands, (-1, 2)).T
         style = style_of(number)
         panel.plot(snrs, means, markersize=4, linewidth=1.3, label=name, **style)
-        panel.fill_between(snrs, lows, highs, alpha=0.12, linewidth=0, color=style["color"])
+        panel.fill_between(snrs, low, high, alpha=0.12, linewidth=0, color=style["color"])
     panel.axhline(0, color=NOISY_COLOUR, linewidth=1, linestyle="--", label="noisy")
     panel.grid(alpha=0.3)
 

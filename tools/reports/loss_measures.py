@@ -1,13 +1,10 @@
-"""Measurements of loss terms: values and gradients, correlation with scores, time and memory."""
+"""Measurements of loss terms: values and gradients, time and memory."""
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
-import numpy as np
+import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor, nn
 
 from tools.common.timing import times_side_by_side
@@ -26,25 +23,8 @@ def values_and_gradients(
     return values.tolist(), torch.linalg.vector_norm(gradient, dim=-1).tolist()
 
 
-def correlations(values: Sequence[float], scores: Sequence[float]) -> dict[str, float]:
-    """Return Spearman's and Pearson's correlation over the items that have both values; NaN if undefined."""
-    pairs = np.array([values, scores], dtype=np.float64)
-    pairs = pairs[:, np.isfinite(pairs).all(0)]
-    if pairs.shape[1] < 3 or (np.ptp(pairs, axis=1) == 0).any():
-        return {"spearman": math.nan, "pearson": math.nan}
-    return {"spearman": float(stats.spearmanr(*pairs)[0]), "pearson": float(stats.pearsonr(*pairs)[0])}
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Cost of a forward and backward pass: seconds, and bytes kept for the backward pass."""
-
-    seconds: float
-    kept: int
-
-
-def measure_costs(steps: Mapping[str, Callable[[], Tensor]], device: torch.device) -> dict[str, Cost]:
-    """Return the cost of each step, a function that computes a loss [] with a graph.
+def measure_costs(steps: Mapping[str, Callable[[], Tensor]], device: torch.device) -> pd.DataFrame:
+    """Return `seconds` and bytes `kept` for the backward pass of each step, a function that computes a loss [].
 
     Seconds are medians over repetitions in turn, on a CPU of processor time. Tensors saved for the backward pass
     count once each.
@@ -53,7 +33,7 @@ def measure_costs(steps: Mapping[str, Callable[[], Tensor]], device: torch.devic
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     actions = {name: lambda step=step: step().backward() for name, step in steps.items()}
     seconds = times_side_by_side(actions, REPETITIONS, device, warm_up=0, clock=clock)
-    return {name: Cost(seconds[name], kept[name]) for name in steps}
+    return pd.DataFrame({"seconds": seconds, "kept": kept})
 
 
 def term_step(term: nn.Module, estimate: Tensor, clean: Tensor, noisy: Tensor) -> Callable[[], Tensor]:

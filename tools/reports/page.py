@@ -134,37 +134,32 @@ def write_page(folder: Path, page: Page) -> None:
         notes=[note for note in page.notes if not note.startswith("Attention")],
         score_tables=[(TITLES[name], score_blocks(page.rows, name, page.signals)) for name in scores],
         difference_titles=[TITLES[name][0] for name in page.difference_scores],
-        curves=_data_uri("image/png", page.curves.read_bytes()),
+        curves=_png_uri(page.curves.read_bytes()),
         players=players,
     )
     write_text(folder / "index.html", text)
 
 
 def _write_audio(folder: Path, name: str, place: Place) -> list[dict[str, Any]]:
-    """Write the audio of a place and its script; return name, file and picture of each signal."""
+    """Write the audio of a place, in FLAC, which all browsers play, and its script.
+
+    Return name, file and picture of each signal.
+    """
     signals, contents = [], {}
     waveforms = {signal: read_wav(path) for signal, path in place.files.items()}  # int16 [samples]
     levels = {signal: spectrogram(waveform / 32768) for signal, waveform in waveforms.items()}
     top = max(level.max() for level in levels.values())
     for number, (signal, waveform) in enumerate(waveforms.items()):
-        content = _flac(waveform)
         where = f"{place.noise_type}_{place.snr_db:g}dB_{place.utterance:03d}"
         copy = folder / (re.sub(r"[^\w.+-]+", "_", f"{where}_{number}_{signal}") + ".flac")
         with replacing(copy) as temporary:
-            temporary.write_bytes(content)
-        contents[str(number)] = base64.b64encode(content).decode()
+            soundfile.write(temporary, waveform, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        contents[str(number)] = base64.b64encode(copy.read_bytes()).decode()
         signals.append(
             {"name": signal, "file": f"audio/{copy.name}", "picture": _picture_uri(levels[signal], top)}
         )
     write_text(folder / f"{name}.js", f"player.provide({json.dumps(name)}, {json.dumps(contents)});\n")
     return signals
-
-
-def _flac(waveform: np.ndarray) -> bytes:
-    """Return int16 [samples] as the bytes of a FLAC file, which all browsers play."""
-    file = io.BytesIO()
-    soundfile.write(file, waveform, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    return file.getvalue()
 
 
 def _picture_uri(levels: np.ndarray, top: float) -> str:
@@ -174,8 +169,8 @@ def _picture_uri(levels: np.ndarray, top: float) -> str:
     picture.putpalette((colormaps["magma"](np.linspace(0, 1, COLOURS))[:, :3] * 255).astype(np.uint8).tobytes())
     file = io.BytesIO()
     picture.save(file, format="png")
-    return _data_uri("image/png", file.getvalue())
+    return _png_uri(file.getvalue())
 
 
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+def _png_uri(content: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"

@@ -73,13 +73,9 @@ def seed_difference(signal: np.ndarray, baseline: np.ndarray, groups: np.ndarray
     sums = [np.array([np.bincount(index, row) for row in scores]) for scores in (signal, baseline)]
     mean = float((sums[0].mean(0) - sums[1].mean(0)).sum() / sizes.sum())
     variance, freedom = seed_variance(sums, sizes) if len(sizes) > 1 else (math.inf, 1.0)
-    if math.isinf(variance):
-        return Difference(mean, -math.inf, math.inf, 1.0, math.inf, signal.shape[1], len(sizes))
-    if not variance:
-        return Difference(mean, mean, mean, float(mean == 0), 0.0, signal.shape[1], len(sizes))
     error = math.sqrt(variance)
     half, half_90 = (float(stats.t.ppf(1 - tail, freedom) * error) for tail in (LEVEL / 2, LEVEL))
-    p = float(2 * stats.t.sf(abs(mean) / error, freedom))
+    p = float(2 * stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
     return Difference(mean, mean - half, mean + half, p, half_90, signal.shape[1], len(sizes))
 
 
@@ -103,7 +99,7 @@ def seed_variance(sums: Sequence[np.ndarray], sizes: np.ndarray) -> tuple[float,
         interaction += (rest**2).sum() / ((seeds - 1) * (count - 1)) * count / total**2 / seeds
     between_utterances, *between_seeds = (variance for variance, _ in parts)
     variance = max(between_utterances + sum(between_seeds) - interaction, between_utterances, sum(between_seeds))
-    freedom = variance**2 / sum(part**2 / own for part, own in parts) if variance else math.inf
+    freedom = variance**2 / sum(part**2 / own for part, own in parts) if variance else 1.0
     return float(variance), float(freedom)
 
 

@@ -44,7 +44,7 @@ class Block:
         """Return each signal's means as text, the best of a column in `bold`."""
 
         def text(value: float, top: float) -> str:
-            shown = "-" if _is_nan(value) else f"{value:.{places}f}"
+            shown = "-" if math.isnan(value) else f"{value:.{places}f}"
             return bold.format(shown) if value == top else shown
 
         best = self.best()
@@ -110,7 +110,7 @@ def latex_table(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNAL
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_latex(caption)}}}",
+        rf"\caption{{{caption.translate(_LATEX)}}}",
         rf"\begin{{tabular}}{{ll{'r' * len(blocks[0].columns)}}}",
         r"\hline",
     ]
@@ -120,9 +120,9 @@ def latex_table(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNAL
             r"\hline",
         ]
         for number, (signal, cells) in enumerate(block.texts(places, r"\textbf{{{}}}").items()):
-            noise = _latex(block.noise_type) if number == 0 else ""
+            noise = block.noise_type.translate(_LATEX) if number == 0 else ""
             cells = [cell.replace("-", "$-$") for cell in cells]
-            lines.append(" & ".join([noise, _latex(signal), *cells]) + r" \\")
+            lines.append(" & ".join([noise, signal.translate(_LATEX), *cells]) + r" \\")
         lines.append(r"\hline")
     return "\n".join([*lines, r"\end{tabular}", r"\end{table}", ""])
 
@@ -150,7 +150,7 @@ def complete_utterances(rows: Iterable[Row], score: str, signals: Sequence[str])
     """Return the scores of the signals by (noise type, dB, utterance), of utterances with all of them."""
     found: dict[tuple, dict[str, float]] = {}
     for row in rows:
-        if row["signal"] in signals and not _is_nan(row[score]):
+        if row["signal"] in signals and not math.isnan(row[score]):
             found.setdefault(utterance_key(row), {})[row["signal"]] = row[score]
     return {key: values for key, values in found.items() if len(values) == len(signals)}
 
@@ -173,16 +173,7 @@ def _left_out(rows: Sequence[Row], score: str, signals: Sequence[str]) -> list[s
     return [f"{utterances - complete} of {utterances} utterances have no {TITLES[score][0]} and are left out.", ""]
 
 
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
-_LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
-
-
-def _is_nan(value: object) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+_LATEX = str.maketrans(
+    {character: "\\" + character for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)

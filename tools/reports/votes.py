@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,16 +18,9 @@ RESAMPLES = 1000
 ITERATIONS = 200
 
 
-@dataclass(frozen=True)
-class Vote:
+class Vote(msgspec.Struct):
     """The signal that a listener preferred at a place, and the signals to choose from."""
 
-    listener: str
-    preferred: str
-    among: tuple[str, ...]
-
-
-class _Choice(msgspec.Struct):
     preferred: str
     among: tuple[str, ...]
 
@@ -39,7 +31,7 @@ class Ballot(msgspec.Struct):
     format: Literal[1]
     listener: str
     comparison: str
-    votes: list[_Choice]
+    votes: list[Vote]
 
 
 def comparison_id(places: Iterable[Any]) -> str:
@@ -48,12 +40,12 @@ def comparison_id(places: Iterable[Any]) -> str:
     return hashlib.blake2b(json.dumps(heard).encode(), digest_size=8).hexdigest()
 
 
-def read_votes(paths: Sequence[Path], comparison: str, signals: Sequence[str]) -> list[Vote]:
-    """Return the votes of files that the page of this comparison saved, one file a listener.
+def read_votes(paths: Sequence[Path], comparison: str, signals: Sequence[str]) -> list[Ballot]:
+    """Return what listeners saved with the page of this comparison, one file a listener, without empty ones.
 
     Raises UserError for other files, another comparison, and repeated listeners.
     """
-    votes, listeners = [], {}
+    ballots, listeners = [], {}
     for path in paths:
         ballot = read_json(path, Ballot, "save votes with the page's button")
         if ballot.comparison != comparison:
@@ -67,20 +59,18 @@ def read_votes(paths: Sequence[Path], comparison: str, signals: Sequence[str]) -
         if ballot.listener in listeners:
             raise UserError(f"{path}: is by the listener of {listeners[ballot.listener]}; name one of the two")
         listeners[ballot.listener] = path
-        votes += [Vote(ballot.listener, vote.preferred, vote.among) for vote in ballot.votes]
-    return votes
+        ballots.append(ballot)
+    return [ballot for ballot in ballots if ballot.votes]
 
 
-def preference_rows(votes: Sequence[Vote], signals: Sequence[str]) -> dict[str, list[str]]:
+def preference_rows(ballots: Sequence[Ballot], signals: Sequence[str]) -> dict[str, list[str]]:
     """Return each signal's votes and the probability, in %, that it is preferred among all, with 95% intervals.
 
     The model is that of Bradley & Terry (1952), for choices among several Luce (1959). Intervals come from a
     bootstrap over listeners, or over votes if there are fewer than three listeners.
     """
-    by_listener: dict[str, list[Vote]] = {}
-    for vote in votes:
-        by_listener.setdefault(vote.listener, []).append(vote)
-    units = list(by_listener.values()) if len(by_listener) >= 3 else [[vote] for vote in votes]
+    votes = [vote for ballot in ballots for vote in ballot.votes]
+    units = [ballot.votes for ballot in ballots] if len(ballots) >= 3 else [[vote] for vote in votes]
     rng = np.random.default_rng(0)
     draws = rng.integers(len(units), size=(RESAMPLES, len(units)))
     samples = [strengths([vote for n in draw for vote in units[n]], signals) for draw in draws]

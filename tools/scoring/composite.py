@@ -129,16 +129,12 @@ def _peak_weight(levels: np.ndarray, slopes: np.ndarray) -> np.ndarray:
 
     The peak is searched uphill; as in composite.m, on a rising slope it is the last band before the top.
     """
-    count = slopes.shape[-1]
-    peaks = np.empty_like(slopes)
-    rising = slopes > 0
-    for band in reversed(range(count)):
-        goes_on = rising[:, band + 1] if band + 1 < count else np.zeros(len(slopes), bool)
-        above = np.where(goes_on, peaks[:, min(band + 1, count - 1)], levels[:, band])
-        peaks[:, band] = np.where(rising[:, band], above, peaks[:, band])
-    for band in range(count):
-        goes_on = ~rising[:, band - 1] if band else np.zeros(len(slopes), bool)
-        below = np.where(goes_on, peaks[:, max(band - 1, 0)], levels[:, band])
-        peaks[:, band] = np.where(rising[:, band], peaks[:, band], below)
     levels_below, top = levels[:, :-1], levels.max(-1, keepdims=True)
+    peaks, rising = levels_below.copy(), slopes > 0
+    for band in reversed(range(slopes.shape[-1] - 1)):
+        goes_on = rising[:, band] & rising[:, band + 1]
+        peaks[goes_on, band] = peaks[goes_on, band + 1]
+    for band in range(1, slopes.shape[-1]):
+        goes_on = ~rising[:, band] & ~rising[:, band - 1]
+        peaks[goes_on, band] = peaks[goes_on, band - 1]
     return 20 / (20 + top - levels_below) * (1 / (1 + peaks - levels_below))
