@@ -21,7 +21,7 @@ setup: .venv/.done
 	touch $@
 
 demo: $(DEMO_RUN)/test/demo/tables.md
-	@echo "The tables are in $<, samples to listen to in samples/$(notdir $(DEMO_RUN))."
+	@echo "The tables are in $<, samples to listen to in samples/$(notdir $(DEMO_RUN))/demo/."
 
 $(DEMO_RUN)/test/demo/tables.md: .venv/.done
 	$(BIN)/python train.py --preset demo

@@ -90,7 +90,10 @@ def test(config: Config) -> None:
     write_csv(folder / "scores.csv", rows)
     note_test(folder, best)
     titles = ("{}, {:g} dB, utterance {}".format(*grid.place(number)) for number in drawn)
-    source = f"{config.data}, best checkpoint (epoch {content['epoch']}), {grid.grid[2]} utterances a cell."
+    source = (
+        f"{config.data}, best checkpoint (epoch {content['epoch']}), {grid.grid[2]} utterances a cell, the "
+        "best of each column bold."
+    )
     report(folder, f"# {config.run_name}\n\n{source}", rows, names, dict(zip(titles, drawn.values(), strict=True)))
     write_run_page(config, samples, folder, rows, names)
     print(f"Scores, tables and figures are in {folder}, samples in {samples}; open {folder}/index.html to listen")

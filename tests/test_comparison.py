@@ -47,7 +47,7 @@ def test_a_comparison_says_better_worse_or_not_distinguishable_and_warns(capsys)
     make_run("a", "MSE")
     make_run("b", "SI-SNR", shift={"pesq": 0.1, "si_sdr": -0.4})
     make_run("c", "SDR")
-    assert run(compare, "a", "b", "c", "--utterances") == 0
+    assert run(compare, "a", "b", "c") == 0
     found = differences()
     assert found["SI-SNR", "pesq", "all"]["verdict"] == "better"
     assert found["SI-SNR", "si_sdr", "unseen"]["verdict"] == "worse"
@@ -55,6 +55,7 @@ def test_a_comparison_says_better_worse_or_not_distinguishable_and_warns(capsys)
     assert found["SDR", "si_sdr", "all"]["equal_within"] == "0.25"
     report = Path("results/comparison/tables.md").read_text()
     assert plain_text(report) in capsys.readouterr().out
+    assert "There are no samples to listen to" in report
     assert "SI-SNR against MSE: better in PESQ (wide-band) (+0." in report
     assert ", 48 utterances); not distinguishable in ESTOI" in report
     assert "There are 48 noisy utterances, 12 in each of 4 cells of noise type and dB, made of 12 clean" in report
@@ -117,7 +118,7 @@ REFUSALS = {
     "no run": (lambda: None, ["a", "none"], "runs/none/config.json: no such run"),
     "baseline": (lambda: make_run("b", "SDR"), ["a", "b", "--baseline", "c"], "baseline: found c"),
     "name": (lambda: make_run("b", "SDR"), ["a", "b", "--name", "../x"], "name: found '../x'"),
-    "no sample": (lambda: make_run("b", "SDR"), ["a", "b"], "000_noisy.wav: no such sample; test that run again"),
+    "no sample": (lambda: make_run("b", "SDR", samples=1), ["a", "b"], "000_noisy.wav: no such sample; test that"),
     "utterance": (lambda: make_run("b", "SDR"), ["a", "b", "--utterances", "40"], "utterances: found 40"),
     "option": (lambda: None, ["a", "--basline", "a"], "Unrecognized options: --basline"),
 }

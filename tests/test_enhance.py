@@ -154,6 +154,19 @@ def test_existing_outputs_are_replaced_only_when_asked(tmp_path, checkpoint, spe
     assert soundfile.info(target).frames == speech.size
 
 
+def test_a_mistyped_run_is_not_replaced_by_the_packaged_network(tmp_path, checkpoint, speech, capsys, monkeypatch):
+    source = write(tmp_path / "a.wav", speech)
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "best.pt").write_bytes(checkpoint.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert run(enhance, "runs/mien", source) == 2
+    expected = "runs/mien: no such sound file, folder, checkpoint or run; trained runs: mine"
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "a_enhanced.wav").exists()
+    assert run(enhance, "runs/mine", source) == 0
+    assert "network: runs/mine/best.pt" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("encoding", "dtype", "scale"), [("s16le", "<i2", 32768), ("f32le", "<f4", 1)])
 def test_a_pipe_gives_as_many_samples_as_it_takes(monkeypatch, checkpoint, speech, encoding, dtype, scale):
     pcm = (speech * scale).astype(dtype)

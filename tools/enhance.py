@@ -103,6 +103,7 @@ def enhance(arguments: Arguments) -> int:
     pairs = find_files([Path(name) for name in arguments.inputs], arguments.out)
     for _, target in pairs if checkpoint else ():
         refuse_input(target, identify([checkpoint]))
+    print(f"network: {checkpoint or 'the packaged one'}")
     with tqdm(
         total=sum(audio_seconds(source) for source, _ in pairs), bar_format=BAR, leave=False, disable=None
     ) as bar:
@@ -183,6 +184,10 @@ def _check(arguments: Arguments) -> None:
         raise UserError("inputs: expected sound files, folders or -, or --live without any of them")
     if "" in arguments.inputs:
         raise UserError("inputs: found an empty name, expected a file or folder")
+    first = next(iter(arguments.inputs), "-")
+    if first != "-" and not Path(first).exists() and Path(first).suffix.lower() not in SUFFIXES:
+        runs = ", ".join(sorted(best.parent.name for best in Path("runs").glob("*/best.pt"))) or "none yet"
+        raise UserError(f"{first}: no such sound file, folder, checkpoint or run; trained runs: {runs}")
     if "-" in arguments.inputs and (len(arguments.inputs) > 1 or arguments.out):
         raise UserError("inputs: found - with other inputs or --out, expected it alone, from stdin to stdout")
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from config import SAMPLE_RATE
 from tools.common.errors import UserError
 from tools.common.seeding import generator
 from tools.corpora.recordings import Recording
@@ -94,10 +95,10 @@ def split_noise(
         for recording in short:
             parts[splits[0]].append(whole(recording))
         if len(short) == len(group):
-            recordings = f"{len(group)} recording{'s' * (len(group) > 1)}"
+            longest = max(recording.samples for recording in group) / SAMPLE_RATE
             notes.append(
-                f"{kind}: in {splits[0]} alone; {recordings} of {group[0].samples / clip:.1f} clips "
-                f"cannot be cut into {' and '.join(splits)}"
+                f"{kind}: only in {splits[0]}; {longest:.1f} s, its longest recording, is too short to be cut for "
+                f"{' and '.join(splits)}"
             )
         for recording in group:
             if recording not in short:

@@ -91,6 +91,7 @@ def compare(settings: CompareSettings) -> Path:
         *warnings,
         *at_the_edge(tuning),
         *flagged,
+        *(["There are no samples to listen to; `test.py --samples 1` writes some."] if not places else []),
     ]
     spread, cells = seed_spread(groups), difference_cells(differences, baseline, scores)
     signals = ["noisy", *labels]

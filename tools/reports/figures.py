@@ -48,7 +48,7 @@ def score_curves(rows: Sequence[Row], scores: Sequence[str], signals: Sequence[s
             _draw_gains(panel, complete, clean, noise, signals)
             panel.set_title(f"{TITLES[score][0]}, {noise}", fontsize=10)
             panel.set_xlabel("SNR of the noisy speech (dB)", fontsize=9)
-            panel.set_ylabel("gain over noisy", fontsize=9)
+            panel.set_ylabel("gain over noisy (95% band)", fontsize=9)
         limits = [panel.get_ylim() for panel in panels]
         for panel in panels:
             panel.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))

@@ -79,12 +79,15 @@ class Page:
 def collect_audio(folders: Mapping[str, Path], rows: Sequence[Row], utterances: Sequence[int]) -> list[Place]:
     """Return the utterances to listen to, for each noise type and dB, from the samples folder of each label.
 
-    Raises UserError for an utterance that is not in the grid, was not saved, or whose samples are damaged.
+    None if no label has such a folder (test.py --samples 0). Raises UserError for an utterance that is not in the
+    grid, was not saved, or whose samples are damaged.
     """
     keys = dict.fromkeys(utterance_key(row) for row in rows)
     unknown = set(utterances) - {key[2] for key in keys}
     if unknown:
         raise UserError(f"utterances: found {min(unknown)}, expected numbers from 0 to {max(k[2] for k in keys)}")
+    if not any(folder.is_dir() for folder in folders.values()):
+        return []
     first = next(iter(folders.values()))
     places = []
     for key in sorted((key for key in keys if key[2] in utterances), key=lambda key: utterances.index(key[2])):

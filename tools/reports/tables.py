@@ -143,6 +143,7 @@ def plain_text(report: str) -> str:
             lines.append(" ".join([first.lstrip().ljust(widths[0]), *rest]).rstrip())
         table = []
         lines.append(line.lstrip("# ").replace("**", "") if line.startswith("#") else line.replace("**", ""))
+        lines[-1] = lines[-1].replace("best of each column bold", "best of each column marked *")
     return "\n".join(lines[:-1])
 
 
