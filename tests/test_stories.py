@@ -28,6 +28,7 @@ from tools.reports.tables import plain_text
 from tools.training.failures import NONFINITE
 
 TINY = ["--kernel_num", "4", "8", "16", "--rnn_units", "8", "--batch_size", "4", "--device", "cpu"]
+TINY += ["--precision", "fp32"]
 REPOSITORY = Path(__file__).parents[1]
 
 
