@@ -177,7 +177,9 @@ def write_run_page(config: Config, samples: Path, folder: Path, rows: list[dict]
     notes = [gain_and_polarity(rows), *independent_utterances(rows)]
     wrong = [f"{PLACE.format_map(row)}: {row['alarm']}" for row in rows if row["alarm"]]
     if wrong:
-        notes.append(f"Attention: {len(wrong)} values of PESQ cannot be right, such as {'; '.join(wrong[:4])}.")
+        notes.append(
+            f"Attention: PESQ cannot be right in {len(wrong)} utterances, such as {'; '.join(wrong[:4])}."
+        )
     page = Page(config.run_name, verdict, notes, rows, SIGNALS, cells, metrics, curves, places, heard=rows)
     write_page(folder, page)
 

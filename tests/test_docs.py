@@ -246,10 +246,10 @@ def test_the_quick_starts_table_is_of_the_published_demo():
 
 
 def differences():
-    """(run, signal − base, score) to (difference, whether it is significant), from docs/results.md."""
+    """(run, signal − base, score) to (difference, whether it is significant), from docs/."""
     found = {}
-    for run in ("demo", "real"):
-        part = PAGES["docs/results.md"].split(f"<!-- results of {run}:")[1].split("<!-- end of results")[0]
+    for page, run in (("results", "large_gtcrn"), ("short_runs", "demo"), ("short_runs", "real")):
+        part = PAGES[f"docs/{page}.md"].split(f"<!-- results of {run}:")[1].split("<!-- end of results")[0]
         table = part.split("| difference, whole grid |")[1].split("\n\n")[0].splitlines()
         scores = [score.strip() for score in table[0].strip(" |").split("|")]
         for line in table[2:]:
@@ -261,35 +261,51 @@ def differences():
 
 def test_the_readmes_findings_are_those_of_the_difference_tables():
     found, text = differences(), " ".join(PAGES["README.md"].split())
-    added = {
-        term: [
-            found[run, f"{base}+{term} − {base}", "PESQ (wide-band)"] for run in ("demo", "real") for base in BASES
-        ]
-        for term in ("LMS", "PMSQE")
-    }
-    everywhere = added["LMS"] + added["PMSQE"]
-    assert all(value > 0 for value, _ in everywhere)
-    assert sum(significant for _, significant in everywhere) == 7
-    assert "in all eight comparisons (significantly in seven)" in text
-    assert f"raises PESQ by {spread(added['LMS'])} with" in text
-    assert f"raises PESQ by {spread(added['PMSQE'])} (" in text
-    assert f"by {spread(everywhere)}." in text
-    demo, real = (-found[run, "MSE − SI-SNR", "SI-SDR (dB)"][0] for run in ("demo", "real"))
-    assert f"for SI-SDR, by {demo:.1f} dB in run 1 and {real:.1f} dB in run 2" in text
-    assert f"ahead by {-found['demo', 'MSE − SI-SNR', 'PESQ (wide-band)'][0]:.2f} in run 1" in text
-    demo, real = (-found[run, "SI-SNR+PMSQE − SI-SNR", "SI-SDR (dB)"][0] for run in ("demo", "real"))
-    assert f"costs {demo:.1f} dB SI-SDR in run 1 and {real:.1f} dB in run 2" in text
-    stoi = [
-        found[run, f"{base}+{term} − {base}", "STOI"]
+    names = {"PESQ": "PESQ (wide-band)", "DNSMOS": "DNSMOS OVRL", "SI-SDR": "SI-SDR (dB)"}
+
+    def difference(run, pair, score):
+        return found[run, pair, names.get(score, score)]
+
+    short = [
+        difference(run, f"{base}+{term} − {base}", "PESQ")
         for run in ("demo", "real")
-        for base in BASES
-        for term in added
+        for base in ("MSE", "SI-SNR")
+        for term in ("LMS", "PMSQE")
     ]
-    assert [value < 0.01 for value, significant in stoi if significant] == [True] * 3
+    assert all(value > 0 for value, _ in short)
+    assert sum(significant for _, significant in short) == 7
+    assert "raised PESQ in all eight comparisons, by {:.2f} to {:.2f}.".format(*min_and_max(short)) in text
+    assert "(eight comparisons, seven significantly)" in text
+
+    bases = [
+        -difference(run, "MSE − SI-SNR", score)[0]
+        for run in ("large_gtcrn", "demo")
+        for score in ("SI-SDR", "PESQ")
+    ]
+    assert (
+        "by {:.1f} dB SI-SDR and {:.2f} PESQ with GTCRN, by {:.1f} dB and {:.2f} with DCCRN".format(*bases) in text
+    )
+    assert "(by {:.1f} dB SI-SDR, {:.2f} PESQ)".format(*bases) in text
+    assert all(found["large_gtcrn", "MSE − SI-SNR", score][1] for score in ("STOI", "ESTOI", *names.values()))
+
+    def added(pair, *scores):
+        values = [difference("large_gtcrn", pair, score) for score in scores]
+        assert all(significant for _, significant in values), pair
+        return [abs(value) for value, _ in values]
+
+    lms = added("MSE+LMS − MSE", "PESQ", "DNSMOS", "STOI")
+    assert "LMS adds {:.2f} PESQ and {:.2f} DNSMOS to MSE, but takes {:.3f} STOI".format(*lms) in text
+    (estoi,) = added("SI-SNR+LMS − SI-SNR", "ESTOI")
+    pesq, significant = difference("large_gtcrn", "SI-SNR+LMS − SI-SNR", "PESQ")
+    assert not significant
+    assert f"it changes PESQ by {pesq:+.2f} and lowers ESTOI by {estoi:.3f}" in text.replace("by 0.00", "by -0.00")
+    (opinion,) = added("SI-SNR+PMSQE − SI-SNR", "DNSMOS")
+    assert f"PMSQE adds {opinion:.2f} DNSMOS to SI-SNR" in text
+    for score in ("PESQ", "STOI", "ESTOI", "SI-SDR"):
+        assert not difference("large_gtcrn", "SI-SNR+PMSQE − SI-SNR", score)[1]
+    pmsqe = added("MSE+PMSQE − MSE", "PESQ", "SI-SDR")
+    assert "To MSE it adds {:.2f} PESQ and {:.1f} dB".format(*pmsqe) in text
 
 
-BASES = ("MSE", "SI-SNR")
-
-
-def spread(values):
-    return f"{min(value for value, _ in values):.2f} to {max(value for value, _ in values):.2f}"
+def min_and_max(values):
+    return min(value for value, _ in values), max(value for value, _ in values)

@@ -105,8 +105,8 @@ def alarms(groups: Mapping[str, Sequence[Run]], left_out: bool) -> list[str]:
     more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
     what = "left out, for every signal" if left_out else "kept; --flagged leave-out leaves them out"
     return [
-        f"Attention: {len(found)} values of PESQ cannot be right, for other scores of the same signal contradict "
-        f"them ({what}): {'; '.join(found[:NAMED])}{more}."
+        f"Attention: PESQ cannot be right in {len(found)} cases, as other scores of the same signal "
+        f"contradict it ({what}): {'; '.join(found[:NAMED])}{more}."
     ]
 
 
