@@ -220,7 +220,7 @@ def publish_samples(settings: PublishSettings) -> None:
         )
         shutil.rmtree(SAMPLES / "audio", ignore_errors=True)
         write_page(SAMPLES, page)
-    waveforms = {name: read_wav(path) / 32768 for name, path in places[0].files.items()}
+    waveforms = {name: read_wav(path) / 32768 for name, path in places[-1].files.items()}  # unseen noise
     save_figure(spectrogram_grid(waveforms), SAMPLES, "spectrograms", ["png"], dpi=80)  # as wide as a README
     print(f"{SAMPLES}: {sum(len(place.files) for place in places)} samples, index.html to listen to them")
 
