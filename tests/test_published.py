@@ -25,8 +25,13 @@ ROOT = Path(__file__).parents[1]
 PUBLISHED = sorted((ROOT / "results/published").glob("*/"))
 SAMPLES = ROOT / "samples/published"
 LOSSES = ("MSE", "MSE+LMS", "MSE+PMSQE", "SI-SNR", "SI-SNR+LMS", "SI-SNR+PMSQE")
-COLUMNS = {"PESQ (wide-band)": "pesq", "STOI": "stoi", "ESTOI": "estoi", "SI-SDR (dB)": "si_sdr"}
-COLUMNS["DNSMOS OVRL"] = "dnsmos_ovrl"
+COLUMNS = {
+    "PESQ (wide-band)": "pesq",
+    "STOI": "stoi",
+    "ESTOI": "estoi",
+    "SI-SDR (dB)": "si_sdr",
+    "DNSMOS OVRL": "dnsmos_ovrl",
+}
 by_comparison = pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
 
 

@@ -49,13 +49,13 @@ def draw_page(folder: Path, report: Report, path: Path, items: int) -> None:
     for row, (split, number) in zip(axes, chosen, strict=True):
         noisy, clean, _ = open_split(folder, split)[number]
         found = report.splits[split].measures[number]
-        snr_db = round(found.snr_db, 1) + 0.0  # no minus before zero
+        snr = _tidy(found.snr_db).strip()
         top = None
         for axis, name, waveform in zip(row, ("noisy", "clean"), (noisy, clean), strict=True):
             levels = spectrogram(waveform.numpy())
             top = levels.max() if top is None else top
             show_spectrogram(axis, levels, waveform.numel() / SAMPLE_RATE, top)
-            axis.set_title(f"{split} {number}, {name}, {snr_db} dB SNR, {found.level_dbfs:.0f} dBFS", fontsize=8)
+            axis.set_title(f"{split} {number}, {name}, {snr} dB SNR, {found.level_dbfs:.0f} dBFS", fontsize=8)
         row[0].set_ylabel("kHz")
     for axis in axes[-1]:
         axis.set_xlabel("s")

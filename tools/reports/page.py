@@ -79,8 +79,8 @@ class Page:
 def collect_audio(folders: Mapping[str, Path], rows: Sequence[Row], utterances: Sequence[int]) -> list[Place]:
     """Return the utterances to listen to, for each noise type and dB, from the samples folder of each label.
 
-    None if no label has such a folder (test.py --samples 0). Raises UserError for an utterance that is not in the
-    grid, was not saved, or whose samples are damaged.
+    The list is empty if no label has such a folder (test.py --samples 0). Raises UserError for an utterance
+    that is not in the grid, was not saved, or whose samples are damaged.
     """
     keys = dict.fromkeys(utterance_key(row) for row in rows)
     unknown = set(utterances) - {key[2] for key in keys}
