@@ -64,8 +64,8 @@ def test_the_example_needs_nothing_of_this_project(tmp_path, graph, name):
     np.testing.assert_allclose(estimate, whole, rtol=0, atol=1 / 32768)
 
 
-def test_int8_is_smaller_and_near(tmp_path):
+def test_int8_is_smaller_and_near_also_on_processors_whose_8_bit_products_overflow(tmp_path):
     model = trained_like()
     export_step(model, tmp_path / "whole.onnx")
-    assert export_step(model, tmp_path / "int8.onnx", int8=True) < 0.05
+    assert export_step(model, tmp_path / "int8.onnx", int8=True) < 0.02
     assert (tmp_path / "int8.onnx").stat().st_size < 0.7 * (tmp_path / "whole.onnx").stat().st_size

@@ -42,6 +42,7 @@ def same_threads_afterwards():
 @pytest.fixture
 def fast_bf16(monkeypatch):
     monkeypatch.setattr(precision, "bf16_gain", lambda: 2.0)
+    monkeypatch.setattr(precision, "_lack_of_bf16", lambda device: "")
 
 
 @pytest.mark.parametrize("program", COMPUTING)
