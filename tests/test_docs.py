@@ -248,7 +248,12 @@ def test_the_quick_starts_table_is_of_the_published_demo():
 def differences():
     """(run, signal − base, score) to (difference, whether it is significant), from docs/."""
     found = {}
-    for page, run in (("results", "large_gtcrn"), ("short_runs", "demo"), ("short_runs", "real")):
+    for page, run in (
+        ("results", "large_gtcrn"),
+        ("results", "large_dccrn"),
+        ("short_runs", "demo"),
+        ("short_runs", "real"),
+    ):
         part = PAGES[f"docs/{page}.md"].split(f"<!-- results of {run}:")[1].split("<!-- end of results")[0]
         table = part.split("| difference, whole grid |")[1].split("\n\n")[0].splitlines()
         scores = [score.strip() for score in table[0].strip(" |").split("|")]
@@ -277,35 +282,44 @@ def test_the_readmes_findings_are_those_of_the_difference_tables():
     assert "raised PESQ in all eight comparisons, by {:.2f} to {:.2f}.".format(*min_and_max(short)) in text
     assert "(eight comparisons, seven significantly)" in text
 
-    bases = [
-        -difference(run, "MSE − SI-SNR", score)[0]
-        for run in ("large_gtcrn", "demo")
-        for score in ("SI-SDR", "PESQ")
-    ]
-    assert (
-        "by {:.1f} dB SI-SDR and {:.2f} PESQ with GTCRN, by {:.1f} dB and {:.2f} with DCCRN".format(*bases) in text
-    )
-    assert "(by {:.1f} dB SI-SDR, {:.2f} PESQ)".format(*bases) in text
-    assert all(found["large_gtcrn", "MSE − SI-SNR", score][1] for score in ("STOI", "ESTOI", *names.values()))
+    gtcrn, dccrn = "large_gtcrn", "large_dccrn"
 
-    def added(pair, *scores):
-        values = [difference("large_gtcrn", pair, score) for score in scores]
-        assert all(significant for _, significant in values), pair
+    def significant(run, pair, *scores):
+        """The sizes of differences, all of which must be significant."""
+        values = [difference(run, pair, score) for score in scores]
+        assert all(sure for _, sure in values), (run, pair)
         return [abs(value) for value, _ in values]
 
-    lms = added("MSE+LMS − MSE", "PESQ", "DNSMOS", "STOI")
-    assert "LMS adds {:.2f} PESQ and {:.2f} DNSMOS to MSE, but takes {:.3f} STOI".format(*lms) in text
-    (estoi,) = added("SI-SNR+LMS − SI-SNR", "ESTOI")
-    pesq, significant = difference("large_gtcrn", "SI-SNR+LMS − SI-SNR", "PESQ")
-    assert abs(pesq) < 0.01
-    assert not significant
-    assert f"it leaves PESQ as it is and lowers ESTOI by {estoi:.3f}" in text
-    (opinion,) = added("SI-SNR+PMSQE − SI-SNR", "DNSMOS")
-    assert f"PMSQE adds {opinion:.2f} DNSMOS to SI-SNR" in text
+    base = "MSE − SI-SNR"
+    first = [size for run in (gtcrn, dccrn) for size in significant(run, base, "SI-SDR", "DNSMOS")]
+    assert (
+        "by {:.1f} dB SI-SDR and {:.2f} DNSMOS with GTCRN, by {:.1f} dB and {:.2f} with DCCRN".format(*first)
+        in text
+    )
+    assert f"(by {first[0]:.1f} dB SI-SDR with GTCRN, {first[2]:.1f} dB with DCCRN)" in text
+    for run in (gtcrn, dccrn):
+        significant(run, base, "STOI", "ESTOI")
+    assert "better by {:.2f} with GTCRN, about equal with DCCRN".format(*significant(gtcrn, base, "PESQ")) in text
+    assert not difference(dccrn, base, "PESQ")[1]
+
+    lms = [size for run in (gtcrn, dccrn) for size in significant(run, "MSE+LMS − MSE", "DNSMOS")]
+    assert "LMS adds {:.2f} DNSMOS to MSE with GTCRN and {:.2f} with DCCRN".format(*lms) in text
+    (estoi,) = significant(gtcrn, "SI-SNR+LMS − SI-SNR", "ESTOI")
+    assert f"lowers ESTOI of GTCRN by {estoi:.3f}" in text
+    pmsqe = [size for run in (gtcrn, dccrn) for size in significant(run, "SI-SNR+PMSQE − SI-SNR", "DNSMOS")]
+    assert "PMSQE adds {:.2f} DNSMOS to SI-SNR with GTCRN and {:.2f} with DCCRN".format(*pmsqe) in text
+    assert "(DNSMOS) by {:.2f} and {:.2f}, a log-mel distance (LMS) nothing".format(*pmsqe) in text
+    taken = significant(dccrn, "SI-SNR+PMSQE − SI-SNR", "SI-SDR")
+    assert "where it takes {:.1f} dB SI-SDR".format(*taken) in text
     for score in ("PESQ", "STOI", "ESTOI", "SI-SDR"):
-        assert not difference("large_gtcrn", "SI-SNR+PMSQE − SI-SNR", score)[1]
-    pmsqe = added("MSE+PMSQE − MSE", "PESQ", "SI-SDR")
-    assert "To MSE it adds {:.2f} PESQ and {:.1f} dB".format(*pmsqe) in text
+        assert not difference(gtcrn, "SI-SNR+PMSQE − SI-SNR", score)[1]
+        assert not difference(dccrn, "SI-SNR+LMS − SI-SNR", score)[1]
+    added = significant(dccrn, "MSE+PMSQE − MSE", "DNSMOS", "STOI")
+    assert "To MSE it adds {:.2f} DNSMOS with DCCRN, and takes {:.3f} STOI".format(*added) in text
+    for run, term in ((gtcrn, "LMS"), (gtcrn, "PMSQE"), (dccrn, "LMS"), (dccrn, "PMSQE")):
+        value, sure = difference(run, f"MSE+{term} − MSE", "PESQ")
+        assert (sure and value > 0) == (run == gtcrn)
+        assert not difference(run, f"SI-SNR+{term} − SI-SNR", "PESQ")[1]
 
 
 def min_and_max(values):
