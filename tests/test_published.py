@@ -173,7 +173,7 @@ def test_all_losses_were_trained_and_tested_alike(folder):
 
 def test_the_comparisons_are_kept_and_their_scores_are_small():
     assert [folder.name for folder in PUBLISHED] == ["demo", "demo_tuned", "large_dccrn", "large_gtcrn", "real"]
-    assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/*/test/*.csv")) < 3e6
+    assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/*/test/*.csv")) < 4e6
 
 
 # -- Samples --
