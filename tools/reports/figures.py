@@ -220,6 +220,9 @@ def save_figure(
     figure: Figure, folder: Path, name: str, kinds: Sequence[str] = ("png", "pdf"), dpi: int = 120
 ) -> None:
     """Write <name>.<kind> of each kind to the folder."""
+    if layout := figure.get_layout_engine():
+        layout.execute(figure)
+        figure.set_layout_engine(None)  # the same for all kinds, and not computed again for each
     for kind in kinds:
         with replacing(folder / f"{name}.{kind}") as temporary:
             figure.savefig(temporary, format=kind, dpi=dpi)
