@@ -19,7 +19,8 @@ from models import load_model
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port")
 
 
-@pytest.mark.parametrize("norm", ["batch", pytest.param("complex", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["batch", "complex"])
 def test_two_processes_train_as_one_does(workplace, norm):
     options = ["--norm", norm, "--epochs", "2", "--skip_nonfinite", "1"]
     assert run(train, *TINY, *options, "--name", "one") == 0
