@@ -42,7 +42,7 @@ class ProcessPool:
         # Forking a process with threads of torch or CUDA can hang; a fork server starts before them.
         if "forkserver" in multiprocessing.get_all_start_methods():
             context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload(["torch", "scipy.signal"])  # once, not in every process: it takes seconds
+            context.set_forkserver_preload(["torch", "scipy.signal"])  # once for all: it takes seconds
         else:
             context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(
