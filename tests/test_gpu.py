@@ -11,6 +11,7 @@ from losses import build_loss
 from models import DCCRN, build_model, from_upstream
 from models.streaming import StreamingEnhancer
 from tools.benchmark import variant_step
+from tools.training.precision import set_kernels
 
 DEVICE = "cuda"
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -26,13 +27,15 @@ def test_a_gpu_gives_the_published_estimate(variant):
     torch.testing.assert_close(estimate, expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("network", [SMALL, {"model": "GTCRN"}], ids=["DCCRN", "GTCRN"])
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 5e-2)])
-def test_loss_and_gradients_of_a_gpu_are_those_of_a_cpu(precision, tolerance):
+def test_loss_and_gradients_of_a_gpu_are_those_of_a_cpu(network, precision, tolerance):
+    set_kernels(Config(precision=precision))
     noisy, clean = 0.1 * torch.randn(2, 2, 16000, generator=torch.Generator().manual_seed(0))
     found = []
     for device, half in (("cpu", False), (DEVICE, precision == "bf16")):
         torch.manual_seed(0)
-        model = build_model(Config(**SMALL)).to(device)
+        model = build_model(Config(**network)).to(device)
         with torch.autocast(device, torch.bfloat16, enabled=half):
             estimate = model(noisy.to(device))
         loss, _ = build_loss("SI-SNR+LMS").to(device)(estimate, clean.to(device), noisy.to(device))
