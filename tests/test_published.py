@@ -18,6 +18,7 @@ from programs import run
 from models import load_pretrained
 from tools import publish
 from tools.common.files import write_csv
+from tools.common.run_folder import read_history
 from tools.reports.published import NAMES
 from tools.reports.tuning import judge_rates, read_tuning
 
@@ -151,7 +152,8 @@ def test_the_readmes_means_are_those_of_the_kept_files(name):
 def test_all_losses_were_trained_and_tested_alike(folder):
     settings, steps, seeds = [], set(), defaultdict(set)
     tuned = (folder / "tuning.csv").is_file()
-    varied = {"name", "loss", "seed"} | ({"learning_rate"} if tuned else set())
+    rates_vary = tuned or folder.name == "large_dccrn"  # see the next test
+    varied = {"name", "loss", "seed"} | ({"learning_rate"} if rates_vary else set())
     for path in folder.glob("*/config.json"):
         config = json.loads(path.read_text())
         seeds[config["loss"]].add(config["seed"])
@@ -169,6 +171,21 @@ def test_all_losses_were_trained_and_tested_alike(folder):
             config = json.loads(path.read_text())
             assert config["learning_rate"] == chosen[config["loss"]]
     assert len(steps) == 1
+
+
+def test_the_full_dccrns_learning_rates_are_those_with_the_lower_validation_loss():
+    folder = publish.RESULTS / "large_dccrn"
+    page = publish.find_page(folder.name)[0].read_text(encoding="utf-8")
+    table = page.split("| validation loss, seed 0 |")[1].split("\n\n")[0].splitlines()
+    heads, _, *rows = ([cell.strip() for cell in line.strip(" |").split("|")] for line in table)
+    assert set(heads) == set(LOSSES)
+    for loss, *losses in zip(heads, *(cells for _, *cells in rows), strict=True):
+        chosen = min(range(len(rows)), key=lambda row: float(losses[row].strip("*")))
+        assert [text.startswith("**") for text in losses] == [row == chosen for row in range(len(rows))]
+        run = folder / f"large_dccrn_{loss}_seed0"
+        assert json.loads((run / "config.json").read_text())["learning_rate"] == float(rows[chosen][0])
+        lowest = min(row["valid_loss"] for row in read_history(run))
+        assert is_rounded(losses[chosen].strip("*"), lowest)
 
 
 def test_the_comparisons_are_kept_and_their_scores_are_small():
