@@ -67,8 +67,8 @@ def gru(x: Tensor, hidden: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, T
     With gradients on a CPU, the steps are computed here, in a quarter of the time that torch takes.
     """
     if x.device.type != "cpu" or not torch.is_grad_enabled() or torch.compiler.is_compiling():
-        kind = weights[-1].dtype  # under autocast, weights made by products are bfloat16 and biases are not
-        x, hidden, *weights = (t.to(kind) for t in (x, hidden, *weights))
+        dtype = weights[-1].dtype  # under autocast, weights made by products are bfloat16 and biases are not
+        x, hidden, *weights = (t.to(dtype) for t in (x, hidden, *weights))
         # Only in training does cuDNN keep what the gradient needs.
         return torch.gru(x, hidden, weights, True, 1, 0.0, torch.is_grad_enabled(), False, True)
     of_input, of_state, input_bias, state_bias = weights

@@ -49,7 +49,8 @@ class Learner:
 def weighted(loss: Tensor, parts: Mapping[str, Tensor], items: int) -> Tensor:
     """Return a batch's contribution to the totals, float64: items, and loss and each part times items."""
     means = torch.stack([loss.detach(), *parts.values()]).double()
-    return torch.cat([means.new_full((1,), items), means * items])
+    count = means.new_full((1,), items)  # new_tensor would copy from the CPU, and wait
+    return torch.cat([count, means * items])
 
 
 @dataclass(frozen=True)
