@@ -15,14 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from tools.common.errors import UserError
+
 DEMO_DATA = "data/demo"
 SAMPLE_RATE = 16_000  # Hz, of data sets, networks and scores
-
-
-class ConfigError(ValueError):
-    """A setting that cannot be used; the message names it, what was found and what was expected."""
-
-    exit_code = 2  # of a program that ends with it
 
 
 def _lists_as_tuples(kind: type) -> type:
@@ -156,7 +152,7 @@ class Config:
     """Utterances, counted from 0, of which test.py draws spectrograms at the lowest, middle and highest dB."""
 
     def __post_init__(self) -> None:
-        """Check the settings. Raises ConfigError for one that cannot be used."""
+        """Check the settings. Raises UserError for one that cannot be used."""
         if isinstance(self.loss, str):
             object.__setattr__(self, "loss", "".join(self.loss.split()))  # SI-SNR + LMS is SI-SNR+LMS
         hints = typing.get_type_hints(type(self))
@@ -203,7 +199,7 @@ class Config:
                 values["loss"] = self.loss.replace("*", "x")
             return self.name.format_map(values)
         except (KeyError, ValueError, AttributeError, IndexError) as error:
-            raise ConfigError(
+            raise UserError(
                 f"name: found {self.name!r}, expected a setting in every {{...}}, such as {{loss}}"
             ) from error
 
@@ -219,13 +215,13 @@ class Config:
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Config:
-        """Return a config of plain values, with defaults for missing ones. Raises ConfigError for unknown ones."""
+        """Return a config of plain values, with defaults for missing ones. Raises UserError for unknown ones."""
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(settings, Mapping):
-            raise ConfigError(f"settings: found a {type(settings).__name__}, expected names and values")
+            raise UserError(f"settings: found a {type(settings).__name__}, expected names and values")
         unknown = sorted(map(str, set(settings) - known))
         if unknown:
-            raise ConfigError(f"{unknown[0]}: no such setting; the settings are {', '.join(sorted(known))}")
+            raise UserError(f"{unknown[0]}: no such setting; the settings are {', '.join(sorted(known))}")
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
 
 
@@ -321,11 +317,11 @@ FILE_NAME = "a folder name of at most 200 bytes without / or \\, not starting wi
 
 def _expect(fine: object, name: str, found: object, expected: str) -> None:
     if not fine:
-        raise ConfigError(f"{name}: found {found!r}, expected {expected}")
+        raise UserError(f"{name}: found {found!r}, expected {expected}")
 
 
 def _check_type(name: str, value: object, hint: Any) -> None:
-    """Raise ConfigError if a value does not have the type of its annotation, which Python does not check."""
+    """Raise UserError if a value does not have the type of its annotation, which Python does not check."""
     if hint is float:
         _expect(isinstance(value, (int, float)) and not isinstance(value, bool), name, value, "a number")
     elif hint in (int, str, bool):

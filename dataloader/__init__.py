@@ -9,13 +9,13 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from config import Config
+from tools.common.errors import UserError
 
-from .arrays import DataError
 from .batch_order import EpochBatches
 from .on_the_fly import OnTheFlyDataset, is_on_the_fly
 from .packed import PackedDataset
 
-__all__ = ["DataError", "OnTheFlyDataset", "PackedDataset", "build_loader", "shuffle_for_epoch"]
+__all__ = ["OnTheFlyDataset", "PackedDataset", "build_loader", "shuffle_for_epoch"]
 
 
 def build_loader(
@@ -34,14 +34,14 @@ def build_loader(
     items: numbers of the items wanted, by default all.
     share, shares: number of this process, and of all. Each gets its share of every training batch, and every
         shares-th item of the other splits, in batches no larger than its training batches.
-    Raises DataError.
+    Raises UserError.
     """
     on_gpu = torch.device(device).type == "cuda"
     workers = config.workers if config.workers >= 0 else 4 * on_gpu
     if split == "train" and is_on_the_fly(config.data):
         dataset = OnTheFlyDataset(config.data, config.augment)
     elif split == "train" and config.augment:
-        raise DataError(
+        raise UserError(
             f"augment: found {' '.join(config.augment)}, but the mixtures of {config.data} are made already; "
             "make the set with --mix on-the-fly, or leave augment out"
         )
@@ -49,11 +49,11 @@ def build_loader(
         dataset = PackedDataset(config.data, split)
     if split == "train":
         if len(dataset) < shares:
-            raise DataError(
+            raise UserError(
                 f"{dataset.path}: found {len(dataset)} items, expected one for each process ({shares})"
             )
         if config.batch_size < shares:
-            raise DataError(f"batch_size: found {config.batch_size}, expected one for each process ({shares})")
+            raise UserError(f"batch_size: found {config.batch_size}, expected one for each process ({shares})")
         batches = {"batch_sampler": EpochBatches(len(dataset), config.batch_size, share, shares)}
     else:
         wanted = range(len(dataset)) if items is None else items

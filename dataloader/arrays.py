@@ -9,11 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-
-class DataError(ValueError):
-    """Data that cannot be used; the message names the file, what was found and what was expected."""
-
-    exit_code = 2  # of a program that ends with it
+from tools.common.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -27,9 +23,9 @@ class ArrayFile:
 
     @classmethod
     def open(cls, path: Path) -> ArrayFile:
-        """Read the header, never pickled objects. Raises DataError for a missing, damaged or cut short file."""
+        """Read the header, never pickled objects. Raises UserError for a missing, damaged or cut short file."""
         if not path.is_file():
-            raise DataError(
+            raise UserError(
                 f"{path}: no such file; expected a packed data set there (docs/data.md says how to make one)"
             )
         try:
@@ -38,26 +34,26 @@ class ArrayFile:
             raise
         except Exception as error:  # a damaged header can raise anything
             reason = (str(error).splitlines() or ["empty"])[0]
-            raise DataError(f"{path}: not a .npy file of numbers ({reason})") from None
+            raise UserError(f"{path}: not a .npy file of numbers ({reason})") from None
         if not isinstance(array, np.memmap):
-            raise DataError(f"{path}: not a .npy file of numbers (found an archive)")
+            raise UserError(f"{path}: not a .npy file of numbers (found an archive)")
         if not array.flags.c_contiguous:
-            raise DataError(f"{path}: found Fortran order, expected C order; save np.ascontiguousarray(array)")
+            raise UserError(f"{path}: found Fortran order, expected C order; save np.ascontiguousarray(array)")
         if path.stat().st_size != array.offset + array.nbytes:
-            raise DataError(f"{path}: longer than its header says, {list(array.shape)} of {array.dtype}")
+            raise UserError(f"{path}: longer than its header says, {list(array.shape)} of {array.dtype}")
         return cls(path, array.dtype, array.shape, array.offset)
 
     def read(self, *place: int) -> np.ndarray:
         """Return a copy of the entry at an index of the leading axes; without one, of all values.
 
         Each call makes its own memory map: one that stays open would keep all pages that were read in memory.
-        Raises DataError if the file has vanished or has been cut short since it was opened.
+        Raises UserError if the file has vanished or has been cut short since it was opened.
         """
         try:
             return np.array(np.memmap(self.path, self.dtype, "r", self.offset, self.shape)[place])
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise DataError(f"{self.path}: was there, but can no longer be read ({reason})") from None
+            raise UserError(f"{self.path}: was there, but can no longer be read ({reason})") from None
 
 
 class Shards:
@@ -67,23 +63,23 @@ class Shards:
         folder, name: `<folder>/<name>.npy` is the array, or `<folder>/<name>/` has its shards.
         axes: Name of each axis, or its length if only one is right.
 
-    Attributes: path (of the file or folder), shape. Raises DataError if there is neither file nor folder, if there
+    Attributes: path (of the file or folder), shape. Raises UserError if there is neither file nor folder, if there
     are both, if shards differ in anything but their number of items, for an empty array, another shape or type.
     """
 
     def __init__(self, folder: str | Path, name: str, *axes: str | int) -> None:
         file, parts = Path(folder) / f"{name}.npy", Path(folder) / name
         if file.exists() and parts.is_dir():
-            raise DataError(f"{parts}: found shards beside {file.name}, expected one of the two; delete the other")
+            raise UserError(f"{parts}: found shards beside {file.name}, expected one of the two; delete the other")
         paths = sorted(parts.glob("*.npy")) if parts.is_dir() else [file]
         if not paths:
-            raise DataError(f"{parts}: found no .npy file in it, expected shards")
+            raise UserError(f"{parts}: found no .npy file in it, expected shards")
         self.path = parts if parts.is_dir() else file
         self._files = [ArrayFile.open(path) for path in paths]
         first = self._files[0]
         for other in self._files[1:]:
             if (other.shape[1:], other.dtype) != (first.shape[1:], first.dtype):
-                raise DataError(
+                raise UserError(
                     f"{other.path}: found {_describe(other)}, expected {_describe(first)} as in {first.path.name}"
                 )
         self._ends = list(itertools.accumulate(file.shape[0] if file.shape else 0 for file in self._files))
@@ -91,11 +87,11 @@ class Shards:
         found = f"{self.path}: found shape {list(self.shape)}"
         wanted = [size if isinstance(axis, str) else axis for axis, size in zip(axes, self.shape, strict=False)]
         if len(self.shape) != len(axes) or list(self.shape) != wanted:
-            raise DataError(f"{found}, expected [{', '.join(map(str, axes))}]")
+            raise UserError(f"{found}, expected [{', '.join(map(str, axes))}]")
         if 0 in self.shape:
-            raise DataError(f"{found}, an empty set; expected at least one item")
+            raise UserError(f"{found}, an empty set; expected at least one item")
         if first.dtype not in (np.float32, np.int16):
-            raise DataError(f"{self.path}: found {first.dtype} values, expected float32 or int16")
+            raise UserError(f"{self.path}: found {first.dtype} values, expected float32 or int16")
 
     def read(self, number: int, *rest: int) -> np.ndarray:
         """Return a copy of the entry at an index of the leading axes; only this entry is read."""

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .arrays import ArrayFile, DataError, Shards, exists
+from tools.common.errors import UserError
+
+from .arrays import ArrayFile, Shards, exists
 from .augmentation import Augmentation
 from .description import Description
 from .mixing import is_silent, mix_at_level
@@ -31,7 +33,7 @@ class OnTheFlyDataset(Dataset):
     - `train_noise_index.npy` `[recordings, 3]`: first row, length in samples and type number of each;
     - `dataset.json`: `on_the_fly` with SNRs and levels.
 
-    `augment` names random changes of what is mixed (see `Augmentation`). Raises DataError.
+    `augment` names random changes of what is mixed (see `Augmentation`). Raises UserError.
     """
 
     def __init__(self, folder: str | Path, augment: Collection[str] = ()) -> None:
@@ -45,14 +47,14 @@ class OnTheFlyDataset(Dataset):
         index = ArrayFile.open(folder / f"{NOISE_INDEX}.npy")
         for array, shape in ((self._active, (len(self), 2)), (index, (*index.shape[:1], 3))):
             if array.shape != shape or array.dtype.kind != "i" or 0 in shape:
-                raise DataError(
+                raise UserError(
                     f"{array.path}: found {array.dtype} {list(array.shape)}, expected integers {list(shape)}"
                 )
         self._index = index.read()
         self._segments = SegmentDraw(self._index[:, 2], self._index[:, 1], self.samples)
         self._draw = Description.read(folder, None).on_the_fly
         if self._draw is None:
-            raise DataError(
+            raise UserError(
                 f"{folder / 'dataset.json'}: found no on_the_fly, expected SNRs and levels for {SPEECH}"
             )
         # In shared memory, because worker processes live longer than an epoch.
@@ -77,7 +79,7 @@ class OnTheFlyDataset(Dataset):
         try:
             mixture, _ = mix_at_level(speech, noise, snr_db, level_db, active=active, dtype=np.float32)
         except ValueError as error:
-            raise DataError(f"{self._speech.path}: item [{number}]: {error}") from None
+            raise UserError(f"{self._speech.path}: item [{number}]: {error}") from None
         return torch.from_numpy(change.recorded(mixture.noisy)), torch.from_numpy(mixture.clean), number
 
     def _draw_noise(self, rng: np.random.Generator, active: slice) -> np.ndarray:
@@ -88,7 +90,7 @@ class OnTheFlyDataset(Dataset):
             segment = np.resize(rows, self.samples)  # a shorter recording is repeated
             if not is_silent(segment[active]):
                 return segment
-        raise DataError(f"{self._noise.path}: {ATTEMPTS} segments in a row are silent, expected noise")
+        raise UserError(f"{self._noise.path}: {ATTEMPTS} segments in a row are silent, expected noise")
 
     def _read_rows(self, row: int, start: int, count: int) -> np.ndarray:
         """Return `count` samples, from the start-th on, of the recording that begins with `row`."""

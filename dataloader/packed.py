@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .arrays import DataError, Shards
+from tools.common.errors import UserError
+
+from .arrays import Shards
 from .description import Description
 
 # Axes of each file before [2, samples], where 0 is noisy and 1 is clean.
@@ -37,7 +39,7 @@ class PackedDataset(Dataset):
         pair = as_float(self._array.read(*place))  # [2, samples]
         if not np.isfinite(pair).all():
             index = ", ".join(map(str, place))
-            raise DataError(f"{self.path}: item [{index}] holds NaN or infinity, expected finite samples")
+            raise UserError(f"{self.path}: item [{index}] holds NaN or infinity, expected finite samples")
         noisy, clean = torch.from_numpy(pair)
         return noisy, clean, number
 

@@ -4,19 +4,19 @@ import sys
 from collections.abc import Sequence
 from typing import Literal
 
+from tools.common.errors import UserError
 from tools.common.plugins import import_files
 
 from .combined import Balancer, CombinedLoss
 from .coupling import PAPER_LOSSES, balanced_shares, fixed_weights
 from .parsing import COMBINATIONS, parse_loss
-from .registry import TERMS, LossError, LossTerm, known_terms, register
+from .registry import TERMS, LossTerm, known_terms, register
 
 __all__ = [
     "COMBINATIONS",
     "PAPER_LOSSES",
     "TERMS",
     "CombinedLoss",
-    "LossError",
     "LossTerm",
     "build_loss",
     "known_terms",
@@ -37,11 +37,11 @@ def build_loss(
     Numbers in the name are weights of their terms (default 1); then leave `coupling` at its default.
     coupling: "paper" for the published weights, one positive number a term, or "balanced": each base term gets
         `balance` times the influence of a perceptual one, measured in training (see Balancer).
-    All weights are divided by their sum. Raises LossError.
+    All weights are divided by their sum. Raises UserError.
     """
     numbers = parse_loss(name)
     if coupling != "paper" and any(number is not None for number in numbers.values()):
-        raise LossError(
+        raise UserError(
             f"coupling: found {coupling}, but the weights stand in the loss's name, {name}; leave one of them out"
         )
     if coupling == "balanced":
@@ -54,7 +54,7 @@ def build_loss(
 def _build(name: str) -> LossTerm:
     try:
         return TERMS[name]()
-    except (LossError, MemoryError):
+    except (UserError, MemoryError):
         raise
     except Exception as error:
-        raise LossError(f"loss: {name} cannot be built ({type(error).__name__}: {error})") from error
+        raise UserError(f"loss: {name} cannot be built ({type(error).__name__}: {error})") from error

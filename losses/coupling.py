@@ -11,7 +11,9 @@ Other combinations have no `paper` weights and are refused: equal weights would 
 
 from collections.abc import Mapping, Sequence
 
-from .registry import TERMS, LossError
+from tools.common.errors import UserError
+
+from .registry import TERMS
 
 # Compared by default: the paper's two bases, each alone and with either perceptual term.
 PAPER_LOSSES = ("MSE", "MSE+LMS", "MSE+PMSQE", "SI-SNR", "SI-SNR+LMS", "SI-SNR+PMSQE")
@@ -32,7 +34,7 @@ PAPER: dict[str, tuple[float, float]] = {
 
 
 def fixed_weights(numbers: Mapping[str, float | None], coupling: str | Sequence[float]) -> dict[str, float]:
-    """Return the weights of the terms, whose sum is one. Raises LossError.
+    """Return the weights of the terms, whose sum is one. Raises UserError.
 
     numbers: each term's number in the loss's name, or None.
     coupling: "paper", or one positive number a term.
@@ -47,12 +49,12 @@ def fixed_weights(numbers: Mapping[str, float | None], coupling: str | Sequence[
     elif name in PAPER:
         weights = list(PAPER[name])
     else:
-        raise LossError(
+        raise UserError(
             f"coupling: found paper, but no weights are published for {name}; choose --coupling balanced, one "
             f"number a term (--coupling 1 2), or numbers in the name (--loss '{'+0.5*'.join(numbers)}')"
         )
     if len(weights) != len(numbers):
-        raise LossError(f"coupling: found {len(weights)} numbers for {name}, expected {len(numbers)}, one a term")
+        raise UserError(f"coupling: found {len(weights)} numbers for {name}, expected {len(numbers)}, one a term")
     total = sum(weights)
     return {term: weight / total for term, weight in zip(numbers, weights, strict=True)}
 

@@ -3,9 +3,10 @@
 import math
 from typing import NamedTuple
 
+from tools.common.errors import UserError
 from tools.common.plugins import not_loaded
 
-from .registry import TERMS, LossError, known_terms
+from .registry import TERMS, known_terms
 
 
 class Combination(NamedTuple):
@@ -24,7 +25,7 @@ COMBINATIONS = {
 def parse_loss(name: str) -> dict[str, float | None]:
     """Return the terms of "SI-SNR+0.3*MR-STFT" with their numbers, {"SI-SNR": None, "MR-STFT": 0.3}.
 
-    A published combination may be given by its name alone. Raises LossError.
+    A published combination may be given by its name alone. Raises UserError.
     """
     numbers: dict[str, float | None] = {}
     terms = "".join((COMBINATIONS[name].loss if name in COMBINATIONS else name).split())
@@ -33,12 +34,12 @@ def parse_loss(name: str) -> dict[str, float | None]:
         if term not in TERMS:
             known = ", ".join(known_terms(perceptual=False) + known_terms(perceptual=True))
             combined = ", ".join(COMBINATIONS)
-            raise LossError(
+            raise UserError(
                 f"loss: found {name!r}, but there is no {term!r}; known terms: {known}; combinations: "
                 f"{combined}{not_loaded()}"
             )
         if term in numbers:
-            raise LossError(f"loss: found {name!r}, expected every term once")
+            raise UserError(f"loss: found {name!r}, expected every term once")
         numbers[term] = _positive(number, name) if star else None
     return numbers
 
@@ -49,5 +50,5 @@ def _positive(text: str, name: str) -> float:
     except ValueError:
         number = math.nan
     if not 0 < number <= 1e30:  # sums of larger ones overflow
-        raise LossError(f"loss: found {name!r}, expected a positive number before '*', not {text!r}")
+        raise UserError(f"loss: found {name!r}, expected a positive number before '*', not {text!r}")
     return number

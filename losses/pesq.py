@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from config import SAMPLE_RATE
+from tools.common.errors import UserError
 
-from .registry import LossError, LossTerm, freeze_constants, register
+from .registry import LossTerm, freeze_constants, register
 
 SHORTEST = 5376  # samples; the 20 frames over which PESQ aggregates disturbances
 FLOOR = 1e-6  # amplitude of a tone added to both signals, -120 dBFS, so that silence can be level-aligned
@@ -41,7 +42,7 @@ def _import_pesq() -> type:
     try:
         from torch_pesq import PesqLoss
     except ImportError:
-        raise LossError(
+        raise UserError(
             "loss: PESQ needs torch-pesq, which is not installed; pip install --no-deps -r requirements-pesq.txt"
         ) from None
     finally:

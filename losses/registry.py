@@ -7,14 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from tools.common.errors import UserError
+
 INVARIANCES = ("scale", "sign", "offset")
 RESERVED = ("noisy", "clean", "enhanced", "loss")  # they name signals and columns in tables
-
-
-class LossError(ValueError):
-    """A loss that cannot be built; the message names it, what was found and what was expected."""
-
-    exit_code = 2  # of a program that ends with it
 
 
 class LossTerm(nn.Module):
@@ -48,28 +44,28 @@ class LossTerm(nn.Module):
             return self._checked(*map(at_least_float32, signals))
 
     def _checked(self, estimate: Tensor, *others: Tensor) -> Tensor:
-        """Return the result of `compare`; LossError if it fails or is not one value an utterance."""
+        """Return the result of `compare`; UserError if it fails or is not one value an utterance."""
         name = self.name or type(self).__name__
         try:
             result = self.compare(estimate, *others)
-        except (LossError, MemoryError, torch.cuda.OutOfMemoryError):
+        except (UserError, MemoryError, torch.cuda.OutOfMemoryError):
             raise
         except Exception as error:
             if "DataLoader worker" in str(error) or "allocate memory" in str(error):  # not caused by the term
                 raise
             frame = traceback.extract_tb(error.__traceback__)[1]
             reason = (str(error).splitlines() or [""])[0]
-            raise LossError(
+            raise UserError(
                 f"loss term {name}: {frame.filename}, line {frame.lineno}: {type(error).__name__}: {reason}"
             ) from error
         if not isinstance(result, Tensor) or result.shape != estimate.shape[:1]:
             found = f"shape {list(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
-            raise LossError(
+            raise UserError(
                 f"loss term {name}: compare returned {found}, expected one value an utterance, "
                 f"[{estimate.shape[0]}]"
             )
         if torch.is_grad_enabled() and estimate.requires_grad and not result.requires_grad:
-            raise LossError(f"loss term {name}: its value has no gradient, expected one to train with")
+            raise UserError(f"loss term {name}: its value has no gradient, expected one to train with")
         return result
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
@@ -92,17 +88,17 @@ def register(
         polarity), "offset" (a constant added). The tests check these, and that there are no others.
     """
     if not re.fullmatch(r"[A-Za-z][\w-]*", name):
-        raise LossError(f"loss term {name!r}: expected a letter, then letters, digits, '-' and '_' only")
+        raise UserError(f"loss term {name!r}: expected a letter, then letters, digits, '-' and '_' only")
     if name.lower() in RESERVED:
-        raise LossError(f"loss term {name!r}: the name stands for a signal or a column; choose another")
+        raise UserError(f"loss term {name!r}: the name stands for a signal or a column; choose another")
     if set(invariances) - set(INVARIANCES):
-        raise LossError(f"loss term {name}: found invariances {invariances}, expected some of {INVARIANCES}")
+        raise UserError(f"loss term {name}: found invariances {invariances}, expected some of {INVARIANCES}")
 
     def add(term: type[LossTerm]) -> type[LossTerm]:
         if name in TERMS:
-            raise LossError(f"loss term {name}: registered twice, by {TERMS[name].__name__} and {term.__name__}")
+            raise UserError(f"loss term {name}: registered twice, by {TERMS[name].__name__} and {term.__name__}")
         if not (isinstance(term, type) and issubclass(term, LossTerm)):
-            raise LossError(f"loss term {name}: found {term!r}, expected a subclass of LossTerm")
+            raise UserError(f"loss term {name}: found {term!r}, expected a subclass of LossTerm")
         term.name, term.perceptual = name, perceptual
         term.needs_noisy, term.invariances = needs_noisy, invariances
         TERMS[name] = term

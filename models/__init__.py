@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from config import NETWORK_SETTINGS, Config, ConfigError
+from config import NETWORK_SETTINGS, Config
+from tools.common.errors import UserError
 from tools.common.plugins import import_files
 from tools.common.run_folder import find_checkpoint
 
-from .checkpoint import ModelError, read_checkpoint
+from .checkpoint import read_checkpoint
 from .dccrn import DCCRN
 from .gtcrn import GTCRN
 from .norms import sync_norms
@@ -24,7 +25,6 @@ __all__ = [
     "DCCRN",
     "GTCRN",
     "NETWORKS",
-    "ModelError",
     "build_model",
     "checkpoint_path",
     "complete",
@@ -45,14 +45,14 @@ import_files(sys.modules[__name__], NETWORKS)
 def build_model(config: Config) -> nn.Module:
     """Return a new network with the config's settings, initialised from torch's random state.
 
-    Raises ModelError for an unknown network, or a setting that it does not have or allow.
+    Raises UserError for an unknown network, or a setting that it does not have or allow.
     """
     settings = read_settings(config)
     return NETWORKS[config.model].kind(**settings)
 
 
 def complete(config: Config) -> Config:
-    """Return the config with None replaced by the network's defaults. Raises ModelError as `build_model`."""
+    """Return the config with None replaced by the network's defaults. Raises UserError as `build_model`."""
     settings = read_settings(config)
     shared = {name: value for name, value in settings.items() if name in NETWORK_SETTINGS}
     own = tuple(f"{name}={value}" for name, value in settings.items() if name not in NETWORK_SETTINGS)
@@ -62,7 +62,7 @@ def complete(config: Config) -> Config:
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
     """Return the network of a checkpoint, rebuilt from the file alone, in evaluation mode.
 
-    Raises ModelError if the file cannot be read or its weights do not fit its settings.
+    Raises UserError if the file cannot be read or its weights do not fit its settings.
     """
     return rebuild_model(path, read_checkpoint(path)).to(device)
 
@@ -75,33 +75,31 @@ def rebuild_model(path: str | Path, content: Mapping[str, Any]) -> nn.Module:
             build_model(config).load_state_dict(content["model"], assign=True)
         model = build_model(config)
         model.load_state_dict(dict(content["model"]))  # a copy: assign=True was noted in the dictionary
-    except (ConfigError, ModelError) as error:
-        raise ModelError(f"{path}: its settings are not this version's: {error}") from None
+    except UserError as error:
+        raise UserError(f"{path}: its settings are not this version's: {error}") from None
     except RuntimeError as error:
-        raise ModelError(
+        raise UserError(
             f"{path}: weights do not fit its settings: {str(error).splitlines()[-1].strip()}"
         ) from None
     broken = [name for name, weight in content["model"].items() if not torch.isfinite(weight).all()]
     if broken:
-        raise ModelError(
-            f"{path}: NaN or infinity in {len(broken)} weights ({broken[0]}), expected finite numbers"
-        )
+        raise UserError(f"{path}: NaN or infinity in {len(broken)} weights ({broken[0]}), expected finite numbers")
     model.eval()
     with torch.inference_mode():  # finite weights can still give NaN: negative variances, huge values
         estimate = model(0.1 * torch.sin(0.3 * torch.arange(1600.0))[None])
     if not torch.isfinite(estimate).all():
-        raise ModelError(f"{path}: its network gives NaN or infinity for a tone; train or choose another")
+        raise UserError(f"{path}: its network gives NaN or infinity for a tone; train or choose another")
     return model
 
 
 def read_trained(path: str | Path, config: Config) -> dict[str, Any]:
-    """Return a checkpoint's content. Raises ModelError if its network or loss differs from the config's."""
+    """Return a checkpoint's content. Raises UserError if its network or loss differs from the config's."""
     content = read_checkpoint(path)
     trained, wanted = complete(Config.from_dict(content["config"])), complete(config)
     names = ("model", "network", "loss", "coupling", *NETWORK_SETTINGS)
     other = [name for name in names if getattr(trained, name) != getattr(wanted, name)]
     if other:
-        raise ModelError(
+        raise UserError(
             f"{path}: was trained with another {', '.join(other)} than config.json beside it says; train the run "
             "to a new best epoch, or choose another --name"
         )
@@ -119,8 +117,8 @@ def checkpoint_path(name: str) -> Path:
 
 
 def _pretrained_path() -> Path:
-    """Return the path of the packaged checkpoint. Raises ModelError if this installation has none."""
+    """Return the path of the packaged checkpoint. Raises UserError if this installation has none."""
     path = Path(__file__).with_name("pretrained") / "enhancer.pt"
     if not path.is_file():
-        raise ModelError(f"{path}: no trained network came with this installation; name a checkpoint")
+        raise UserError(f"{path}: no trained network came with this installation; name a checkpoint")
     return path

@@ -46,7 +46,7 @@ class CRN(SpectralNetwork):
     suits_channels_last = True
 
     def __init__(self, **settings: Any) -> None:
-        """Build the network with the values of CRNSettings that are given. Raises ModelError."""
+        """Build the network with the values of CRNSettings that are given. Raises UserError."""
         super().__init__()
         own = CRNSettings(**settings)
         self.mask, self.skip = own.mask, own.skip

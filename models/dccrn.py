@@ -45,7 +45,7 @@ class DCCRN(SpectralNetwork):
     """
 
     def __init__(self, **settings: Any) -> None:
-        """Build the network with the values of DCCRNSettings that are given. Raises ModelError."""
+        """Build the network with the values of DCCRNSettings that are given. Raises UserError."""
         super().__init__()
         own = DCCRNSettings(**settings)
         self.mask, self.skip = own.mask, own.skip

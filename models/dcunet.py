@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checkpoint import ModelError
+from tools.common.errors import UserError
+
 from .complex_layers import MASKS, ComplexKernel, apply_mask, join_parts
 from .layers import ConvLayer
 from .norms import NORMS
@@ -70,7 +71,7 @@ class DCUNETSettings(NetworkSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.kernel_num and len(self.kernel_num) != self.layers // 2:
-            raise ModelError(
+            raise UserError(
                 f"kernel_num: found {self.kernel_num}, expected {self.layers // 2} numbers, for {self.layers} "
                 "layers of encoder and decoder"
             )
@@ -87,7 +88,7 @@ class DCUNET(SpectralNetwork):
     """
 
     def __init__(self, **settings: Any) -> None:
-        """Build the network with the values of DCUNETSettings that are given. Raises ModelError."""
+        """Build the network with the values of DCUNETSettings that are given. Raises UserError."""
         super().__init__()
         own = DCUNETSettings(**settings)
         self.mask, norm_of = own.mask, NORMS[own.norm]

@@ -48,7 +48,7 @@ class FullSubNet(SpectralNetwork):
     """
 
     def __init__(self, **settings: Any) -> None:
-        """Build the network with the values of FullSubNetSettings that are given. Raises ModelError."""
+        """Build the network with the values of FullSubNetSettings that are given. Raises UserError."""
         super().__init__()
         own = FullSubNetSettings(**settings)
         self.level, self.look_ahead = own.level, own.look_ahead

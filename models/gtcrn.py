@@ -46,7 +46,7 @@ class GTCRN(SpectralNetwork):
     gains_from_bf16 = False  # on a CPU: its layers are too small
 
     def __init__(self, **settings: Any) -> None:
-        """Build the network with the values of GTCRNSettings that are given. Raises ModelError."""
+        """Build the network with the values of GTCRNSettings that are given. Raises UserError."""
         super().__init__()
         self.channels = channels = GTCRNSettings(**settings).channels
         self.stft = CentredSTFT(torch.hann_window(FFT).sqrt(), HOP)

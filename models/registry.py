@@ -9,9 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 from torch import nn
 
 from config import NETWORK_SETTINGS, Config
+from tools.common.errors import UserError
 from tools.common.plugins import not_loaded
-
-from .checkpoint import ModelError
 
 Kind = TypeVar("Kind", bound=type[nn.Module])
 _LARGEST = 2**16  # of any size of a network
@@ -59,13 +58,13 @@ def setting(default: Any, bounds: Bounds, meaning: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkSettings:
-    """Settings of a network; each field is a `setting`. Raises ModelError for a value out of bounds."""
+    """Settings of a network; each field is a `setting`. Raises UserError for a value out of bounds."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value, bounds = getattr(self, field.name), field.metadata["bounds"]
             if not bounds.fine(value):
-                raise ModelError(f"{field.name}: found {value!r}, expected {bounds.expected}")
+                raise UserError(f"{field.name}: found {value!r}, expected {bounds.expected}")
 
 
 class Entry(NamedTuple):
@@ -87,11 +86,11 @@ def register(name: str, settings: type[NetworkSettings] = NetworkSettings) -> Ca
     faster with channels-last memory; `gains_from_bf16` (default True), whether bf16 may be faster than fp32.
     """
     if not re.fullmatch(r"[A-Za-z][\w-]*", name):
-        raise ModelError(f"network {name!r}: expected a letter, then letters, digits, '-' and '_' only")
+        raise UserError(f"network {name!r}: expected a letter, then letters, digits, '-' and '_' only")
 
     def add(kind: Kind) -> Kind:
         if name in NETWORKS:
-            raise ModelError(
+            raise UserError(
                 f"network {name}: registered twice, by {NETWORKS[name].kind.__name__} and {kind.__name__}"
             )
         NETWORKS[name] = Entry(kind, settings)
@@ -101,16 +100,16 @@ def register(name: str, settings: type[NetworkSettings] = NetworkSettings) -> Ca
 
 
 def find_network(name: str) -> Entry:
-    """Return the network of that name. Raises ModelError if there is none."""
+    """Return the network of that name. Raises UserError if there is none."""
     if name not in NETWORKS:
-        raise ModelError(f"model: found {name!r}, expected one of {', '.join(NETWORKS)}{not_loaded()}")
+        raise UserError(f"model: found {name!r}, expected one of {', '.join(NETWORKS)}{not_loaded()}")
     return NETWORKS[name]
 
 
 def read_settings(config: Config) -> dict[str, Any]:
     """Return the settings to build the config's network with, its defaults for those that are not given.
 
-    Raises ModelError for a setting that the network does not have, or a value out of bounds.
+    Raises UserError for a setting that the network does not have, or a value out of bounds.
     """
     settings = find_network(config.model).settings
     known = [field.name for field in dataclasses.fields(settings)]
@@ -118,13 +117,13 @@ def read_settings(config: Config) -> dict[str, Any]:
     for text in config.network:
         key, equals, value = text.partition("=")
         if not equals or key in given:
-            raise ModelError(
+            raise UserError(
                 f"network: found {text!r}, expected name=value, each name once and with no option of its own"
             )
         given[key] = _plain(value)
     for unknown in [key for key in given if key not in known]:
         has = f"it has {', '.join(known)}" if known else "it has none"
-        raise ModelError(f"{unknown}: the network {config.model} has no such setting; {has}")
+        raise UserError(f"{unknown}: the network {config.model} has no such setting; {has}")
     return dataclasses.asdict(settings(**given))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from programs import run
 
-from config import PRESETS, Config, ConfigError, _lists_as_tuples
+from config import PRESETS, Config, _lists_as_tuples
 from losses import TERMS, build_loss
 from models import complete
 from tools import sweep
@@ -68,13 +68,13 @@ def test_settings_survive_a_round_trip_through_json():
     ],
 )
 def test_a_setting_that_cannot_be_is_named_in_one_line(settings, message):
-    with pytest.raises(ConfigError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         Config(**settings)
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_setting_is_refused():
-    with pytest.raises(ConfigError, match="colour: no such setting"):
+    with pytest.raises(UserError, match="colour: no such setting"):
         Config.from_dict({"colour": "red"})
 
 
@@ -124,7 +124,7 @@ def test_help_explains_every_setting_and_names_the_losses(capsys):
     assert "--preset" in text
 
 
-@pytest.mark.parametrize("error", [UserError("data: found x"), ConfigError("data: found x")])
+@pytest.mark.parametrize("error", [UserError("data: found x")])
 def test_a_mistake_ends_with_one_line_and_exit_code_2(capsys, error):
     def main():
         raise error

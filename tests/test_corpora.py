@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from recordings import RATE, noise, speech, write
 
 from dataloader.mixing import active_span
-from tools.common.audio_files import AudioError, read, read_format
+from tools.common.audio_files import read, read_format
 from tools.common.errors import UserError
 from tools.corpora.recordings import TALKER, Problem, Recording, Selection, check_recording
 from tools.corpora.rooms import SimulatedRooms, reverberate
@@ -153,7 +153,7 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, case):
 
 def test_a_flac_that_is_cut_short_is_named(tmp_path):
     cut_short(write(tmp_path / "a.flac", noise("a")))
-    with pytest.raises(AudioError, match=r"cut short|not readable"):
+    with pytest.raises(UserError, match=r"cut short|not readable"):
         read(tmp_path / "a.flac", 2 * RATE, RATE)
 
 
@@ -162,7 +162,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path):
         pytest.skip("root may read everything")
     path = write(tmp_path / "a.wav", speech("a"))
     path.chmod(0)
-    with pytest.raises(AudioError, match="Permission denied"):
+    with pytest.raises(UserError, match="Permission denied"):
         read_format(path)
 
 

@@ -10,8 +10,9 @@ import torch
 from signals import voiced
 from torch import distributed, multiprocessing
 
-from losses import TERMS, CombinedLoss, LossError, LossTerm, build_loss, known_terms, register
+from losses import TERMS, CombinedLoss, LossTerm, build_loss, known_terms, register
 from losses.combined import Balancer
+from tools.common.errors import UserError
 
 
 def test_a_combination_is_its_weighted_parts():
@@ -71,7 +72,7 @@ def test_weights_are_the_chosen_ones_divided_by_their_sum(name, coupling, weight
     ],
 )
 def test_a_loss_that_cannot_be_is_named_in_one_line(name, coupling, message):
-    with pytest.raises(LossError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         build_loss(name, coupling)
     assert "\n" not in str(caught.value)
 
@@ -87,7 +88,7 @@ def test_a_new_term_needs_nothing_but_its_class():
         loss, parts = build_loss("cube+LMS", (1, 1))(torch.zeros(2, 500), torch.ones(2, 500))
         assert parts["cube"] == 1
         assert loss == pytest.approx((1 + parts["LMS"].item()) / 2)
-        with pytest.raises(LossError, match="registered twice"):
+        with pytest.raises(UserError, match="registered twice"):
             register("cube")(Cube)
     finally:
         del TERMS["cube"]
@@ -95,12 +96,12 @@ def test_a_new_term_needs_nothing_but_its_class():
 
 @pytest.mark.parametrize("name", ["a+b", "2*a", "", "a b", "a/b", "a.b", "1e3"])
 def test_a_term_whose_name_a_loss_could_not_hold_is_refused(name):
-    with pytest.raises(LossError, match="expected a letter"):
+    with pytest.raises(UserError, match="expected a letter"):
         register(name)
 
 
 def test_an_invariance_that_no_test_knows_is_refused():
-    with pytest.raises(LossError, match=r"found invariances \('delay',\)"):
+    with pytest.raises(UserError, match=r"found invariances \('delay',\)"):
         register("late", invariances=("delay",))
 
 

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from config import Config
-from dataloader import DataError, PackedDataset, build_loader, shuffle_for_epoch
+from dataloader import PackedDataset, build_loader, shuffle_for_epoch
+from tools.common.errors import UserError
 
 
 def write(folder, split, array, **description):
@@ -117,7 +118,7 @@ def test_a_worker_gets_the_path_and_not_the_data(tmp_path):
     ],
 )
 def test_an_array_that_does_not_fit_is_named(tmp_path, array, message):
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         PackedDataset(write(tmp_path / "set", "train", array), "train")
     assert "\n" not in str(caught.value)
 
@@ -125,7 +126,7 @@ def test_an_array_that_does_not_fit_is_named(tmp_path, array, message):
 @pytest.mark.parametrize("content", [b"", b"text", b"\x93NUMPY\x01\x00"])
 def test_a_file_that_is_no_array_is_named(tmp_path, content):
     (tmp_path / "train.npy").write_bytes(content)
-    with pytest.raises(DataError, match=r"train.npy: not a .npy file of numbers"):
+    with pytest.raises(UserError, match=r"train.npy: not a .npy file of numbers"):
         PackedDataset(tmp_path, "train")
 
 
@@ -133,12 +134,12 @@ def test_a_truncated_file_is_named(tmp_path):
     folder = write(tmp_path / "set", "train", counted(100, 2, 100))
     whole = (folder / "train.npy").read_bytes()
     (folder / "train.npy").write_bytes(whole[:-500])
-    with pytest.raises(DataError, match=r"train.npy: not a .npy file of numbers"):
+    with pytest.raises(UserError, match=r"train.npy: not a .npy file of numbers"):
         PackedDataset(folder, "train")
 
 
 def test_a_missing_file_is_named_with_the_way_to_make_it(tmp_path):
-    with pytest.raises(DataError, match=r"valid.npy: no such file.*docs/data.md"):
+    with pytest.raises(UserError, match=r"valid.npy: no such file.*docs/data.md"):
         PackedDataset(tmp_path / "nowhere", "valid")
 
 
@@ -149,7 +150,7 @@ def test_nan_in_the_data_is_found_with_its_item(tmp_path, bad, workers):
     array[1, 6, 2, 1, 4] = bad
     folder = write(tmp_path / "set", "test", array)
     loader = build_loader(Config(data=str(folder), workers=workers), "test")
-    with pytest.raises(DataError, match=r"test.npy: item \[1, 6, 2\] holds NaN or infinity"):
+    with pytest.raises(UserError, match=r"test.npy: item \[1, 6, 2\] holds NaN or infinity"):
         list(loader)
 
 
@@ -166,7 +167,7 @@ def test_nan_in_the_data_is_found_with_its_item(tmp_path, bad, workers):
 )
 def test_a_description_that_contradicts_the_data_is_named(tmp_path, description, message):
     write(tmp_path / "set", "test", counted(2, 7, 1, 2, 5), **description)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=message):
         PackedDataset(tmp_path / "set", "test")
 
 
@@ -174,12 +175,12 @@ def test_a_description_that_contradicts_the_data_is_named(tmp_path, description,
 def test_a_damaged_description_is_named(tmp_path, text):
     folder = write(tmp_path / "set", "train", counted(2, 2, 5))
     (folder / "dataset.json").write_text(text)
-    with pytest.raises(DataError, match=r"dataset\.json"):
+    with pytest.raises(UserError, match=r"dataset\.json"):
         PackedDataset(folder, "train")
 
 
 def test_a_grid_of_another_shape_needs_a_description(tmp_path):
-    with pytest.raises(DataError, match=r"dataset\.json is missing"):
+    with pytest.raises(UserError, match=r"dataset\.json is missing"):
         PackedDataset(write(tmp_path / "set", "test", counted(3, 7, 1, 2, 5)), "test")
 
 
@@ -213,20 +214,20 @@ def test_shards_that_do_not_fit_are_named(tmp_path, shards, message):
     (tmp_path / "train").mkdir()
     for name, array in shards.items():
         np.save(tmp_path / "train" / f"{name}.npy", array)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=message):
         PackedDataset(tmp_path, "train")
 
 
 def test_shards_beside_a_file_of_their_name_are_refused(tmp_path):
     write(tmp_path, "train", counted(2, 2, 5))
     (tmp_path / "train").mkdir()
-    with pytest.raises(DataError, match=r"found shards beside train\.npy"):
+    with pytest.raises(UserError, match=r"found shards beside train\.npy"):
         PackedDataset(tmp_path, "train")
 
 
 def test_an_array_in_fortran_order_is_refused_and_not_misread(tmp_path):
     write(tmp_path, "train", np.asfortranarray(counted(3, 2, 5)))
-    with pytest.raises(DataError, match="Fortran order"):
+    with pytest.raises(UserError, match="Fortran order"):
         PackedDataset(tmp_path, "train")
 
 
@@ -254,5 +255,5 @@ def test_the_records_of_items_are_not_read_for_training(tmp_path):
 
 def test_a_batch_too_small_for_the_processes_is_refused(tmp_path):
     folder = write(tmp_path / "set", "train", counted(8, 2, 100))
-    with pytest.raises(DataError, match="batch_size: found 2, expected one for each process"):
+    with pytest.raises(UserError, match="batch_size: found 2, expected one for each process"):
         build_loader(Config(data=str(folder), batch_size=2), "train", shares=3)

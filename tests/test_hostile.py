@@ -25,9 +25,9 @@ from trainings import TINY
 
 import test as test_program
 import train
-from config import Config, ConfigError
-from losses import TERMS, LossError, LossTerm, build_loss, register
-from models import ModelError, complete, read_checkpoint
+from config import Config
+from losses import TERMS, LossTerm, build_loss, register
+from models import complete, read_checkpoint
 from tools import (
     compare,
     enhance,
@@ -83,13 +83,13 @@ def refused(capsys, program, *args):
     ids=repr,
 )
 def test_settings_that_nothing_can_use_are_refused_before_anything_starts(settings):
-    with pytest.raises((ConfigError, ModelError)):
+    with pytest.raises(UserError):
         complete(Config(**settings))
 
 
 @pytest.mark.parametrize("name", ["1e308*MSE", "\uff12*MSE", "nan*MSE"])
 def test_weights_that_overflow_or_are_no_numbers_are_refused(name):
-    with pytest.raises(LossError):
+    with pytest.raises(UserError):
         build_loss(name)
 
 
@@ -146,13 +146,13 @@ def test_a_broken_loss_file_is_a_warning_and_stops_only_who_asks_for_it(tmp_path
 )
 def test_a_loss_that_is_not_one_value_an_utterance_is_refused(compare_signals):
     term = type("Odd", (LossTerm,), {"compare": compare_signals})()
-    with pytest.raises(LossError, match="loss term Odd"):
+    with pytest.raises(UserError, match="loss term Odd"):
         term(torch.randn(2, 100, requires_grad=True), torch.randn(2, 100))
 
 
 @pytest.mark.parametrize("name", ["noisy", "clean", "enhanced", "loss", "Noisy"])
 def test_a_loss_may_not_be_called_like_a_signal_or_column(name):
-    with pytest.raises(LossError):
+    with pytest.raises(UserError):
         register(name)
     assert name not in TERMS
 
@@ -252,7 +252,7 @@ def test_tensors_that_were_replaced_in_a_whole_checkpoint_are_noticed(workplace,
 def test_a_tensor_whose_name_is_no_utf8_is_refused_like_others(tmp_path):
     content = {"config": {}, "model": {"a\udcff": torch.zeros(1)}, "epoch": 1, "digest": "0"}
     torch.save(content, tmp_path / "a.pt")
-    with pytest.raises(ModelError, match=r"a.pt: its tensors are not those"):
+    with pytest.raises(UserError, match=r"a.pt: its tensors are not those"):
         read_checkpoint(tmp_path / "a.pt")
 
 

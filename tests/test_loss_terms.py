@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from signals import voiced
 
-from losses import TERMS, LossError, LossTerm
+from losses import TERMS, LossTerm
 from losses.registry import INVARIANCES
+from tools.common.errors import UserError
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -22,7 +23,7 @@ def term(request) -> LossTerm:
 def build(name: str) -> LossTerm:
     try:
         return TERMS[name]()
-    except LossError as error:  # the package of an extra
+    except UserError as error:  # the package of an extra
         pytest.skip(str(error))
 
 

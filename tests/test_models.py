@@ -12,11 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from config import Config
 from losses import build_loss
-from models import DCCRN, ModelError, build_model, from_upstream, load_model
+from models import DCCRN, build_model, from_upstream, load_model
 from models.complex_layers import ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM
 from models.layers import PReLU
 from models.norms import ComplexBatchNorm2d
 from models.stft import STFT
+from tools.common.errors import UserError
 
 
 def reference_model(variant: str) -> DCCRN:
@@ -198,7 +199,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path, capsys, c
         path.write_bytes(content)
     elif content is not None:
         torch.save(content, path)
-    with pytest.raises(ModelError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         load_model(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from signals import speech_like, voiced
 from torch_stoi import NegSTOILoss
 
-from losses import TERMS, LossError, build_loss
+from losses import TERMS, build_loss
 from losses.waveform import KNEE
+from tools.common.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_gtcrns_loss_is_the_published_combination_of_its_terms():
     ratio = target.square().sum(-1) / (noisy - target).square().sum(-1)
     expected = 30 * parts["compressed-complex"] + 70 * parts["compressed-magnitude"] - ratio.log10().mean()
     torch.testing.assert_close(100.1 * value, expected, rtol=1e-6, atol=0)
-    with pytest.raises(LossError, match=r"there is no 'GTCRN'; known terms: .*; combinations: GTCRN"):
+    with pytest.raises(UserError, match=r"there is no 'GTCRN'; known terms: .*; combinations: GTCRN"):
         build_loss("GTCRN+LMS")
 
 
@@ -188,7 +189,7 @@ def test_stoi_leaves_out_silence_as_torch_stoi_does():
 def test_differentiable_pesq_orders_noise_levels_as_pesq_does():
     try:
         term = TERMS["PESQ"]()
-    except LossError as error:
+    except UserError as error:
         pytest.skip(str(error))
     noisy, clean = voiced(8, samples=32000)
     estimates = [clean + share * (noisy - clean) for share in (0.1, 0.3, 1.0)]
@@ -201,7 +202,7 @@ def test_differentiable_pesq_orders_noise_levels_as_pesq_does():
 def test_a_term_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_pesq", None)
     with pytest.raises(
-        LossError, match=r"torch-pesq, .* pip install --no-deps -r requirements-pesq.txt"
+        UserError, match=r"torch-pesq, .* pip install --no-deps -r requirements-pesq.txt"
     ) as caught:
         build_loss("SI-SNR+PESQ", "balanced")
     assert "\n" not in str(caught.value)

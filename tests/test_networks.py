@@ -11,8 +11,9 @@ from signals import voiced
 from trainings import history_of
 
 import train
-from losses import COMBINATIONS, TERMS, LossError, build_loss
+from losses import COMBINATIONS, TERMS, build_loss
 from models import GTCRN, NETWORKS, load_model
+from tools.common.errors import UserError
 from tools.demo_corpus.corpus import make_demo_corpus
 
 
@@ -98,7 +99,7 @@ def test_two_epochs_of_a_small_set_lower_the_validation_loss_and_keep_the_polari
 def test_three_steps_with_each_loss_are_finite(name, loss):
     try:
         loss_fn = build_loss(loss)
-    except LossError as error:  # the package of an extra
+    except UserError as error:  # the package of an extra
         pytest.skip(str(error))
     torch.manual_seed(0)
     noisy, clean = (x.float() for x in voiced(0, samples=8000, batch=2))

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from config import Config
-from dataloader import DataError, build_loader, shuffle_for_epoch
+from dataloader import build_loader, shuffle_for_epoch
 from dataloader.augmentation import SHARES, Augmentation, draw_room
 from losses import build_loss
+from tools.common.errors import UserError
 
 
 def write_on_the_fly(folder, items=12, samples=4000, seed=0, snr=(-5, 15), is_range=True):
@@ -121,7 +122,7 @@ SPOILT = {
 def test_a_damaged_set_for_mixing_on_the_fly_is_named(tmp_path, case):
     spoil, message = SPOILT[case]
     spoil(write_on_the_fly(tmp_path / "set"))
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         mixtures(tmp_path / "set", 0, 1)
     assert "\n" not in str(caught.value)
 
@@ -207,5 +208,5 @@ def test_a_room_keeps_the_direct_sound_in_its_place(tmp_path):
 
 def test_augmentation_of_ready_mixtures_is_refused(tmp_path):
     np.save(tmp_path / "train.npy", np.ones((4, 2, 4000), np.float32) / 2)
-    with pytest.raises(DataError, match="augment: found clip"):
+    with pytest.raises(UserError, match="augment: found clip"):
         build_loader(Config(data=str(tmp_path), augment=("clip",)), "train")

@@ -15,10 +15,11 @@ from programs import run
 import test
 import train
 from config import Config
-from models import NETWORKS, ModelError, build_model, complete, load_model
+from models import NETWORKS, build_model, complete, load_model
 from models.registry import NetworkSettings, register, setting, whole
 from tools import compare, enhance, list_networks
 from tools.common import plugins
+from tools.common.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ from tools.common import plugins
     ],
 )
 def test_a_setting_that_the_network_does_not_have_or_allow_is_named_in_one_line(settings, message):
-    with pytest.raises(ModelError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         build_model(Config(**settings))
     assert "\n" not in str(caught.value)
 
@@ -113,7 +114,7 @@ def test_a_network_of_ones_own_trains_tests_compares_enhances_and_says_which_set
         assert heard in listed.partition(f"\n{name}: " if name != "DCCRN" else f"{name}: ")[2].splitlines()[1]
     assert run(train, *ours[:2], "--network", "taps=0") == 2
     assert "taps: found 0, expected a whole number from 1 to" in capsys.readouterr().err
-    with pytest.raises(ModelError, match="registered twice"):
+    with pytest.raises(UserError, match="registered twice"):
         register("Scale")(Scale)
 
 

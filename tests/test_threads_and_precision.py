@@ -16,7 +16,7 @@ from programs import run
 from trainings import TINY, weights_of
 
 import train
-from config import Config, ConfigError
+from config import Config
 from models import build_model
 from tools import enhance, sweep
 from tools.common import processes
@@ -75,7 +75,7 @@ def test_a_container_gets_no_more_processes_than_its_quota(tmp_path, monkeypatch
 
 
 def test_no_threads_and_half_ones_are_refused(tmp_path, capsys):
-    with pytest.raises(ConfigError, match="threads: found 0, expected auto or a number from 1 to"):
+    with pytest.raises(UserError, match="threads: found 0, expected auto or a number from 1 to"):
         Config(threads=0)
     with pytest.raises(UserError, match="threads: found -1, expected 1 to 1024"):
         use_threads(-1)

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from config import PRESETS, SAMPLE_RATE, Config
 from dataloader import PackedDataset, build_loader
-from losses import TERMS, LossError, LossTerm, known_terms
+from losses import TERMS, LossTerm, known_terms
 from losses.parsing import parse_loss
 from models import build_model, load_model
 from tools.common.command_line import check_name, parse_arguments, run_command
@@ -112,7 +112,7 @@ def build_terms(names: Sequence[str], device: torch.device) -> tuple[dict[str, L
             raise UserError(f"terms: found {name!r}, expected single terms without weights, such as LMS")
         try:
             terms[name] = TERMS[name]().to(device)
-        except LossError as error:
+        except UserError as error:
             if names:
                 raise
             missing.append(f"{name} is left out: {str(error).removeprefix('loss: ')}.")

@@ -5,7 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint import ModelError
+from tools.common.errors import UserError
 
 State = dict[str, Tensor]
 
@@ -42,10 +42,10 @@ def can_stream(model: nn.Module) -> bool:
 
 
 def require_streaming(model: nn.Module) -> None:
-    """Raise ModelError for a network that cannot be computed hop by hop."""
+    """Raise UserError for a network that cannot be computed hop by hop."""
     if not can_stream(model):
         own = f" with level {model.level}" if hasattr(model, "level") else ""
-        raise ModelError(
+        raise UserError(
             f"{type(model).__name__}{own} needs the whole recording and cannot enhance block by block; DCCRN, "
             "CRN, GTCRN and FullSubNet with level cumulative can"
         )
@@ -55,7 +55,7 @@ def streaming_step(model: nn.Module, for_export: bool = False) -> Step:
     """Return the network hop by hop, with a copy of its weights.
 
     for_export: for an ONNX graph instead of PyTorch.
-    Raises ModelError for a network that cannot be computed hop by hop.
+    Raises UserError for a network that cannot be computed hop by hop.
     """
     require_streaming(model)
     with torch.no_grad():

@@ -12,16 +12,13 @@ import soundfile
 import soxr
 
 from config import SAMPLE_RATE
+from tools.common.errors import UserError
 
 SUFFIXES = tuple(
     f".{name}"
     for name in ["wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "au", "caf", "sph", "w64", "rf64"]
 )
 LOSSY = ("MP3",)  # frames depend on earlier ones, and the header may announce a few samples too many
-
-
-class AudioError(ValueError):
-    """A file that cannot be used; the message gives the reason in one line, without the file's name."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ def find_audio(folder: Path) -> tuple[list[str], dict[Path, str]]:
 
 
 def read_format(path: Path) -> AudioFormat:
-    """Return the header of an audio file. Raises AudioError."""
+    """Return the header of an audio file. Raises UserError."""
     with open_audio(path) as file:
         return AudioFormat(file.samplerate, file.channels, file.frames)
 
@@ -76,7 +73,7 @@ def read(path: Path, start: int = 0, samples: int | None = None) -> np.ndarray:
         start: First sample, counted at the project's sample rate.
         samples: Number of samples; None for the rest. Parts that do not overlap share no sample of the file.
 
-    Raises AudioError if the file is unreadable, holds less than its header says, NaN or infinity.
+    Raises UserError if the file is unreadable, holds less than its header says, NaN or infinity.
     """
     with open_audio(path) as file:
         rate = file.samplerate
@@ -85,13 +82,11 @@ def read(path: Path, start: int = 0, samples: int | None = None) -> np.ndarray:
         try:
             channels = _read_frames(file, first, end)
         except (soundfile.SoundFileError, RuntimeError) as error:
-            raise AudioError(f"not readable at {first / rate:.1f} s ({_reason(error)})") from None
+            raise UserError(f"not readable at {first / rate:.1f} s ({_reason(error)})") from None
         if len(channels) < end - first and file.format not in LOSSY:
-            raise AudioError(
-                f"cut short: its header says {file.frames} samples, {first + len(channels)} are there"
-            )
+            raise UserError(f"cut short: its header says {file.frames} samples, {first + len(channels)} are there")
     if not np.isfinite(channels).all():
-        raise AudioError("holds NaN or infinity")
+        raise UserError("holds NaN or infinity")
     mono = channels.mean(axis=1)
     if rate != SAMPLE_RATE:
         mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
@@ -129,22 +124,22 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
-    """Open an audio file. Raises AudioError if it cannot be read or holds no samples."""
+    """Open an audio file. Raises UserError if it cannot be read or holds no samples."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait
-            raise AudioError("no regular file, such as a folder or a pipe")
+            raise UserError("no regular file, such as a folder or a pipe")
         path.open("rb").close()  # raises the system's error, which libsndfile reports as "System error" only
         file = soundfile.SoundFile(path)
     except OSError as error:
-        raise AudioError(f"cannot be opened ({error.strerror})") from None
+        raise UserError(f"cannot be opened ({error.strerror})") from None
     except UnicodeEncodeError:
-        raise AudioError("its name is not text; rename it") from None
+        raise UserError("its name is not text; rename it") from None
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
         reason = f"not readable as audio ({_reason(error)})" if path.stat().st_size else "an empty file"
-        raise AudioError(reason) from None
+        raise UserError(reason) from None
     with file:
         if file.frames <= 0:
-            raise AudioError("holds no samples")
+            raise UserError("holds no samples")
         yield file
 
 

@@ -1,7 +1,4 @@
-"""The error that ends a program with one line; this file imports nothing, so that any file may raise it.
-
-The packages' own errors (ConfigError, DataError, LossError, ModelError) carry an `exit_code` too.
-"""
+"""The error that ends a program with one line; this file imports nothing, so that any file may raise it."""
 
 
 class UserError(ValueError):

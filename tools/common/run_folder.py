@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from config import Config, ConfigError
+from config import Config
 from tools.common.errors import UserError
 from tools.common.files import fingerprint, replacing, write_csv, write_text
 from tools.common.schema import read_csv, read_json
@@ -80,7 +80,7 @@ def read_config(run_dir: Path) -> Config:
     settings = read_json(path, dict[str, Any], "delete it if last.pt is there, which holds the same settings")
     try:
         return Config.from_dict(settings)
-    except (ConfigError, TypeError) as error:
+    except (UserError, TypeError) as error:
         raise UserError(f"{path}: not the settings of a run ({error})") from None
 
 

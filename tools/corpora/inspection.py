@@ -81,7 +81,7 @@ class Report:
 
 
 def inspect(folder: Path, pool: ProcessPool) -> Report:
-    """Measure every item of a set. Raises DataError if it cannot be read, ValueError for a bad dataset.json."""
+    """Measure every item of a set. Raises UserError if it cannot be read, ValueError for a bad dataset.json."""
     report = Report(read_description(folder))
     report.head.pop("items", None)
     labels: dict[str, list[Label]] = {}

@@ -15,7 +15,7 @@ from dataloader.mixing import (
     quantise_at_snr,
     rms,
 )
-from tools.common.audio_files import AudioError, read
+from tools.common.audio_files import read
 from tools.common.errors import UserError
 from tools.common.seeding import generator
 from tools.corpora.noise_sources import NoiseSource, read_named
@@ -144,7 +144,7 @@ class MixtureSource:
                 speech = reverberate(speech, impulse_response)
                 made_of |= room
             return Clip(speech, active_span(speech), made_of, early)
-        except (AudioError, ValueError) as error:
+        except (UserError, ValueError) as error:
             raise UserError(f"{recording.path}: {error}") from None
 
     def packed_speech(self, index: int) -> tuple[np.ndarray, dict[str, Any]]:

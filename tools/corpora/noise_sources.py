@@ -8,7 +8,7 @@ import numpy as np
 
 from dataloader.mixing import is_silent, rms
 from dataloader.random_draws import SegmentDraw
-from tools.common.audio_files import AudioError, read
+from tools.common.audio_files import read
 from tools.common.errors import UserError
 from tools.corpora.recordings import Recording
 from tools.corpora.splits import NoisePart, by_group
@@ -70,7 +70,7 @@ def read_named(path: Path, start: int, count: int) -> np.ndarray:
     """Read as `audio_files.read` does. Raises UserError with the file's name."""
     try:
         return read(path, start, count)
-    except AudioError as error:
+    except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
 

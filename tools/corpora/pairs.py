@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from config import SAMPLE_RATE
 from dataloader.mixing import FRAME, SILENCE, active_span, headroom, is_silent, quantise
-from tools.common.audio_files import AudioError, read, read_format
+from tools.common.audio_files import read, read_format
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
 from tools.common.seeding import generator
@@ -75,15 +75,15 @@ def check_pair(
     try:
         found, expected = read_format(path), read_format(recording.path)
         if found.rate != expected.rate:
-            raise AudioError(f"{found.rate} Hz, but {recording.path} {expected.rate} Hz")
+            raise UserError(f"{found.rate} Hz, but {recording.path} {expected.rate} Hz")
         if found.frames != expected.frames:
-            raise AudioError(f"{found.frames} samples, but {recording.path} {expected.frames}")
+            raise UserError(f"{found.frames} samples, but {recording.path} {expected.frames}")
         for start in recording.starts:
             signal = read(path, start, selection.samples)
             if is_silent(signal):
-                raise AudioError(f"silent from {start / SAMPLE_RATE:.1f} s on, but {recording.path} is not")
+                raise UserError(f"silent from {start / SAMPLE_RATE:.1f} s on, but {recording.path} is not")
         contrast = contrast_db(signal) - contrast_db(read(recording.path, start, selection.samples))
-    except AudioError as error:
+    except UserError as error:
         return Problem(str(path), str(error))
     return Pair(**vars(recording), noisy=path, contrast_db=contrast)
 
@@ -125,7 +125,7 @@ class PairSource:
             if np.array_equal(noisy, clean):
                 raise ValueError("noisy and clean are the same: no SNR")
             both = np.stack(quantise(scale * clean, scale * (noisy - clean), self._settings.dtype))
-        except (AudioError, ValueError) as error:
+        except (UserError, ValueError) as error:
             raise UserError(f"{pair.noisy}: {error}") from None
         speech, noise = clean[active], (noisy - clean)[active]
         return both, {

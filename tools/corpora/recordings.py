@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from config import SAMPLE_RATE
 from dataloader.mixing import is_silent
-from tools.common.audio_files import SUFFIXES, AudioError, find_audio, read, read_format
+from tools.common.audio_files import SUFFIXES, find_audio, read, read_format
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
 from tools.common.seeding import generator
@@ -122,7 +122,7 @@ def check_recording(_: None, folder: Path, file: str, selection: Selection) -> R
     try:
         samples = read_format(path).samples
         if samples < selection.shortest:
-            raise AudioError(
+            raise UserError(
                 f"too short: {samples / SAMPLE_RATE:.2f} s, expected {selection.shortest / SAMPLE_RATE} s or more"
             )
         starts, peak, digest = [], 0.0, hashlib.blake2b(digest_size=8)
@@ -132,7 +132,7 @@ def check_recording(_: None, folder: Path, file: str, selection: Selection) -> R
             peak = max(peak, float(np.max(np.abs(clip))))
             if not is_silent(clip):
                 starts.append(start)
-    except AudioError as error:
+    except UserError as error:
         return Problem(str(path), str(error))
     if not starts:
         return Problem(str(path), "silent" + ("" if selection.cut in ("whole", "every") else " in the clip taken"))

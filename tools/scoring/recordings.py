@@ -10,7 +10,7 @@ import numpy as np
 from scipy import signal as dsp
 
 from config import SAMPLE_RATE
-from tools.common.audio_files import SUFFIXES, AudioError, find_audio, read, read_format
+from tools.common.audio_files import SUFFIXES, find_audio, read, read_format
 from tools.common.errors import UserError
 from tools.scoring.alarm import FOLLOW, contradiction
 from tools.scoring.scores import CHECKS, score
@@ -134,7 +134,7 @@ def _read(path: Path) -> tuple[np.ndarray, int]:
     """Return a recording, float64 [samples] at 16 kHz, and the rate of its file. Raises UserError."""
     try:
         rate, waveform = read_format(path).rate, read(path)
-    except AudioError as error:
+    except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if not waveform.any():
         raise UserError(f"{path}: silent; expected speech")

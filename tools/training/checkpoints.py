@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from config import Config
-from models import ModelError
 from tools.common.errors import UserError
 from tools.common.schema import check
 from tools.training.distributed import Processes
@@ -63,7 +62,7 @@ def restore(
     """Restore learner, progress and random states from a checkpoint.
 
     changed: settings that differ from the checkpoint's; if they change the items of a batch, the epoch starts
-    again. steps: of an epoch. Raises UserError or ModelError if the checkpoint does not fit.
+    again. steps: of an epoch. Raises UserError or UserError if the checkpoint does not fit.
     """
     saved = check(content, _Saved, "last.pt", "start a new run")
     restarts = bool(changed & {"data", "seed", "batch_size", "loss"})
@@ -83,7 +82,7 @@ def restore(
             progress.totals.load_state_dict(content["totals"])
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
-        raise ModelError(f"last.pt: its weights do not fit the settings: {reason}") from None
+        raise UserError(f"last.pt: its weights do not fit the settings: {reason}") from None
     for name, value in msgspec.structs.asdict(saved.progress).items():
         setattr(progress, name, value)
     progress.history = saved.history
@@ -94,7 +93,7 @@ def restore(
         try:
             set_random_state(states[processes.rank], processes.device)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError(f"last.pt: no states of random generators in it ({error})") from None
+            raise UserError(f"last.pt: no states of random generators in it ({error})") from None
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import tyro
 
 from config import NETWORK_SETTINGS, PRESETS, Config
 from losses import COMBINATIONS, known_terms
-from models import NETWORKS, ModelError, checkpoint_path, complete, read_checkpoint
+from models import NETWORKS, checkpoint_path, complete, read_checkpoint
 from tools.common.command_line import parse_arguments
 from tools.common.errors import UserError
 
@@ -58,7 +58,7 @@ def parse_with_config(kind: type[Settings], description: str, args: Sequence[str
         if config.init:
             config = _with_network_of(checkpoint_path(config.init), config, named_settings(args))
         return dataclasses.replace(found, config=config)
-    except ModelError as error:
+    except UserError as error:
         raise UserError(str(error)) from None
 
 
