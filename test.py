@@ -21,13 +21,10 @@ if __name__ == "__main__":
     wait_briefly()  # before torch loads
 
 import numpy as np
-import torch
-from torch import nn
-from torch.utils.data import DataLoader
 
 from config import MAY_DIFFER, Config
 from dataloader import PackedDataset, build_loader
-from models import checkpoint_path, complete, read_checkpoint, read_trained, rebuild_model
+from models import checkpoint_path, complete, enhance, read_checkpoint, read_trained, rebuild_model
 from tools.common.audio import sample_path, write_wav
 from tools.common.command_line import run_command
 from tools.common.console_log import log_console
@@ -73,7 +70,8 @@ def test(config: Config) -> None:
     loader = build_loader(config, "test", device, sorted({*lacking, *to_save, *drawn}))
 
     def items() -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        for number, waveforms in enhance(model, loader, device):
+        for number, noisy, clean, estimate in enhance(model, loader):
+            waveforms = {"clean": clean, "noisy": noisy, "enhanced": estimate}
             if number in to_save:
                 save_samples(samples, grid.place(number), waveforms)
             if number in drawn:
@@ -138,19 +136,6 @@ def choose_drawn(grid: PackedDataset, utterances: Sequence[int]) -> dict[int, di
         for level in levels
         for utterance in dict.fromkeys(utterances)
     }
-
-
-def enhance(
-    model: nn.Module, loader: DataLoader, device: torch.device
-) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Yield number and clean, noisy and enhanced waveforms [samples] of every item of the loader, in order."""
-    with torch.inference_mode():
-        for noisy, clean, numbers in loader:
-            estimate = model(noisy.to(device)).cpu()  # [B, samples]
-            if not torch.isfinite(estimate).all():
-                raise UserError(f"items {numbers.tolist()}: the network's estimate holds NaN or infinity")
-            for number, *waveforms in zip(numbers.tolist(), clean, noisy, estimate, strict=True):
-                yield number, {n: w.numpy() for n, w in zip(("clean", *SIGNALS), waveforms, strict=True)}
 
 
 def save_samples(folder: Path, place: tuple[str, float, int], waveforms: dict) -> None:

@@ -2,12 +2,14 @@
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from config import NETWORK_SETTINGS, Config
 from tools.common.errors import UserError
@@ -28,6 +30,7 @@ __all__ = [
     "build_model",
     "checkpoint_path",
     "complete",
+    "enhance",
     "from_upstream",
     "load_model",
     "load_pretrained",
@@ -109,6 +112,20 @@ def read_trained(path: str | Path, config: Config) -> dict[str, Any]:
 def load_pretrained(device: str | torch.device = "cpu") -> nn.Module:
     """Return the packaged network, as `load_model` does."""
     return load_model(_pretrained_path(), device)
+
+
+@torch.no_grad()
+def enhance(model: nn.Module, loader: DataLoader) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield number, noisy, clean and estimated waveform [samples] of every item of a loader, in order.
+
+    model: in evaluation mode, on any device. Raises UserError for an estimate with NaN or infinity.
+    """
+    device = next(model.parameters(), torch.empty(0)).device
+    for noisy, clean, numbers in loader:
+        estimate = model(noisy.to(device)).float().cpu()  # [B, samples]
+        if not torch.isfinite(estimate).all():
+            raise UserError(f"items {numbers.tolist()}: the network's estimate holds NaN or infinity")
+        yield from zip(numbers.tolist(), noisy.numpy(), clean.numpy(), estimate.numpy(), strict=True)
 
 
 def checkpoint_path(name: str) -> Path:

@@ -175,12 +175,12 @@ def test_interrupted_scoring_goes_on_and_noisy_scores_are_kept_beside_the_data(w
     assert run(train, *TINY, "--name", "a", "--epochs", "1", "--valid_scores", "0") == 0
     enhanced, scored = test.enhance, []
 
-    def count(model, loader, device):
-        for number, waveforms in enhanced(model, loader, device):
+    def count(model, loader):
+        for number, *waveforms in enhanced(model, loader):
             if len(scored) == 8 and stop:
                 raise KeyboardInterrupt
             scored.append(number)
-            yield number, waveforms
+            yield number, *waveforms
 
     monkeypatch.setattr(test, "enhance", count)
     few = ("--name", "a", "--samples", "0", "--show")
