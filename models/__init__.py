@@ -20,7 +20,6 @@ from .checkpoint import read_checkpoint
 from .dccrn import DCCRN
 from .gtcrn import GTCRN
 from .norms import sync_norms
-from .published.dccrn import from_upstream
 from .registry import NETWORKS, read_settings, register
 
 __all__ = [
@@ -31,7 +30,6 @@ __all__ = [
     "checkpoint_path",
     "complete",
     "enhance",
-    "from_upstream",
     "load_model",
     "load_pretrained",
     "read_checkpoint",
@@ -41,7 +39,7 @@ __all__ = [
     "sync_norms",
 ]
 
-# Every file of this folder is imported, so that a new network is one new file.
+# Every file of this folder is imported, so that a new network is one new file; its folders are not.
 import_files(sys.modules[__name__], NETWORKS)
 
 

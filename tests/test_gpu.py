@@ -8,7 +8,8 @@ from networks import REFERENCE, SMALL, VARIANTS, reference_weights, trained_like
 
 from config import Config
 from losses import build_loss
-from models import DCCRN, build_model, from_upstream
+from models import DCCRN, build_model
+from models.published import convert
 from models.streaming import StreamingEnhancer
 from tools.benchmark import variant_step
 from tools.training.precision import set_kernels
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_gpu_gives_the_published_estimate(variant):
     model = DCCRN(**SMALL, **VARIANTS[variant][1])
-    model.load_state_dict(from_upstream(reference_weights(variant)))
+    model.load_state_dict(convert("DCCRN", reference_weights(variant)))
     with torch.no_grad():
         estimate = model.to(DEVICE).eval()(torch.from_numpy(REFERENCE["noisy"]).to(DEVICE)).cpu()
     expected = torch.from_numpy(REFERENCE[f"estimate/{variant}"])

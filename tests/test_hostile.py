@@ -265,7 +265,7 @@ def test_no_output_replaces_an_input_through_a_link(tmp_path, capsys, link):
     before = path.read_bytes(), (tmp_path / "a.wav").read_bytes()
     assert run(enhance, path, tmp_path / "a.wav", "-o", tmp_path / "b.wav", "--overwrite") == 1
     assert "would be replaced" in capsys.readouterr().err
-    assert "would be replaced" in refused(capsys, export, path, tmp_path / "b.pt", "--overwrite", "--upstream")
+    assert "would be replaced" in refused(capsys, export, path, tmp_path / "b.pt", "--overwrite")
     assert (path.read_bytes(), (tmp_path / "a.wav").read_bytes()) == before
 
 

@@ -7,37 +7,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import ALL_SETTINGS, REFERENCE, SMALL, VARIANTS, reference_weights
+from networks import ALL_SETTINGS, SMALL
 from torch.utils.flop_counter import FlopCounterMode
 
 from config import Config
 from losses import build_loss
-from models import DCCRN, build_model, from_upstream, load_model
+from models import DCCRN, build_model, load_model
 from models.complex_layers import ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM
 from models.layers import PReLU
 from models.norms import ComplexBatchNorm2d
 from models.stft import STFT
 from tools.common.errors import UserError
-
-
-def reference_model(variant: str) -> DCCRN:
-    model = DCCRN(**SMALL, **VARIANTS[variant][1])
-    model.load_state_dict(from_upstream(reference_weights(variant)))
-    return model.eval()
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_published_weights_give_the_published_estimate(variant):
-    model = reference_model(variant)
-    expected = REFERENCE[f"estimate/{variant}"]
-    with torch.no_grad():
-        estimate = model(torch.from_numpy(REFERENCE["noisy"])).numpy()
-    np.testing.assert_allclose(estimate, expected, rtol=0, atol=1e-5)
-
-
-def test_an_unknown_parameter_of_a_foreign_checkpoint_is_named():
-    with pytest.raises(KeyError, match="attention"):
-        from_upstream({"decoder.0.0.real_conv.weight": torch.zeros(1), "attention.weight": torch.zeros(1)})
 
 
 def test_the_full_network_has_the_published_number_of_weights():

@@ -1,4 +1,4 @@
-"""Networks beside DCCRN compute what was published, and exchange weights with the published code."""
+"""Networks compute what was published, with the weights of the published code."""
 
 from __future__ import annotations
 
@@ -7,44 +7,112 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import REFERENCE, SMALL, VARIANTS, reference_weights
 from programs import run
 
 from config import Config
-from models import GTCRN, build_model, load_model
+from models import GTCRN, build_model, complete, load_model
 from models.complex_layers import apply_mask
 from models.dcunet import DCUNET
 from models.gru import gru
-from models.published.gtcrn import gtcrn_from_published, gtcrn_to_published
-from tools import export, import_checkpoint
+from models.published import convert, read_sizes
+from tools import import_checkpoint
 
 OTHERS = np.load(Path(__file__).with_name("reference_crn_fullsubnet.npz"))
+GTCRN_REFERENCE = np.load(Path(__file__).with_name("reference_gtcrn.npz"))
 
 
-REFERENCE = np.load(Path(__file__).with_name("reference_gtcrn.npz"))
+def weights(file: np.lib.npyio.NpzFile, prefix: str) -> dict[str, torch.Tensor]:
+    """Return weights with the published names."""
+    return {n.removeprefix(prefix): torch.from_numpy(file[n]) for n in file.files if n.startswith(prefix)}
 
 
-WEIGHTS = {name[8:]: torch.from_numpy(REFERENCE[name]) for name in REFERENCE.files if name.startswith("weights/")}
+PUBLISHED = {  # weights; noisy; estimate; options of the import
+    **{
+        f"DCCRN {variant}": (
+            reference_weights(variant),
+            REFERENCE["noisy"],
+            REFERENCE[f"estimate/{variant}"],
+            ["--mask", options.get("mask", "E")],
+        )
+        for variant, (_, options) in VARIANTS.items()
+    },
+    **{
+        f"{network} {value}": (
+            weights(OTHERS, f"{network}/weights/"),
+            OTHERS[f"{network}/noisy"],
+            OTHERS[f"{network}/estimate/{value}"],
+            [f"--{setting}", value],
+        )
+        for network, setting, value in (
+            ("CRN", "mask", "E"),
+            ("CRN", "mask", "none"),
+            ("FullSubNet", "level", "offline"),
+            ("FullSubNet", "level", "cumulative"),
+        )
+    },
+    "GTCRN": (weights(GTCRN_REFERENCE, "weights/"), GTCRN_REFERENCE["noisy"], GTCRN_REFERENCE["estimate"], []),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_imported_weights_give_the_published_estimate(tmp_path, name):
+    state, noisy, estimate, options = PUBLISHED[name]
+    torch.save(
+        {"model": {f"module.{key}": weight for key, weight in state.items()}, "epoch": 3}, tmp_path / "up.pt"
+    )
+    assert run(import_checkpoint, tmp_path / "up.pt", tmp_path / "ours.pt", *options) == 0
+    model = load_model(tmp_path / "ours.pt")
+    assert (model(torch.from_numpy(noisy)) - torch.from_numpy(estimate)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"lstm": "real", "rnn_units": 10, "rnn_layers": 3},
+        {"norm": "complex", "kernel_num": (6, 4), "rnn_layers": 1},
+        {"model": "CRN", "rnn_layers": 2},
+    ],
+)
+def test_sizes_are_read_from_the_shapes(settings):
+    config = complete(Config(**{**SMALL, **settings}))
+    sizes = read_sizes(config.model, build_model(config).state_dict())
+    assert {name: getattr(config, name) for name in sizes} == sizes
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "change", "named"),
+    [
+        ("CRN E", [], {}, "mask: found None, expected one of E, none for CRN"),
+        ("CRN E", ["--mask", "C"], {}, "mask: found C, expected one of E, none for CRN"),
+        ("GTCRN", ["--mask", "E"], {}, "mask: found E, expected one of None for GTCRN"),
+        ("FullSubNet offline", [], {}, "level: found None, expected one of offline, cumulative for FullSubNet"),
+        ("CRN E", ["--mask", "E"], {"x": torch.zeros(1)}, '"x"'),
+        ("DCCRN E", ["--mask", "E"], {"encoder.0.2.weight": torch.ones(7)}, "encoder.0.activation.weight"),
+        ("DCCRN E", ["--mask", "E"], {"decoder.3.1.running_var": None}, "decoder.3.norm.running_var"),
+        ("DCCRN E", ["--mask", "E"], {"enhance.0.real_lstm.weight_hh_l0": None}, "up.pt: "),
+        ("DCCRN E", ["--mask", "E"], {"encoder.0.0.real_conv.weight": None}, "no network known here"),
+        ("DCCRN E", ["--mask", "E"], {"stft.weight": torch.ones(514, 1, 400)}, "stft.weight of another transform"),
+        ("GTCRN", [], {"erb.erb_fc.weight": torch.ones(64, 192)}, "erb.erb_fc.weight of another transform"),
+        ("GTCRN", [], {"encoder.en_convs.0.conv.bias": torch.full((16,), torch.nan)}, "NaN"),
+    ],
+)
+def test_published_weights_that_do_not_fit_are_named_in_one_line(tmp_path, capsys, name, options, change, named):
+    state = {key: weight for key, weight in (PUBLISHED[name][0] | change).items() if weight is not None}
+    torch.save(state, tmp_path / "up.pt")
+    assert run(import_checkpoint, tmp_path / "up.pt", tmp_path / "ours.pt", *options) == 2
+    error = capsys.readouterr().err.strip()
+    assert named in error
+    assert "\n" not in error
+    assert not (tmp_path / "ours.pt").exists()
 
 
 def published() -> GTCRN:
     model = GTCRN()
-    model.load_state_dict(gtcrn_from_published(WEIGHTS))
+    model.load_state_dict(convert("GTCRN", PUBLISHED["GTCRN"][0]))
     return model.eval()
-
-
-@torch.no_grad()
-def test_gtcrn_computes_what_the_published_code_does():
-    noisy, estimate = (torch.from_numpy(REFERENCE[name]) for name in ("noisy", "estimate"))
-    assert (published()(noisy) - estimate).abs().max() < 1e-5
-
-
-def test_gtcrn_weights_go_there_and_back_unchanged():
-    back = gtcrn_to_published(published().state_dict())
-    assert set(back) - set(WEIGHTS) == {"erb.erb_fc.weight", "erb.ierb_fc.weight"}
-    assert all(torch.equal(back[name], weight) for name, weight in WEIGHTS.items())
-    for broken in ({**WEIGHTS, "x": torch.zeros(1)}, {"x": torch.zeros(1)}):
-        with pytest.raises(KeyError):
-            gtcrn_from_published(broken)
 
 
 def test_gtcrn_has_the_published_number_of_weights():
@@ -75,68 +143,6 @@ def test_a_gru_that_trains_here_has_the_outputs_and_gradients_of_torchs():
         results.append([y, last, *torch.autograd.grad(value, [x, hidden, *theirs.parameters()])])
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
-
-
-PUBLISHED_ESTIMATES = [("CRN", "mask", "E"), ("CRN", "mask", "none")] + [
-    ("FullSubNet", "level", level) for level in ("offline", "cumulative")
-]
-
-
-def other_weights(network: str) -> dict[str, torch.Tensor]:
-    """Return weights with the published names."""
-    prefix = f"{network}/weights/"
-    return {n.removeprefix(prefix): torch.from_numpy(OTHERS[n]) for n in OTHERS.files if n.startswith(prefix)}
-
-
-@pytest.mark.parametrize(("network", "setting", "value"), PUBLISHED_ESTIMATES)
-def test_published_weights_come_in_give_the_published_estimate_and_go_out(tmp_path, network, setting, value):
-    state = other_weights(network)
-    torch.save({"model": {f"module.{name}": weight for name, weight in state.items()}}, tmp_path / "up.pt")
-    assert run(import_checkpoint, tmp_path / "up.pt", tmp_path / "ours.pt", f"--{setting}", value) == 0
-    noisy, estimate = (torch.from_numpy(OTHERS[f"{network}/{n}"]) for n in ("noisy", f"estimate/{value}"))
-    with torch.no_grad():
-        assert (load_model(tmp_path / "ours.pt")(noisy) - estimate).abs().max() < 1e-5
-    assert run(export, tmp_path / "ours.pt", tmp_path / "back.pt", "--upstream") == 0
-    back = torch.load(tmp_path / "back.pt", weights_only=True)
-    assert back.keys() == state.keys()
-    assert all(torch.equal(back[name], weight) for name, weight in state.items())
-
-
-def test_published_gtcrn_comes_in_and_goes_out_with_its_filter_bank(tmp_path):
-    bands = gtcrn_to_published(published().state_dict())
-    torch.save({"model": bands, "epoch": 3}, tmp_path / "up.pt")
-    assert run(import_checkpoint, tmp_path / "up.pt", tmp_path / "ours.pt") == 0
-    assert run(export, tmp_path / "ours.pt", tmp_path / "back.pt", "--upstream") == 0
-    back = torch.load(tmp_path / "back.pt", weights_only=True)
-    assert back.keys() == bands.keys()
-    assert all(torch.equal(back[name], weight) for name, weight in bands.items())
-
-
-@pytest.mark.parametrize(
-    ("network", "options", "change", "named"),
-    [
-        ("CRN", [], {}, "mask: found None, expected one of E, none for CRN"),
-        ("CRN", ["--mask", "C"], {}, "mask: found C, expected one of E, none for CRN"),
-        ("FullSubNet", ["--mask", "E"], {}, "mask: found E, but these are weights of FullSubNet, which has none"),
-        ("FullSubNet", [], {}, "level: found None, expected one of offline, cumulative for FullSubNet"),
-        (
-            "FullSubNet",
-            ["--level", "offline"],
-            {"fb_model.fc_output_layer.bias": torch.zeros(161)},
-            "fb_model.fc_output_layer.bias of shape [161] instead of [257]",
-        ),
-        ("CRN", ["--mask", "E"], {"x": torch.zeros(1)}, "unknown x"),
-    ],
-)
-def test_published_weights_that_do_not_fit_are_named_in_one_line(
-    tmp_path, capsys, network, options, change, named
-):
-    torch.save(other_weights(network) | change, tmp_path / "up.pt")
-    assert run(import_checkpoint, tmp_path / "up.pt", tmp_path / "ours.pt", *options) == 2
-    error = capsys.readouterr().err.strip()
-    assert named in error
-    assert "\n" not in error
-    assert not (tmp_path / "ours.pt").exists()
 
 
 @pytest.mark.parametrize(

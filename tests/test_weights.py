@@ -1,4 +1,4 @@
-"""Weights in and out: those of the published code, and files that nobody should trust."""
+"""Checkpoints that nobody should trust."""
 
 from __future__ import annotations
 
@@ -9,71 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from networks import REFERENCE, SMALL, VARIANTS, reference_weights, save_checkpoint, trained_like
+from networks import SMALL, save_checkpoint, trained_like
 from programs import run
 
-from config import Config
-from models import build_model, complete, from_upstream, load_model
-from models.published.dccrn import infer_settings, to_upstream
 from tools import enhance, export, import_checkpoint
 
 MODEL = trained_like()
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("nested", [False, True])
-def test_weights_of_the_published_code_come_in_and_go_out_unchanged(tmp_path, variant, nested):
-    state, mask = reference_weights(variant), VARIANTS[variant][1].get("mask", "E")
-    torch.save({"model": state} if nested else state, tmp_path / "up.pt")
-    assert run(import_checkpoint, tmp_path / "up.pt", tmp_path / "ours.pt", "--mask", mask) == 0
-    with torch.no_grad():
-        estimate = load_model(tmp_path / "ours.pt")(torch.from_numpy(REFERENCE["noisy"])).numpy()
-    np.testing.assert_allclose(estimate, REFERENCE[f"estimate/{variant}"], rtol=0, atol=1e-5)
-    assert run(export, tmp_path / "ours.pt", tmp_path / "back.pt", "--upstream") == 0
-    back = torch.load(tmp_path / "back.pt", weights_only=True)
-    assert all(torch.equal(back[name], tensor) for name, tensor in state.items())
-    transforms = {"stft.weight", "istft.weight", "istft.window", "istft.enframe"}
-    assert back.keys() - state.keys() == transforms  # upstream loads them as weights, too
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"lstm": "real", "rnn_units": 10, "rnn_layers": 3},
-        {"norm": "complex", "kernel_num": (6, 4), "rnn_layers": 1},
-        {"skip": False},
-    ],
-)
-def test_settings_are_read_off_the_shapes(settings):
-    config = complete(Config(**{**SMALL, **settings}))
-    state = build_model(config).state_dict()
-    upstream = to_upstream(state)
-    inferred = infer_settings(upstream)
-    assert {name: getattr(config, name) for name in inferred} == inferred
-    again = from_upstream(upstream)
-    assert again.keys() == state.keys()
-    assert all(torch.equal(again[name], state[name]) for name in state)
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        (lambda state: state.pop("decoder.3.1.running_var"), "missing decoder.3.1.running_var"),
-        (lambda state: state.update({"attention.weight": torch.ones(1)}), "unknown attention.weight"),
-        (lambda state: state.update({"encoder.0.2.weight": torch.ones(7)}), "encoder.0.2.weight of shape [7]"),
-        (lambda state: state.update({"stft.weight": torch.ones(514, 1, 400)}), "stft.weight of another transform"),
-        (lambda state: state.clear() or state.update({"a": torch.ones(1)}), "encoder.0.0.real_conv.weight"),
-        (lambda state: state.update({"epoch": 3}), "'epoch', which is no tensor"),
-    ],
-)
-def test_foreign_weights_that_do_not_fit_are_named(tmp_path, capsys, change, named):
-    state = reference_weights("E")
-    change(state)
-    torch.save(state, tmp_path / "up.pt")
-    assert run(import_checkpoint, tmp_path / "up.pt", tmp_path / "ours.pt", "--mask", "E") == 2
-    assert named in capsys.readouterr().err
-    assert not (tmp_path / "ours.pt").exists()
 
 
 class _RunsCode:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,11 +18,9 @@ from torch import Tensor, nn
 from models.complex_layers import KERNEL, STRIDE
 from models.crn import CRN
 from models.dccrn import DCCRN
-from models.gtcrn import BANDS, BINS, DILATIONS, FFT, GTCRN, LOW
+from models.gtcrn import BANDS, BINS, DILATIONS, FFT, GTCRN, LOW, erb_bands
 from models.gtcrn import HOP as GTCRN_HOP
-from models.published.crn import crn_to_published
-from models.published.dccrn import to_upstream, upstream_transforms
-from models.published.gtcrn import gtcrn_to_published
+from models.published import convert
 
 WINDOW, HOP = 400, 100
 EDGE = WINDOW - HOP
@@ -30,13 +29,44 @@ EDGE = WINDOW - HOP
 def build(model: nn.Module) -> nn.Module:
     """Return the published code's network with the same weights. Raises ValueError for networks that have none."""
     if isinstance(model, GTCRN):
-        return UpstreamGTCRN(model)
+        return with_weights_of(model, "GTCRN", UpstreamGTCRN(model))
     plain = isinstance(model, (CRN, DCCRN)) and model.mask == "E" and model.skip
     if plain and isinstance(model, CRN):
-        return UpstreamCRN(model)
+        return with_weights_of(model, "CRN", UpstreamCRN(model))
     if plain and hasattr(model.recurrence, "layers") and isinstance(model.encoder[0].norm, nn.BatchNorm2d):
-        return UpstreamDCCRN(model)
+        return with_weights_of(model, "DCCRN", UpstreamDCCRN(model))
     raise ValueError("has GTCRN, CRN and DCCRN with mask E, skips, complex LSTMs and plain batch norms")
+
+
+def with_weights_of(model: nn.Module, network: str, upstream: nn.Module) -> nn.Module:
+    """Return a network of the published structure with the weights of `model`: the inverse of the import.
+
+    The import only renames and rearranges: given weights that are numbered one by one, it says where each goes.
+    """
+    state = upstream.state_dict()
+    sizes = [w.numel() for w in state.values()]
+    numbers = torch.arange(sum(sizes), dtype=torch.float64).split(sizes)
+    numbered = {name: part.view(w.shape) for (name, w), part in zip(state.items(), numbers, strict=True)}
+    values = torch.cat([w.double().flatten() for w in state.values()])
+    for name, places in convert(network, numbered).items():
+        values[places.long()] = model.state_dict()[name].double()
+    parts = zip(state.items(), values.split(sizes), strict=True)
+    upstream.load_state_dict({name: part.view(w.shape) for (name, w), part in parts})
+    return upstream
+
+
+def upstream_transforms() -> dict[str, Tensor]:
+    """Return the kernels of the published transforms, which are saved with the weights."""
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)  # periodic Hann
+    basis = np.fft.rfft(np.eye(512))[:WINDOW]
+    kernel = np.concatenate([basis.real, basis.imag], 1)  # [window, 2 * bins]
+    arrays = {
+        "stft.weight": (kernel.T * window)[:, None],
+        "istft.weight": (np.linalg.pinv(kernel) * window)[:, None],
+        "istft.window": window[None, :, None],
+        "istft.enframe": np.eye(WINDOW)[:, None],
+    }
+    return {name: torch.from_numpy(np.ascontiguousarray(a, np.float32)) for name, a in arrays.items()}
 
 
 class ConvTransforms(nn.Module):
@@ -70,12 +100,11 @@ class ConvTransforms(nn.Module):
 
 
 class UpstreamDCCRN(ConvTransforms):
-    """Has the weights of a `models.DCCRN` with mask E, complex LSTMs and plain batch norms."""
+    """Has the sizes of a `models.DCCRN` with mask E, complex LSTMs and plain batch norms."""
 
     def __init__(self, model: DCCRN) -> None:
         super().__init__()
-        state = to_upstream(model.state_dict())
-        channels = [2, *(state[f"encoder.{n}.0.real_conv.bias"].numel() * 2 for n in range(len(model.encoder)))]
+        channels = [2, *(2 * layer.conv.bias_real.numel() for layer in model.encoder)]
         self.encoder = nn.ModuleList(_complex_layer(i, o, _ComplexConv) for i, o in pairwise(channels))
         self.decoder = nn.ModuleList(
             _complex_layer(2 * i, o, _ComplexTranspose, bare=o == 2) for i, o in pairwise(reversed(channels))
@@ -85,7 +114,6 @@ class UpstreamDCCRN(ConvTransforms):
         self.enhance = nn.ModuleList(
             _ComplexLSTM(lstm.input_size, lstm.hidden_size, n) for lstm, n in zip(lstms, outputs, strict=True)
         )
-        self.load_state_dict(state)
 
     def forward(self, noisy: Tensor) -> Tensor:
         real, imag = self.transform(noisy)
@@ -167,7 +195,7 @@ def _complex_layer(inputs: int, outputs: int, conv: type[_ComplexLayer], bare: b
 
 
 class UpstreamCRN(ConvTransforms):
-    """Has the weights of a `models.CRN` with mask E and skips."""
+    """Has the sizes of a `models.CRN` with mask E and skips."""
 
     def __init__(self, model: CRN) -> None:
         super().__init__()
@@ -182,7 +210,6 @@ class UpstreamCRN(ConvTransforms):
             _layer(nn.ConvTranspose2d(2 * i, o, KERNEL, STRIDE, (2, 0), (1, 0)), o, bare=o == 1)
             for i, o in pairwise(reversed(sizes))
         )
-        self.load_state_dict(upstream_transforms() | crn_to_published(model.state_dict()))
 
     def forward(self, noisy: Tensor) -> Tensor:
         magnitude, phase = self.polar(*self.transform(noisy))
@@ -214,7 +241,7 @@ def _layer(conv: nn.Module, outputs: int, bare: bool = False) -> nn.Sequential:
 
 
 class UpstreamGTCRN(nn.Module):
-    """Has the weights of a `models.GTCRN`."""
+    """Has the sizes of a `models.GTCRN`."""
 
     def __init__(self, model: GTCRN) -> None:
         super().__init__()
@@ -226,6 +253,8 @@ class UpstreamGTCRN(nn.Module):
                 "ierb_fc": nn.Linear(BANDS, BINS - LOW, bias=False),
             }
         ).requires_grad_(False)
+        self.erb.erb_fc.weight.copy_(erb_bands())
+        self.erb.ierb_fc.weight.copy_(erb_bands().T)
         half = (1, 5), (1, 2), (0, 2)
         self.encoder = nn.ModuleDict({"en_convs": nn.ModuleList()})
         self.encoder.en_convs.extend(
@@ -244,7 +273,6 @@ class UpstreamGTCRN(nn.Module):
                 _ConvNorm(nn.ConvTranspose2d(channels, 2, *half), 2, last=True),
             ]
         )
-        self.load_state_dict(gtcrn_to_published(model.state_dict()))
 
     def forward(self, noisy: Tensor) -> Tensor:
         options = {"n_fft": FFT, "hop_length": GTCRN_HOP, "window": self.window}

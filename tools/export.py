@@ -1,8 +1,7 @@
-"""Export a trained network to ONNX, to a page for the browser, or to the network's published code.
+"""Export a trained network to ONNX, or to a page for the browser.
 
     python -m tools.export runs/demo_SI-SNR+LMS/best.pt enhance.onnx
     python -m tools.export runs/demo_SI-SNR+LMS/best.pt step.onnx --streaming
-    python -m tools.export runs/demo_SI-SNR+LMS/best.pt upstream.pt --upstream
     python -m tools.export runs/demo_SI-SNR+LMS/best.pt web/  # a page that enhances in the browser
 
 tools/enhance_onnx.py runs either graph with numpy and onnxruntime alone.
@@ -12,14 +11,10 @@ import dataclasses
 from pathlib import Path
 
 import tyro
-from torch import nn
 
-from models import NETWORKS, checkpoint_path, load_model
-from models.published import PUBLISHED
+from models import checkpoint_path, load_model
 from tools.common.command_line import parse_arguments, run_command
-from tools.common.errors import UserError
 from tools.common.files import identify, refuse_existing, refuse_input
-from tools.common.run_folder import save_tensors
 from tools.inference.onnx_graphs import export_offline, export_step
 from tools.inference.web_folder import export_web
 
@@ -34,8 +29,6 @@ class Arguments:
     """One step of a stream, states in and out, instead of whole recordings."""
     int8: bool = False
     """Store weights as 8-bit integers: a third of the size, slightly lower scores (docs/deployment.md)."""
-    upstream: bool = False
-    """A state dict for the published code of DCCRN, CRN, FullSubNet or GTCRN instead of ONNX."""
     runtime: Path | None = None
     """For the page: the .tgz of onnxruntime-web, if npm is not to download it."""
     overwrite: bool = False
@@ -43,18 +36,11 @@ class Arguments:
 
 
 def export(arguments: Arguments) -> None:
-    if arguments.upstream and (arguments.streaming or arguments.int8):
-        raise UserError("upstream: found it with streaming or int8, which are for ONNX; leave one out")
-    if not arguments.out.isprintable():
-        raise UserError(f"out: found {arguments.out!r}, expected a name that UTF-8 can hold")
     out, checkpoint = Path(arguments.out), checkpoint_path(arguments.checkpoint)
     is_page = arguments.out.endswith("/") or out.is_dir()
     refuse_input(out, identify([checkpoint]))
     refuse_existing(out, arguments.overwrite)
     model = load_model(checkpoint)
-    if arguments.upstream:
-        export_published(model, out)
-        return
     if is_page:
         difference = export_web(model, out, arguments.runtime)
         print(f"{out}: a page, its network in onnxruntime within {difference:.1e} of PyTorch")
@@ -63,17 +49,6 @@ def export(arguments: Arguments) -> None:
     write = export_step if arguments.streaming else export_offline
     difference = write(model, out, arguments.int8)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, in onnxruntime within {difference:.1e} of PyTorch")
-
-
-def export_published(model: nn.Module, path: Path) -> None:
-    """Write the weights as the published code saves them. Raises UserError for a network that has none."""
-    name = next(name for name, entry in NETWORKS.items() if type(model) is entry.kind)
-    code = PUBLISHED.get(name)
-    if code is None or not code.has(model):
-        what = f"mask {model.mask}, skip {model.skip}" if code else "no published code that is known here"
-        raise UserError(f"upstream: found {name} with {what}; the published DCCRN has a mask and skips, CRN skips")
-    save_tensors(path, code.to_theirs(model.state_dict()))
-    print(f"{path}: state dict for the published {name}")
 
 
 def main() -> None:

@@ -15,11 +15,13 @@ def not_loaded() -> str:
 
 
 def import_files(package: ModuleType, registered: dict[str, Any]) -> None:
-    """Import every file of a package; those that fail are noted in BROKEN_FILES.
+    """Import every file of a package, without its subpackages; those that fail are noted in BROKEN_FILES.
 
     registered: the registry of the package; entries by a failing file are removed again.
     """
     for module in pkgutil.iter_modules(package.__path__):
+        if module.ispkg:
+            continue
         before, file = dict(registered), f"{package.__path__[0]}/{module.name}.py"
         try:
             importlib.import_module(f"{package.__name__}.{module.name}")
