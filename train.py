@@ -56,9 +56,9 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
     config, reason = settle_precision(config, processes)
     set_kernels(config)
     if config.data == DEMO_DATA:
-        processes.first_alone(ensure_demo_corpus)
+        processes.main_first(ensure_demo_corpus)
     train_loader, valid_loader = (
-        build_loader(config, split, processes.device, share=processes.rank, shares=processes.count)
+        build_loader(config, split, processes.device, rank=processes.rank, world_size=processes.world_size)
         for split in ("train", "valid")
     )
     guard = DataGuard(config.data)
@@ -69,22 +69,22 @@ def train(config: Config, resume: Resume, processes: Processes) -> None:
     if saved:
         restore(saved, changed, learner, progress, processes, len(train_loader))
     if is_over(config, progress.history):
-        if processes.is_first:
+        if processes.is_main:
             print(f"{config.run_dir}: all {len(progress.history)} epochs are done, nothing to do")
             print(describe_end(config, progress.history))
         return
-    if processes.is_first:
+    if processes.is_main:
         save_config(config)
         log_environment(config.run_dir, processes, progress.step)
     if config.compile:
         learner.model.estimate = torch.compile(learner.model.estimate)
 
-    with log_console(config.run_dir / "log.txt", processes.is_first):
-        if processes.is_first:
+    with log_console(config.run_dir / "log.txt", processes.is_main):
+        if processes.is_main:
             computation = f"{processes}, {threads} thread{'s' * (threads > 1)}, {config.precision} ({reason})"
             print(describe_start(config, learner.model, progress, computation), flush=True)
         run_epochs(config, learner, progress, train_loader, valid_loader, guard, processes)
-        if processes.is_first:
+        if processes.is_main:
             print(describe_end(config, progress.history))
 
 
@@ -98,25 +98,25 @@ def run_epochs(
     processes: Processes,
 ) -> None:
     """Train and validate epoch by epoch, starting at `progress`; an interruption saves last.pt and exits."""
-    network = processes.spread(learner.model)
+    network = processes.wrap(learner.model)
     with (
         ScorePool(processes.cores) as pool,
         Monitor(config, learner, progress, train_loader, processes) as monitor,
-        Interruption(hurried=processes.count > 1) as interruption,
+        Interruption(hurried=processes.world_size > 1) as interruption,
     ):
 
         def save() -> None:
             monitor.settle()
             monitor.note_save()
             content = checkpoint(config, learner, progress, processes) | {"data": guard.digest}
-            if processes.is_first:
+            if processes.is_main:
                 save_checkpoint(config.run_dir / "last.pt", content)
 
         while not is_over(config, progress.history):
             monitor.start_epoch(len(train_loader) + len(valid_loader))
             for result, rate in train_epoch(config, learner, network, train_loader, progress, processes):
                 monitor.follow(result, rate)
-                stop, due = processes.any(interruption.is_asked_for, processes.is_first and monitor.is_save_due())
+                stop, due = processes.any(interruption.is_asked_for, processes.is_main and monitor.is_save_due())
                 if stop or due:
                     save()
                 if stop:
@@ -129,12 +129,12 @@ def run_epochs(
                 save()
                 leave(config, progress, processes, interruption)
             row = epoch_row(progress, learner, validated, time.monotonic() - begun)
-            if processes.is_first:
+            if processes.is_main:
                 keep_epoch(config, learner, progress, row, validated, valid_loader, monitor)
             progress.start_next_epoch(row)
             save()
             monitor.hide_bar()
-            if processes.is_first:
+            if processes.is_main:
                 save_history(config.run_dir, progress.history)
                 print(describe_epoch(config, progress.history, columns()), flush=True)
 
@@ -196,7 +196,7 @@ def train_epoch(
         rate = learning_rate(config, progress.step, len(loader), failures)
         for group in learner.optimizer.param_groups:
             group["lr"] = rate
-        items = len(loader.batch_sampler.whole(progress.batch))  # of all processes
+        items = len(loader.batch_sampler.global_batch(progress.batch))  # of all processes
         batch = (x.to(processes.device, non_blocking=True) for x in (noisy, clean))  # [share of items, samples]
         result = train_step(config, learner, network, *batch, items, processes)
         progress.count_step(result)
@@ -220,17 +220,17 @@ def train_step(
     model, optimizer = learner.model, learner.optimizer
     before = NormStatistics(model) if config.skip_nonfinite else None
     optimizer.zero_grad()
-    pieces = min(config.accumulate, items // processes.count)
+    pieces = min(config.accumulate, items // processes.world_size)
     sums = 0
     for number, (x, y) in enumerate(zip(noisy.tensor_split(pieces), clean.tensor_split(pieces), strict=True), 1):
         # Processes exchange gradients once, with the last piece.
-        alone = processes.count > 1 and number < pieces
+        alone = processes.world_size > 1 and number < pieces
         with network.no_sync() if alone else contextlib.nullcontext():
             with autocast(config, processes.device):
                 estimate = network(x)  # [piece, samples]
             loss, parts = learner.loss_fn(estimate, y, x)
             # Gradients are averaged over processes, which may have different numbers of items.
-            (loss * (len(x) * processes.count / items)).backward()
+            (loss * (len(x) * processes.world_size / items)).backward()
         sums = sums + weighted(loss, parts, len(x))
     processes.sum(sums)
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad or math.inf)
@@ -265,7 +265,7 @@ def failures_to_improve(history: Sequence[Mapping[str, Any]]) -> int:
 
 def leave(config: Config, progress: Progress, processes: Processes, interruption: Interruption) -> None:
     """Exit after an interruption, with a message on how to resume."""
-    if processes.is_first:
+    if processes.is_main:
         print(
             f"{config.run_dir}: interrupted after step {progress.step} (epoch {progress.epoch}, {progress.batch} "
             "batches); saved last.pt; rerun the same command to resume",
@@ -281,7 +281,7 @@ def main() -> None:
         with (
             join_processes(config.device) as processes,
             naming_dead_loaders(),
-            exclusive(config.run_dir) if processes.is_first else contextlib.nullcontext(),
+            exclusive(config.run_dir) if processes.is_main else contextlib.nullcontext(),
         ):
             train(config, resume, processes)
     except OtherProcessEnded:

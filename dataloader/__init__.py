@@ -23,8 +23,8 @@ def build_loader(
     split: str,
     device: torch.device | str = "cpu",
     items: Sequence[int] | None = None,
-    share: int = 0,
-    shares: int = 1,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> DataLoader:
     """Return batches (noisy [B, samples], clean [B, samples], item numbers [B]) of a split: train, valid or test.
 
@@ -32,8 +32,8 @@ def build_loader(
     those of the other splits come in order.
 
     items: numbers of the items wanted, by default all.
-    share, shares: number of this process, and of all. Each gets its share of every training batch, and every
-        shares-th item of the other splits, in batches no larger than its training batches.
+    rank, world_size: number of this process, and of all. Each gets its share of every training batch, and every
+        world_size-th item of the other splits, in batches no larger than its training batches.
     Raises UserError.
     """
     on_gpu = torch.device(device).type == "cuda"
@@ -48,17 +48,17 @@ def build_loader(
     else:
         dataset = PackedDataset(config.data, split)
     if split == "train":
-        if len(dataset) < shares:
+        if len(dataset) < world_size:
             raise UserError(
-                f"{dataset.path}: found {len(dataset)} items, expected one for each process ({shares})"
+                f"{dataset.path}: found {len(dataset)} items, expected one for each process ({world_size})"
             )
-        if config.batch_size < shares:
-            raise UserError(f"batch_size: found {config.batch_size}, expected one for each process ({shares})")
-        batches = {"batch_sampler": EpochBatches(len(dataset), config.batch_size, share, shares)}
+        if config.batch_size < world_size:
+            raise UserError(f"batch_size: found {config.batch_size}, expected one for each process ({world_size})")
+        batches = {"batch_sampler": EpochBatches(len(dataset), config.batch_size, rank, world_size)}
     else:
         wanted = range(len(dataset)) if items is None else items
-        dataset = Subset(dataset, wanted[share::shares])
-        batches = {"batch_size": -(-config.batch_size // (shares * config.accumulate))}
+        dataset = Subset(dataset, wanted[rank::world_size])
+        batches = {"batch_size": -(-config.batch_size // (world_size * config.accumulate))}
     if workers:
         atexit.register(_end_workers)
     return DataLoader(
@@ -83,8 +83,8 @@ def shuffle_for_epoch(loader: DataLoader, seed: int, epoch: int, first: int = 0)
 
 
 def _leave_signals_to_the_main_process(_: int) -> None:
-    """Ignore Ctrl-C and SIGTERM, which reach all processes: finishing the step still needs batches."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """Ignore Ctrl-C, SIGTERM and SIGHUP, which reach all processes: finishing the step still needs batches."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 

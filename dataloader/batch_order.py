@@ -13,18 +13,18 @@ class EpochBatches(Sampler[list[int]]):
     which starts new workers, would get another order.
 
     Args:
-        items: Number of items, at least `shares`.
-        batch_size: Items of a whole batch over all processes, at least `shares`. The last batch holds the rest; if
-            that has fewer than `shares` items, it joins the batch before.
-        share, shares: Number of this process, and of all. Their parts of a batch differ by one item at most; none
-            is empty.
+        items: Number of items, at least `world_size`.
+        batch_size: Items of a global batch, over all processes, at least `world_size`. The last batch holds the
+            rest; if that has fewer than `world_size` items, it joins the batch before.
+        rank, world_size: Number of this process, and of all. Their parts of a batch differ by one item at most;
+            none is empty.
     """
 
-    def __init__(self, items: int, batch_size: int, share: int = 0, shares: int = 1) -> None:
+    def __init__(self, items: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self._items = items
-        self._share, self._shares = share, shares
+        self._rank, self._world_size = rank, world_size
         self._edges = [*range(0, items, batch_size), items]
-        if len(self._edges) > 2 and self._edges[-1] - self._edges[-2] < shares:
+        if len(self._edges) > 2 and self._edges[-1] - self._edges[-2] < world_size:
             del self._edges[-2]
         self.start_epoch(0, 0)
 
@@ -34,14 +34,14 @@ class EpochBatches(Sampler[list[int]]):
         self._order = torch.randperm(self._items, generator=generator).tolist()
         self._first = first
 
-    def whole(self, number: int) -> list[int]:
+    def global_batch(self, number: int) -> list[int]:
         """Return the item numbers of a batch over all processes."""
         return self._order[self._edges[number] : self._edges[number + 1]]
 
     def __iter__(self) -> Iterator[list[int]]:
         for number in range(self._first, len(self)):
-            batch = self.whole(number)
-            start, end = (len(batch) * n // self._shares for n in (self._share, self._share + 1))
+            batch = self.global_batch(number)
+            start, end = (len(batch) * n // self._world_size for n in (self._rank, self._rank + 1))
             yield batch[start:end]
 
     def __len__(self) -> int:

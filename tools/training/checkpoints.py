@@ -89,7 +89,7 @@ def restore(
     if restarts:
         progress.restart_epoch()
     states = saved.random
-    if len(states) == processes.count:
+    if len(states) == processes.world_size:
         try:
             set_random_state(states[processes.rank], processes.device)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -29,19 +29,19 @@ class OtherProcessEnded(Exception):
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a training, of which this one has number `rank` of `count` and computes on `device`."""
+    """The `world_size` processes of a training; this one has number `rank` and computes on `device`."""
 
     device: torch.device
     rank: int = 0
-    count: int = 1
+    world_size: int = 1
     on_machine: int = 1  # number of processes on this machine
 
     def __str__(self) -> str:
-        others = f" and {self.count - 1} other processes" if self.count > 1 else ""
+        others = f" and {self.world_size - 1} other processes" if self.world_size > 1 else ""
         return f"{self.device}{others}"
 
     @property
-    def is_first(self) -> bool:
+    def is_main(self) -> bool:
         """Return whether this is the process that writes files and prints."""
         return self.rank == 0
 
@@ -50,21 +50,21 @@ class Processes:
         """Return this process's share of the machine's cores."""
         return max(1, cores() // self.on_machine)
 
-    def first_alone(self, action: Callable[[], Any]) -> None:
+    def main_first(self, action: Callable[[], Any]) -> None:
         """Run an action in the first process while the others wait."""
-        if self.is_first:
+        if self.is_main:
             action()
         self.any(False)
 
     def sum(self, x: Tensor) -> Tensor:
         """Sum over all processes, in place."""
-        if self.count > 1:
+        if self.world_size > 1:
             dist.all_reduce(x)
         return x
 
     def any(self, *flags: bool) -> list[bool]:
         """Return for each flag whether it is set in any process, so that all act at the same step."""
-        if self.count == 1:
+        if self.world_size == 1:
             return list(flags)
         votes = torch.tensor(flags, dtype=torch.int32)
         dist.all_reduce(votes, dist.ReduceOp.MAX)
@@ -72,15 +72,15 @@ class Processes:
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all processes, by rank."""
-        if self.count == 1:
+        if self.world_size == 1:
             return [value]
-        values = [None] * self.count
+        values = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values
 
-    def spread(self, model: nn.Module) -> nn.Module:
+    def wrap(self, model: nn.Module) -> nn.Module:
         """Return the model with gradients and norms over the whole batch of all processes."""
-        if self.count == 1:
+        if self.world_size == 1:
             return model
         sync_norms(model)
         ids = [self.device.index] if self.device.type == "cuda" else None

@@ -54,15 +54,15 @@ def report_nonfinite(
     model: nn.Module,
     where: Mapping[str, int],
     values: Mapping[str, float],
-    is_first: bool,
+    is_main: bool,
 ) -> UserError:
     """Return the error for a batch whose loss or gradient is not finite; the first process saves the batch.
 
     loader, batch: of the epoch, and number of the batch. where: epoch, step. values: loss, parts, gradient norm.
     """
-    numbers = loader.batch_sampler.whole(batch)
+    numbers = loader.batch_sampler.global_batch(batch)
     path = config.run_dir / NONFINITE
-    if is_first:
+    if is_main:
         items = [loader.dataset[number] for number in numbers]
         save_checkpoint(
             path,

@@ -59,7 +59,7 @@ class Monitor:
         self._steps, self._loss = 0, 0.0  # of this call, and the loss smoothed over them
 
     def __enter__(self) -> Monitor:
-        if self._processes.is_first:
+        if self._processes.is_main:
             self._board = Board(self._config.run_dir / "tensorboard", self._progress.step)
         return self
 
@@ -78,7 +78,7 @@ class Monitor:
             unit="",
             leave=False,
             dynamic_ncols=True,
-            disable=None if self._processes.is_first else True,
+            disable=None if self._processes.is_main else True,
         )
         self._seen = self._stepped = self._begun = time.monotonic()
 
@@ -165,7 +165,7 @@ class Monitor:
         self._progress.skipped += 1
         if self._progress.skipped > self._config.skip_nonfinite:
             where = {"epoch": self._progress.epoch, "step": step}
-            first, model = self._processes.is_first, self._learner.model
+            first, model = self._processes.is_main, self._learner.model
             raise report_nonfinite(self._config, self._loader, batch, model, where, values, first)
 
 
