@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from tools.common.errors import UserError
+
 from .registry import LossTerm, at_least_float32
 
 MEMORY = 0.8  # weight of earlier steps in a Balancer: norms are averaged over about five steps
@@ -28,11 +30,34 @@ class CombinedLoss(nn.Module):
         self.terms = nn.ModuleDict(terms)
         self.balancer = weights if isinstance(weights, Balancer) else None
         self._fixed = None if self.balancer else dict(weights)
+        for name in self.trained_terms.keys() - self.own_terms.keys() if self.balancer else ():
+            raise UserError(
+                f"coupling: found balanced, but {name} trains weights with the network; choose fixed ones"
+            )
+        self.train()  # but for frozen parts of the terms
 
     @property
     def weights(self) -> dict[str, float] | dict[str, Tensor]:
         """Return each term's present weight; their sum is one. A Balancer's are tensors on the loss's device."""
         return self.balancer.weights if self.balancer else self._fixed
+
+    @property
+    def own_terms(self) -> dict[str, LossTerm]:
+        """Return the terms whose weights have an objective of their own."""
+        return {name: term for name, term in self.terms.items() if term.has_own_loss}
+
+    @property
+    def trained_terms(self) -> dict[str, LossTerm]:
+        """Return the terms with weights to train, by an objective of their own or with the network."""
+        terms = self.terms.items()
+        return {name: term for name, term in terms if any(weight.requires_grad for weight in term.parameters())}
+
+    def own_losses(self, estimate: Tensor, clean: Tensor, noisy: Tensor) -> dict[str, Tensor]:
+        """Return the mean over the batch of each own objective, as `<term>_own`."""
+        return {
+            f"{name}_own": term.compute_own_loss(estimate, clean, noisy).mean()
+            for name, term in self.own_terms.items()
+        }
 
     def total(self, parts: Mapping[str, Any]) -> Any:
         """Return the loss of named parts under the present weights; other names in the dict are ignored."""

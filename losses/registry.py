@@ -1,8 +1,12 @@
 """Loss terms and their names: a class with `@register("NAME")` in any file of this folder is one."""
 
+from __future__ import annotations
+
+import contextlib
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +23,10 @@ class LossTerm(nn.Module):
     A term implements `compare`. It gets float32 (or float64 if the caller uses it) whatever the precision
     outside, without autocast. A term registered with `needs_noisy` gets the noisy speech as well.
 
+    A term may have weights. They are trained with the network, or, in a term that implements `own_loss` (such as
+    a discriminator), to minimise that. Both are saved in last.pt with their buffers and optimiser. Parts whose
+    weights are all frozen, by `requires_grad_(False)` or `freeze_constants`, stay in evaluation mode.
+
     The first paragraph of a term's docstring and the one that begins with "Source:" are its row in the table of
     losses (tools.list_losses), where s is the clean speech, e the estimate and x the noisy speech.
     """
@@ -28,6 +36,9 @@ class LossTerm(nn.Module):
     perceptual = False
     needs_noisy = False
     invariances: tuple[str, ...] = ()
+
+    own_rate = 1.0  # learning rate of the optimiser that minimises own_loss, relative to the network's
+    pool: Any = None  # set by train.py: the ScorePool whose processes may compute scores for own_loss
 
     def forward(self, estimate: Tensor, clean: Tensor, noisy: Tensor | None = None) -> Tensor:
         if estimate.shape != clean.shape or estimate.dim() != 2:
@@ -40,14 +51,35 @@ class LossTerm(nn.Module):
                 found = None if noisy is None else list(noisy.shape)
                 raise ValueError(f"{type(self).__name__}: noisy {found}, expected the shape {list(clean.shape)}")
             signals.append(noisy)
-        with torch.autocast(estimate.device.type, enabled=False):
-            return self._checked(*map(at_least_float32, signals))
+        needs_gradient = torch.is_grad_enabled() and estimate.requires_grad
+        with as_constants(self) if self.has_own_loss else contextlib.nullcontext():
+            return self._checked(self.compare, needs_gradient, *signals)
 
-    def _checked(self, estimate: Tensor, *others: Tensor) -> Tensor:
-        """Return the result of `compare`; UserError if it fails or is not one value an utterance."""
+    @property
+    def has_own_loss(self) -> bool:
+        """Return whether the term's weights have an objective of their own."""
+        return type(self).own_loss is not LossTerm.own_loss
+
+    def compute_own_loss(self, estimate: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
+        """Return `own_loss` of estimates without their graph, checked as `compare` is."""
+        return self._checked(self.own_loss, torch.is_grad_enabled(), estimate.detach(), clean, noisy)
+
+    def train(self, mode: bool = True) -> LossTerm:
+        """Set training or evaluation mode; parts whose weights are all frozen stay in evaluation mode."""
+        super().train(mode)
+        for part in list(self.modules())[1:]:
+            weights = list(part.parameters())
+            all_frozen = weights and not any(weight.requires_grad for weight in weights)
+            if all_frozen or getattr(part, "is_frozen", False):
+                part.eval()
+        return self
+
+    def _checked(self, function: Callable[..., Tensor], needs_gradient: bool, *signals: Tensor) -> Tensor:
+        """Return the result of `compare` or `own_loss`; UserError if it fails or is not one value an utterance."""
         name = self.name or type(self).__name__
         try:
-            result = self.compare(estimate, *others)
+            with torch.autocast(signals[0].device.type, enabled=False):
+                result = function(*map(at_least_float32, signals))
         except (UserError, MemoryError, torch.cuda.OutOfMemoryError):
             raise
         except Exception as error:
@@ -58,18 +90,25 @@ class LossTerm(nn.Module):
             raise UserError(
                 f"loss term {name}: {frame.filename}, line {frame.lineno}: {type(error).__name__}: {reason}"
             ) from error
-        if not isinstance(result, Tensor) or result.shape != estimate.shape[:1]:
+        if not isinstance(result, Tensor) or result.shape != signals[0].shape[:1]:
             found = f"shape {list(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
             raise UserError(
-                f"loss term {name}: compare returned {found}, expected one value an utterance, "
-                f"[{estimate.shape[0]}]"
+                f"loss term {name}: {function.__name__} returned {found}, expected one value an utterance, "
+                f"[{len(signals[0])}]"
             )
-        if torch.is_grad_enabled() and estimate.requires_grad and not result.requires_grad:
+        if needs_gradient and not result.requires_grad:
             raise UserError(f"loss term {name}: its value has no gradient, expected one to train with")
         return result
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
         """Return one value an utterance, [B], for waveforms [B, samples]; `needs_noisy` adds a third, noisy."""
+        raise NotImplementedError
+
+    def own_loss(self, estimate: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
+        """Return what the term's weights minimise, [B]: once a step, with an optimiser of their own.
+
+        The estimate has no graph here, and in `compare` the weights are constants.
+        """
         raise NotImplementedError
 
 
@@ -117,8 +156,22 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+@contextlib.contextmanager
+def as_constants(module: nn.Module) -> Iterator[None]:
+    """Let a module's weights get no gradients from what is computed within."""
+    trained = [weight for weight in module.parameters() if weight.requires_grad]
+    for weight in trained:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in trained:
+            weight.requires_grad_(True)
+
+
 def freeze_constants(module: nn.Module) -> nn.Module:
     """Turn a library's parameters and buffers into constants, outside of optimisers and state dicts."""
+    module.is_frozen = True  # without parameters, LossTerm.train could not tell
     for part in module.modules():
         for name, constant in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
             delattr(part, name)
