@@ -13,12 +13,11 @@ from tools.common.errors import UserError
 from .arrays import ArrayFile, Shards, exists
 from .augmentation import Augmentation
 from .description import Description
-from .mixing import is_silent, mix_at_level
+from .mixing import mix_at_level
 from .packed import as_float
-from .random_draws import SegmentDraw
+from .random_draws import Piece, SegmentDraw
 
 SPEECH, ACTIVE, NOISE, NOISE_INDEX = "train_speech", "train_active", "train_noise", "train_noise_index"
-ATTEMPTS = 20  # to draw a segment that is not silent
 
 
 class OnTheFlyDataset(Dataset):
@@ -31,7 +30,7 @@ class OnTheFlyDataset(Dataset):
     - `train_active.npy` `[N, 2]`: first and last + 1 sample of speech, the span that counts for the SNR;
     - `train_noise.npy` `[rows, samples]`: recordings of noise one after the other, each from the start of a row;
     - `train_noise_index.npy` `[recordings, 3]`: first row, length in samples and type number of each;
-    - `dataset.json`: `on_the_fly` with SNRs and levels.
+    - `dataset.json`: `on_the_fly` with SNRs, levels and weights of the noise types.
 
     `augment` names random changes of what is mixed (see `Augmentation`). Raises UserError.
     """
@@ -51,12 +50,12 @@ class OnTheFlyDataset(Dataset):
                     f"{array.path}: found {array.dtype} {list(array.shape)}, expected integers {list(shape)}"
                 )
         self._index = index.read()
-        self._segments = SegmentDraw(self._index[:, 2], self._index[:, 1], self.samples)
         self._draw = Description.read(folder, None).on_the_fly
         if self._draw is None:
             raise UserError(
                 f"{folder / 'dataset.json'}: found no on_the_fly, expected SNRs and levels for {SPEECH}"
             )
+        self._segments = SegmentDraw(self._index[:, 2], self._index[:, 1], self.samples, self._draw.type_weights)
         # In shared memory, because worker processes live longer than an epoch.
         self._seed_and_epoch = torch.zeros(2, dtype=torch.int64).share_memory_()
 
@@ -72,31 +71,27 @@ class OnTheFlyDataset(Dataset):
         speech = as_float(self._speech.read(number))
         active = slice(*self._active.read(number).tolist())
         snr_db, level_db = self._draw.draw(rng)
-        noise = self._draw_noise(rng, active)
         change = Augmentation(self._augment, np.random.default_rng([*self._seed_and_epoch.tolist(), number, 1]))
-        speech, noise = change.sources(speech, noise, lambda rng: self._draw_noise(rng, active), active)
-        snr_db = change.snr_db(snr_db)
         try:
+            noise = self._draw_noise(rng, active)
+            speech, noise = change.sources(speech, noise, lambda rng: self._draw_noise(rng, active), active)
+            snr_db = change.snr_db(snr_db)
             mixture, _ = mix_at_level(speech, noise, snr_db, level_db, active=active, dtype=np.float32)
+        except UserError:
+            raise
         except ValueError as error:
             raise UserError(f"{self._speech.path}: item [{number}]: {error}") from None
         return torch.from_numpy(change.recorded(mixture.noisy)), torch.from_numpy(mixture.clean), number
 
     def _draw_noise(self, rng: np.random.Generator, active: slice) -> np.ndarray:
-        for _ in range(ATTEMPTS):
-            recording, start = self._segments.draw(rng)
-            row, length, _ = self._index[recording].tolist()
-            rows = self._read_rows(row, start, min(self.samples, length))
-            segment = np.resize(rows, self.samples)  # a shorter recording is repeated
-            if not is_silent(segment[active]):
-                return segment
-        raise UserError(f"{self._noise.path}: {ATTEMPTS} segments in a row are silent, expected noise")
+        return self._segments.draw(rng, self._read_noise, active)[0]
 
-    def _read_rows(self, row: int, start: int, count: int) -> np.ndarray:
-        """Return `count` samples, from the start-th on, of the recording that begins with `row`."""
-        first, skip = divmod(start, self.samples)
-        rows = [self._noise.read(row + first + n) for n in range(-(-(skip + count) // self.samples))]
-        return as_float(np.concatenate(rows)[skip : skip + count])
+    def _read_noise(self, piece: Piece) -> np.ndarray:
+        """Return the samples of a piece; its recording begins with a row."""
+        first, skip = divmod(piece.start, self.samples)
+        first += int(self._index[piece.recording, 0])
+        rows = [self._noise.read(first + n) for n in range(-(-(skip + piece.count) // self.samples))]
+        return as_float(np.concatenate(rows)[skip : skip + piece.count])
 
 
 def is_on_the_fly(folder: str | Path) -> bool:

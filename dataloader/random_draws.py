@@ -1,28 +1,34 @@
 """Random draws for a mixture: SNR, level, and noise segment."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from msgspec import Meta
 
+from .mixing import is_silent
+
+ATTEMPTS = 20  # to draw a segment that is not silent
 Decibel = Annotated[float, Meta(gt=-1000, lt=1000)]
+TypeWeights = Literal["root", "equal"]
 
 
 @dataclass(frozen=True)
 class MixtureDraw:
-    """Distributions of SNR and level.
+    """Distributions of SNR, level and noise type.
 
     Attributes:
         snr_db: The values to choose from, or (lowest, highest) if `is_range`.
         is_range: Whether SNRs are drawn uniformly between the two.
         level_db: Lowest and highest RMS of the active speech in dBFS, before scaling against clipping.
+        type_weights: See SegmentDraw; sets made before there was a choice draw all types equally often.
     """
 
     snr_db: tuple[Decibel, ...]
     is_range: bool
     level_db: tuple[Decibel, Decibel]
+    type_weights: TypeWeights = "equal"
 
     def __post_init__(self) -> None:
         if len(self.snr_db) < 1 + self.is_range:
@@ -35,28 +41,100 @@ class MixtureDraw:
         return snr_db, level_db
 
 
+class Piece(NamedTuple):
+    """A stretch of a recording in a segment, in samples."""
+
+    recording: int
+    start: int  # in the recording
+    count: int
+    position: int  # in the segment
+
+
 class SegmentDraw:
-    """Draws noise segments: first the type uniformly, then the position uniformly over its recordings.
+    """Draws noise segments: first the type, then the recording, then the position.
+
+    A recording is drawn in proportion to its length, at least that of a segment. A shorter one is put at a random
+    position where there is speech, and others of its type, each once, fill the time before and after it. If these
+    are too few, the rest stays silent.
 
     Args:
         types: Type number of each recording.
         lengths: Length of each recording in samples.
-        samples: Length of a segment; a shorter recording has one position, its start.
+        samples: Length of a segment.
+        type_weights: equal: all types are equally likely; root: in proportion to the square root of the length of
+            their recordings, so that types of seconds are heard, but less than those of minutes.
     """
 
-    def __init__(self, types: Sequence[int], lengths: Sequence[int], samples: int) -> None:
-        self._recordings = {}  # by type: numbers of its recordings, cumulative number of their positions
-        types = np.asarray(types)
-        positions = np.maximum(np.asarray(lengths, np.int64) - samples, 0) + 1
-        for kind in np.unique(types):
-            numbers = np.flatnonzero(types == kind)
-            self._recordings[int(kind)] = numbers, np.cumsum(positions[numbers])
+    def __init__(
+        self, types: Sequence[int], lengths: Sequence[int], samples: int, type_weights: TypeWeights = "equal"
+    ) -> None:
+        types, self._lengths = np.asarray(types), np.asarray(lengths, np.int64)
+        self._samples = samples
+        weights = np.maximum(self._lengths, samples)
+        self._recordings = {int(kind): np.flatnonzero(types == kind) for kind in np.unique(types)}
+        totals = {kind: weights[numbers].sum() for kind, numbers in self._recordings.items()}
+        self._weights = {kind: weights[numbers] / totals[kind] for kind, numbers in self._recordings.items()}
+        shares = np.array(list(totals.values())) ** (0.5 if type_weights == "root" else 0.0)
+        self._type_weights = shares / shares.sum()
 
-    def draw(self, rng: np.random.Generator, kind: int | None = None) -> tuple[int, int]:
-        """Return number of the recording and first sample of a segment. kind: its type; None for any."""
-        if kind is None:
-            kind = list(self._recordings)[rng.integers(len(self._recordings))]
-        numbers, ends = self._recordings[kind]
-        position = int(rng.integers(ends[-1]))
-        place = int(np.searchsorted(ends, position, side="right"))
-        return int(numbers[place]), position - int(ends[place - 1] if place else 0)
+    def draw_type(self, rng: np.random.Generator) -> int:
+        """Return a type number."""
+        return int(rng.choice(list(self._recordings), p=self._type_weights))
+
+    def draw(
+        self,
+        rng: np.random.Generator,
+        read: Callable[[Piece], np.ndarray],
+        active: slice,
+        kind: int | None = None,
+        turn: int | None = None,
+    ) -> tuple[np.ndarray, list[Piece]]:
+        """Return a segment `[samples]` and its pieces.
+
+        Args:
+            rng: Source of all random choices.
+            read: Returns the samples of a piece.
+            active: The span of the speech, in which the segment must not be silent.
+            kind: Type number; None to draw it.
+            turn: Number of the recording within the type, modulo their number; None to draw it.
+
+        Raises ValueError if all attempts give silence.
+        """
+        for attempt in range(ATTEMPTS):
+            drawn = self.draw_type(rng) if kind is None else kind
+            numbers = self._recordings[drawn]
+            if turn is None:
+                first = rng.choice(numbers, p=self._weights[drawn])
+            else:
+                first = numbers[(turn + attempt) % numbers.size]
+            pieces = self._pieces(rng, int(first), numbers, active)
+            parts = [read(piece) for piece in pieces]
+            segment = np.zeros(self._samples, parts[0].dtype)
+            for piece, part in zip(pieces, parts, strict=True):
+                segment[piece.position :][: piece.count] = part
+            if not is_silent(segment[active]):
+                return segment, pieces
+        raise ValueError(f"{ATTEMPTS} noise segments in a row are silent where there is speech")
+
+    def _pieces(self, rng: np.random.Generator, first: int, numbers: np.ndarray, active: slice) -> list[Piece]:
+        length = int(self._lengths[first])
+        if length >= self._samples:
+            return [Piece(first, int(rng.integers(length - self._samples + 1)), self._samples, 0)]
+        start, stop, _ = active.indices(self._samples)
+        # Inside the speech if it fits, else around it.
+        lowest, highest = np.clip(sorted((start, stop - length)), 0, self._samples - length)
+        position = int(rng.integers(lowest, highest + 1))
+        pieces = [Piece(first, 0, length, position)]
+        others = rng.permutation(numbers[numbers != first])
+        starts = rng.integers(np.maximum(self._lengths[others] - (self._samples - length), 0) + 1)
+        unused = list(zip(others.tolist(), starts.tolist(), strict=True))
+        for gap, end in ((0, position), (position + length, self._samples)):
+            while gap < end and unused:
+                other, start = unused.pop()
+                rest = int(self._lengths[other]) - start
+                count = min(rest, end - gap)
+                pieces.append(Piece(other, start, count, gap))
+                gap += count
+                if count < rest:
+                    unused.append((other, start + count))
+        return pieces

@@ -363,3 +363,48 @@ def test_validation_on_noise_that_training_never_hears(folders, tmp_path):
     }
     assert types["valid"] == {"wind"}
     assert "wind" not in types["train"] | types["test"]
+
+
+def test_sources_may_be_several_folders_and_short_noises_are_joined(tmp_path, capsys):
+    for folder in "abcd":
+        write_speech(tmp_path / folder, talkers=2)
+    write_noise(tmp_path / "noise", ("rain", "street"))
+    write_noise(tmp_path / "valid_noise", ("rain",))
+    write_noise(tmp_path / "unseen", ("rain", "wind"))
+    for folder in ("clicks", "test_clicks"):
+        for number in range(4):
+            write(tmp_path / folder / "click" / f"{number}.wav", noise(f"{folder}{number}", 0.3))
+    folders = {
+        "speech": "ab",
+        "noise": ("noise", "clicks"),
+        "valid_speech": "c",
+        "valid_noise": ("valid_noise",),
+        "test_speech": "d",
+        "test_noise": ("test_clicks",),
+        "unseen_noise": ("unseen",),
+    }
+    sources = [word for name, those in folders.items() for word in (f"--{name}", *(tmp_path / f for f in those))]
+    assert command("--out", tmp_path / "set", *sources, "--talker", "", *SHORT, "--n_train", 60) == 0
+    assert "unseen noise: 1 type (rain) is of that name in training too" in capsys.readouterr().err
+    items = describe(tmp_path / "set")["items"]
+    assert {item["talker"] for item in items["train"]} == {"a", "b"}
+    assert {item["noise_type"] for item in items["train"]} == {"rain", "street", "click"}
+    assert {Path(item["noise"]).parts[-3] for item in items["valid"]} == {"valid_noise"}
+    for noisy, clean, item in items_of(tmp_path / "set"):
+        assert snr_db(noisy, clean, item) == pytest.approx(item["snr_db"], abs=0.01)
+        if item["noise_type"] == "click":
+            added = np.zeros(RATE)
+            for piece in item["noise"]:
+                added[piece["position"] :][: piece["samples"]] = piece["gain"] * read(
+                    Path(piece["file"]), piece["start"], piece["samples"]
+                )
+            expected = clean / 32768 + item["scale"] * item["gain"] * added
+            np.testing.assert_allclose(noisy / 32768, expected, atol=2**-15)
+    assert run(inspect_dataset, tmp_path / "set", "--items", 0) == 0
+
+
+def test_a_part_of_the_test_speech_is_spread_evenly_over_talkers(folders, tmp_path):
+    sources = ("--speech", folders / "speech", "--noise", folders / "noise", "--test_talkers", "t00", "t01", "t02")
+    assert command("--out", tmp_path / "set", *sources, *SHORT, "--n_test", 3, "--cut", "every") == 0
+    items = describe(tmp_path / "set")["items"]["test"]
+    assert {item["talker"] for item in items} == {"t00", "t01", "t02"}

@@ -11,6 +11,7 @@ import torch
 from config import Config
 from dataloader import build_loader, shuffle_for_epoch
 from dataloader.augmentation import SHARES, Augmentation, draw_room
+from dataloader.random_draws import SegmentDraw
 from losses import build_loss
 from tools.common.errors import UserError
 
@@ -86,15 +87,55 @@ def test_mixtures_on_the_fly_have_snr_and_level_as_asked_where_there_is_speech(t
     assert noise[:, 2000:].abs().sum(1).min() > 0
 
 
-def test_every_noise_is_heard_and_segments_start_anywhere(tmp_path):
+def test_segments_start_anywhere_in_a_recording(tmp_path):
     folder = write_on_the_fly(tmp_path / "set", items=200)
     _, noisy, clean = mixtures(folder, 0, 1)
     noise = (noisy - clean).double()
-    offset = noise.mean(1) / noise.std(1)  # recordings 0, 1 and 2 have offsets of 0, 10 and 20 deviations
-    heard = [((offset > low) & (offset < low + 10)).sum().item() for low in (-5, 5, 15)]
-    assert 70 < heard[0] < 130  # types are as likely, whatever they have of recordings
-    assert min(heard[1:]) > 0
-    assert len({tuple((row / row.std())[:5].round(decimals=4).tolist()) for row in noise[offset < 5]}) > 60
+    offset = noise.mean(1) / noise.std(1)  # that of recording 0 is 0
+    assert 70 < (offset < 1).sum() < 130  # types are as likely, whatever they have of recordings
+    assert len({tuple((row / row.std())[:5].round(decimals=4).tolist()) for row in noise[offset < 1]}) > 60
+
+
+def draws(lengths, count=4000, types=None, active=slice(0, 3000), **options):
+    """Pieces of segments of 3000 samples; the first piece of a segment is the recording that was drawn."""
+    segments = SegmentDraw(types or [0] * len(lengths), lengths, 3000, **options)
+    rng = np.random.default_rng(0)
+    return [segments.draw(rng, lambda piece: np.ones(piece.count), active)[1] for _ in range(count)]
+
+
+def shares(drawn, size):
+    return np.bincount([pieces[0].recording for pieces in drawn], minlength=size) / len(drawn)
+
+
+def test_recordings_are_drawn_by_their_length_and_short_ones_like_an_item():
+    lengths = [30_000, 3000, 1000, 6000]
+    np.testing.assert_allclose(shares(draws(lengths), 4), np.array([30, 3, 3, 6]) / 42, atol=0.025)
+
+
+@pytest.mark.parametrize(("weights", "expected"), [("root", np.sqrt([48, 3, 12])), ("equal", np.ones(3))])
+def test_types_are_drawn_equally_often_or_by_the_root_of_their_length(weights, expected):
+    by_type = shares(draws([48_000, 3000, 6000, 3000, 3000], types=[0, 1, 2, 2, 2], type_weights=weights), 5)
+    np.testing.assert_allclose([*by_type[:2], by_type[2:].sum()], expected / expected.sum(), atol=0.025)
+
+
+def test_short_recordings_are_joined_with_others_of_their_type_and_never_repeated():
+    lengths, types = [500, 700, 5000, 800], [0, 0, 0, 1]
+    positions = set()
+    for pieces in draws(lengths, types=types, active=slice(1000, 2000)):
+        assert len({types[piece.recording] for piece in pieces}) == 1
+        filled, used = np.zeros(3000, int), [np.zeros(length, int) for length in lengths]
+        for piece in pieces:
+            filled[piece.position : piece.position + piece.count] += 1
+            used[piece.recording][piece.start : piece.start + piece.count] += 1
+        assert filled.max() == 1
+        assert max(map(np.max, used)) == 1
+        if pieces[0].recording == 3:  # the only one of its type: once, where there is speech
+            assert filled.sum() == 800
+            assert filled[1000:2000].sum() == 800
+        else:
+            assert filled.all()
+        positions.add(pieces[0].position)
+    assert len(positions) > 300
 
 
 SPOILT = {

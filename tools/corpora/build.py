@@ -15,6 +15,7 @@ from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
 from tools.corpora.layouts import with_layout
 from tools.corpora.mixtures import MixtureSource
+from tools.corpora.noise_sources import BABBLE_ROWS
 from tools.corpora.packing import PackedSetWriter
 from tools.corpora.recordings import Problem
 from tools.corpora.settings import DatasetSettings
@@ -22,7 +23,6 @@ from tools.corpora.split_sources import Source, SourceFinder
 
 LISTED = 20  # problems that are printed; all are in dataset.json
 SHOWN_TYPES = 5  # of noise, in the summary
-BABBLE_ROWS = 200  # clips of babble that are packed for mixing on the fly: ten minutes of 3 s
 
 
 def build(asked: DatasetSettings) -> None:
@@ -78,6 +78,7 @@ class Tally:
     """Content of a split, for the summary."""
 
     items: int = 0
+    samples: int = 0
     talkers: set[str | None] = field(default_factory=set)
     types: set[str | None] = field(default_factory=set)
 
@@ -105,6 +106,7 @@ class _Packer:
         self.writer.record(split, made_of)
         tally = self.tallies[split]
         tally.items += 1
+        tally.samples += made_of["noise_samples"] if split == "train_noise" else self.settings.samples
         tally.talkers.add(made_of.get("talker"))
         tally.types.add(made_of.get("noise_type"))
 
@@ -112,7 +114,7 @@ class _Packer:
         """Return a line for each split, and the next commands."""
         lines = [f"{'':11} {'items':>7} {'minutes':>8} {'talkers':>8}  noise types"]
         for split, tally in self.tallies.items():
-            minutes = tally.items * self.settings.samples / SAMPLE_RATE / 60
+            minutes = tally.samples / SAMPLE_RATE / 60
             talkers, types = len(tally.talkers - {None}), sorted(map(str, tally.types - {None}))
             more = f" and {len(types) - SHOWN_TYPES} more" if len(types) > SHOWN_TYPES else ""
             row = f"{split:11} {tally.items:>7} {minutes:>8.1f} {talkers or '-':>8}  "

@@ -170,8 +170,12 @@ def _note(split: SplitReport, item: ItemRecord) -> None:
     cut = item.noise_start is not None
     if kind := (None if cut else file) or item.noise_type:
         split.noise_types.add(kind)
+    joined = item.noise if isinstance(item.noise, list) else []
+    stretches = [(piece["file"], piece["start"], piece["samples"]) for piece in joined if "samples" in piece]
     if cut and file:
-        split.noise[file].add((item.noise_start, item.noise_start + item.noise_samples))
+        stretches.append((file, item.noise_start, item.noise_samples))
+    for name, start, samples in stretches:
+        split.noise[name].add((start, start + samples))
 
 
 def _place(item: ItemRecord, count: int, report: Report, split: str) -> int | None:

@@ -46,9 +46,9 @@ def timit_noisex92(root: Path) -> dict[str, Any]:
     """
     timit = root / "TIMIT" if (root / "TIMIT").is_dir() else root
     return {
-        "speech": _folder(timit, "TRAIN", "train"),
-        "test_speech": _folder(timit, "TEST", "test"),
-        "noise": _folder(root, "NOISEX-92", "NOISEX92", "NoiseX-92", "noisex92", "noisex-92"),
+        "speech": (_folder(timit, "TRAIN", "train"),),
+        "test_speech": (_folder(timit, "TEST", "test"),),
+        "noise": (_folder(root, "NOISEX-92", "NOISEX92", "NoiseX-92", "noisex92", "noisex-92"),),
         "speech_files": r"(?i)(^|/)s[ix]\d+\.(wav|flac|sph)$",
         "talker": r"(?i)([fm][a-z]{3}\d)/[^/]+$",
         "test_talkers": tuple(TIMIT_CORE_TEST.split()),
@@ -61,9 +61,9 @@ def librispeech(root: Path) -> dict[str, Any]:
     """Return the settings of LibriSpeech train-clean-100, dev-clean, test-clean; --noise gives the noise."""
     corpus = root / "LibriSpeech" if (root / "LibriSpeech").is_dir() else root
     return {
-        "speech": _folder(corpus, "train-clean-100", "train-clean-360", "train-other-500"),
-        "valid_speech": _folder(corpus, "dev-clean", "dev-other"),
-        "test_speech": _folder(corpus, "test-clean", "test-other"),
+        "speech": (_folder(corpus, "train-clean-100", "train-clean-360", "train-other-500"),),
+        "valid_speech": (_folder(corpus, "dev-clean", "dev-other"),),
+        "test_speech": (_folder(corpus, "test-clean", "test-other"),),
         "n_valid": 500,
         "n_test": 100,
     }
@@ -73,8 +73,8 @@ def dns_challenge(root: Path) -> dict[str, Any]:
     """Return the settings of the DNS Challenge: read speech, noise, and the synthetic test set if present."""
     data = next((root / name for name in ("datasets", "datasets_fullband") if (root / name).is_dir()), root)
     added = {
-        "speech": _folder(data, "clean", "clean_fullband"),
-        "noise": _folder(data, "noise", "noise_fullband"),
+        "speech": (_folder(data, "clean", "clean_fullband"),),
+        "noise": (_folder(data, "noise", "noise_fullband"),),
         "talker": r"^.*reader_(\d+)|([^/_.-]+)[^/]*$",
         "noise_type": "",
         "cut": "every",

@@ -18,12 +18,10 @@ from dataloader.mixing import (
 from tools.common.audio_files import read
 from tools.common.errors import UserError
 from tools.common.seeding import generator
-from tools.corpora.noise_sources import NoiseSource, read_named
+from tools.corpora.noise_sources import PACKED_PEAK, NoiseSource, read_named
 from tools.corpora.recordings import Recording
 from tools.corpora.rooms import Rooms, reverberate
 from tools.corpora.settings import DatasetSettings
-
-PACKED_PEAK = 0.9  # of separately packed speech and noise, with headroom for resampling
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,8 @@ class MixtureSource:
         clean = speech_gain * clip.samples
         drawn = []
         for source, types in self._test_rows.values():
-            drawn.append(source.draw(rng, clip.active, clip.made_of["talker"], types[index % len(types)]))
+            turn, kind = divmod(index, len(types))
+            drawn.append(source.draw(rng, clip.active, clip.made_of["talker"], types[kind], turn))
         lowest = min(settings.test_snr_db)
         loudest = [noise_gain(clean, noise, lowest, clip.active) * noise for noise, _ in drawn]
         scale = min(headroom(clean, noise) for noise in loudest)
@@ -167,7 +166,16 @@ class MixtureSource:
         return quantise_alone(np.pad(segment, (0, self.settings.samples - count)), self.settings.dtype)
 
     def _order(self, split: str) -> np.ndarray:
-        """Return the shuffled clips of a split, [clips, 2]: recording and start."""
+        """Return the shuffled clips of a split, [clips, 2]: recording and start.
+
+        If not all of a validation or test split are used, they are spread evenly over talkers and recordings.
+        """
         recordings = self._speech[split]
         clips = [(number, start) for number, recording in enumerate(recordings) for start in recording.starts]
-        return generator(self.settings.seed, split, "order").permutation(np.array(clips, np.int64), axis=0)
+        clips = generator(self.settings.seed, split, "order").permutation(np.array(clips, np.int64), axis=0)
+        if split == "train" or not 0 < self.settings.asked(split) < len(clips):
+            return clips
+        clips = sorted(clips, key=lambda clip: recordings[clip[0]].starts.index(clip[1]))
+        talkers = [recordings[number].group for number, _ in clips]
+        turns = [talkers[:place].count(talker) for place, talker in enumerate(talkers)]
+        return np.array(clips)[np.argsort(turns, kind="stable")]

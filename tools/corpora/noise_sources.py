@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from dataloader.mixing import is_silent, rms
-from dataloader.random_draws import SegmentDraw
+from dataloader.mixing import rms
+from dataloader.random_draws import Piece, SegmentDraw, TypeWeights
 from tools.common.audio_files import read
 from tools.common.errors import UserError
 from tools.corpora.recordings import Recording
@@ -16,7 +16,10 @@ from tools.corpora.splits import NoisePart, by_group
 BABBLE = "babble"
 BABBLE_TALKERS = (4, 8)
 BABBLE_SPREAD_DB = 6  # largest level difference between talkers
-ATTEMPTS = 20  # to draw a segment that is not silent
+BABBLE_ROWS = (
+    200  # clips of babble that are packed for mixing on the fly: ten minutes of 3 s, its weight as a type
+)
+PACKED_PEAK = 0.9  # of separately packed speech and noise, with headroom for resampling
 
 
 class NoiseSource:
@@ -25,21 +28,36 @@ class NoiseSource:
     Args:
         parts: Stretches of recordings.
         samples: Length of a segment.
+        type_weights: See SegmentDraw.
         babble_speech: Speech for babble as one more type; none for no babble.
     """
 
-    def __init__(self, parts: Sequence[NoisePart], samples: int, babble_speech: Sequence[Recording] = ()) -> None:
+    def __init__(
+        self,
+        parts: Sequence[NoisePart],
+        samples: int,
+        type_weights: TypeWeights = "equal",
+        babble_speech: Sequence[Recording] = (),
+    ) -> None:
         self.parts = parts
         self.samples = samples
         self.babble = Babble(babble_speech, samples) if babble_speech else None
         recorded = sorted({part.recording.group for part in parts})
         self.types = tuple(recorded) + ((BABBLE,) if babble_speech else ())
-        self._draw = SegmentDraw(
-            [recorded.index(part.recording.group) for part in parts], [part.samples for part in parts], samples
-        )
+        kinds = [recorded.index(part.recording.group) for part in parts]
+        lengths = [part.samples for part in parts]
+        if babble_speech:
+            kinds += [len(recorded)] * BABBLE_ROWS
+            lengths += [samples] * BABBLE_ROWS
+        self._segments = SegmentDraw(kinds, lengths, samples, type_weights)
 
     def draw(
-        self, rng: np.random.Generator, active: slice, talker: str, kind: str | None = None
+        self,
+        rng: np.random.Generator,
+        active: slice,
+        talker: str,
+        kind: str | None = None,
+        turn: int | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Return a segment, float64 `[samples]`, and its record.
 
@@ -47,23 +65,49 @@ class NoiseSource:
             rng: Source of all random choices.
             active: The span in which the segment must not be silent.
             talker: Talker of the speech to mix with, whom babble excludes.
-            kind: Noise type; None to draw one uniformly.
+            kind: Noise type; None to draw one.
+            turn: Number of the recording of this type, modulo their number; None to draw one.
         """
-        kind = kind or self.types[rng.integers(len(self.types))]
+        kind = kind or self.types[self._segments.draw_type(rng)]
         if kind == BABBLE and self.babble:
             return self.babble.draw(rng, talker)
-        for _ in range(ATTEMPTS):
-            number, start = self._draw.draw(rng, self.types.index(kind))
-            part = self.parts[number]
-            count = min(self.samples, part.samples - start)
-            segment = np.resize(read_named(part.recording.path, part.start + start, count), self.samples)
-            if not is_silent(segment[active]):
-                made_of = {"noise": str(part.recording.path), "noise_start": part.start + start}
-                return segment, {"noise_type": kind, **made_of, "noise_samples": count}
-        raise UserError(
-            f"noise type {kind}: {ATTEMPTS} segments in a row were silent where there is speech, expected noise; "
-            f"leave out files such as {part.recording.path}"
-        )
+        try:
+            segment, pieces = self._segments.draw(rng, self._read, active, self.types.index(kind), turn)
+        except UserError:
+            raise
+        except ValueError as error:
+            example = next(part for part in self.parts if part.recording.group == kind)
+            raise UserError(
+                f"noise type {kind}: {error}, expected noise; leave out files such as {example.recording.path}"
+            ) from None
+        return segment, {"noise_type": kind, **self._record(pieces)}
+
+    def _read(self, piece: Piece) -> np.ndarray:
+        part = self.parts[piece.recording]
+        return self._gain(piece) * read_named(part.recording.path, part.start + piece.start, piece.count)
+
+    def _gain(self, piece: Piece) -> float:
+        """Return the factor of a recording: those that are joined have the same peak, as when mixed on the fly."""
+        return 1.0 if piece.count == self.samples else PACKED_PEAK / self.parts[piece.recording].recording.peak
+
+    def _record(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+        """Return the file and stretch of a segment or, if recordings are joined, a list of them."""
+        starts = [self.parts[piece.recording].start + piece.start for piece in pieces]
+        files = [str(self.parts[piece.recording].recording.path) for piece in pieces]
+        if pieces[0].count == self.samples:
+            return {"noise": files[0], "noise_start": starts[0], "noise_samples": self.samples}
+        return {
+            "noise": [
+                {
+                    "file": file,
+                    "start": start,
+                    "samples": piece.count,
+                    "position": piece.position,
+                    "gain": self._gain(piece),
+                }
+                for file, start, piece in zip(files, starts, pieces, strict=True)
+            ]
+        }
 
 
 def read_named(path: Path, start: int, count: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from tools.common.seeding import generator
 
 Cut = Literal["first", "random", "every"]
 MIN_SAMPLES = SAMPLE_RATE // 2  # anything shorter is no utterance and too short for scores
+MIN_NOISE_SAMPLES = SAMPLE_RATE // 50  # noise may be a click
 FIRST_FOLDER = "([^/]+)/"
 UP_TO_SEPARATOR = "([^/_.-]+)[^/]*$"
 WHOLE_STEM = r"([^/]+?)(?:\.[^/.]*)?$"

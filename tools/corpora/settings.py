@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from config import SAMPLE_RATE
-from dataloader.random_draws import MixtureDraw
+from dataloader.random_draws import MixtureDraw, TypeWeights
 from tools.common.errors import UserError
 from tools.corpora.recordings import NOISE_TYPE, TALKER, Cut
 
@@ -27,18 +27,20 @@ class DatasetSettings:
     """A known corpus, unpacked in --root; it sets the folders, and other settings that are not given."""
     root: Path | None = None
     """Folder of the corpus named by --layout."""
-    speech: Path | None = None
-    """Folder of clean speech, searched with all its subfolders."""
-    noise: Path | None = None
-    """Folder of noise."""
-    valid_speech: Path | None = None
+    speech: tuple[Path, ...] = ()
+    """Folders of clean speech, searched with all their subfolders."""
+    noise: tuple[Path, ...] = ()
+    """Folders of noise."""
+    valid_speech: tuple[Path, ...] = ()
     """Speech for validation; without it, talkers of --speech are set aside."""
-    test_speech: Path | None = None
+    valid_noise: tuple[Path, ...] = ()
+    """Noise for validation; without it, parts of --noise are set aside."""
+    test_speech: tuple[Path, ...] = ()
     """Speech for the test; without it, talkers of --speech are set aside."""
-    test_noise: Path | None = None
+    test_noise: tuple[Path, ...] = ()
     """Other recordings of the same noise types, for the test; without it, parts of --noise are set aside."""
-    unseen_noise: Path | None = None
-    """Folder of noise types for the test only."""
+    unseen_noise: tuple[Path, ...] = ()
+    """Noise for the test only: types that are not in --noise, or recordings of other sources."""
     unseen_types: tuple[str, ...] = ()
     """Types in --noise to keep for the test only."""
     valid_types: tuple[str, ...] = ()
@@ -89,7 +91,7 @@ class DatasetSettings:
     n_valid: int = 0
     """Validation items; 0 as for n_train."""
     n_test: int = 0
-    """Utterances in each cell of the test grid; 0 for all clips of the test's speech."""
+    """Utterances in each cell of the test grid, spread evenly over talkers and recordings; 0 for all clips."""
     train_snr_db: tuple[float, ...] = (-5, 0, 5, 10, 15)
     """SNRs of training and validation, equally likely."""
     train_snr_range: tuple[float, float] | None = None
@@ -98,6 +100,9 @@ class DatasetSettings:
     """SNRs of the test grid."""
     test_rows: Literal["seen-unseen", "types"] = "seen-unseen"
     """First axis of the test grid: noise seen in training and unseen noise, or each noise type."""
+    type_weights: TypeWeights = "root"
+    """How often a noise type is drawn. equal: all equally often, a type of two seconds as often as one of an hour;
+    root: in proportion to the square root of their minutes, which lies between that and their own proportions."""
     level_db: tuple[float, float] = (-40, -30)
     """Lowest and highest RMS of the speech in dBFS, before a mixture is scaled against clipping."""
     dtype: Literal["int16", "float32"] = "int16"
@@ -153,7 +158,8 @@ class DatasetSettings:
     @property
     def draw(self) -> MixtureDraw:
         """Return the distributions of SNR and level."""
-        return MixtureDraw(self.train_snr_range or self.train_snr_db, bool(self.train_snr_range), self.level_db)
+        is_range = bool(self.train_snr_range)
+        return MixtureDraw(self.train_snr_range or self.train_snr_db, is_range, self.level_db, self.type_weights)
 
     def asked(self, split: str) -> int:
         """Return the number of items asked for in a split; 0 for one from each clip."""
@@ -173,11 +179,11 @@ class DatasetSettings:
         return shlex.join(words)
 
     def _check_sources(self) -> None:
-        if self.pairs is None and self.speech is None:
+        if self.pairs is None and not self.speech:
             raise UserError("found no source; expected --speech with --noise, --pairs, or --layout with --root")
-        if self.pairs is not None and self.speech is not None:
+        if self.pairs is not None and self.speech:
             raise UserError("found --speech and --pairs; expected one of the two, a set for each")
-        if self.speech is not None and self.noise is None:
+        if self.speech and not self.noise:
             raise UserError("found --speech without --noise; expected a folder of noise")
         if self.pairs is not None and (self.mix == "on-the-fly" or self.reverb or self.babble):
             raise UserError("found --pairs with --mix on-the-fly, --reverb or --babble; expected speech and noise")

@@ -5,13 +5,22 @@ from pathlib import Path
 
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
+from tools.common.seeding import generator
 from tools.corpora.mixtures import MixtureSource
 from tools.corpora.noise_sources import BABBLE, NoiseSource
 from tools.corpora.pairs import Pair, PairSource, find_pairs
-from tools.corpora.recordings import MIN_SAMPLES, Problem, Recording, Selection, drop_copies, find_recordings
+from tools.corpora.recordings import (
+    MIN_NOISE_SAMPLES,
+    MIN_SAMPLES,
+    Problem,
+    Recording,
+    Selection,
+    drop_copies,
+    find_recordings,
+)
 from tools.corpora.rooms import SIMULATED, RecordedRooms, Rooms, SimulatedRooms
 from tools.corpora.settings import DatasetSettings
-from tools.corpora.splits import Found, NoisePart, check_talkers_apart, split_by_talker, split_noise, whole
+from tools.corpora.splits import Found, NoisePart, check_talkers_apart, listed, split_by_talker, split_noise, whole
 
 SPLITS = ("train", "valid", "test")
 Source = MixtureSource | PairSource
@@ -52,14 +61,14 @@ class SourceFinder:
         noise, seen, unseen = self._noise(splits)
         babble = self._babble_speech(speech["train"], splits)
         if settings.babble and any(part.recording.group == BABBLE for parts in noise.values() for part in parts):
-            raise UserError(f"{settings.noise}: found noise of type {BABBLE}, expected none with --babble")
-        training = {split: NoiseSource(noise[split], settings.samples, babble[split]) for split in splits[:2]}
+            raise UserError(f"{named(settings.noise)}: found noise of type {BABBLE}, expected none with --babble")
+        training = {split: self._noise_source(noise[split], babble[split]) for split in splits[:2]}
         rows = {}
         if "test" in splits:
             if seen or babble["test"]:
-                rows |= self._rows("seen", NoiseSource(seen, settings.samples, babble["test"]))
+                rows |= self._rows("seen", self._noise_source(seen, babble["test"]))
             if unseen:
-                rows |= self._rows("unseen", NoiseSource(unseen, settings.samples))
+                rows |= self._rows("unseen", self._noise_source(unseen))
             else:
                 self.notes.append(
                     "the test has no noise that is not in training; for some, add --unseen_noise DIR, or "
@@ -68,9 +77,12 @@ class SourceFinder:
         for split in splits[:2]:
             if not training[split].types:
                 raise UserError(
-                    f"{settings.noise}: found no noise for {split}, expected longer or more recordings"
+                    f"{named(settings.noise)}: found no noise for {split}, expected longer or more recordings"
                 )
         return MixtureSource(settings, speech, training, rows, self._rooms(splits))
+
+    def _noise_source(self, parts: Sequence[NoisePart], babble: Sequence[Recording] = ()) -> NoiseSource:
+        return NoiseSource(parts, self.settings.samples, self.settings.type_weights, babble)
 
     def _speech(self, splits: Sequence[str]) -> dict[str, list[Recording]]:
         settings = self.settings
@@ -88,11 +100,11 @@ class SourceFinder:
     def _noise(self, splits: Sequence[str]) -> tuple[dict[str, list[NoisePart]], list[NoisePart], list[NoisePart]]:
         """Return parts for training and validation, for the test's seen and for its unseen noise."""
         settings = self.settings
-        folders = {"unseen": settings.unseen_noise, "seen": settings.test_noise, "noise": settings.noise}
-        if "test" not in splits:
-            folders = {"noise": settings.noise}
-        given = {name: folder for name, folder in folders.items() if folder}
-        found = {name: self._recordings(folder, settings.noise_type, "whole") for name, folder in given.items()}
+        folders = {"valid": settings.valid_noise, "noise": settings.noise}
+        if "test" in splits:
+            folders = {"unseen": settings.unseen_noise, "seen": settings.test_noise} | folders
+        how = settings.noise_type, "whole", "", MIN_NOISE_SAMPLES
+        found = {name: self._recordings(given, *how) for name, given in folders.items() if given}
         drop_copies(found.values(), self.problems)
         types = {recording.group for recording in found["noise"]}
         for setting in ("unseen_types", "valid_types"):
@@ -100,7 +112,7 @@ class SourceFinder:
                 if kind not in types:
                     raise UserError(f"{setting}: found {kind!r}, expected some of {', '.join(sorted(types))}")
         unseen = found.get("unseen", []) + [r for r in found["noise"] if r.group in settings.unseen_types]
-        kept = [r for r in found["noise"] if r.group in settings.valid_types]
+        kept = found.get("valid", []) + [r for r in found["noise"] if r.group in settings.valid_types]
         noise = [r for r in found["noise"] if r.group not in (*settings.unseen_types, *settings.valid_types)]
         self._expect_some(noise, settings.noise, "training")
         cut = [s for s in splits if not (s == "test" and "seen" in found) and not (s == "valid" and kept)]
@@ -113,26 +125,25 @@ class SourceFinder:
         for part in seen:
             if part.recording.group not in training:
                 raise UserError(
-                    f"{part.recording.path}: noise type {part.recording.group} is not in {settings.noise}, "
+                    f"{part.recording.path}: noise type {part.recording.group} is not in {named(settings.noise)}, "
                     "expected one of its types; give other types as --unseen_noise"
                 )
-        for recording in unseen:
-            if recording.group in training:
-                raise UserError(
-                    f"{recording.path}: noise type {recording.group} is in {settings.noise}, too, expected types "
-                    "that are not in training"
-                )
+        if shared := sorted({recording.group for recording in unseen} & training):
+            self.notes.append(
+                f"unseen noise: {listed(shared, 'type')} of that name in training too, by other recordings"
+            )
         if "test" in splits and not seen and not unseen and not settings.babble:
             raise UserError(
-                f"{settings.noise}: found no noise for the test, expected recordings long enough to be cut, "
-                "--test_noise or --unseen_noise"
+                f"{named(settings.noise)}: found no noise for the test, expected recordings long enough to be "
+                "cut, --test_noise or --unseen_noise"
             )
         return parts, seen, [whole(recording) for recording in unseen]
 
     def _rows(self, name: str, source: NoiseSource) -> dict[str, tuple[NoiseSource, tuple[str, ...]]]:
         if self.settings.test_rows == "types":
             return {kind: (source, (kind,)) for kind in source.types}
-        return {name: (source, source.types)}
+        order = generator(self.settings.seed, "test types", name).permutation(len(source.types))
+        return {name: (source, tuple(source.types[place] for place in order))}
 
     def _babble_speech(self, speech: Sequence[Recording], splits: Sequence[str]) -> dict[str, list[Recording]]:
         """Return training talkers' recordings for the babble of each split; none is used in two splits."""
@@ -147,16 +158,19 @@ class SourceFinder:
         if settings.reverb == SIMULATED:
             return SimulatedRooms()
         folder = Path(settings.reverb)
-        found = self._recordings(folder, "", "whole", shortest=1)
+        found = self._recordings((folder,), "", "whole", shortest=1)
         self._expect_some(found, folder, "reverb")
         return RecordedRooms(found, splits, settings.seed)
 
     def _recordings(
-        self, folder: Path, group: str, cut: str, files: str = "", shortest: int = MIN_SAMPLES
+        self, folders: Sequence[Path], group: str, cut: str, files: str = "", shortest: int = MIN_SAMPLES
     ) -> list[Recording]:
         settings = self.settings
         selection = Selection(group, settings.samples, files, cut, settings.seed, shortest)
-        return find_recordings(folder, selection, self.pool, self.problems)
+        found = []
+        for folder in folders:
+            found += find_recordings(folder, selection, self.pool, self.problems)
+        return found
 
     # -- Pairs --
 
@@ -175,7 +189,10 @@ class SourceFinder:
     # -- Both --
 
     def _with_all_splits(
-        self, found: dict[str, list[Found]], given: Mapping[str, Path | None], splits: Sequence[str]
+        self,
+        found: dict[str, list[Found]],
+        given: Mapping[str, Path | Sequence[Path] | None],
+        splits: Sequence[str],
     ) -> dict[str, list[Found]]:
         """Return what was found for each split; for one without a folder, talkers of the training set aside."""
         settings = self.settings
@@ -196,4 +213,9 @@ class SourceFinder:
             return
         problems = self.problems
         first = f"; {len(problems)} files cannot be used, the first: {problems[0]}" if problems else ""
-        raise UserError(f"{folder}: found nothing to use for {split}{first}")
+        raise UserError(f"{named(folder)}: found nothing to use for {split}{first}")
+
+
+def named(folders: object) -> str:
+    """Return the folders of an option as text."""
+    return " ".join(map(str, folders)) if isinstance(folders, (tuple, list)) else str(folders)

@@ -12,6 +12,7 @@ from tools.corpora.recordings import Recording
 
 Found = TypeVar("Found", bound=Recording)
 SHARE = 0.1  # of talkers, and of a type's recordings, for each of validation and test
+SHOWN = 5  # names in a note
 TIME_SHARE = 0.15  # of a recording that is cut in time, for each of them
 
 
@@ -74,13 +75,13 @@ def check_talkers_apart(speech: Mapping[str, Sequence[Recording]]) -> None:
 def split_noise(
     noise: Sequence[Recording], splits: Sequence[str], clip: int, seed: int
 ) -> tuple[dict[str, list[NoisePart]], list[str]]:
-    """Return the parts of each split, without overlap, and a note on each type that is in training only.
+    """Return the parts of each split, without overlap, and a note on the types that are in training only.
 
     A type with enough recordings is split by recording; else each of its recordings is cut in time, if every part
     has at least the `clip` samples of a segment. Other recordings go to training, the first split.
     """
     parts: dict[str, list[NoisePart]] = {split: [] for split in splits}
-    notes = []
+    uncut = []
     for kind, group in by_group(noise).items():
         others = len(splits) - 1
         if len(group) > others:
@@ -95,11 +96,7 @@ def split_noise(
         for recording in short:
             parts[splits[0]].append(whole(recording))
         if len(short) == len(group):
-            longest = max(recording.samples for recording in group) / SAMPLE_RATE
-            notes.append(
-                f"{kind}: only in {splits[0]}; {longest:.1f} s, its longest recording, is too short to be cut for "
-                f"{' and '.join(splits)}"
-            )
+            uncut.append(kind)
         for recording in group:
             if recording not in short:
                 share = max(clip, int(TIME_SHARE * recording.samples))
@@ -108,7 +105,21 @@ def split_noise(
                     parts[split].append(NoisePart(recording, start, stop))
     for split in parts:
         parts[split].sort(key=lambda part: part.recording.file)
+    notes = []
+    if uncut:
+        wanted = len(splits) * clip / SAMPLE_RATE
+        notes.append(
+            f"{listed(uncut, 'noise type')} only in {splits[0]}: too few recordings, and shorter than the "
+            f"{wanted:g} s that could be cut for {' and '.join(splits)}"
+        )
     return parts, notes
+
+
+def listed(names: Sequence[str], what: str) -> str:
+    """Return the number of names and the first ones, as in "3 types (a, b, c) are"."""
+    more = ", …" if len(names) > SHOWN else ""
+    several = len(names) > 1
+    return f"{len(names)} {what}{'s' * several} ({', '.join(names[:SHOWN])}{more}) {'are' if several else 'is'}"
 
 
 def whole(recording: Recording) -> NoisePart:
