@@ -1,11 +1,11 @@
 """Losses: (estimate, clean) in, one value an utterance out."""
 
-import sys
+import importlib
+import pkgutil
 from collections.abc import Sequence
 from typing import Literal
 
 from tools.common.errors import UserError
-from tools.common.plugins import import_files
 
 from .combined import Balancer, CombinedLoss
 from .coupling import PAPER_LOSSES, balanced_shares, fixed_weights
@@ -23,9 +23,8 @@ __all__ = [
     "register",
 ]
 
-
-# Every file of this folder is imported, so that a new term is one new file.
-import_files(sys.modules[__name__], TERMS)
+for file in pkgutil.iter_modules(__path__):  # all files, so that a new term is one new file
+    importlib.import_module(f"{__name__}.{file.name}")
 
 
 def build_loss(
@@ -48,13 +47,4 @@ def build_loss(
         weights = Balancer(balanced_shares(list(numbers), balance))
     else:
         weights = fixed_weights(numbers, coupling)
-    return CombinedLoss({term: _build(term) for term in numbers}, weights)
-
-
-def _build(name: str) -> LossTerm:
-    try:
-        return TERMS[name]()
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:
-        raise UserError(f"loss: {name} cannot be built ({type(error).__name__}: {error})") from error
+    return CombinedLoss({term: TERMS[term]() for term in numbers}, weights)

@@ -4,7 +4,6 @@ import math
 from typing import NamedTuple
 
 from tools.common.errors import UserError
-from tools.common.plugins import not_loaded
 
 from .registry import TERMS, known_terms
 
@@ -35,8 +34,7 @@ def parse_loss(name: str) -> dict[str, float | None]:
             known = ", ".join(known_terms(perceptual=False) + known_terms(perceptual=True))
             combined = ", ".join(COMBINATIONS)
             raise UserError(
-                f"loss: found {name!r}, but there is no {term!r}; known terms: {known}; combinations: "
-                f"{combined}{not_loaded()}"
+                f"loss: found {name!r}, but there is no {term!r}; known terms: {known}; combinations: {combined}"
             )
         if term in numbers:
             raise UserError(f"loss: found {name!r}, expected every term once")

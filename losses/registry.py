@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,16 +40,10 @@ class LossTerm(nn.Module):
     pool: Any = None  # set by train.py: the ScorePool whose processes may compute scores for own_loss
 
     def forward(self, estimate: Tensor, clean: Tensor, noisy: Tensor | None = None) -> Tensor:
-        if estimate.shape != clean.shape or estimate.dim() != 2:
-            raise ValueError(
-                f"estimate {list(estimate.shape)}, clean {list(clean.shape)}: expected [batch, samples] twice"
-            )
-        signals = [estimate, clean]
-        if self.needs_noisy:
-            if noisy is None or noisy.shape != clean.shape:
-                found = None if noisy is None else list(noisy.shape)
-                raise ValueError(f"{type(self).__name__}: noisy {found}, expected the shape {list(clean.shape)}")
-            signals.append(noisy)
+        signals = [estimate, clean, noisy] if self.needs_noisy else [estimate, clean]
+        shapes = [None if x is None else list(x.shape) for x in signals]
+        if estimate.dim() != 2 or any(shape != shapes[0] for shape in shapes):
+            raise ValueError(f"loss term {type(self).__name__}: found {shapes}, expected [batch, samples] for all")
         needs_gradient = torch.is_grad_enabled() and estimate.requires_grad
         with as_constants(self) if self.has_own_loss else contextlib.nullcontext():
             return self._checked(self.compare, needs_gradient, *signals)
@@ -75,27 +68,13 @@ class LossTerm(nn.Module):
         return self
 
     def _checked(self, function: Callable[..., Tensor], needs_gradient: bool, *signals: Tensor) -> Tensor:
-        """Return the result of `compare` or `own_loss`; UserError if it fails or is not one value an utterance."""
-        name = self.name or type(self).__name__
-        try:
-            with torch.autocast(signals[0].device.type, enabled=False):
-                result = function(*map(at_least_float32, signals))
-        except (UserError, MemoryError, torch.cuda.OutOfMemoryError):
-            raise
-        except Exception as error:
-            if "DataLoader worker" in str(error) or "allocate memory" in str(error):  # not caused by the term
-                raise
-            frame = traceback.extract_tb(error.__traceback__)[1]
-            reason = (str(error).splitlines() or [""])[0]
-            raise UserError(
-                f"loss term {name}: {frame.filename}, line {frame.lineno}: {type(error).__name__}: {reason}"
-            ) from error
-        if not isinstance(result, Tensor) or result.shape != signals[0].shape[:1]:
-            found = f"shape {list(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
-            raise UserError(
-                f"loss term {name}: {function.__name__} returned {found}, expected one value an utterance, "
-                f"[{len(signals[0])}]"
-            )
+        """Return the result of `compare` or `own_loss`; UserError if it is not one value an utterance."""
+        name, expected = type(self).__name__, [len(signals[0])]
+        with torch.autocast(signals[0].device.type, enabled=False):
+            result = function(*map(at_least_float32, signals))
+        found = list(getattr(result, "shape", [type(result).__name__]))
+        if found != expected:  # it would be broadcast in silence
+            raise UserError(f"loss term {name}: {function.__name__} returned {found}, expected {expected}")
         if needs_gradient and not result.requires_grad:
             raise UserError(f"loss term {name}: its value has no gradient, expected one to train with")
         return result
@@ -118,7 +97,7 @@ TERMS: dict[str, type[LossTerm]] = {}
 def register(
     name: str, *, perceptual: bool = False, needs_noisy: bool = False, invariances: tuple[str, ...] = ()
 ) -> Callable[[type[LossTerm]], type[LossTerm]]:
-    """Register a LossTerm as `name`; a class decorator.
+    """Register a LossTerm as `name`; a class decorator. A class that is defined again replaces itself.
 
     perceptual: it compares spectra or loudness, and is usually combined with a base term; `balance` sets the
         influence of the one over the other.
@@ -126,18 +105,16 @@ def register(
     invariances: changes of the estimate that the term does not see: "scale" (a positive gain), "sign" (inverted
         polarity), "offset" (a constant added). The tests check these, and that there are no others.
     """
-    if not re.fullmatch(r"[A-Za-z][\w-]*", name):
-        raise UserError(f"loss term {name!r}: expected a letter, then letters, digits, '-' and '_' only")
-    if name.lower() in RESERVED:
-        raise UserError(f"loss term {name!r}: the name stands for a signal or a column; choose another")
-    if set(invariances) - set(INVARIANCES):
-        raise UserError(f"loss term {name}: found invariances {invariances}, expected some of {INVARIANCES}")
+    if not re.fullmatch(r"[A-Za-z][\w-]*", name) or name.lower() in RESERVED:
+        raise UserError(
+            f"loss term {name!r}: expected a letter, then letters, digits, '-' and '_' only, and none of "
+            f"{', '.join(RESERVED)}, which name signals and columns"
+        )
 
     def add(term: type[LossTerm]) -> type[LossTerm]:
-        if name in TERMS:
-            raise UserError(f"loss term {name}: registered twice, by {TERMS[name].__name__} and {term.__name__}")
-        if not (isinstance(term, type) and issubclass(term, LossTerm)):
-            raise UserError(f"loss term {name}: found {term!r}, expected a subclass of LossTerm")
+        known = TERMS.get(name, term)
+        if (known.__module__, known.__qualname__) != (term.__module__, term.__qualname__):
+            raise UserError(f"loss term {name}: registered twice, by {known.__name__} and {term.__name__}")
         term.name, term.perceptual = name, perceptual
         term.needs_noisy, term.invariances = needs_noisy, invariances
         TERMS[name] = term

@@ -1,7 +1,8 @@
 """Networks: noisy waveform in, estimated clean waveform out."""
 
 import dataclasses
-import sys
+import importlib
+import pkgutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from torch.utils.data import DataLoader
 
 from config import NETWORK_SETTINGS, Config
 from tools.common.errors import UserError
-from tools.common.plugins import import_files
 from tools.common.run_folder import find_checkpoint
 
 from .checkpoint import read_checkpoint
@@ -39,8 +39,9 @@ __all__ = [
     "sync_norms",
 ]
 
-# Every file of this folder is imported, so that a new network is one new file; its folders are not.
-import_files(sys.modules[__name__], NETWORKS)
+for file in pkgutil.iter_modules(__path__):  # all files, so that a new network is one new file
+    if not file.ispkg:
+        importlib.import_module(f"{__name__}.{file.name}")
 
 
 def build_model(config: Config) -> nn.Module:

@@ -10,7 +10,6 @@ from torch import nn
 
 from config import NETWORK_SETTINGS, Config
 from tools.common.errors import UserError
-from tools.common.plugins import not_loaded
 
 Kind = TypeVar("Kind", bound=type[nn.Module])
 _LARGEST = 2**16  # of any size of a network
@@ -80,6 +79,7 @@ NETWORKS: dict[str, Entry] = {}
 def register(name: str, settings: type[NetworkSettings] = NetworkSettings) -> Callable[[Kind], Kind]:
     """Register a network as `name`, built with the values of `settings` as keywords; a class decorator.
 
+    A class that is defined again, as in a notebook, replaces itself.
     The network maps noisy waveforms [B, samples], 16 kHz, [-1, 1], to estimates of that shape, for any length. The
     first paragraph of its docstring and the one that begins with "Source:" are its row in tools.list_networks.
     Two optional attributes matter for its speed on a CPU: `suits_channels_last` (default False), whether bf16 is
@@ -89,10 +89,9 @@ def register(name: str, settings: type[NetworkSettings] = NetworkSettings) -> Ca
         raise UserError(f"network {name!r}: expected a letter, then letters, digits, '-' and '_' only")
 
     def add(kind: Kind) -> Kind:
-        if name in NETWORKS:
-            raise UserError(
-                f"network {name}: registered twice, by {NETWORKS[name].kind.__name__} and {kind.__name__}"
-            )
+        known = NETWORKS[name].kind if name in NETWORKS else kind
+        if (known.__module__, known.__qualname__) != (kind.__module__, kind.__qualname__):
+            raise UserError(f"network {name}: registered twice, by {known.__name__} and {kind.__name__}")
         NETWORKS[name] = Entry(kind, settings)
         return kind
 
@@ -102,7 +101,7 @@ def register(name: str, settings: type[NetworkSettings] = NetworkSettings) -> Ca
 def find_network(name: str) -> Entry:
     """Return the network of that name. Raises UserError if there is none."""
     if name not in NETWORKS:
-        raise UserError(f"model: found {name!r}, expected one of {', '.join(NETWORKS)}{not_loaded()}")
+        raise UserError(f"model: found {name!r}, expected one of {', '.join(NETWORKS)}")
     return NETWORKS[name]
 
 

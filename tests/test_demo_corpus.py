@@ -144,12 +144,12 @@ def test_the_command_refuses_an_existing_set_in_one_line(corpus, monkeypatch, ca
     assert before == {name: (folder / name).stat().st_mtime_ns for name in FILES}
 
 
-def test_a_mistyped_argument_is_one_line_too(monkeypatch, capsys):
+def test_a_mistyped_argument_gives_exit_code_2(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["make_demo_corpus", "--sed", "1"])
     with pytest.raises(SystemExit) as stop:
         run_command(command.main)
     assert stop.value.code == 2
-    assert capsys.readouterr().err.startswith("error: Unrecognized options: --sed")
+    assert "--seed" in capsys.readouterr().err
 
 
 def test_of_two_trainings_that_begin_at_once_both_find_the_corpus(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from programs import run
 import models
 from models.streaming import StreamingEnhancer
 from tools import enhance as command
+from tools.common.errors import UserError
 from tools.inference import enhance
 from tools.inference.limiter import Limiter
 
@@ -76,13 +77,13 @@ BAD_AUDIO = {
 @pytest.mark.parametrize("case", BAD_AUDIO)
 def test_audio_that_cannot_be_enhanced_is_named(case):
     audio, rate, message = BAD_AUDIO[case]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         enhance(audio, rate, MODEL)
 
 
 @pytest.mark.parametrize("options", [{"limit_db": -3}, {"mix": 2}, {"highband": "up"}])
 def test_options_out_of_bounds_are_named(options):
-    with pytest.raises(ValueError, match=next(iter(options))):
+    with pytest.raises(UserError, match=next(iter(options))):
         enhance(np.zeros(5), 16000, MODEL, **options)
 
 

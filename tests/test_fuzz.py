@@ -21,6 +21,7 @@ from networks import SMALL, save_checkpoint, trained_like
 from dataloader import PackedDataset
 from dataloader.description import read_items
 from models import load_model
+from tools.common.errors import UserError
 from tools.common.run_folder import read_config, read_history
 from tools.corpora.inspection import ItemRecord
 from tools.reports.comparison import read_run
@@ -53,7 +54,7 @@ def damage(content: bytes, todo) -> bytes:
     return content
 
 
-def refused(read, error=ValueError) -> bool:
+def refused(read, error=UserError) -> bool:
     """Whether a reader refuses, in one line; anything else that it raises is a failure."""
     try:
         read()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from config import Config
 from models import NETWORKS, build_model, complete, load_model
 from models.registry import NetworkSettings, register, setting, whole
 from tools import compare, enhance, list_networks
-from tools.common import plugins
 from tools.common.errors import UserError
 
 
@@ -45,30 +43,6 @@ def test_a_setting_that_the_network_does_not_have_or_allow_is_named_in_one_line(
     with pytest.raises(UserError, match=message) as caught:
         build_model(Config(**settings))
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("def forward(:", "SyntaxError"),
-        ("import not_there", "ModuleNotFoundError: No module named 'not_there'"),
-        (
-            "from models import GTCRN, register\nregister('DCCRN')(GTCRN)",
-            "DCCRN: registered twice, by DCCRN and GTCRN",
-        ),
-    ],
-)
-def test_a_network_file_that_cannot_be_imported_is_named_in_one_line(tmp_path, monkeypatch, capsys, text, reason):
-    (tmp_path / "mynetworks").mkdir()
-    (tmp_path / "mynetworks" / "mine.py").write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(plugins, "BROKEN_FILES", {})
-    plugins.import_files(importlib.import_module("mynetworks"), NETWORKS)
-    assert run(train, "--model", "Mine") == 2
-    error = capsys.readouterr().err.strip()
-    assert "not loaded: mynetworks/mine.py, line " in error
-    assert reason in error
-    assert "\n" not in error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +88,14 @@ def test_a_network_of_ones_own_trains_tests_compares_enhances_and_says_which_set
         assert heard in listed.partition(f"\n{name}: " if name != "DCCRN" else f"{name}: ")[2].splitlines()[1]
     assert run(train, *ours[:2], "--network", "taps=0") == 2
     assert "taps: found 0, expected a whole number from 1 to" in capsys.readouterr().err
+
+
+def test_a_name_belongs_to_one_class_which_a_notebook_may_define_again(scale_network):
+    again = type("Scale", (torch.nn.Module,), {"__module__": Scale.__module__})
+    register("Scale", ScaleSettings)(again)
+    assert NETWORKS["Scale"].kind is again
     with pytest.raises(UserError, match="registered twice"):
-        register("Scale")(Scale)
+        register("Scale")(type("Other", (torch.nn.Module,), {}))
 
 
 def test_a_preset_of_another_network_gives_way_to_the_network_asked_for():

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from models import load_model, load_pretrained
 from models.streaming import can_stream, require_streaming
 from tools.common.audio_files import SUFFIXES, find_audio
-from tools.common.command_line import parse_arguments, pipe_streams, run_command
+from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device, use_threads
 from tools.common.errors import UserError
 from tools.common.files import identify, refuse_existing, refuse_input
@@ -98,7 +98,8 @@ def enhance(arguments: Arguments) -> int:
         enhance_microphone(model, arguments.input_device, arguments.output_device, kept)
         return 0
     if arguments.inputs == ("-",):
-        enhance_pipe(model, *pipe_streams(), arguments.rate, arguments.channels, arguments.encoding, kept)
+        streams = sys.stdin.buffer, sys.stdout.buffer
+        enhance_pipe(model, *streams, arguments.rate, arguments.channels, arguments.encoding, kept)
         return 0
     pairs = find_files([Path(name) for name in arguments.inputs], arguments.out)
     for _, target in pairs if checkpoint else ():
@@ -135,10 +136,8 @@ def enhance_files(
             bar.write(f"{source} -> {target}")
             targets |= identify([target])
             seconds += recording.frames / recording.rate
-        except UserError as error:
+        except (UserError, OSError) as error:
             failures.append(str(error))
-        except OSError as error:
-            failures.append(f"{error.filename or target}: {error.strerror or error}")
     bar.close()
     took = time.monotonic() - start
     print(f"{len(targets)} of {len(pairs)} files enhanced, {seconds:.1f} s of audio in {took:.1f} s")

@@ -273,15 +273,10 @@ def stop(number: int, _: FrameType | None) -> None:
 
 def main() -> None:
     signal.signal(signal.SIGTERM, stop)
-    own, dashes, options = sys.argv[1:], [], []
+    own, options = sys.argv[1:], []
     if "--" in own:
-        own, dashes, options = own[: own.index("--")], ["--"], own[own.index("--") + 1 :]
-    try:
-        settings = parse_arguments(SweepSettings, __doc__, own)
-    except UserError as error:
-        hint = "" if dashes else "; options of train.py come after --, as in tools.sweep --seeds 0 1 -- --data DIR"
-        raise UserError(f"{error}{hint if 'nrecognized' in str(error) else ''}") from None
-    sweep(settings, options)
+        own, options = own[: own.index("--")], own[own.index("--") + 1 :]
+    sweep(parse_arguments(SweepSettings, __doc__, own), options)
 
 
 if __name__ == "__main__":

@@ -183,8 +183,6 @@ class _Packer:
         try:
             yield from enumerate(tqdm(results, f"packing {title}", count, unit="item", leave=False, disable=None))
         except ValueError as error:  # mixing failed, such as an SNR below a step of int16
-            if hasattr(error, "exit_code"):
-                raise
             raise UserError(f"{title}: {error}; choose other SNRs, levels or --dtype float32") from None
 
 

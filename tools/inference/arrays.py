@@ -35,7 +35,7 @@ def enhance(
         limit_db: Largest attenuation of a cell of the spectrum; None for no limit.
         highband: The band above 8 kHz: follow the network's gain below, keep, or drop.
 
-    Raises UserError, a ValueError, for other shapes or types, no samples, NaN, infinity, values out of bounds.
+    Raises UserError for other shapes or types, no samples, NaN, infinity, values out of bounds.
     """
     kept = Kept(mix, limit_db, highband)
     signal, full_scale = _to_float(audio)

@@ -92,7 +92,7 @@ def describe_items(data: str, numbers: Sequence[int]) -> str:
     try:
         training = (item for split, item in read_items(Path(data)) if split == "train")
         known = {number: item for number, item in enumerate(training) if number in wanted}
-    except (OSError, ValueError):
+    except (UserError, OSError):
         known = {}
     return "; ".join(f"{number}{_made_of(known.get(number, {}))}" for number in numbers)
 

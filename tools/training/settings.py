@@ -53,13 +53,10 @@ def parse_with_config(kind: type[Settings], description: str, args: Sequence[str
     description = f"{description}\n\n{_losses()}\nNetworks: {', '.join(NETWORKS)}."
     markers = (tyro.conf.FlagConversionOff,)
     found = parse_arguments(kind, description, args, default=kind(start), config=markers)
-    try:
-        config = complete(_for_network(found.config, start))
-        if config.init:
-            config = _with_network_of(checkpoint_path(config.init), config, named_settings(args))
-        return dataclasses.replace(found, config=config)
-    except UserError as error:
-        raise UserError(str(error)) from None
+    config = complete(_for_network(found.config, start))
+    if config.init:
+        config = _with_network_of(checkpoint_path(config.init), config, named_settings(args))
+    return dataclasses.replace(found, config=config)
 
 
 def named_settings(args: Sequence[str]) -> set[str]:
