@@ -8,8 +8,7 @@ from typing import Literal
 from tools.common.errors import UserError
 
 from .combined import Balancer, CombinedLoss
-from .coupling import PAPER_LOSSES, balanced_shares, fixed_weights
-from .parsing import COMBINATIONS, parse_loss
+from .names import COMBINATIONS, PAPER_LOSSES, balanced_shares, fixed_weights, parse_loss
 from .registry import TERMS, LossTerm, known_terms, register
 
 __all__ = [

@@ -1,19 +1,138 @@
-"""Losses that compare spectra: at several resolutions, and with compressed magnitudes."""
+"""Losses that compare spectra: complex ones, magnitudes, ratio masks, mel bands, one or several resolutions."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchaudio.functional import melscale_fbanks
+
+from config import SAMPLE_RATE
 
 from .registry import LossTerm, register
 
+FFT, HOP, WINDOW = 512, 100, 400  # samples, of DCCRN and CRN
+SILENCE = 1e-12  # of a squared magnitude
+
+MASK_HOP = 256  # of FullSubNet, with windows of 512
+MASK_FLOOR = 1e-7  # of the noisy spectrum's power
+MASK_LIMIT, STEEPNESS = 10.0, 0.1  # K and C
+
+BANDS = (16, 32, 64)
+MEL_FLOOR = 1e-7
+
 RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))  # FFT, hop, window in samples
 MAGNITUDE_FLOOR = 1e-8  # of a squared magnitude
+L1_WINDOWS = (256, 512, 768, 1024)
 
-COMPRESSION = 0.3
-COMPLEX_SHARE = 0.3
-FRAME, HOP = 320, 160  # samples, 20 and 10 ms
-LEVEL_FLOOR = 1e-4  # RMS; -80 dBFS
-POWER_FLOOR = 1e-6  # frames of a signal of RMS 1 have a power of about 100
+
+class STFT(nn.Module):
+    """[B, samples] to complex [B, fft / 2 + 1, frames], as `torch.stft`: centred frames, reflected edges.
+
+    Edges are zeros for signals of fft / 2 samples or fewer, which cannot be reflected.
+
+    window: its values, or the length of a Hann window.
+    """
+
+    def __init__(self, fft: int, hop: int, window: int | Tensor) -> None:
+        super().__init__()
+        window = torch.hann_window(window) if isinstance(window, int) else window
+        self.fft, self.hop, self.length = fft, hop, len(window)
+        self.register_buffer("window", window, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = self.fft // 2
+        x = F.pad(x, (half, half), "reflect" if x.shape[-1] > half else "constant")
+        window = self.window.to(x.dtype)
+        return torch.stft(x, self.fft, self.hop, self.length, window, center=False, return_complex=True)
+
+
+def power(spectrum: Tensor) -> Tensor:
+    """Return the squared magnitude of a complex spectrum."""
+    return spectrum.real.square() + spectrum.imag.square()
+
+
+@register("spectral-MSE")
+class SpectralMSE(LossTerm):
+    """Mean of ((Re S − Re E)² + (Im S − Im E)²) / 2 over frames and frequencies; FFT 512, window 400, hop 100.
+
+    Source: direct mapping with DCCRN, github.com/seorim0/DNN-based-Speech-Enhancement-in-the-frequency-domain.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stft = STFT(FFT, HOP, WINDOW)
+
+    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
+        return power(self.stft(clean - estimate)).mean((1, 2)) / 2
+
+
+@register("magnitude-MSE", perceptual=True, invariances=("sign",))
+class MagnitudeMSE(SpectralMSE):
+    """Mean of (|S| − |E|)² over frames and frequencies; FFT 512, window 400, hop 100.
+
+    Source: direct mapping with CRN, github.com/seorim0/DNN-based-Speech-Enhancement-in-the-frequency-domain.
+    """
+
+    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
+        e, s = ((power(self.stft(x)) + SILENCE).sqrt() for x in (estimate, clean))
+        return (s - e).square().mean((1, 2))
+
+
+@register("cIRM-MSE", needs_noisy=True)
+class MaskMSE(LossTerm):
+    """Mean squared error of the compressed complex ratio mask: 10 tanh(m / 20) of both parts of S / X and E / X.
+
+    FFT and window 512, hop 256, Hann.
+
+    Source: Williamson et al. 2016 ("Complex ratio masking for monaural speech separation"); Hao et al. 2021
+    ("FullSubNet").
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stft = STFT(FFT, MASK_HOP, FFT)
+
+    def compare(self, estimate: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
+        x = self.stft(noisy)
+        by_x = x.conj() / (power(x) + MASK_FLOOR)
+        ours, ideal = (
+            MASK_LIMIT * (torch.view_as_real(self.stft(y) * by_x) * (STEEPNESS / 2)).tanh()
+            for y in (estimate, clean)
+        )
+        return (ideal - ours).square().mean((1, 2, 3))
+
+
+@register("LMS", perceptual=True, invariances=("sign",))
+class LMS(LossTerm):
+    """Log-mel distance: root mean square difference of log-mel spectra over 16, 32 and 64 bands.
+
+    Magnitude spectra (Hann window of 400 samples, hop 100, 512-point FFT, divided by 512) pass HTK mel banks of
+    16, 32 and 64 bands up to 8 kHz. The differences of their natural logarithms are averaged as root mean square
+    over the bands of a frame, then over the frames and the three banks.
+
+    Source: [P], after Kim et al. ("Multi-channel speech enhancement with log-mel loss"); docs/design.md says what
+    [P]'s code computes instead.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("window", F.pad(torch.hann_window(WINDOW), (0, FFT - WINDOW)), persistent=False)
+        banks = [
+            melscale_fbanks(FFT // 2 + 1, 0.0, 8000.0, bands, SAMPLE_RATE, mel_scale="htk") for bands in BANDS
+        ]
+        self.register_buffer("banks", torch.cat(banks, 1), persistent=False)  # [257, 16 + 32 + 64]
+
+    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
+        difference = self._log_mel(estimate) - self._log_mel(clean)  # [B, frames, 112]
+        distances = [(part.square().mean(-1) + MEL_FLOOR).sqrt().mean(-1) for part in difference.split(BANDS, -1)]
+        return torch.stack(distances).mean(0)
+
+    def _log_mel(self, waveform: Tensor) -> Tensor:
+        # Zeros at both ends: every sample lies in the same number of frames, and any length has a frame.
+        padded = F.pad(waveform, (WINDOW - HOP, FFT - HOP))
+        window = self.window.to(waveform.dtype)
+        spectrum = torch.stft(padded, FFT, HOP, window=window, center=False, return_complex=True)
+        mel = spectrum.abs().transpose(1, 2) / FFT @ self.banks.to(waveform.dtype)
+        return (mel + MEL_FLOOR).log()
 
 
 @register("MR-STFT", perceptual=True, invariances=("sign",))
@@ -39,51 +158,25 @@ class MultiResolutionSTFT(LossTerm):
         return torch.stack(distances).mean(0)
 
 
-@register("PC-MSE", perceptual=True)
-class PowerCompressedMSE(LossTerm):
-    """0.7 (|S|ᶜ − |E|ᶜ)² + 0.3 |S|S|ᶜ⁻¹ − E|E|ᶜ⁻¹|², c = 0.3, mean over frames of 20 ms and frequencies.
+@register("MR-L1", perceptual=True, invariances=("scale", "sign"))
+class MultiResolutionL1(LossTerm):
+    """0.5 mean |y − s| + 0.5 mean ||Y| − |S||, y = a e nearest to s, s at a variance of 1, over four STFTs.
 
-    Both signals are first divided by the RMS of the clean speech: quiet utterances count as much as loud ones.
+    a = ⟨e, s⟩ / ⟨e, e⟩; rectangular windows and FFT of 256, 512, 768 and 1024 samples, half a window of hop.
+    Means instead of the source's sums, so that the value (about 2 at 5 dB) does not depend on the length, and
+    a silent clean signal or estimate gives a finite value and a gradient of 0 instead of NaN. The output's level
+    and polarity are free: combine it with a term that sees them.
 
-    Source: Braun & Tashev 2020 ("Data augmentation and loss normalization for deep noise suppression").
+    Source: Lu et al. 2022 ("Towards low-distortion multi-channel speech enhancement"), as in ESPnet and the
+    URGENT challenges.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.stft = STFT(FRAME, HOP, FRAME)
+        self.transforms = nn.ModuleList(STFT(n, n // 2, torch.ones(n)) for n in L1_WINDOWS)
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
-        level = (clean.square().mean(-1, keepdim=True) + LEVEL_FLOOR**2).sqrt()
-        e, s = (self.stft(x / level) for x in (estimate, clean))  # [B, F, T], complex
-        # A magnitude to the power of c is the length of the compressed spectrum: one power serves both parts.
-        e_factor, s_factor = ((power(x) + POWER_FLOOR) ** ((COMPRESSION - 1) / 2) for x in (e, s))
-        of_complex = power(s * s_factor - e * e_factor)
-        of_magnitude = (_magnitude(s) * s_factor - _magnitude(e) * e_factor).square()
-        return (COMPLEX_SHARE * of_complex + (1 - COMPLEX_SHARE) * of_magnitude).mean((1, 2))
-
-
-class STFT(nn.Module):
-    """[B, samples] to complex [B, fft / 2 + 1, frames]; zeros at both ends, so any length has a frame.
-
-    window: its values, or the length of a Hann window.
-    """
-
-    def __init__(self, fft: int, hop: int, window: int | Tensor) -> None:
-        super().__init__()
-        window = torch.hann_window(window) if isinstance(window, int) else window
-        self.fft, self.hop, self.length = fft, hop, len(window)
-        self.register_buffer("window", window, persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.pad(x, (self.fft // 2, self.fft // 2))
-        window = self.window.to(x.dtype)
-        return torch.stft(x, self.fft, self.hop, self.length, window, center=False, return_complex=True)
-
-
-def power(spectrum: Tensor) -> Tensor:
-    """Return the squared magnitude of a complex spectrum."""
-    return spectrum.real.square() + spectrum.imag.square()
-
-
-def _magnitude(spectrum: Tensor) -> Tensor:
-    return (power(spectrum) + POWER_FLOOR).sqrt()
+        s = clean / (clean.var(-1, keepdim=True, correction=min(1, clean.shape[-1] - 1)) + SILENCE).sqrt()
+        y = (estimate * s).sum(-1, keepdim=True) / (estimate.square().sum(-1, keepdim=True) + SILENCE) * estimate
+        of_spectra = [(stft(y).abs() - stft(s).abs()).abs().mean((1, 2)) for stft in self.transforms]
+        return 0.5 * (y - s).abs().mean(-1) + 0.5 * torch.stack(of_spectra).mean(0)

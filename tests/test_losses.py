@@ -1,10 +1,17 @@
-"""losses/: every term is the one in the literature, and none can wreck a training."""
+"""losses/: every term is the one in the literature: against other implementations, formulas and original code."""
 
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
 
+import auraloss
+import numpy as np
+import pesq
+import pystoi
 import pytest
+import scipy.signal
 import torch
 import torchaudio
 import torchmetrics.functional.audio as reference
@@ -12,9 +19,15 @@ from asteroid.losses import SingleSrcPMSQE
 from asteroid_filterbanks import STFTFB, Encoder, transforms
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from signals import speech_like
+from signals import speech_like, voiced
+from torch_stoi import NegSTOILoss
 
-from losses import TERMS, build_loss
+from losses import TERMS, build_loss, compressed, spectral
+from losses.spectral import STFT
+from losses.waveform import KNEE
+from tools.common.errors import UserError
+
+# -- Against other implementations --
 
 
 @pytest.mark.parametrize(
@@ -24,11 +37,28 @@ from losses import TERMS, build_loss
         ("SI-SDR", reference.scale_invariant_signal_distortion_ratio),
         ("SDR", reference.signal_noise_ratio),  # "SNR" is torchmetrics' name for it
         ("MSE", lambda estimate, clean: -(estimate - clean).square().mean(-1)),
+        ("L1", lambda estimate, clean: -(estimate - clean).abs().mean(-1)),
     ],
 )
 def test_base_losses_agree_with_torchmetrics(name, outside):
     estimate, clean = speech_like(0)
     torch.testing.assert_close(TERMS[name]()(estimate, clean), -outside(estimate, clean), rtol=1e-6, atol=1e-6)
+
+
+def test_log_cosh_agrees_with_auraloss():
+    estimate, clean = voiced(0)
+    outside = auraloss.time.LogCoshLoss(a=1 / KNEE, eps=0.0, reduction="none")
+    expected = torch.stack([outside(e, s).mean() for e, s in zip(estimate, clean, strict=True)])
+    torch.testing.assert_close(TERMS["log-cosh"]()(estimate, clean), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_mr_stft_agrees_with_auraloss_on_each_utterance():
+    estimate, clean = voiced(3)
+    outside = auraloss.freq.MultiResolutionSTFTLoss()
+    for part in outside.stft_losses:
+        part.window = part.window.double()
+    expected = torch.stack([outside(e[None, None], s[None, None]) for e, s in zip(estimate, clean, strict=True)])
+    torch.testing.assert_close(TERMS["MR-STFT"]()(estimate, clean), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_lms_agrees_with_torchaudios_mel_spectrogram():
@@ -46,12 +76,6 @@ def test_lms_agrees_with_torchaudios_mel_spectrogram():
     torch.testing.assert_close(TERMS["LMS"]()(estimate, clean), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_louder_estimate_is_as_far_in_lms_as_its_gain():
-    _, clean = speech_like(2)
-    value = TERMS["LMS"]()(2 * clean, clean)  # ln 2 in each band that the floor of 1e-7 does not reach
-    torch.testing.assert_close(value, torch.full_like(value, math.log(2)), rtol=0.02, atol=0)
-
-
 def test_pmsqe_agrees_with_asteroids_own_filter_bank_on_power_spectra():
     estimate, clean = speech_like(3, samples=512 + 256 * 60)
     encoder = Encoder(STFTFB(n_filters=512, kernel_size=512, stride=256)).double()
@@ -62,11 +86,54 @@ def test_pmsqe_agrees_with_asteroids_own_filter_bank_on_power_spectra():
     torch.testing.assert_close(TERMS["PMSQE"]().double()(estimate, clean), expected, rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize(("name", "extended"), [("STOI", False), ("ESTOI", True)])
+def test_stoi_agrees_with_pystoi(name, extended):
+    noisy, clean = (x.numpy().copy() for x in voiced(6, samples=32000))
+    for pause in (slice(5000, 9000), slice(21000, 24000)):
+        clean[:, pause] *= 1e-4  # silent frames, which it leaves out
+    expected = [pystoi.stoi(s, e, 16000, extended) for e, s in zip(noisy, clean, strict=True)]
+    value = TERMS[name]().double()(torch.from_numpy(noisy), torch.from_numpy(clean))
+    assert (-value).tolist() == pytest.approx(expected, abs=0.005)
+
+
+def test_stoi_leaves_out_silence_as_torch_stoi_does():
+    noisy, clean = (x.float() for x in voiced(7, samples=20000))
+    clean[:, 6000:9000] = 0
+    clean[1, 12000:15000] = 0
+    outside = NegSTOILoss(10000, do_resample=False)
+    torch.testing.assert_close(TERMS["STOI"]().distance(noisy, clean), outside(noisy, clean), rtol=1e-5, atol=1e-6)
+
+
+def test_differentiable_pesq_orders_noise_levels_as_pesq_does():
+    try:
+        term = TERMS["PESQ"]()
+    except UserError as error:
+        pytest.skip(str(error))
+    noisy, clean = voiced(8, samples=32000)
+    estimates = [clean + share * (noisy - clean) for share in (0.1, 0.3, 1.0)]
+    values = [term(estimate, clean)[0].item() for estimate in estimates]
+    scores = [pesq.pesq(16000, clean[0].numpy(), estimate[0].numpy(), "wb") for estimate in estimates]
+    assert values == sorted(values)
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_a_term_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_pesq", None)
+    with pytest.raises(
+        UserError, match=r"torch-pesq, .* pip install --no-deps -r requirements-pesq.txt"
+    ) as caught:
+        build_loss("SI-SNR+PESQ", "balanced")
+    assert "\n" not in str(caught.value)
+
+
+# -- Against formulas --
+
+
 @settings(max_examples=20, deadline=None)
 @given(gain=st.floats(0.01, 100), seed=st.integers(0, 99))
 def test_scale_invariant_losses_do_not_see_the_level(gain, seed):
     estimate, clean = speech_like(seed, samples=2000)
-    for name in ("SI-SNR", "SI-SDR"):
+    for name in ("SI-SNR", "SI-SDR", "MR-L1"):
         term = TERMS[name]()
         torch.testing.assert_close(term(gain * estimate, clean), term(estimate, clean), rtol=0, atol=1e-5)
 
@@ -80,6 +147,213 @@ def test_sdr_of_a_scaled_copy_is_its_closed_form(gain_db, seed):
     torch.testing.assert_close(TERMS["SDR"]()(gain * clean, clean), expected, rtol=0, atol=1e-5)
 
 
+def test_a_louder_estimate_is_as_far_in_lms_as_its_gain():
+    _, clean = speech_like(2)
+    value = TERMS["LMS"]()(2 * clean, clean)  # ln 2 in each band that the floor of 1e-7 does not reach
+    torch.testing.assert_close(value, torch.full_like(value, math.log(2)), rtol=0.02, atol=0)
+
+
+def test_snr_with_a_soft_threshold_is_the_snr_far_below_it_and_ends_there():
+    noisy, clean = voiced(0)
+    term, snr = TERMS["SNR"](), reference.signal_noise_ratio
+    far = clean + 3 * (noisy - clean)
+    torch.testing.assert_close(term(far, clean), -snr(far, clean), rtol=0, atol=0.01)
+    torch.testing.assert_close(term(clean, clean), torch.full((3,), -30.0).double(), rtol=0, atol=1e-3)
+    at_threshold = clean + 10 ** (-25 / 20) * (noisy - clean)  # the noise of `noisy` is at 5 dB
+    assert snr(at_threshold, clean).tolist() == pytest.approx([30.0] * 3, abs=0.3)
+    assert term(at_threshold, clean).tolist() == pytest.approx([-27.0] * 3, abs=0.2)
+
+
+@settings(max_examples=20, deadline=None)
+@given(correlation=st.floats(-0.999, 0.999), gain=st.floats(0.01, 100), seed=st.integers(0, 99))
+def test_signed_si_snr_is_its_closed_form_in_the_correlation(correlation, gain, seed):
+    noise, clean = (x - x.mean(-1, keepdim=True) for x in speech_like(seed, samples=2000))
+    noise = noise - (noise * clean).sum(-1, keepdim=True) / clean.square().sum(-1, keepdim=True) * clean
+    clean, noise = (x / x.norm(dim=-1, keepdim=True) for x in (clean, noise))
+    estimate = gain * (correlation * clean + math.sqrt(1 - correlation**2) * noise) + 0.3
+    expected = torch.full((3,), 10 * math.log10(2 - 2 * correlation), dtype=torch.float64)
+    torch.testing.assert_close(TERMS["signed-SI-SNR"]()(estimate, clean), expected, rtol=0, atol=1e-4)
+
+
+def test_signed_si_snr_leads_out_of_the_inverted_solution_where_si_snr_keeps_it():
+    noisy, clean = voiced(1)
+    inverted = (-noisy).requires_grad_()
+    towards = {}
+    for name in ("SI-SNR", "signed-SI-SNR"):
+        (gradient,) = torch.autograd.grad(TERMS[name]()(inverted, clean).sum(), inverted)
+        towards[name] = -(gradient * clean).sum(-1)
+    assert (towards["SI-SNR"] < 0).all()
+    assert (towards["signed-SI-SNR"] > 0).all()
+
+
+def test_weighted_sdr_agrees_with_the_papers_formula_in_numpy():
+    noisy, clean = voiced(2)
+    estimate = 0.4 * noisy + 0.5 * clean
+    expected = []
+    for x, y, z in zip(noisy.numpy(), clean.numpy(), estimate.numpy(), strict=True):
+        n, m = x - y, x - z
+        share = (y @ y) / (y @ y + n @ n)
+        cosines = [(u @ v) / np.sqrt((u @ u) * (v @ v)) for u, v in ((y, z), (n, m))]
+        expected.append(-share * cosines[0] - (1 - share) * cosines[1])
+    value = TERMS["wSDR"]()(estimate, clean, noisy)
+    torch.testing.assert_close(value, torch.tensor(np.array(expected)), rtol=0, atol=5e-4)
+
+
+def spectra(signals: np.ndarray, fft: int, hop: int, window: np.ndarray) -> np.ndarray:
+    """[B, samples] to [B, frames, bins], by the definition: centred frames, reflected at both ends."""
+    padded = np.pad(signals, ((0, 0), (fft // 2, fft // 2)), mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, fft, axis=1)[:, ::hop]
+    return np.fft.rfft(frames * window)
+
+
+def hann(samples: int) -> np.ndarray:
+    return scipy.signal.get_window("hann", samples)
+
+
+def compressed_mask(noisy: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Return K (1 - exp(-C m)) / (1 + exp(-C m)) of both parts of m = S / X, K = 10, C = 0.1."""
+    mask = of / noisy
+    return np.stack([10 * (1 - np.exp(-0.1 * m)) / (1 + np.exp(-0.1 * m)) for m in (mask.real, mask.imag)])
+
+
+def of_masks(e: np.ndarray, s: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return np.mean((compressed_mask(x, s) - compressed_mask(x, e)) ** 2, 0)
+
+
+def of_magnitude(e: np.ndarray, s: np.ndarray, *_: np.ndarray) -> np.ndarray:
+    return (np.abs(s) ** 0.3 - np.abs(e) ** 0.3) ** 2
+
+
+def of_complex(e: np.ndarray, s: np.ndarray, *_: np.ndarray) -> np.ndarray:
+    e, s = (np.abs(x) ** 0.3 * np.exp(1j * np.angle(x)) for x in (e, s))
+    return np.abs(s - e) ** 2
+
+
+def at_one_level(formula):
+    """Divide spectra by the RMS of the clean speech, `speech_like(4)` with an offset, before a formula."""
+    level = np.sqrt(np.mean((speech_like(4)[1].numpy() + 1e-3) ** 2, 1))[:, None, None]
+    return lambda e, s, x: formula(e / level, s / level)
+
+
+# Of the spectra of estimate, clean and noisy: what a term computes, as its source writes it.
+FORMULAS = {
+    "spectral-MSE": (512, 100, np.pad(hann(400), 56), lambda e, s, x: np.abs(s - e) ** 2 / 2),
+    "magnitude-MSE": (512, 100, np.pad(hann(400), 56), lambda e, s, x: (np.abs(s) - np.abs(e)) ** 2),
+    "cIRM-MSE": (512, 256, hann(512), of_masks),
+    "compressed-complex": (512, 256, hann(512) ** 0.5, of_complex),
+    "compressed-magnitude": (512, 256, hann(512) ** 0.5, of_magnitude),
+    "PC-MSE": (320, 160, hann(320), at_one_level(lambda e, s: 0.7 * of_magnitude(e, s) + 0.3 * of_complex(e, s))),
+    "asymmetric": (320, 160, hann(320), at_one_level(lambda e, s: of_magnitude(e, s) * (np.abs(s) > np.abs(e)))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_losses_on_spectra_are_their_formulas_in_numpy(name, monkeypatch):
+    for module, floor in ((compressed, "POWER_FLOOR"), (spectral, "MASK_FLOOR")):
+        monkeypatch.setattr(module, floor, 1e-20)
+    noisy, clean = (x + 1e-3 for x in speech_like(4))
+    estimate = 0.4 * noisy + 0.5 * clean
+    fft, hop, window, formula = FORMULAS[name]
+    expected = formula(*(spectra(x.numpy(), fft, hop, window) for x in (estimate, clean, noisy))).mean((1, 2))
+    value = TERMS[name]().double()(estimate, clean, noisy)
+    torch.testing.assert_close(value, torch.tensor(expected), rtol=1e-4, atol=0)
+
+
+def test_pc_mse_does_not_depend_on_the_level_of_the_recording():
+    noisy, clean = voiced(5)
+    term = TERMS["PC-MSE"]()
+    torch.testing.assert_close(term(0.1 * noisy, 0.1 * clean), term(noisy, clean), rtol=1e-3, atol=0)
+
+
+def test_asymmetric_costs_removed_speech_only():
+    _, clean = voiced(6)
+    term = TERMS["asymmetric"]()
+    assert (term(0.5 * clean, clean) > 0.03).all()
+    assert (term(2 * clean, clean) < 1e-9).all()
+
+
+def test_phases_are_their_formulas_in_numpy():
+    e, s = (spectra(x.numpy(), 400, 100, hann(400)) for x in speech_like(4))
+    weight, error, total = np.abs(s), np.angle(s) - np.angle(e), {False: 0, True: 0}
+    for axis in (None, 1, 2):  # of [B, frames, bins]
+        by = weight if axis is None else np.sqrt(np.delete(weight, 0, axis) * np.delete(weight, -1, axis))
+        change = error if axis is None else np.diff(error, axis=axis)
+        wrapped = np.abs(np.angle(np.exp(1j * change)))
+        total[False] += wrapped.mean((1, 2))
+        total[True] += (by * wrapped).sum((1, 2)) / by.sum((1, 2))
+    for name in ("phase", "phase-weighted"):
+        value = TERMS[name]().double()(*speech_like(4))
+        torch.testing.assert_close(value, torch.tensor(total[name != "phase"]), rtol=1e-6, atol=0)
+
+
+def test_a_delay_of_one_sample_costs_as_much_phase_as_chance():
+    _, clean = voiced(6)
+    assert TERMS["phase"]()(clean.roll(1, -1), clean).tolist() == pytest.approx([math.pi / 2] * 3, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["MR-compressed", "PC-MSE", "compressed-complex"])
+def test_a_network_that_has_gone_silent_still_learns(name):
+    _, clean = voiced(6)
+    for estimate in (torch.zeros_like(clean), 1e-6 * torch.randn_like(clean)):
+        estimate.requires_grad_()
+        (gradient,) = torch.autograd.grad(TERMS[name]()(estimate, clean).sum(), estimate)
+        norm = gradient.norm(dim=-1)
+        assert ((norm > 1) & (norm < 1e5)).all()
+
+
+# -- Against the original code's values, in float64 --
+
+REFERENCE = np.load(Path(__file__).parent / "reference_losses.npz")
+
+
+def reference_pair() -> tuple[torch.Tensor, torch.Tensor]:
+    return tuple(torch.tensor(REFERENCE[name] / 32768) for name in ("estimate", "clean"))
+
+
+def assert_is_original(value: torch.Tensor, expected: np.ndarray, rtol: float = 1e-5) -> None:
+    torch.testing.assert_close(value, torch.tensor(expected), rtol=rtol, atol=0)
+
+
+def test_mr_l1_is_that_of_espnet():
+    assert_is_original(TERMS["MR-L1"]()(*reference_pair()), REFERENCE["value/urgent_mean"])
+
+
+def test_mr_compressed_is_that_of_deepfilternet_but_for_its_floor(monkeypatch):
+    expected = REFERENCE["value/dfn3_80_160_320_640"]
+    assert_is_original(TERMS["MR-compressed"]().double()(*reference_pair()), expected, rtol=0.01)
+    monkeypatch.setattr(compressed, "RELATIVE_FLOOR", 0.0)
+    monkeypatch.setattr(compressed, "SILENCE", 1e-24)
+    assert_is_original(TERMS["MR-compressed"]().double()(*reference_pair()), expected)
+
+
+def test_phase_is_that_of_mp_senet_but_for_its_bias():
+    term, pair = TERMS["phase"]().double(), reference_pair()
+    for suffix, rtol in (("", 1e-3), ("_unit", 3e-5)):  # at a level of one, the bias hardly counts
+        expected = sum(REFERENCE[f"value/phase_{name}{suffix}"] for name in ("ip", "gd", "iaf"))
+        assert_is_original(term(*pair), expected, rtol)
+
+
+def test_asymmetric_is_that_of_plcpa_asym_with_its_spectra(monkeypatch):
+    monkeypatch.setattr(compressed, "POWER_FLOOR", 1e-10)
+    estimate, clean = (x - x.mean(-1, keepdim=True) for x in reference_pair())
+    term, whole_frames = TERMS["asymmetric"]().double(), STFT(512, 160, torch.hamming_window(320).sqrt())
+    term.stft.forward = lambda x: whole_frames.double()(x)[..., 1:-1]
+    at_one_level = clean.square().mean(-1).sqrt().numpy() ** 0.6
+    assert_is_original(term(estimate, clean), REFERENCE["value/asymmetric"] / at_one_level)
+
+
+def test_gtcrns_loss_is_the_original_but_for_the_samples_after_the_last_whole_hop():
+    estimate, clean = reference_pair()
+    whole = 93 * 256  # samples that the original's inverse STFT returns
+    by_term = {name: term.double()(estimate, clean) for name, term in build_loss("GTCRN").terms.items()}
+    weights = {name: 100.1 * weight for name, weight in build_loss("GTCRN").weights.items()}
+    by_term["SI-SDR"] = TERMS["SI-SDR"]()(estimate[:, :whole], clean[:, :whole])
+    value = sum(weights[name] * by_term[name] for name in weights)
+    assert_is_original(value, REFERENCE["value/gtcrn_hybrid"])
+    with pytest.raises(UserError, match=r"there is no 'GTCRN'; known terms: .*; combinations: GTCRN"):
+        build_loss("GTCRN+LMS")
+
+
 @pytest.mark.parametrize("base", ["MSE", "SDR", "SI-SNR", "SI-SDR"])
 @pytest.mark.parametrize("perceptual", ["", "+LMS", "+PMSQE"])
 def test_the_papers_twelve_losses_are_there(base, perceptual):
@@ -89,6 +363,8 @@ def test_the_papers_twelve_losses_are_there(base, perceptual):
     assert "+".join(parts) == base + perceptual
 
 
-def test_waveforms_of_different_shape_are_refused():
+def test_signals_of_different_shape_are_refused():
     with pytest.raises(ValueError, match=r"\[2, 5\], \[2, 6\]"):
         TERMS["MSE"]()(torch.zeros(2, 5), torch.zeros(2, 6))
+    with pytest.raises(ValueError, match="WeightedSDR: found"):
+        build_loss("wSDR")(torch.zeros(2, 5), torch.zeros(2, 5))

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from config import PRESETS, SAMPLE_RATE, Config
 from dataloader import PackedDataset, build_loader
 from losses import TERMS, LossTerm, known_terms
-from losses.parsing import parse_loss
+from losses.names import parse_loss
 from models import build_model, load_model
 from tools.common.command_line import check_name, parse_arguments, run_command
 from tools.common.device import find_device, use_threads

@@ -1,0 +1,147 @@
+"""Losses that packages compute: models of hearing, and predictions of quality and intelligibility."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch_stoi import NegSTOILoss
+from torchaudio.transforms import Resample
+
+from config import SAMPLE_RATE
+from tools.common.errors import UserError
+
+from .registry import LossTerm, freeze_constants, register
+
+FRAME, HOP = 512, 256  # samples, of PMSQE
+POWER_FLOOR = 1e-12  # -120 dB: silence counts as white noise of this power
+
+PESQ_SHORTEST = 5376  # samples; the 20 frames over which PESQ aggregates disturbances
+TONE = 1e-6  # amplitude of a tone added to both signals, -120 dBFS, so that silence can be level-aligned
+
+STOI_RATE = 10000  # Hz
+STOI_SHORTEST = 6656  # samples at 16 kHz; 30 frames at 10 kHz, the least that STOI needs
+
+
+@register("PMSQE", perceptual=True, invariances=("scale", "sign"))
+class PMSQE(LossTerm):
+    """Symmetric and asymmetric loudness disturbances after PESQ, on power spectra.
+
+    Computed by `asteroid.losses.SingleSrcPMSQE` on power spectra (square-root Hann window of 512 samples, hop
+    256), with its level, frequency and gain equalisation: the level of the estimate does not matter.
+
+    Source: Martín-Doñas et al. 2018 ("A deep learning loss function based on the perceptual evaluation of the
+    speech quality").
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        from asteroid.losses import SingleSrcPMSQE  # takes seconds to import, and only this term needs it
+
+        self.distance = freeze_constants(SingleSrcPMSQE(window_name="sqrt_hann", sample_rate=SAMPLE_RATE))
+        self.register_buffer("window", torch.hann_window(FRAME).sqrt(), persistent=False)
+
+    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
+        return self.distance(self._power(estimate), self._power(clean))
+
+    def _power(self, waveform: Tensor) -> Tensor:
+        """Return the power spectra of [B, samples], [B, frames, 257]; the last frame is padded with zeros."""
+        waveform = waveform.to(self.window.dtype)  # asteroid's tables have this precision
+        short = FRAME - waveform.shape[-1]
+        fill = short if short > 0 else short % HOP
+        spectrum = torch.stft(
+            F.pad(waveform, (0, fill)), FRAME, HOP, window=self.window, center=False, return_complex=True
+        )
+        return (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2) + POWER_FLOOR
+
+
+@register("PESQ", perceptual=True, invariances=("scale", "sign", "offset"))
+class PESQ(LossTerm):
+    """Disturbances of a wide-band PESQ without time alignment: 0.1 symmetric + 0.0309 asymmetric, 0 is the lowest.
+
+    Computed by torch-pesq, an extra: pip install --no-deps -r requirements-pesq.txt
+
+    Source: ITU-T P.862.2; audiolabs/torch-pesq.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Double precision: the filters have poles near one, and small disturbances are raised to the sixth power.
+        self.distance = freeze_constants(_import_pesq()(1.0, sample_rate=SAMPLE_RATE)).double()
+
+    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
+        samples = max(PESQ_SHORTEST, estimate.shape[-1])
+        tone = TONE * torch.arange(samples, device=clean.device, dtype=torch.float64).mul(0.5).cos()  # 1.3 kHz
+        e, s = (F.pad(x.double(), (0, samples - x.shape[-1])) + tone for x in (estimate, clean))
+        return self.distance(s, e).to(estimate.dtype)
+
+
+def _import_pesq() -> type:
+    import typeguard
+
+    # Its type annotations fail under typeguard 4 and later, which the command line needs: switch its check off.
+    kept, typeguard.typechecked = typeguard.typechecked, lambda function: function
+    try:
+        from torch_pesq import PesqLoss
+    except ImportError:
+        raise UserError(
+            "loss: PESQ needs torch-pesq, which is not installed; pip install --no-deps -r requirements-pesq.txt"
+        ) from None
+    finally:
+        typeguard.typechecked = kept
+    return PesqLoss
+
+
+@register("STOI", perceptual=True, invariances=("scale", "sign", "offset"))
+class STOI(LossTerm):
+    """Minus STOI: correlation of third-octave envelopes over 0.4 s where there is speech, −1 to 0.
+
+    Computed by torch-stoi. Without 0.4 s of speech the value is 0 and there is no gradient.
+
+    Source: Taal et al. 2011 ("An algorithm for intelligibility prediction of time-frequency weighted noisy
+    speech").
+    """
+
+    extended = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resample = freeze_constants(Resample(SAMPLE_RATE, STOI_RATE))
+        self.distance = freeze_constants(_OnDevice(STOI_RATE, extended=self.extended, do_resample=False))
+
+    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
+        fill = max(0, STOI_SHORTEST - estimate.shape[-1])
+        precision = self.distance.OBM.dtype  # of torch-stoi's tables
+        e, s = (self.resample(F.pad(x, (0, fill)).to(precision)) for x in (estimate, clean))
+        return self.distance(e, s)
+
+
+@register("ESTOI", perceptual=True, invariances=("scale", "sign", "offset"))
+class ESTOI(STOI):
+    """Minus extended STOI: the correlation of spectra joins that of envelopes.
+
+    Source: Jensen & Taal 2016 ("An algorithm for predicting the intelligibility of speech masked by modulated
+    noise maskers").
+    """
+
+    extended = True
+
+
+class _OnDevice(NegSTOILoss):
+    """torch-stoi with a removal of silent frames that does not wait for the device."""
+
+    @staticmethod
+    def remove_silent_frames(
+        x: Tensor, y: Tensor, dyn_range: float, window: Tensor, framelen: int, hop: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return clean x and estimate y, [B, samples], without the silent frames of x, and which these are.
+
+        The frames that remain move to the front, zeros fill the end. The mask is [B, frames], 1 for speech.
+        """
+        frames = torch.stack((x, y)).unfold(-1, framelen, hop) * window.to(x.dtype)  # [2, B, frames, framelen]
+        level = 20 * (torch.linalg.vector_norm(frames[0], dim=-1) + 1e-8).log10()
+        speech = level > level.amax(-1, keepdim=True) - dyn_range
+        order = speech.int().argsort(dim=-1, descending=True, stable=True)
+        frames = (frames * speech[..., None]).gather(2, order[None, :, :, None].expand_as(frames))
+        samples = (frames.shape[2] - 1) * hop + framelen
+        columns = frames.flatten(0, 1).transpose(1, 2)
+        joined = F.fold(columns, (1, samples), (1, framelen), stride=(1, hop)).reshape(*frames.shape[:2], samples)
+        return joined[0], joined[1], speech.long()
