@@ -7,30 +7,45 @@ command line of train.py and test.py: `python train.py --loss SI-SNR+LMS --batch
 from __future__ import annotations
 
 import dataclasses
-import re
-import string
-import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
 
 from tools.common.errors import UserError
 
 DEMO_DATA = "data/demo"
 SAMPLE_RATE = 16_000  # Hz, of data sets, networks and scores
 
+# Types of settings with their bounds, which `check` knows.
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
+Threads = Literal["auto"] | Annotated[int, Meta(ge=1, le=1024)]
+Device = Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")]
+FolderName = Annotated[str, Meta(pattern=r'^(?! *$|\.|published$)[^/\\:*?"<>|\x00-\x1f]{1,200}$')]
 
-def _lists_as_tuples(kind: type) -> type:
-    """Allow lists as defaults, which a dataclass refuses."""
-    for name, value in list(vars(kind).items()):
-        if isinstance(value, list):
-            setattr(kind, name, tuple(value))
-    return kind
+
+def check(settings: Any) -> None:
+    """Check the fields of a dataclass against their types and bounds; lists become tuples, whole numbers floats.
+
+    Raises UserError, such as "epochs: found 0, expected int >= 1".
+    """
+    for name, kind in typing.get_type_hints(type(settings), include_extras=True).items():
+        found = getattr(settings, name)
+        try:
+            object.__setattr__(settings, name, msgspec.convert(found, kind))
+        except msgspec.ValidationError as error:
+            expected = str(error).replace("`", "").replace("Expected", "expected")
+            if "enum" in expected:  # msgspec does not say which values are allowed
+                expected = f"expected {kind}".replace("typing.", "")
+            raise UserError(f"{name}: found {found!r}, {expected}") from None
 
 
 @dataclasses.dataclass(frozen=True)
-@_lists_as_tuples
 class Config:
     """All settings of one experiment."""
 
@@ -38,17 +53,17 @@ class Config:
     name: str = "{model}_{loss}"
     """Name of the run, for runs/<name> and samples/<name>; {field} stands for that setting's value, with x instead
     of *, which file names may not contain: SI-SNR+0.3xMR-STFT."""
-    seed: int = 0
+    seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
     """Seed of the initial weights and of the order of the training items; 0 or more."""
-    device: str = "auto"
+    device: Device = "auto"
     """Where to compute: auto (CUDA if there is a GPU, else CPU), cpu, cuda or cuda:<number>."""
 
     # -- The data --
-    data: str = DEMO_DATA
+    data: Annotated[str, Meta(min_length=1)] = DEMO_DATA
     """Folder of the packed set: train.npy, valid.npy, test.npy, dataset.json; data/demo is made if missing."""
     sample_rate: Literal[SAMPLE_RATE] = SAMPLE_RATE  # type: ignore[valid-type]
     """In Hz; the network's frames, PMSQE and wide-band PESQ are defined at 16000 only."""
-    workers: int = -1
+    workers: Annotated[int, Meta(ge=-1, le=1024)] = -1
     """Processes that load data; 0 loads in the main process, -1 means 4 on a GPU and 0 on a CPU."""
 
     augment: tuple[
@@ -85,10 +100,10 @@ class Config:
     # -- The loss --
     loss: str = "SI-SNR"
     """One or several terms, such as SI-SNR+LMS; numbers before terms are their weights: SI-SNR+0.3*MR-STFT."""
-    coupling: Literal["paper", "balanced"] | tuple[float, ...] = "paper"
+    coupling: Literal["paper", "balanced"] | Annotated[tuple[PositiveFloat, ...], Meta(min_length=1)] = "paper"
     """Weights of the loss's terms, divided by their sum: paper (published constants, in losses/coupling.py),
     one positive number a term, or balanced (adjusted in training to the influences that balance sets)."""
-    balance: float = 1.0
+    balance: PositiveFloat = 1.0
     """With balanced coupling, the ratio of the influences of a base term and a perceptual one: 1 to 10 in the
     paper; above 0."""
 
@@ -96,43 +111,43 @@ class Config:
     init: str = ""
     """Start from these weights instead of random ones: a checkpoint, a run's folder or name, or pretrained, the
     packaged network. Model and network settings are then the checkpoint's."""
-    epochs: int = 100
+    epochs: Positive = 100
     """Passes over the training items; 1 or more."""
-    batch_size: int = 15
+    batch_size: Positive = 15
     """Utterances in a step, over all processes; 1 or more."""
-    learning_rate: float = 5e-4
+    learning_rate: PositiveFloat = 5e-4
     """Learning rate of Adam; with a schedule, the highest one; above 0."""
     schedule: Literal["constant", "plateau", "cosine"] = "constant"
     """Schedule of the learning rate. plateau: halved after every epoch without a new lowest validation loss;
     cosine: falls to 0 over half a cosine until the end of the last epoch."""
-    warmup_steps: int = 0
+    warmup_steps: Count = 0
     """Steps over which the learning rate first rises linearly; 0 for none."""
-    clip_grad: float = 0.0
+    clip_grad: Annotated[float, Meta(ge=0)] = 0.0
     """Largest L2 norm of the gradient; a larger one is scaled down to it. 0 for no limit."""
-    ema: float = 0.0
+    ema: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     """Decay of a moving average of the weights, such as 0.999, which is validated and saved as best.pt; 0 uses
     the weights themselves."""
-    patience: int = 0
+    patience: Count = 0
     """Number of epochs without a new best after which training stops early; 0 for never."""
     best_by: Literal["loss", "pesq"] = "loss"
     """Criterion of the best epoch: the lowest validation loss or the highest validation PESQ."""
-    skip_nonfinite: int = 0
+    skip_nonfinite: Count = 0
     """Steps of an epoch that may be skipped because loss or gradient is not finite; one more is an error."""
-    valid_scores: int = 100
+    valid_scores: Count = 100
     """Validation utterances to score after each epoch, 0 for none; the validation loss is that of all."""
     valid_metrics: tuple[str, ...] = ("pesq", "stoi", "estoi", "si_sdr")
     """The scores of validation; names as for metrics."""
-    checkpoint_minutes: float = 10.0
+    checkpoint_minutes: Annotated[float, Meta(ge=0)] = 10.0
     """Minutes between checkpoints within an epoch; 0 for checkpoints only at the end of each epoch."""
 
     # -- The computation --
-    threads: Literal["auto"] | int = "auto"
+    threads: Threads = "auto"
     """Threads that compute on a CPU; auto: OMP_NUM_THREADS, else one for each core that the run may use."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     """Number format of the network in training and validation. fp32; tf32: matrix products of a GPU round their
     inputs to 10 bits; bf16: bfloat16 autocast; auto: bf16 on a GPU from Ampere on, and on a CPU if a measurement
     shows that it is faster, else fp32; a run keeps the choice. Losses and spectra are always float32."""
-    accumulate: int = 1
+    accumulate: Positive = 1
     """Number of parts in which each process computes its share of a batch, to save memory."""
     compile: bool = False
     """Compile the network with torch.compile; the first steps take minutes."""
@@ -146,62 +161,32 @@ class Config:
     metrics: tuple[str, ...] = ("standard",)
     """Scores of the test: pesq, pesq_nb, stoi, estoi, si_sdr, ssnr, csig, cbak, covl (together: standard); without
     a reference: dnsmos_sig, dnsmos_bak, dnsmos_ovrl (together: dnsmos) and distillmos; or all."""
-    samples: int = 3
+    samples: Count = 3
     """Utterances of each noise type and dB that test.py saves as WAV files; 0 for none."""
-    show: tuple[int, ...] = (0,)
+    show: tuple[Count, ...] = (0,)
     """Utterances, counted from 0, of which test.py draws spectrograms at the lowest, middle and highest dB."""
 
     def __post_init__(self) -> None:
         """Check the settings. Raises UserError for one that cannot be used."""
-        if isinstance(self.loss, str):
-            object.__setattr__(self, "loss", "".join(self.loss.split()))  # SI-SNR + LMS is SI-SNR+LMS
-        hints = typing.get_type_hints(type(self))
-        for field in dataclasses.fields(self):
-            _check_type(field.name, getattr(self, field.name), hints[field.name])
-        for name, (low, high) in _BOUNDS.items():
-            found = getattr(self, name)
-            _expect(low <= found <= high, name, found, f"{low} or more" if found < low else f"{high} or less")
-        balanced, infinity = self.coupling == "balanced", float("inf")
-        scored = self.valid_scores > 0 and {"pesq", "standard", "all"} & set(self.valid_metrics)
-        for name, fine, expected in (
-            ("learning_rate", 0 < self.learning_rate < infinity, "a number above 0"),
-            (
-                "coupling",
-                isinstance(self.coupling, str) or (self.coupling and all(0 < w <= 1e30 for w in self.coupling)),
-                "paper, balanced, or one positive number up to 1e30 for each term of the loss",
-            ),
-            (
-                "balance",
-                0 < self.balance < infinity and (balanced or self.balance == 1),
-                "a number above 0"
-                if balanced
-                else f"1, since coupling is {self.coupling}; it works with --coupling balanced",
-            ),
-            ("clip_grad", 0 <= self.clip_grad < infinity, "a number above 0, or 0 for none"),
-            ("ema", 0 <= self.ema < 1, "a number from 0 to below 1"),
-            ("checkpoint_minutes", 0 <= self.checkpoint_minutes < infinity, "0 or more minutes"),
-            ("best_by", self.best_by == "loss" or scored, "loss, or valid_scores and a PESQ among valid_metrics"),
-            ("show", all(number >= 0 for number in self.show), "numbers of 0 or more"),
-            ("threads", self.threads == "auto" or 1 <= self.threads <= 1024, "auto or a number from 1 to 1024"),
-            ("device", is_device(self.device), DEVICE),
-            ("data", self.data.strip(), "a folder"),
-        ):
-            _expect(fine, name, getattr(self, name), expected)
-        _expect(is_file_name(self.run_name), "name", self.run_name, FILE_NAME)
+        check(self)
+        object.__setattr__(self, "loss", "".join(self.loss.split()))  # SI-SNR + LMS is SI-SNR+LMS
+        if self.balance != 1 and self.coupling != "balanced":
+            raise UserError(f"balance: found {self.balance:g}, which works with --coupling balanced")
+        validates_pesq = self.valid_scores and {"pesq", "standard", "all"} & set(self.valid_metrics)
+        if self.best_by == "pesq" and not validates_pesq:
+            raise UserError("best_by: found pesq, expected valid_scores and a PESQ among valid_metrics")
+        try:
+            msgspec.convert(self.run_name, FolderName)
+        except (msgspec.ValidationError, KeyError, ValueError, AttributeError, IndexError):
+            raise UserError(
+                f"name: found {self.name!r}, expected a folder name of at most 200 characters that is not "
+                "published; {loss} stands for the loss, and so on for every setting"
+            ) from None
 
     @property
     def run_name(self) -> str:
         """Return the name with every {field} replaced by that setting's value."""
-        try:
-            settings = {field.name for field in dataclasses.fields(self)} - {"name"}
-            values = {f: getattr(self, f) for f in _template_fields(self.name) if f in settings}
-            if "loss" in values:
-                values["loss"] = self.loss.replace("*", "x")
-            return self.name.format_map(values)
-        except (KeyError, ValueError, AttributeError, IndexError) as error:
-            raise UserError(
-                f"name: found {self.name!r}, expected a setting in every {{...}}, such as {{loss}}"
-            ) from error
+        return self.name.format_map({**vars(self), "loss": self.loss.replace("*", "x")})
 
     @property
     def run_dir(self) -> Path:
@@ -222,7 +207,7 @@ class Config:
         unknown = sorted(map(str, set(settings) - known))
         if unknown:
             raise UserError(f"{unknown[0]}: no such setting; the settings are {', '.join(sorted(known))}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+        return cls(**settings)
 
 
 # Settings that may differ when a run is resumed or tested, and between seeds of one experiment: none of
@@ -295,74 +280,3 @@ _CHANGES: dict[str, dict[str, Any]] = {
     },
 }
 PRESETS = {"config": {}, **{name: _PAPER | changes for name, changes in _CHANGES.items()}}  # config: as above
-
-# Lowest and highest values of whole numbers.
-_BOUNDS = {
-    "seed": (0, 2**32 - 1),
-    "workers": (-1, 1024),
-    "epochs": (1, 10**9),
-    "batch_size": (1, 10**6),
-    "warmup_steps": (0, 10**12),
-    "patience": (0, 10**9),
-    "skip_nonfinite": (0, 10**9),
-    "accumulate": (1, 10**6),
-    "valid_scores": (0, 10**12),
-    "samples": (0, 10**12),
-}
-
-# Allowed names of a device, and of a run or report.
-DEVICE = "auto, cpu, cuda or cuda:<number>"
-FILE_NAME = "a folder name of at most 200 bytes without / or \\, not starting with a dot, and not published"
-
-
-def _expect(fine: object, name: str, found: object, expected: str) -> None:
-    if not fine:
-        raise UserError(f"{name}: found {found!r}, expected {expected}")
-
-
-def _check_type(name: str, value: object, hint: Any) -> None:
-    """Raise UserError if a value does not have the type of its annotation, which Python does not check."""
-    if hint is float:
-        _expect(isinstance(value, (int, float)) and not isinstance(value, bool), name, value, "a number")
-    elif hint in (int, str, bool):
-        expected = {int: "a whole number", str: "text", bool: "True or False"}[hint]
-        _expect(type(value) is hint, name, value, expected)
-        if hint is str:
-            _expect(is_text(value), name, value, "text that UTF-8 can hold")
-    elif typing.get_origin(hint) is Literal:
-        allowed = typing.get_args(hint)
-        _expect(value in allowed, name, value, "one of " + ", ".join(map(str, allowed)))
-    elif typing.get_origin(hint) is tuple:
-        _expect(isinstance(value, tuple), name, value, "a list")
-        for item in value:
-            _check_type(name, item, typing.get_args(hint)[0])
-    elif types.NoneType in typing.get_args(hint):  # optional
-        if value is not None:
-            _check_type(name, value, typing.get_args(hint)[0])
-    else:  # a union of a name and numbers
-        _check_type(name, value, typing.get_args(hint)[0 if isinstance(value, str) else 1])
-
-
-def _template_fields(name: str) -> list[str]:
-    """Return the {fields} of a name; ValueError if one has a width too large for a file name."""
-    parts = [part for part in string.Formatter().parse(name) if part[1] is not None]
-    if any(re.search(r"\d{3}|[{}]", spec) for _, _, spec, _ in parts):
-        raise ValueError("too wide")
-    return [field for _, field, _, _ in parts]
-
-
-def is_file_name(name: str) -> bool:
-    """Return whether a name is allowed for a folder of results: see FILE_NAME."""
-    forbidden = name.startswith(".") or any(ord(c) < 32 or c in '\x7f/\\:*?"<>|' for c in name)
-    free = name.strip().casefold() not in ("", "published")
-    return free and not forbidden and is_text(name) and len(name.encode()) <= 200
-
-
-def is_text(value: str) -> bool:
-    """Return whether UTF-8 can hold a text; file names in another encoding arrive with lone surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in value)
-
-
-def is_device(name: str) -> bool:
-    """Return whether a name is one of a device: see DEVICE."""
-    return re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", name) is not None

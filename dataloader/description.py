@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from config import SAMPLE_RATE, is_text
+from config import SAMPLE_RATE
 from tools.common.errors import UserError
 
 from .random_draws import Decibel, MixtureDraw
@@ -113,6 +113,6 @@ def _read_draw(path: Path, found: object) -> MixtureDraw | None:
 def _are_folder_names(values: object) -> bool:
     return (
         isinstance(values, (list, tuple))
-        and all(isinstance(v, str) and v.strip(". ") and is_text(v) and not set(v) & set("/\\\0") for v in values)
+        and all(isinstance(v, str) and v.strip(". ") and not set(v) & set("/\\\0") for v in values)
         and len({v.casefold() for v in values}) == len(values)
     )

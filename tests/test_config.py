@@ -12,7 +12,7 @@ import pytest
 from programs import run
 
 import train
-from config import PRESETS, Config, _lists_as_tuples
+from config import PRESETS, Config
 from losses import TERMS, build_loss
 from models import complete
 from tools.common.command_line import run_command
@@ -42,28 +42,25 @@ def test_settings_survive_a_round_trip_through_json():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epochs": 0}, "epochs: found 0, expected 1 or more"),
-        ({"epochs": "3"}, "epochs: found '3', expected a whole number"),
-        ({"batch_size": 2.5}, "batch_size: found 2.5, expected a whole number"),
-        ({"skip": 1}, "skip: found 1, expected True or False"),
-        ({"kernel_num": 8}, "kernel_num: found 8, expected a list"),
-        ({"sample_rate": 8000}, "sample_rate: found 8000, expected one of 16000"),
-        ({"coupling": "fair"}, "coupling: found 'fair', expected one of paper"),
-        ({"coupling": (1, 0)}, "coupling: .* expected paper, balanced, or one positive number"),
+        ({"epochs": 0}, "epochs: found 0, expected int >= 1"),
+        ({"epochs": "3"}, "epochs: found '3', expected int, got str"),
+        ({"batch_size": 2.5}, "batch_size: found 2.5, expected int, got float"),
+        ({"compile": 1}, "compile: found 1, expected bool, got int"),
+        ({"sample_rate": 8000}, r"sample_rate: found 8000, expected Literal\[16000\]"),
+        ({"augment": ("echo",)}, r"augment: found \('echo',\), expected .*'speed'"),
+        ({"coupling": "fair"}, "coupling: found 'fair', expected .*'balanced'"),
+        ({"coupling": (1, 0)}, r"coupling: found \(1, 0\), expected float > 0"),
         ({"coupling": ()}, "coupling"),
-        ({"coupling": "balanced", "balance": 0}, "balance: found 0, expected a number above 0"),
-        (
-            {"balance": 3},
-            "balance: found 3, expected 1, since coupling is paper; it works with --coupling",
-        ),
+        ({"coupling": "balanced", "balance": 0}, "balance: found 0, expected float > 0"),
+        ({"balance": 3}, "balance: found 3, which works with --coupling balanced"),
+        ({"best_by": "pesq", "valid_scores": 0}, "best_by"),
         ({"learning_rate": float("nan")}, "learning_rate"),
-        ({"device": "gpu"}, "device: found 'gpu', expected auto, cpu, cuda or cuda:<number>"),
+        ({"device": "gpu"}, "device: found 'gpu', expected str matching"),
         ({"name": "a/b"}, "name: found 'a/b', expected a folder name"),
         ({"name": ".."}, "name: found '..'"),
-        ({"name": "{colour}"}, "name: found '{colour}', expected a setting"),
+        ({"name": "{colour}"}, "name: found '{colour}'"),
         ({"name": "{loss"}, "name"),
-        ({"name": "{}"}, "name"),
-        ({"data": " "}, "data"),
+        ({"data": ""}, "data"),
     ],
 )
 def test_a_setting_that_cannot_be_is_named_in_one_line(settings, message):
@@ -96,7 +93,7 @@ def test_the_command_line_overrides_presets():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--epochs", "0"], "epochs: found 0, expected 1 or more"),
+        (["--epochs", "0"], "epochs: found 0, expected int >= 1"),
         (["--epochs", "x"], "--epochs"),
         (["--epoch", "3"], "--epochs"),
         (["--mask", "Q"], "mask: found 'Q', expected one of E, C"),
@@ -147,14 +144,9 @@ def test_a_defect_keeps_pythons_traceback_for_a_debugger():
         run_command(lambda: 1 / 0)
 
 
-def test_spaces_in_a_loss_and_lists_in_config_py_are_understood():
+def test_spaces_in_a_loss_are_understood():
     assert Config(loss="SI-SNR + LMS") == Config(loss="SI-SNR+LMS")
     assert set(build_loss("SI-SNR + 0.3*MR-STFT").weights) == {"SI-SNR", "MR-STFT"}
-
-    class Edited:
-        kernel_num: tuple[int, ...] | None = [4, 8]
-
-    assert dataclasses.dataclass(_lists_as_tuples(Edited))().kernel_num == (4, 8)
 
 
 def test_the_papers_preset_does_not_follow_an_edited_config_py(monkeypatch):

@@ -25,7 +25,7 @@ if __name__ == "__main__":
 
 import torch
 
-from config import PRESETS, SAMPLE_RATE, Config
+from config import PRESETS, SAMPLE_RATE, Config, Device
 from models import build_model, read_checkpoint
 from tools.benchmark import enhancements, step_variants, training_steps, variant_step
 from tools.common.command_line import parse_arguments, run_command
@@ -47,7 +47,7 @@ LARGEST = 1024  # utterances; larger batches are not tried
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    device: str = "auto"
+    device: Device = "auto"
     """Where to compute: auto (CUDA if there is a GPU, else CPU), cpu, cuda or cuda:<number>."""
     minutes: float = 9.0
     """Checks that have not started by then are not shown."""

@@ -24,6 +24,7 @@ import tyro
 from torch import nn
 from tqdm import tqdm
 
+from config import Device, Positive
 from models import load_model, load_pretrained
 from models.streaming import can_stream, require_streaming
 from tools.common.audio_files import SUFFIXES, find_audio
@@ -71,9 +72,9 @@ class Arguments:
     """Of raw PCM, interleaved."""
     encoding: Literal["s16le", "f32le"] = "s16le"
     """Of raw PCM: 16-bit integers or 32-bit floating point, little-endian."""
-    device: str = "auto"
+    device: Device = "auto"
     """Where to compute: auto (CUDA if there is a GPU, else CPU), cpu, cuda or cuda:<number>."""
-    threads: int = 1
+    threads: Positive = 1
     """Threads that compute on a CPU; more are slightly faster, but not on a busy machine."""
 
 

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from config import PRESETS, SAMPLE_RATE, Config
+from config import PRESETS, SAMPLE_RATE, Config, Device, FolderName, Threads
 from dataloader import PackedDataset, build_loader
 from losses import TERMS, LossTerm, known_terms
 from losses.names import parse_loss
 from models import build_model, load_model
-from tools.common.command_line import check_name, parse_arguments, run_command
+from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device, use_threads
 from tools.common.errors import UserError
 from tools.common.files import write_csv, write_text
@@ -57,11 +57,11 @@ class ReportSettings:
     """Terms to report; all by default."""
     utterances: int = 20
     """Utterances of each noise type and dB, 1 or more."""
-    name: str = "losses"
+    name: FolderName = "losses"
     """The report goes to results/<name>/."""
-    device: str = "auto"
+    device: Device = "auto"
     """Where to compute: auto, cpu, cuda or cuda:<number>."""
-    threads: Literal["auto"] | int = "auto"
+    threads: Threads = "auto"
     """Threads that compute on a CPU; auto: OMP_NUM_THREADS, else one for each core."""
     batch_size: int = 4
     """Utterances at once, in the measurement of cost as well; 1 or more."""
@@ -71,7 +71,6 @@ def report(settings: ReportSettings) -> None:
     """Measure the terms and write results/<name>/."""
     if settings.utterances < 1 or settings.batch_size < 1:
         raise UserError("utterances, batch_size: expected 1 or more")
-    check_name(settings.name)
     device = find_device(settings.device)
     use_threads(settings.threads)
     terms, missing = build_terms(settings.terms, device)

@@ -18,7 +18,8 @@ import pandas as pd
 import tyro
 from tqdm import tqdm
 
-from tools.common.command_line import check_name, parse_arguments, run_command
+from config import FolderName
+from tools.common.command_line import parse_arguments, run_command
 from tools.common.files import write_csv, write_text
 from tools.common.processes import ProcessPool
 from tools.reports.significance import confidence_interval
@@ -36,7 +37,7 @@ class ScoreSettings:
     """CLEAN ENHANCED [NOISY]: folders or files; or one CSV that lists them."""
     metrics: tuple[str, ...] = ("standard",)
     """As for test.py: standard, dnsmos, distillmos, all, or single scores."""
-    name: str = "scores"
+    name: FolderName = "scores"
     """The results go to results/<name>/."""
     keep_delay: bool = False
     """Score delayed files as they are; else a delay of up to 0.1 s is removed. It is reported in any case."""
@@ -48,7 +49,6 @@ class ScoreSettings:
 
 def score_recordings(settings: ScoreSettings) -> list[str]:
     """Write results/<name>/ and print the report; return a line for each file that could not be scored."""
-    check_name(settings.name)
     metrics = choose_scores(settings.metrics)
     trios, failures = find_trios(settings.paths)
     rows = []

@@ -20,7 +20,7 @@ import torch
 import tyro
 from torch import nn
 
-from config import PRESETS, SAMPLE_RATE, Config
+from config import PRESETS, SAMPLE_RATE, Config, Positive
 from models import NETWORKS, build_model, checkpoint_path, load_model
 from models.streaming import Step, StreamingEnhancer, can_stream
 from tools.common.command_line import parse_arguments, run_command
@@ -41,7 +41,7 @@ class Arguments:
     """Settings of a network given by its name, as name=value."""
     seconds: float = 2.0
     """Audio in each of the repetitions, of which the median counts."""
-    threads: int = 1
+    threads: Positive = 1
     """Threads that compute."""
 
 

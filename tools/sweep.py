@@ -21,9 +21,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-from config import DEMO_DATA, Config
+from config import DEMO_DATA, Config, Device, FolderName
 from losses import PAPER_LOSSES, build_loss
-from tools.common.command_line import check_name, parse_arguments, run_command
+from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device
 from tools.common.errors import UserError
 from tools.common.files import write_csv
@@ -47,9 +47,9 @@ class SweepSettings:
     """Losses to compare; the first is the baseline."""
     seeds: tuple[int, ...] = (0,)
     """Seeds to train each loss with."""
-    name: str = "sweep"
+    name: FolderName = "sweep"
     """Runs are called <name>_<loss>_seed<seed>, and the comparison results/<name>/."""
-    devices: tuple[str, ...] = ("auto",)
+    devices: tuple[Device, ...] = ("auto",)
     """Devices, with one process on each: auto, cpu, cuda:0 cuda:1 …; cpu cpu shares the cores between two."""
     tune: Literal["", "learning_rate"] = ""
     """learning_rate: first tune it for each loss by short trainings with the first seed (Kolbæk et al. 2020)."""
@@ -88,7 +88,6 @@ def check(settings: SweepSettings, options: list[str]) -> None:
         raise UserError(f"seeds: found {', '.join(map(str, settings.seeds))}, expected each once")
     if len(settings.losses) < 2:
         raise UserError(f"losses: found {settings.losses[0]} alone, expected two or more to compare")
-    check_name(settings.name)
     own = [option for option in options if option.split("=")[0] in ("--name", "--loss", "--seed", "--device")]
     if own:
         raise UserError(f"{own[0]}: found it after --, but the sweep sets it; give it before --")

@@ -1,5 +1,6 @@
 """The command line: settings from arguments, and errors of the user as one line with an exit code."""
 
+import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -8,7 +9,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from config import FILE_NAME, is_file_name
+from config import check
 from tools.common.errors import UserError
 
 Settings = TypeVar("Settings")
@@ -17,19 +18,16 @@ Settings = TypeVar("Settings")
 def parse_arguments(
     kind: type[Settings], description: str | None, args: Sequence[str] | None = None, **options: Any
 ) -> Settings:
-    """Return a dataclass of settings from the command line; options are `tyro.cli`'s.
+    """Return a dataclass of settings from the command line, checked by `config.check`; options are `tyro.cli`'s.
 
-    Exits with code 2 and tyro's message for arguments that cannot be used.
+    Exits with code 2 and tyro's message for arguments that cannot be used; raises UserError for values.
     """
     spec, name = getattr(sys.modules["__main__"], "__spec__", None), Path(sys.argv[0]).name
     prog = f"python -m {spec.name}" if spec else f"python {name}" if name.endswith(".py") else name
-    return tyro.cli(kind, prog=prog, description=description, args=args, use_underscores=True, **options)
-
-
-def check_name(name: str) -> None:
-    """Raise UserError if the name is not allowed for a folder in results/."""
-    if not is_file_name(name):
-        raise UserError(f"name: found {name!r}, expected {FILE_NAME}")
+    settings = tyro.cli(kind, prog=prog, description=description, args=args, use_underscores=True, **options)
+    if dataclasses.is_dataclass(settings):
+        check(settings)
+    return settings
 
 
 def run_command(main: Callable[[], None]) -> None:

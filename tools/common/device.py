@@ -5,7 +5,6 @@ import ctypes
 
 import torch
 
-from config import DEVICE, is_device
 from tools.common.errors import UserError
 from tools.common.processes import cores
 
@@ -16,8 +15,6 @@ def find_device(name: str) -> torch.device:
     """Return the device called auto, cpu, cuda or cuda:<number>; UserError if this machine does not have it."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if not is_device(name):
-        raise UserError(f"device: found {name!r}, expected {DEVICE}")
     device = torch.device(name)
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
@@ -26,7 +23,7 @@ def find_device(name: str) -> torch.device:
 
 
 def use_threads(threads: int | str, sharing: int = 1) -> int:
-    """Set and return the number of threads on a CPU; UserError for none or too many.
+    """Set and return the number of threads on a CPU.
 
     threads: a number, or "auto": torch's choice (OMP_NUM_THREADS, else one for each physical core) within this
         program's share of the cores.
@@ -34,8 +31,6 @@ def use_threads(threads: int | str, sharing: int = 1) -> int:
     """
     if threads == "auto":
         threads = min(torch.get_num_threads(), max(1, cores() // sharing))
-    if not 1 <= threads <= 1024:  # more crash the process
-        raise UserError(f"threads: found {threads}, expected 1 to 1024")
     torch.set_num_threads(threads)
     return threads
 

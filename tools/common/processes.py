@@ -26,14 +26,12 @@ class ProcessPool:
     """A pool of processes, to be used as a context manager.
 
     Args:
-        processes: Number of processes, up to 1024; None or 0 for one on each core that the program may use, 1 to
-            compute in this process. UserError for others.
+        processes: Number of processes; None or 0 for one on each core that the program may use, 1 to compute in
+            this process.
         shared: First argument of all calls, sent once to each process.
     """
 
     def __init__(self, processes: int | None = None, shared: Any = None) -> None:
-        if not 0 <= (processes or 0) <= 1024:
-            raise UserError(f"workers: found {processes}, expected 0 to 1024")
         self.processes = processes or cores()
         self._shared = shared
         self._executor = self._start() if self.processes > 1 else None

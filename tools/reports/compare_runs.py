@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from tools.common.command_line import check_name
+from config import FolderName
 from tools.common.errors import UserError
 from tools.common.files import write_csv, write_text
 from tools.common.run_folder import find_run
@@ -49,7 +49,7 @@ class CompareSettings:
     """Tested runs: names in runs/, or folders."""
     baseline: str = ""
     """The run that the others are compared with; by default the first one named."""
-    name: str = "comparison"
+    name: FolderName = "comparison"
     """The results go to results/<name>/."""
     flagged: Literal["keep", "leave-out"] = "keep"
     """Whether to keep a PESQ that the other scores contradict, or to leave it out for all signals; it is listed in
@@ -133,7 +133,6 @@ def read_groups(settings: CompareSettings) -> tuple[dict[str, list[Run]], list[s
     """
     if len(settings.runs) < 2:
         raise UserError(f"runs: found {len(settings.runs)}, expected two or more to compare")
-    check_name(settings.name)
     runs = [read_run(name, settings.data) for name in settings.runs]
     check_same_data(runs)
     groups = group_runs(runs)
