@@ -3,11 +3,12 @@
 # make results the first published comparison: six losses, two seeds, tables and figures; 12 times as long as make demo
 # make test    lint, then the quick tests
 # make test-slow   the long tests: trainings that are killed, many processes
-# make gpu     tests and measurements of a GPU, in one table; GPU="--device cpu" for the part that runs on a CPU
+# make gpu     tests of a GPU, then its speed, row by row, printed and in gpu.jsonl; DATA=data/mine measures loading
 # make lint    only check formatting and lint
 
 PYTHON ?= python3
 BIN := .venv/bin
+DATA ?= data/demo
 DEMO_RUN := runs/demo_SI-SNR+LMS
 
 .PHONY: setup demo results test test-slow gpu lint
@@ -42,4 +43,6 @@ test-slow: .venv/.done
 	$(BIN)/python -m pytest -m slow
 
 gpu: .venv/.done
-	$(BIN)/python -m tools.check_gpu $(GPU)
+	-$(BIN)/python -m pytest -v -m gpu
+	$(BIN)/python -m tools.benchmark --against tests/upstream.py --json gpu.jsonl --data $(DATA)
+	$(BIN)/python -m tools.benchmark --against tests/upstream.py --json gpu.jsonl --model GTCRN --network channels=48

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 import torch
 from networks import REFERENCE, SMALL, VARIANTS, reference_weights, trained_like
+from programs import run
+from trainings import TINY, history_of, shell, wait_for, weights_of
 
+import train
 from config import Config
 from losses import build_loss
 from models import DCCRN, build_model
@@ -49,12 +54,12 @@ def test_loss_and_gradients_of_a_gpu_are_those_of_a_cpu(network, precision, tole
 
 def test_a_training_step_never_waits_for_the_gpu():
     config = Config(**SMALL, loss="SI-SNR+LMS", clip_grad=5.0, skip_nonfinite=1)
-    noisy, clean = 0.1 * torch.randn(2, 4, 16000, device=DEVICE)
-    step = variant_step(config, build_model(config).to(DEVICE), noisy, clean, precision="bf16")
-    step()  # the first one allocates
+    batch = 0.1 * torch.randn(2, 4, 16000, device=DEVICE)
+    step = variant_step(config, build_model(config).to(DEVICE), precision="bf16")
+    step(*batch)  # the first one allocates
     torch.cuda.set_sync_debug_mode("error")
     try:
-        step()
+        step(*batch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -67,3 +72,24 @@ def test_a_stream_on_a_gpu_is_the_whole_recording_enhanced():
     with torch.no_grad():
         whole = model(noisy[None])[0]
     torch.testing.assert_close(torch.cat(pieces), whole, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_training_on_a_gpu_validates_as_on_a_cpu(workplace, precision):
+    options = [*TINY, "--epochs", 5, "--learning_rate", "5e-3"]
+    assert run(train, *options, "--name", "cpu") == 0
+    assert run(train, *options, "--name", "gpu", "--device", DEVICE, "--precision", precision) == 0
+    ours, expected = (float(history_of(name)[-1]["valid_loss"]) for name in ("gpu", "cpu"))
+    assert ours == pytest.approx(expected, abs=0.03)
+
+
+def test_a_training_that_is_stopped_and_resumed_has_the_same_bits(workplace):
+    options = ["--device", DEVICE, "--epochs", 6, "--deterministic", "True", "--checkpoint_minutes", "0.0001"]
+    assert shell(*options, "--name", "whole").wait() == 0
+    stopped = shell(*options, "--name", "parts")
+    wait_for(workplace / "runs/parts/last.pt")
+    stopped.send_signal(signal.SIGTERM)
+    assert stopped.wait() == 143
+    assert shell(*options, "--name", "parts").wait() == 0
+    whole, parts = weights_of("whole"), weights_of("parts")
+    assert all(torch.equal(parts[name], weight) for name, weight in whole.items())

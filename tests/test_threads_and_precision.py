@@ -42,7 +42,7 @@ def same_threads_afterwards():
 @pytest.fixture
 def fast_bf16(monkeypatch):
     monkeypatch.setattr(precision, "bf16_gain", lambda: 2.0)
-    monkeypatch.setattr(precision, "_lack_of_bf16", lambda device: "")
+    monkeypatch.setattr(precision, "lack_of_bf16", lambda device: "")
 
 
 @pytest.mark.parametrize("program", COMPUTING)
@@ -87,7 +87,7 @@ def test_no_threads_and_half_ones_are_refused(tmp_path, capsys):
 @pytest.mark.parametrize(("gain", "expected"), [(2.0, "bf16"), (1.05, "fp32"), (0.4, "fp32")])
 def test_auto_takes_bf16_where_it_is_clearly_faster(monkeypatch, gain, expected):
     monkeypatch.setattr(precision, "bf16_gain", lambda: gain)
-    monkeypatch.setattr(precision, "_lack_of_bf16", lambda device: "")
+    monkeypatch.setattr(precision, "lack_of_bf16", lambda device: "")
     config, reason = precision.settle_precision(Config(), CPU)
     assert config.precision == expected
     assert f"bf16 is {gain:.1f} times as fast as fp32" in reason
@@ -99,7 +99,7 @@ def test_auto_takes_no_bf16_for_a_network_that_it_slows_down(fast_bf16):
 
 
 def test_bf16_is_refused_where_the_processor_lacks_it_and_auto_does_without(monkeypatch):
-    monkeypatch.setattr(precision, "_lack_of_bf16", lambda device: "this processor lacks it")
+    monkeypatch.setattr(precision, "lack_of_bf16", lambda device: "this processor lacks it")
     assert precision.settle_precision(Config(), CPU)[0].precision == "fp32"
     with pytest.raises(UserError, match="found bf16, but this processor lacks it; use --precision fp32"):
         precision.settle_precision(Config(precision="bf16"), CPU)

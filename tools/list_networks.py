@@ -7,13 +7,13 @@ import dataclasses
 import inspect
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from config import SAMPLE_RATE
 from models import NETWORKS
 from models.registry import find_network
 from models.streaming import can_stream, streaming_step
 from tools.common.command_line import parse_arguments, run_command
-from tools.common.timing import count_flops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +26,9 @@ def describe_network(name: str) -> str:
     entry = find_network(name)
     model = entry.kind(**dataclasses.asdict(entry.settings())).eval()
     weights = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    with torch.inference_mode():
-        millions = count_flops(lambda: model(torch.zeros(1, SAMPLE_RATE))) / 2 / 1e6
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:  # two a multiply-add
+        model(torch.zeros(1, SAMPLE_RATE))
+    millions = counter.get_total_flops() / 2 / 1e6
     latency = "needs the whole recording"
     if can_stream(model):
         step = streaming_step(model)

@@ -1,7 +1,10 @@
-"""The device that a run computes on, and settings for a CPU: number of threads, and reuse of freed memory."""
+"""The device that a run computes on, its time, and settings for a CPU: threads, and reuse of freed memory."""
 
 import contextlib
 import ctypes
+import statistics
+import time
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -45,3 +48,25 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(M_MMAP_THRESHOLD, 2**30)
+
+
+def times_side_by_side(
+    variants: Mapping[str, Callable[[], object]],
+    repetitions: int,
+    device: torch.device,
+    warm_up: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
+    """Return the median seconds of each variant; they run in turn, so that disturbances affect all of them.
+
+    clock: wall time, or time.process_time for processor time.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(warm_up + repetitions):
+        for name, action in variants.items():
+            start = clock()
+            action()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds[name].append(clock() - start)
+    return {name: statistics.median(values[warm_up:]) for name, values in seconds.items()}

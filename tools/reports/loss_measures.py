@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from tools.common.timing import times_side_by_side
+from tools.common.device import times_side_by_side
 
 REPETITIONS = 5
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from config import Config
 from models.registry import find_network
+from tools.common.device import times_side_by_side
 from tools.common.errors import UserError
-from tools.common.timing import times_side_by_side
 from tools.training.distributed import Processes
 
 AMPERE = (8, 0)  # compute capability of the first GPUs whose tensor cores support bfloat16
@@ -26,7 +26,7 @@ def settle_precision(config: Config, processes: Processes) -> tuple[Config, str]
     if config.precision == "auto":
         precision, reason = processes.gather(_choose(processes.device, config.model))[0]
         return dataclasses.replace(config, precision=precision), reason
-    if config.precision == "bf16" and (lack := _lack_of_bf16(processes.device)):
+    if config.precision == "bf16" and (lack := lack_of_bf16(processes.device)):
         raise UserError(f"precision: found bf16, but {lack}; use --precision fp32")
     return config, "as set"
 
@@ -80,7 +80,7 @@ def bf16_gain() -> float:
 
 
 def _choose(device: torch.device, network: str) -> tuple[str, str]:
-    if lack := _lack_of_bf16(device):
+    if lack := lack_of_bf16(device):
         return "fp32", lack
     if device.type == "cuda":
         return "bf16", "GPUs from Ampere on compute faster with it"
@@ -90,7 +90,7 @@ def _choose(device: torch.device, network: str) -> tuple[str, str]:
     return ("bf16" if gain > WORTH else "fp32"), f"bf16 is {gain:.1f} times as fast as fp32 on this processor"
 
 
-def _lack_of_bf16(device: torch.device) -> str:
+def lack_of_bf16(device: torch.device) -> str:
     """Return why the device does not support bfloat16; "" if it does."""
     if device.type == "cuda":
         return "" if torch.cuda.get_device_capability(device) >= AMPERE else "this GPU is older than Ampere"
