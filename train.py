@@ -10,7 +10,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tools.common.threads import wait_briefly
@@ -33,217 +33,236 @@ from tools.common.files import exclusive
 from tools.common.run_folder import improvements, is_over, save_checkpoint, save_config, save_history
 from tools.demo_corpus.corpus import ensure_demo_corpus
 from tools.scoring.scores import ScorePool, choose_scores
-from tools.training.account import columns, describe_end, describe_epoch, describe_start
-from tools.training.checkpoints import checkpoint, restore
-from tools.training.data_guard import DataGuard
-from tools.training.distributed import OtherProcessEnded, Processes, join_processes
-from tools.training.environment import log_environment
-from tools.training.failures import NormStatistics, naming_dead_loaders
-from tools.training.interruption import Interruption
+from tools.training.console import describe_end, describe_epoch, describe_start
+from tools.training.distributed import Interruption, Processes, join_processes
 from tools.training.monitor import Monitor
-from tools.training.precision import arrange_channels, autocast, set_kernels, settle_precision
-from tools.training.progress import Learner, Progress, StepResult, Totals, WeightAverage, weighted
-from tools.training.resume import open_run
+from tools.training.precision import arrange_channels, set_kernels, settle_precision
+from tools.training.run import digest_data, is_other_data, log_environment, open_run
 from tools.training.settings import Resume, parse_training
-from tools.training.validation import Validated, choose_items, enhance_items, validate
+from tools.training.state import TrainingState, means, weighted
+from tools.training.validation import enhance_some, validate
+
+READ_STEPS, READ_SECONDS = 20, 5.0  # the numbers of steps are read from the device together, so often
 
 
-def train(config: Config, resume: Resume, processes: Processes) -> None:
-    """Train until config.epochs are done or a signal arrives, writing to runs/<name>/."""
+def train(config: Config, resume: Resume = "same") -> list[dict[str, Any]]:
+    """Train until config.epochs are done, writing to runs/<name>/; return the rows of history.csv.
+
+    resume: what to do if the folder holds a run with other settings (see `open_run`). On SIGTERM, Ctrl-C or SIGHUP
+    it finishes the step, writes last.pt and exits. Raises UserError.
+    """
     choose_scores(config.valid_metrics)  # raises its error before anything is written
-    config, saved, changed = open_run(config, resume)
-    threads = use_threads(config.threads, processes.on_machine)
-    config, reason = settle_precision(config, processes)
-    set_kernels(config)
-    if config.data == DEMO_DATA:
-        processes.main_first(ensure_demo_corpus)
-    train_loader, valid_loader = (
-        build_loader(config, split, processes.device, rank=processes.rank, world_size=processes.world_size)
-        for split in ("train", "valid")
-    )
-    guard = DataGuard(config.data)
-    if saved and guard.check(saved, resume):
-        changed = changed | {"data"}
-    learner = build_learner(config, processes.device, fresh=not saved)
-    progress = Progress(Totals(("loss", *learner.loss_fn.weights), processes.device))
-    if saved:
-        restore(saved, changed, learner, progress, processes, len(train_loader))
-    if is_over(config, progress.history):
+    keep_freed_memory()
+    with contextlib.ExitStack() as stack:
+        processes = stack.enter_context(join_processes(config.device))
         if processes.is_main:
-            print(f"{config.run_dir}: all {len(progress.history)} epochs are done, nothing to do")
-            print(describe_end(config, progress.history))
-        return
-    if processes.is_main:
-        save_config(config)
-        log_environment(config.run_dir, processes, progress.step)
-    if config.compile:
-        learner.model.estimate = torch.compile(learner.model.estimate)
-
-    with log_console(config.run_dir / "log.txt", processes.is_main):
+            stack.enter_context(exclusive(config.run_dir))
+        config, saved, changed = open_run(config, resume)
+        threads = use_threads(config.threads, processes.on_machine)
+        config, reason = settle_precision(config, processes)
+        set_kernels(config)
+        if config.data == DEMO_DATA:
+            processes.main_first(ensure_demo_corpus)
+        loaders = [
+            build_loader(config, split, processes.device, rank=processes.rank, world_size=processes.world_size)
+            for split in ("train", "valid")
+        ]
+        digest = digest_data(config.data)
+        state = build_state(config, processes, fresh=not saved)
+        if saved:
+            other_data = {"data"} if is_other_data(saved, config, digest, resume) else set()
+            state.load_state_dict(saved, changed | other_data)
+        if is_over(config, state.history):
+            if processes.is_main:
+                print(f"{config.run_dir}: all {len(state.history)} epochs are done, nothing to do")
+                print(describe_end(config, state.history))
+            return state.history
+        if config.compile:
+            state.model.estimate = torch.compile(state.model.estimate)
         if processes.is_main:
+            save_config(config)
+            log_environment(config.run_dir, processes, state.step)
+            stack.enter_context(log_console(config.run_dir / "log.txt"))
             computation = f"{processes}, {threads} thread{'s' * (threads > 1)}, {config.precision} ({reason})"
-            print(describe_start(config, learner.model, progress, computation), flush=True)
-        run_epochs(config, learner, progress, train_loader, valid_loader, guard, processes)
+            print(describe_start(config, state, computation), flush=True)
+        run_epochs(config, state, *loaders, digest)
         if processes.is_main:
-            print(describe_end(config, progress.history))
+            print(describe_end(config, state.history))
+        return state.history
+
+
+def build_state(config: Config, processes: Processes, fresh: bool) -> TrainingState:
+    """Return the state at the start. fresh: whether to load the checkpoint config.init, if set."""
+    torch.manual_seed(config.seed)
+    loss = build_loss(config.loss, config.coupling, config.balance).to(processes.device)
+    torch.manual_seed(config.seed)  # the network does not depend on the loss
+    model = build_model(config).to(processes.device)
+    if config.init and fresh:
+        model.load_state_dict(load_model(checkpoint_path(config.init)).state_dict())
+    arrange_channels(model, config, processes.device)
+    return TrainingState(model, loss, processes, config.ema)
 
 
 def run_epochs(
-    config: Config,
-    learner: Learner,
-    progress: Progress,
-    train_loader: DataLoader,
-    valid_loader: DataLoader,
-    guard: DataGuard,
-    processes: Processes,
+    config: Config, state: TrainingState, train_loader: DataLoader, valid_loader: DataLoader, digest: str
 ) -> None:
-    """Train and validate epoch by epoch, starting at `progress`; an interruption saves last.pt and exits."""
-    network = processes.wrap(learner.model)
+    """Train and validate epoch by epoch from `state` on; an interruption saves last.pt and exits."""
+    processes = state.processes
     with (
         ScorePool(processes.cores) as pool,
-        Monitor(config, learner, progress, train_loader, processes) as monitor,
-        Interruption(hurried=processes.world_size > 1) as interruption,
+        Monitor(config, state, train_loader) as monitor,
+        Interruption(processes) as interruption,
     ):
-
-        def save() -> None:
-            monitor.settle()
-            monitor.note_save()
-            content = checkpoint(config, learner, progress, processes) | {"data": guard.digest}
-            if processes.is_main:
-                save_checkpoint(config.run_dir / "last.pt", content)
-
-        while not is_over(config, progress.history):
+        for term in state.loss.terms.values():
+            term.pool = pool
+        saved_at = time.monotonic()
+        while not is_over(config, state.history):
             monitor.start_epoch(len(train_loader) + len(valid_loader))
-            for result, rate in train_epoch(config, learner, network, train_loader, progress, processes):
-                monitor.follow(result, rate)
-                stop, due = processes.any(interruption.is_asked_for, processes.is_main and monitor.is_save_due())
-                if stop or due:
-                    save()
+            for _ in train_epoch(config, state, train_loader):
+                now = time.monotonic()
+                stop, due = interruption.signal > 0, 0 < 60 * config.checkpoint_minutes < now - saved_at
+                if processes.world_size > 1:
+                    stop, due = processes.any(stop, due and processes.is_main)
+                if stop or due or state.unread >= READ_STEPS or now > monitor.read_at + READ_SECONDS:
+                    monitor.flush()
                 if stop:
-                    leave(config, progress, processes, interruption)
-            monitor.settle()
-            guard.refuse_change()
+                    leave(config, state, digest, interruption)
+                if due:
+                    save_last(config, state, digest)
+                    saved_at = now
+            monitor.flush()
             begun = time.monotonic()
-            validated = validate(config, learner, valid_loader, pool, processes, monitor.tick, interruption)
-            if validated is None:  # interrupted; the next call validates again
-                save()
-                leave(config, progress, processes, interruption)
-            row = epoch_row(progress, learner, validated, time.monotonic() - begun)
+            batches = evaluate(config, state, monitor.watch(valid_loader))
+            values, gains = validate(config, state, batches, pool, interruption)
+            if any(processes.any(interruption.signal > 0)):
+                leave(config, state, digest, interruption)  # the next call validates again
+            row = epoch_row(state, values, time.monotonic() - begun)
             if processes.is_main:
-                keep_epoch(config, learner, progress, row, validated, valid_loader, monitor)
-            progress.start_next_epoch(row)
-            save()
-            monitor.hide_bar()
+                items = enhance_some(state.average.model, valid_loader.dataset.dataset, gains)
+                monitor.log_epoch(row, items)
+                save_best(config, state, row)
+            state.start_next_epoch(row)
+            save_last(config, state, digest)
+            saved_at = time.monotonic()
             if processes.is_main:
-                save_history(config.run_dir, progress.history)
-                print(describe_epoch(config, progress.history, columns()), flush=True)
+                save_history(config.run_dir, state.history)
+                print(describe_epoch(config, state.history), flush=True)
 
 
-def build_learner(config: Config, device: torch.device, fresh: bool) -> Learner:
-    """Return initial network, loss and optimiser. fresh: whether to load the checkpoint config.init, if set."""
-    loss_fn = build_loss(config.loss, config.coupling, config.balance).to(device)
-    torch.manual_seed(config.seed)
-    model = build_model(config).to(device)
-    if config.init and fresh:
-        model.load_state_dict(load_model(checkpoint_path(config.init)).state_dict())
-    arrange_channels(model, config, device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
-    return Learner(model, WeightAverage(model, config.ema), loss_fn, optimizer)
+def save_last(config: Config, state: TrainingState, digest: str) -> None:
+    """Write last.pt, from which a training resumes exactly; all processes must call this."""
+    content = {"config": config.to_dict(), "data_digest": digest} | state.state_dict()
+    if state.processes.is_main:
+        save_checkpoint(config.run_dir / "last.pt", content)
 
 
-def epoch_row(progress: Progress, learner: Learner, validated: Validated, seconds: float) -> dict[str, Any]:
-    """Return the epoch's row of history.csv. seconds: of validation, added to those of training."""
-    row = {"epoch": progress.epoch, "seconds": round(progress.seconds + seconds, 1)}
-    row |= {f"train_{name}": value for name, value in progress.totals.means().items()}
-    row |= {f"valid_{name}": value for name, value in (validated.means | validated.scores).items()}
-    row |= {f"weight_{name}": float(weight) for name, weight in learner.loss_fn.weights.items()}
-    return row | {"skipped": progress.skipped, "items_per_second": progress.items_per_second}
-
-
-def keep_epoch(
-    config: Config,
-    learner: Learner,
-    progress: Progress,
-    row: dict[str, Any],
-    validated: Validated,
-    loader: DataLoader,
-    monitor: Monitor,
-) -> None:
-    """Log the epoch with audio and spectrograms of some items; write best.pt if it is the best so far."""
-    averaged = learner.average.model
-    chosen = choose_items(validated.gains)
-    items = enhance_items(averaged, loader, list(chosen.values()))
-    monitor.log_epoch(row, dict(zip(chosen, items, strict=True)))
-    if row["epoch"] in improvements([*progress.history, row], config.best_by):
-        content = {"config": config.to_dict(), "epoch": row["epoch"], "model": averaged.state_dict()}
+def save_best(config: Config, state: TrainingState, row: dict[str, Any]) -> None:
+    """Write best.pt if the epoch of this row is the best so far."""
+    if row["epoch"] in improvements([*state.history, row], config.best_by):
+        content = {"config": config.to_dict(), "epoch": row["epoch"], "model": state.average.model.state_dict()}
         save_checkpoint(config.run_dir / "best.pt", content)
 
 
-def train_epoch(
-    config: Config,
-    learner: Learner,
-    network: nn.Module,
-    loader: DataLoader,
-    progress: Progress,
-    processes: Processes,
-) -> Iterator[tuple[StepResult, float]]:
-    """Train the remaining steps of an epoch; yield each step's result and its learning rate."""
-    network.train()
-    learner.loss_fn.train()
-    shuffle_for_epoch(loader, config.seed, progress.epoch, progress.batch)
-    failures = failures_to_improve(progress.history)
+def leave(config: Config, state: TrainingState, digest: str, interruption: Interruption) -> None:
+    """Write last.pt and exit after an interruption, with a message on how to resume."""
+    save_last(config, state, digest)
+    if state.processes.is_main:
+        print(
+            f"{config.run_dir}: interrupted after step {state.step} (epoch {state.epoch}, {state.batch} batches); "
+            "saved last.pt; rerun the same command to resume",
+            flush=True,
+        )
+    sys.exit(interruption.exit_code())
+
+
+def epoch_row(state: TrainingState, validated: Mapping[str, float], seconds: float) -> dict[str, Any]:
+    """Return the epoch's row of history.csv. seconds: of validation, added to those of training."""
+    row = {"epoch": state.epoch, "seconds": round(state.seconds + seconds, 1)}
+    row |= {f"train_{name}": value for name, value in means(state.names, state.sums).items()}
+    row |= {f"valid_{name}": value for name, value in validated.items()}
+    row |= {f"weight_{name}": float(weight) for name, weight in state.loss.weights.items()}
+    return row | {"skipped": state.skipped, "items_per_second": state.items_per_second}
+
+
+def train_epoch(config: Config, state: TrainingState, loader: DataLoader) -> Iterator[None]:
+    """Train the remaining steps of an epoch; yield after each."""
+    state.start_training()
+    shuffle_for_epoch(loader, config.seed, state.epoch, state.batch)
+    failures = failures_to_improve(state.history)
     for noisy, clean, _ in loader:
-        rate = learning_rate(config, progress.step, len(loader), failures)
-        for group in learner.optimizer.param_groups:
-            group["lr"] = rate
-        items = len(loader.batch_sampler.global_batch(progress.batch))  # of all processes
-        batch = (x.to(processes.device, non_blocking=True) for x in (noisy, clean))  # [share of items, samples]
-        result = train_step(config, learner, network, *batch, items, processes)
-        progress.count_step(result)
-        learner.average.update(progress.step)
-        yield result, rate
+        rate = learning_rate(config, state.step, len(loader), failures)
+        state.set_rate(rate)
+        items = len(loader.batch_sampler.global_batch(state.batch))
+        batch = (x.to(state.processes.device, non_blocking=True) for x in (noisy, clean))  # this process's share
+        state.count_step(rate, *train_step(config, state, *batch, items))
+        yield
 
 
 def train_step(
-    config: Config,
-    learner: Learner,
-    network: nn.Module,
-    noisy: Tensor,
-    clean: Tensor,
-    items: int,
-    processes: Processes,
-) -> StepResult:
-    """Update the weights once, unless loss or gradient is not finite, without waiting for the device.
+    config: Config, state: TrainingState, noisy: Tensor, clean: Tensor, items: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Update all weights once, unless loss or a gradient is not finite, without waiting for the device.
 
     noisy, clean: [share, samples], this process's share of a batch of `items` items over all processes.
+    Returns `weighted` sums over the whole batch, the norm of the network's gradient, and whether it was skipped.
     """
-    model, optimizer = learner.model, learner.optimizer
-    before = NormStatistics(model) if config.skip_nonfinite else None
-    optimizer.zero_grad()
-    pieces = min(config.accumulate, items // processes.world_size)
+    loss_fn, processes = state.loss, state.processes
+    trained = [state.model, *loss_fn.trained_terms.values()]
+    statistics = [buffer for module in trained for buffer in module.buffers()] if config.skip_nonfinite else []
+    before = [buffer.clone() for buffer in statistics]
+    for optimizer in state.optimizers.values():
+        optimizer.zero_grad()
+    count = min(config.accumulate, items // processes.world_size)  # of micro-batches
     sums = 0
-    for number, (x, y) in enumerate(zip(noisy.tensor_split(pieces), clean.tensor_split(pieces), strict=True), 1):
-        # Processes exchange gradients once, with the last piece.
-        alone = processes.world_size > 1 and number < pieces
-        with network.no_sync() if alone else contextlib.nullcontext():
+    for number, (x, y) in enumerate(zip(noisy.tensor_split(count), clean.tensor_split(count), strict=True), 1):
+        # Gradients are averaged over processes, which may have different numbers of items.
+        share = len(x) * processes.world_size / items
+        # Processes exchange gradients once, with the last micro-batch.
+        waits = processes.world_size > 1 and number < count
+        with state.network.no_sync() if waits else contextlib.nullcontext():
             with autocast(config, processes.device):
-                estimate = network(x)  # [piece, samples]
-            loss, parts = learner.loss_fn(estimate, y, x)
-            # Gradients are averaged over processes, which may have different numbers of items.
-            (loss * (len(x) * processes.world_size / items)).backward()
-        sums = sums + weighted(loss, parts, len(x))
-    processes.sum(sums)
-    norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad or math.inf)
-    left_out = ~torch.isfinite(norm + sums.sum())
-    optimizer.found_inf = left_out.float()  # fused Adam then leaves weights and moments unchanged
-    optimizer.step()
-    if before:
-        before.put_back(left_out)
-    return StepResult(sums, norm, left_out)
+                estimate = state.network(x)  # [micro-batch, samples]
+            loss, parts = loss_fn(estimate, y, x)
+            (loss * share).backward()
+        own = loss_fn.own_losses(estimate, y, x)  # of terms such as discriminators, for their weights only
+        if own:
+            (sum(own.values()) * share).backward()
+        sums = sums + weighted(loss, parts | own, len(x))
+    if processes.world_size > 1:
+        processes.sum(sums)
+        for term in loss_fn.trained_terms.values():
+            processes.average_gradients(term)
+    limit = config.clip_grad or math.inf
+    norms = [nn.utils.clip_grad_norm_(module.parameters(), limit) for module in trained]
+    skipped = ~torch.isfinite(sum(norms) + sums.sum())
+    for optimizer in state.optimizers.values():
+        optimizer.found_inf = skipped.float()  # fused Adam then leaves weights and moments unchanged
+        optimizer.step()
+    for buffer, old in zip(statistics, before, strict=True):
+        buffer.copy_(torch.where(skipped, old, buffer))
+    return sums, norms[0], skipped
+
+
+@torch.no_grad()
+def evaluate(
+    config: Config, state: TrainingState, loader: Iterable[Sequence[Tensor]]
+) -> Iterator[tuple[Tensor, ...]]:
+    """Yield numbers, noisy, clean, estimate and `weighted` sums of each batch, with the averaged weights."""
+    model, loss_fn, device = state.average.model.eval(), state.loss.eval(), state.processes.device
+    for noisy, clean, numbers in loader:
+        noisy, clean = (x.to(device, non_blocking=True) for x in (noisy, clean))  # [B, samples]
+        with autocast(config, device):
+            estimate = model(noisy).float()  # a network may return what autocast made of it
+        yield numbers, noisy, clean, estimate, weighted(*loss_fn(estimate, clean, noisy), len(noisy))
+
+
+def autocast(config: Config, device: torch.device) -> torch.autocast:
+    """Return the context to run the network in. bfloat16 has the range of float32: gradients need no scaling."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
 
 def learning_rate(config: Config, step: int, steps_an_epoch: int, failures: int) -> float:
-    """Return the learning rate of a step, counted from 0, without state to restore on resume.
+    """Return the learning rate of a step, counted from 0; stateless.
 
     failures: see `failures_to_improve`.
     Sources: plateau: Hu et al., arXiv 2008.00264; cosine with warm-up: Loshchilov & Hutter 2017, without restarts.
@@ -263,29 +282,8 @@ def failures_to_improve(history: Sequence[Mapping[str, Any]]) -> int:
     return len(history) - len(improvements(history, "loss"))
 
 
-def leave(config: Config, progress: Progress, processes: Processes, interruption: Interruption) -> None:
-    """Exit after an interruption, with a message on how to resume."""
-    if processes.is_main:
-        print(
-            f"{config.run_dir}: interrupted after step {progress.step} (epoch {progress.epoch}, {progress.batch} "
-            "batches); saved last.pt; rerun the same command to resume",
-            flush=True,
-        )
-    sys.exit(interruption.exit_code())
-
-
 def main() -> None:
-    config, resume = parse_training(__doc__)
-    keep_freed_memory()
-    try:
-        with (
-            join_processes(config.device) as processes,
-            naming_dead_loaders(),
-            exclusive(config.run_dir) if processes.is_main else contextlib.nullcontext(),
-        ):
-            train(config, resume, processes)
-    except OtherProcessEnded:
-        sys.exit("ended because another process of the training did; its message says why")
+    train(*parse_training(__doc__))
 
 
 if __name__ == "__main__":

@@ -293,9 +293,8 @@ def test_data_replaced_since_the_last_call_are_noticed(workplace, capsys):
         (data / file.name).write_bytes(file.read_bytes())
     arguments = [*TINY, "--data", "copy", "--name", "a", "--epochs"]
     assert run(train, *arguments, 1) == 0
-    valid = np.load("copy/valid.npy")
-    valid[0, 0] = valid[0, 1]
-    np.save("copy/valid.npy", valid)
+    items = (data / "items.jsonl").read_text()
+    (data / "items.jsonl").write_text("".join(reversed(items.splitlines(keepends=True))))
     capsys.readouterr()
     assert "holds other data" in refused(capsys, train, *arguments, 2)
     assert run(train, *arguments, 2, "--resume", "override") == 0
@@ -307,35 +306,6 @@ def test_a_run_folder_belongs_to_one_training_at_a_time(workplace, capsys):
     assert run(train, *TINY, "--name", "a", "--epochs", 1) == 0
     with exclusive(Path("runs/a/test")):
         assert "another process" in refused(capsys, test_program, "--name", "a", "--device", "cpu")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda c: c.pop("history"),
-        lambda c: c.pop("random"),
-        lambda c: c.update(progress={}),
-        lambda c: c.update(progress=[]),
-        lambda c: c["progress"].update(epoch=-5),
-        lambda c: c["progress"].update(epoch="2"),
-        lambda c: c["progress"].update(batch=10**9),
-        lambda c: c.update(history=[5]),
-        lambda c: c.update(history=[{}]),
-        lambda c: c.update(random=["a"]),
-        lambda c: c.update(optimizer=[]),
-        lambda c: c["optimizer"]["state"][0].update(exp_avg=torch.zeros(3)),
-        lambda c: c["progress"].update(seconds=float("inf")),
-    ],
-)
-def test_a_position_that_no_training_reaches_is_refused(workplace, capsys, change):
-    arguments = [*TINY, "--name", "a", "--epochs"]
-    assert run(train, *arguments, 1) == 0
-    content = torch.load("runs/a/last.pt", weights_only=True)
-    del content["digest"]
-    change(content)
-    torch.save(content, "runs/a/last.pt")
-    capsys.readouterr()
-    assert "last.pt: " in refused(capsys, train, *arguments, 2)
 
 
 @pytest.mark.parametrize("read", [read_json, read_csv])
@@ -391,14 +361,6 @@ def test_the_onnx_script_refuses_what_it_cannot_use_in_one_line(tmp_path, args):
     assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
     assert enhance_onnx.__doc__
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("environment", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "1"}, {"LOCAL_RANK": "x"}])
-def test_half_of_what_torchrun_sets_is_refused(workplace, monkeypatch, capsys, environment):
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert "environment: " in refused(capsys, train, *TINY, "--name", "a", "--epochs", 1)
 
 
 def test_a_test_description_with_names_that_share_a_folder_is_refused(workplace, capsys):

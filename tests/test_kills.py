@@ -18,16 +18,18 @@ import torch
 
 from tools.demo_corpus.corpus import make_demo_corpus
 
-TRAIN = Path(__file__).parents[1] / "train.py"
+TRAIN = Path(__file__).with_name("learned_terms.py")  # train.py with a discriminator
 KILLS = int(os.environ.get("KILLS", "4"))
-# Everything that has a state: a schedule, a moving average, scores; a checkpoint after every step or two.
+# Everything that has a state: balanced weights, a discriminator, a schedule, an average, scores; a checkpoint
+# after every step or two.
 SETTINGS = {
     "data": "data",
     "kernel_num": "4 8 16",
     "rnn_units": 8,
     "batch_size": 4,
     "device": "cpu",
-    "loss": "SI-SNR+LMS",
+    "loss": "SI-SNR+LMS+tiny-GAN",
+    "coupling": "balanced",
     "epochs": 8,
     "schedule": "plateau",
     "warmup_steps": 5,
@@ -49,7 +51,7 @@ def start(name: str) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TRAIN.parents[1])},
     )
 
 
@@ -57,7 +59,8 @@ def outcome(name: str) -> tuple[dict, list[dict], dict]:
     last, best = (torch.load(f"runs/{name}/{file}.pt", weights_only=True) for file in ("last", "best"))
     with open(f"runs/{name}/history.csv", newline="") as file:
         rows = [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
-    return last["model"] | {f"average.{k}": v for k, v in last["average"].items()}, rows, best["model"]
+    weights = last["model"] | last["loss"] | {f"average.{k}": v for k, v in last["average"].items()}
+    return weights, rows, best["model"]
 
 
 @pytest.mark.slow

@@ -157,7 +157,7 @@ def test_in_bf16_on_a_cpu_feature_maps_keep_their_channels_together_so_that_none
         precision.arrange_channels(model, config, torch.device("cpu"))
         for layer in [*model.encoder, *model.decoder]:
             layer.register_forward_hook(look)
-        with precision.autocast(config, torch.device("cpu")):
+        with train.autocast(config, torch.device("cpu")):
             model(torch.randn(2, 4000))
     recurrent, one_channel = (12, 36), 47  # what comes from the recurrence, small, and CRN's last output
     assert [n for n, good in enumerate(laid_out) if not good] == [*recurrent, one_channel]

@@ -18,7 +18,7 @@ from tools.common.files import fingerprint, replacing, write_csv
 from tools.common.run_folder import read_config, save_checkpoint, save_config
 from tools.reports.tables import average_gain, latex_table, score_table
 from tools.scoring.kept_scores import Journal
-from tools.training.resume import open_run
+from tools.training.run import open_run
 
 
 def rows_of(scores):

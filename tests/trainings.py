@@ -27,9 +27,9 @@ def weights_of(name, file="last.pt"):
     return torch.load(f"runs/{name}/{file}", weights_only=True)["model"]
 
 
-def shell(*args, launcher=(), **environment):
-    command = [sys.executable, *launcher, TRAIN, *TINY, *map(str, args)]
-    env = os.environ | ONE_THREAD | environment
+def shell(*args, launcher=(), program=TRAIN):
+    command = [sys.executable, *launcher, program, *TINY, *map(str, args)]
+    env = os.environ | ONE_THREAD | {"PYTHONPATH": str(Path(TRAIN).parent)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 

@@ -34,10 +34,10 @@ from models import build_model
 from tools.common.command_line import run_command
 from tools.common.device import find_device, keep_freed_memory, times_side_by_side, use_threads
 from tools.training.distributed import Processes
-from tools.training.precision import arrange_channels, autocast, lack_of_bf16, set_kernels
-from tools.training.progress import Learner, WeightAverage
+from tools.training.precision import arrange_channels, lack_of_bf16, set_kernels
 from tools.training.settings import Arguments, parse_with_config
-from train import train_step
+from tools.training.state import TrainingState
+from train import autocast, train_step
 
 ROW_SECONDS = 60
 
@@ -140,17 +140,18 @@ def variant_step(config: Config, model: nn.Module, **settings: Any) -> Callable[
     config, model = dataclasses.replace(config, **plain | settings), copy.deepcopy(model).train()
     processes = Processes(next(model.parameters()).device)
     arrange_channels(model, config, processes.device)
-    on_gpu = processes.device.type == "cuda"
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-6, fused=True, capturable=on_gpu)
     loss_fn = build_loss(config.loss, config.coupling, config.balance).to(processes.device)
-    learner = Learner(model, WeightAverage(model, 0), loss_fn, optimizer)
+    state = TrainingState(model, loss_fn, processes)
+    state.set_rate(1e-6)
+    for optimizer in state.optimizers.values():
+        optimizer.param_groups[0]["capturable"] = processes.device.type == "cuda"
     if config.compile:
         torch.compiler.reset()
         model.estimate = torch.compile(model.estimate)
 
     def step(noisy: Tensor, clean: Tensor) -> None:
         set_kernels(config)
-        train_step(config, learner, model, noisy, clean, len(noisy), processes)
+        train_step(config, state, noisy, clean, len(noisy))
 
     return step
 

@@ -33,7 +33,7 @@ from tools.reports.compare_runs import CompareSettings, compare
 from tools.reports.tuning import at_the_edge, judge_rates
 from tools.training.distributed import Processes
 from tools.training.precision import settle_precision
-from tools.training.resume import is_trained
+from tools.training.run import is_trained
 from tools.training.settings import parse_config
 
 REPOSITORY = Path(__file__).parents[1]

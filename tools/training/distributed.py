@@ -1,15 +1,19 @@
-"""The processes that train one network together: one on each GPU, on one machine or many, started by torchrun.
+"""The processes that train one network together, started by torchrun, and the signals that end them.
 
-Each computes its share of every batch. Gradients are averaged by DistributedDataParallel, and batch norms and sums
-are computed over the whole batch, so that the number of processes only changes the time a training takes.
+Each process computes its share of every batch. Gradients are averaged by DistributedDataParallel, and batch norms
+and sums are computed over the whole batch, so that the number of processes only changes the time a training takes.
 Requests to stop are exchanged over gloo on the CPU: no GPU waits for them.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
-import re
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
@@ -22,9 +26,8 @@ from tools.common.device import find_device
 from tools.common.errors import UserError
 from tools.common.processes import cores
 
-
-class OtherProcessEnded(Exception):
-    """Another process of the training has ended; its own message gives the reason."""
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+GRACE = 20  # seconds that a step may still take, as it may be waiting for a process that has ended
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Processes:
         return max(1, cores() // self.on_machine)
 
     def main_first(self, action: Callable[[], Any]) -> None:
-        """Run an action in the first process while the others wait."""
+        """Run an action in the main process while the others wait."""
         if self.is_main:
             action()
         self.any(False)
@@ -87,29 +90,34 @@ class Processes:
         # Buffers are equal already: all are statistics of the whole batch.
         return DistributedDataParallel(model, ids, broadcast_buffers=False, gradient_as_bucket_view=True)
 
+    def average_gradients(self, module: nn.Module) -> None:
+        """Average the gradients of an unwrapped module over all processes, and copy the main one's buffers."""
+        for weight in module.parameters():
+            if weight.grad is not None:
+                weight.grad /= self.world_size
+                dist.all_reduce(weight.grad)
+        saved = module.state_dict()  # without constants, such as windows
+        for name, buffer in module.named_buffers():
+            if name in saved:
+                dist.broadcast(buffer, 0)
+
 
 @contextlib.contextmanager
 def join_processes(device: str) -> Iterator[Processes]:
     """Yield the processes that torchrun started, or only this one without torchrun; device: the setting.
 
-    Raises UserError for a missing device, and OtherProcessEnded if the connection to another process breaks.
+    Raises UserError for a missing device, and if the connection to another process breaks.
     """
-    if "WORLD_SIZE" not in os.environ:
+    if "LOCAL_WORLD_SIZE" not in os.environ:
         yield Processes(find_device(device))
         return
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
-    wrong = [name for name in names if not re.fullmatch("[0-9]{1,9}", os.environ.get(name, ""))]
-    if wrong or not os.environ.get("MASTER_ADDR"):
-        name = (wrong or ["MASTER_ADDR"])[0]
-        raise UserError(
-            f"environment: found {name}={os.environ.get(name)!r} beside WORLD_SIZE, expected what torchrun sets; "
-            "start with torchrun, or unset WORLD_SIZE"
-        )
     local, on_machine = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     chosen = find_device(device)
     if chosen.type == "cuda":
         if ":" in device and on_machine > 1:
-            raise UserError(f"device: found {device} for {on_machine} processes; with torchrun, name cuda alone")
+            raise UserError(
+                f"device: found {device} for {on_machine} processes; with torchrun, give --device cuda"
+            )
         chosen = chosen if ":" in device else find_device(f"cuda:{local}")
         torch.cuda.set_device(chosen)
     dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
@@ -117,7 +125,46 @@ def join_processes(device: str) -> Iterator[Processes]:
         yield Processes(chosen, dist.get_rank(), dist.get_world_size(), on_machine)
     except RuntimeError as error:
         if isinstance(error, dist.DistBackendError) or "gloo" in str(error).lower():
-            raise OtherProcessEnded from error
+            raise UserError("another process of the training has ended; its message says why") from error
         raise
     finally:
         dist.destroy_process_group()
+
+
+class Interruption:
+    """Notes SIGTERM, Ctrl-C and SIGHUP (closed ssh) in `signal`, as a context manager in the main thread.
+
+    A second Ctrl-C ends the program at once. With several processes, which wait for each other, the program gives
+    up GRACE seconds after a signal. A signal that is ignored, as SIGHUP under nohup, stays ignored.
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self.signal = 0
+        self._processes = processes
+
+    def __enter__(self) -> Interruption:
+        heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._note) for number in heeded}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def exit_code(self) -> int:
+        """Return the exit code of a shell for the signal; that of SIGTERM if another process got the signal."""
+        return 128 + (self.signal or signal.SIGTERM)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGINT and self.signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not self.signal and self._processes.world_size > 1:
+            timer = threading.Timer(GRACE, _give_up)
+            timer.daemon = True
+            timer.start()
+        self.signal = number
+
+
+def _give_up() -> None:
+    os.write(2, f"step not finished in {GRACE} s; previous checkpoint kept\n".encode())
+    os._exit(1)

@@ -1,32 +1,27 @@
-"""Monitoring of training steps: check that results are finite, log them to TensorBoard, show a progress bar."""
+"""Monitoring of a training: TensorBoard, a progress bar, and a check that steps are finite."""
 
 from __future__ import annotations
 
-import collections
+import math
 import os
-import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.record_writer import RecordWriter
-from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from config import SAMPLE_RATE, Config
+from tools.common.errors import UserError
 from tools.common.spectrograms import draw_spectrograms
 from tools.scoring.scores import ALL_SCORES
-from tools.training.distributed import Processes
-from tools.training.failures import report_nonfinite
-from tools.training.progress import Learner, Progress, StepResult
+from tools.training.state import Step, TrainingState
 
-SMOOTHED_STEPS = 20
 CHARTS = {"loss": {"training and validation": ["Multiline", ["loss/train", "loss/valid"]]}}  # two lines in one
 
 
@@ -41,30 +36,23 @@ def epoch_tag(column: str) -> str:
 
 
 class Monitor:
-    """Checks, logs and shows steps, as a context manager; all processes check, only the first logs and shows.
+    """Reads, checks, logs and shows steps, as a context manager; only the main process logs and shows.
 
-    A step is checked when its numbers have arrived from the device, maybe some steps later. This is safe because
-    the optimiser leaves out a step with numbers that are not finite.
+    loader: of the training items.
     """
 
-    def __init__(
-        self, config: Config, learner: Learner, progress: Progress, loader: DataLoader, processes: Processes
-    ) -> None:
-        self._config, self._learner, self._progress = config, learner, progress
-        self._loader, self._processes = loader, processes
-        self._transfer = Transfer()
-        self._board: Board | None = None
-        self._bar: tqdm | None = None
-        self._seen = self._saved = self._stepped = self._begun = time.monotonic()
-        self._steps, self._loss = 0, 0.0  # of this call, and the loss smoothed over them
+    def __init__(self, config: Config, state: TrainingState, loader: DataLoader) -> None:
+        self._config, self._state, self._loader = config, state, loader
+        main = state.processes.is_main
+        self._board = Board(config.run_dir / "tensorboard", state.step) if main else None
+        self._bar = tqdm(disable=True)
+        self.read_at = time.monotonic()
 
     def __enter__(self) -> Monitor:
-        if self._processes.is_main:
-            self._board = Board(self._config.run_dir / "tensorboard", self._progress.step)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.hide_bar()
+        self._bar.close()
         if self._board:
             self._board.close()
 
@@ -72,107 +60,72 @@ class Monitor:
         """Show a bar for an epoch of so many batches, training and validation."""
         self._bar = tqdm(
             total=batches,
-            initial=self._progress.batch,
-            desc=f"epoch {self._progress.epoch}/{self._config.epochs}",
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {unit}",
-            unit="",
+            initial=self._state.batch,
+            desc=f"epoch {self._state.epoch}/{self._config.epochs}",
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {remaining} left{postfix}",
             leave=False,
             dynamic_ncols=True,
-            disable=None if self._processes.is_main else True,
+            disable=None if self._state.processes.is_main else True,
         )
-        self._seen = self._stepped = self._begun = time.monotonic()
-
-    def follow(self, result: StepResult, rate: float) -> None:
-        """Queue a step's result and learning rate, and process those that have arrived from the device.
-
-        Raises UserError if too many steps of the epoch are left out.
-        """
-        weights = self._learner.loss_fn.weights
-        numbers = torch.cat([result.sums, torch.stack([result.gradient_norm, result.left_out])])
-        learned = [weight for weight in weights.values() if isinstance(weight, Tensor)]
-        if learned:  # also on the device: transfer them with the numbers
-            numbers = torch.cat([numbers, torch.stack(learned).to(numbers.dtype)])
-        now = time.monotonic()
-        self._progress.seconds += now - self._seen
-        self._seen = now
-        self._transfer.put((self._progress.step, self._progress.batch - 1, rate, weights), numbers)
-        self._look(wait=False)
-        self.tick()
-
-    def settle(self) -> None:
-        """Process all steps so far, waiting for their numbers, and flush the log."""
-        self._look(wait=True)
-        if self._board:
-            self._board.flush()
-
-    def tick(self) -> None:
-        """Advance the bar by a batch; after the last one, scoring continues."""
-        self._bar.update()
-        if not self._bar.disable and self._bar.n >= self._bar.total:
-            self._bar.set_description_str(f"{self._bar.desc}, scoring")
-
-    def _time_left(self) -> str:
-        """Return the time left in this epoch and in all, from the speed so far."""
-        done = max(1, self._bar.n - self._bar.initial)
-        epoch = (time.monotonic() - self._begun) / done * self._bar.total
-        left = epoch * (1 - self._bar.n / self._bar.total)
-        history = self._progress.history
-        every = history[-1]["seconds"] if history else epoch
-        total = left + every * (self._config.epochs - self._progress.epoch)
-        return f"{tqdm.format_interval(left)} left, {tqdm.format_interval(total)} in all"
-
-    def hide_bar(self) -> None:
-        if self._bar:
-            self._bar.close()
-
-    def is_save_due(self) -> bool:
-        """Return whether it is time for a checkpoint."""
-        minutes = self._config.checkpoint_minutes
-        return minutes > 0 and time.monotonic() - self._saved > 60 * minutes
-
-    def note_save(self) -> None:
-        """Note that a checkpoint is being written."""
-        self._saved = time.monotonic()
+        self.read_at = time.monotonic()
 
     def log_epoch(self, row: Mapping[str, Any], items: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-        """Log a row of history.csv, and waveforms [samples] by item and signal."""
-        self._board.scalars(self._progress.step, {epoch_tag(name): float(value) for name, value in row.items()})
-        self._board.items(self._progress.step, items)
+        """Log a row of history.csv, and waveforms [samples] by item and signal, and hide the bar."""
+        self._bar.close()
+        step = self._state.step
+        self._board.scalars(step, {epoch_tag(name): float(value) for name, value in row.items()})
+        self._board.items(step, items)
+        self._board.flush()
 
-    def _look(self, wait: bool) -> None:
-        for (step, batch, rate, weights), numbers in self._transfer.arrived(wait):
-            names = self._progress.totals.names
-            items, *sums = numbers[: 1 + len(names)]
-            norm, left_out, *learned = numbers[1 + len(names) :]
-            means = {name: total / items for name, total in zip(names, sums, strict=True)}
-            if left_out:
-                self._count_left_out(step, batch, means | {"gradient norm": norm})
-            now = time.monotonic()
-            speed, self._stepped = items / (now - self._stepped + 1e-9), now
+    def flush(self) -> None:
+        """Read the steps since the last call from the device, check and log them.
+
+        The optimisers skip a step that is not finite at once, so that checking later is safe. Raises UserError if
+        more than config.skip_nonfinite steps of the epoch were skipped.
+        """
+        steps, begun = [], self.read_at
+        for step in self._state.read_steps():
+            if step.skipped and self._state.skipped > self._config.skip_nonfinite:
+                raise self._nonfinite(step)
+            steps.append(step)
             if self._board:
-                shown = {f"step/{name}": value for name, value in means.items()}
-                values = zip(weights, learned or weights.values(), strict=True)
-                shown |= {f"step/weight_{name}": weight for name, weight in values}
-                shown |= {"step/gradient_norm": norm, "step/learning_rate": rate, "step/items_per_second": speed}
-                self._board.scalars(step, shown)
-            if not left_out:  # the mean over about twenty steps, fewer at the start
-                self._steps += 1
-                self._loss += (means["loss"] - self._loss) / min(self._steps, SMOOTHED_STEPS)
-            if not self._bar.disable:
-                self._bar.unit = f"loss {self._loss:.3g}, {self._time_left()}"
+                self._board.scalars(step.number, {f"step/{name}": value for name, value in step.values.items()})
+        self.read_at = time.monotonic()
+        if steps and self._board:
+            speed = sum(step.items for step in steps) / (self.read_at - begun + 1e-9)
+            weights = {f"step/weight_{name}": float(w) for name, w in self._state.loss.weights.items()}
+            self._board.scalars(steps[-1].number, weights | {"step/items_per_second": speed})
+            self._board.flush()
+        losses = [step.values["loss"] for step in steps if not step.skipped]
+        if losses:
+            self._bar.set_postfix_str(f"loss {sum(losses) / len(losses):.3g}", refresh=False)
+        self._bar.update(len(steps))
 
-    def _count_left_out(self, step: int, batch: int, values: Mapping[str, float]) -> None:
-        self._progress.skipped += 1
-        if self._progress.skipped > self._config.skip_nonfinite:
-            where = {"epoch": self._progress.epoch, "step": step}
-            first, model = self._processes.is_main, self._learner.model
-            raise report_nonfinite(self._config, self._loader, batch, model, where, values, first)
+    def watch(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Yield batches of the validation, and advance the bar."""
+        for batch in batches:
+            yield batch
+            self._bar.update()
+
+    def _nonfinite(self, step: Step) -> UserError:
+        """Return the error that names epoch, step, items and terms."""
+        bad = ", ".join(name for name, value in step.values.items() if not math.isfinite(value))
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in step.values.items())
+        numbers = self._loader.batch_sampler.global_batch(step.batch)
+        reason = "try a lower --learning_rate, or --clip_grad"
+        if math.isfinite(step.values["loss"]):
+            reason = "probably sqrt or log at 0 in a term"
+        return UserError(
+            f"epoch {self._state.epoch}, step {step.number}: not finite: {bad} ({shown}); items "
+            f"{', '.join(map(str, numbers))} of {self._config.data}; {reason}; --skip_nonfinite skips such steps"
+        )
 
 
 class Board:
-    """An event file, whose entries are ordered by the step of the optimiser, counted from 1.
+    """An event file of TensorBoard, ordered by the step of the optimiser, counted from 1.
 
-    Writes directly: the thread of tensorboardX's own writer reports a full disk only once its queue is full.
+    tensorboardX's SummaryWriter writes from a thread: it would lose what it has not written when the program is
+    killed, and if the disk is full, the program would wait for that thread forever.
 
     Args:
         folder: Where to write; it may hold event files of earlier calls.
@@ -181,58 +134,24 @@ class Board:
 
     def __init__(self, folder: Path, step: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        # TensorBoard reads files in the order of their names.
-        name = f"events.out.tfevents.{time.time_ns() // 1000}.{platform.node()}.{os.getpid()}"
-        self._writer = RecordWriter(str(folder / name))
-        self._write(file_version="brain.Event:2")
-        self._write(step=step + 1, session_log=SessionLog(status=SessionLog.START))
-        self._write(step=step, summary=summary.custom_scalars(CHARTS))
+        self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        self._write(step + 1, session_log=SessionLog(status=SessionLog.START))
+        self._write(step, summary=summary.custom_scalars(CHARTS))
+        self.flush, self.close = self._writer.flush, self._writer.close
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Log numbers by tag, such as "loss/train"."""
         for tag, value in values.items():
-            self._write(step=step, summary=summary.scalar(tag, value))
+            self._write(step, summary=summary.scalar(tag, value))
 
     def items(self, step: int, items: Mapping[str, Mapping[str, np.ndarray]]) -> None:
         """Log waveforms [samples] by item and signal: audio of each, and one picture of spectrograms an item."""
         for item, waveforms in items.items():
             for signal, waveform in waveforms.items():
                 audio = summary.audio(f"audio/{item}_{signal}", waveform, sample_rate=SAMPLE_RATE)
-                self._write(step=step, summary=audio)
+                self._write(step, summary=audio)
             image = draw_spectrograms(waveforms.values())
-            figure = summary.image(f"spectrograms/{item}", image, dataformats="HWC")
-            self._write(step=step, summary=figure)
+            self._write(step, summary=summary.image(f"spectrograms/{item}", image, dataformats="HWC"))
 
-    def flush(self) -> None:
-        self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
-
-    def _write(self, **content: Any) -> None:
-        self._writer.write(Event(wall_time=time.time(), **content).SerializeToString())
-
-
-class Transfer:
-    """A queue of tensors that are being transferred to the CPU, each with a label."""
-
-    def __init__(self) -> None:
-        self._coming: collections.deque[tuple[Any, Tensor, torch.cuda.Event | None]] = collections.deque()
-
-    def put(self, label: Any, numbers: Tensor) -> None:
-        """Start the transfer of a one-dimensional tensor, with a label."""
-        event = None
-        if numbers.is_cuda:
-            pinned = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
-            numbers = pinned.copy_(numbers, non_blocking=True)
-            event = torch.cuda.Event()
-            event.record()
-        self._coming.append((label, numbers, event))
-
-    def arrived(self, wait: bool = False) -> Iterator[tuple[Any, list[float]]]:
-        """Yield labels and numbers that have arrived, in order; with `wait`, all that were put in."""
-        while self._coming and (wait or self._coming[0][2] is None or self._coming[0][2].query()):
-            label, numbers, event = self._coming.popleft()
-            if event is not None:
-                event.synchronize()
-            yield label, numbers.tolist()
+    def _write(self, step: int, **content: Any) -> None:
+        self._writer.write_event(Event(wall_time=time.time(), step=step, **content))

@@ -53,11 +53,6 @@ def arrange_channels(model: nn.Module, config: Config, device: torch.device) -> 
         model.to(memory_format=torch.channels_last)
 
 
-def autocast(config: Config, device: torch.device) -> torch.autocast:
-    """Return the context to run the network in. bfloat16 has the range of float32: gradients need no scaling."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
-
-
 def bf16_gain() -> float:
     """Return how many times as fast as fp32 bf16 is on this CPU, measured on a layer in well under a second.
 

@@ -5,11 +5,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
-
 from config import Config
 from tools.common.run_folder import improvements
-from tools.training.progress import Progress
+from tools.training.state import TrainingState
 
 COLUMNS = 100
 SCORES = {
@@ -20,27 +18,23 @@ SCORES = {
 }
 
 
-def columns() -> int:
-    """Return the width of a row: that of the terminal, at most 100 columns."""
-    return min(COLUMNS, shutil.get_terminal_size().columns) if sys.stdout.isatty() else COLUMNS
-
-
-def describe_start(config: Config, model: nn.Module, progress: Progress, computation: str) -> str:
+def describe_start(config: Config, state: TrainingState, computation: str) -> str:
     """Return a description of network, loss and computation, of the start or resumption, and of the rows."""
-    weights = sum(weight.numel() for weight in model.parameters())
+    weights = sum(weight.numel() for weight in state.model.parameters())
     what = f"{config.run_dir}: {config.model} with {weights:,} weights, loss {config.loss}, on {computation}"
     where = f"starting from {config.init}" if config.init else "starting"
-    if progress.step:
-        where = f"resuming after step {progress.step}: {len(progress.history)} of {config.epochs} epochs are done"
-        where += f", and {progress.batch} batches of the next" if progress.batch else ""
+    if state.step:
+        where = f"resuming after step {state.step}: {len(state.history)} of {config.epochs} epochs are done"
+        where += f", and {state.batch} batches of the next" if state.batch else ""
     return f"{what}\n{where}; a row is an epoch, * the best so far"
 
 
-def describe_epoch(config: Config, history: Sequence[Mapping[str, Any]], width: int = COLUMNS) -> str:
+def describe_epoch(config: Config, history: Sequence[Mapping[str, Any]]) -> str:
     """Return the last epoch's row: epoch, losses, the terms of the validation loss, scores, seconds.
 
-    To fit the width, terms and then scores from the right are left out; history.csv has all.
+    Terms, then scores from the right, are left out if they do not fit the terminal; history.csv has all.
     """
+    width = min(COLUMNS, shutil.get_terminal_size().columns) if sys.stdout.isatty() else COLUMNS
     row, best = history[-1], improvements(history, config.best_by)[-1] == len(history)
     scores = [
         f"{title} {form.format(row[f'valid_{key}'])}".replace(" 0.", " .")
@@ -49,9 +43,9 @@ def describe_epoch(config: Config, history: Sequence[Mapping[str, Any]], width: 
     ]
     terms = [name.removeprefix("weight_") for name in row if name.startswith("weight_")]
     detail = ", ".join(f"{name} {_number(row[f'valid_{name}'], 4)}" for name in terms) if len(terms) > 1 else ""
-    place = f"{row['epoch']:>{len(str(config.epochs))}}/{config.epochs}{'*' if best else ' '}"
-    losses = f"{place} train {_number(row['train_loss'], 6)} valid {_number(row['valid_loss'], 6)}"
-    end = f"{row['seconds']:>3.0f} s" + (f", {row['skipped']} left out" if row["skipped"] else "")
+    epoch = f"{row['epoch']:>{len(str(config.epochs))}}/{config.epochs}{'*' if best else ' '}"
+    losses = f"{epoch} train {_number(row['train_loss'], 6)} valid {_number(row['valid_loss'], 6)}"
+    end = f"{row['seconds']:>3.0f} s" + (f", {row['skipped']} skipped" if row["skipped"] else "")
     while True:
         line = " ".join([f"{losses} ({detail}) " if detail else f"{losses} ", *scores, end])
         if len(line) <= width or not (detail or scores):
