@@ -117,5 +117,5 @@ def test_an_own_objective_that_gives_no_value_an_utterance_is_named():
             return estimate.mean()
 
     loss = CombinedLoss({"wrong": Wrong()}, {"wrong": 1.0})
-    with pytest.raises(UserError, match=r"loss term Wrong: own_loss returned shape \[\], expected one value"):
+    with pytest.raises(UserError, match=r"loss term Wrong: own_loss returned \[\], expected \[2\]"):
         loss.own_losses(*torch.zeros(3, 2, 100))

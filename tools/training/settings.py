@@ -16,7 +16,7 @@ from tools.common.command_line import parse_arguments
 from tools.common.errors import UserError
 
 Settings = TypeVar("Settings")
-Resume = Literal["same", "saved", "override", "new"]  # new: what override was called before
+Resume = Literal["same", "saved", "override"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Arguments:
 class _TrainingArguments(Arguments):
     resume: Resume = "same"
     """If the run's folder holds a run with other settings: same refuses, saved resumes with that run's settings,
-    override with these (new is its old name)."""
+    override with these."""
 
 
 def parse_config(description: str, args: Sequence[str] | None = None) -> Config:
