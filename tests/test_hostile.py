@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -30,7 +28,6 @@ from models import read_checkpoint
 from tools import (
     compare,
     enhance,
-    enhance_onnx,
     export,
     inspect_dataset,
     make_dataset,
@@ -352,15 +349,6 @@ def test_a_pipe_among_recordings_is_named_and_waited_for_by_nobody(tmp_path, cap
     args = ["--speech", tmp_path / "speech", "--noise", tmp_path / "noise", "--out", tmp_path / "out"]
     assert run(make_dataset, *args) == 2
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("args", [[], ["a"], ["no.onnx", "no.wav", "out.wav"], [__file__, __file__, "out.wav"]])
-def test_the_onnx_script_refuses_what_it_cannot_use_in_one_line(tmp_path, args):
-    command = [sys.executable, ROOT / "tools/enhance_onnx.py", *args]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
-    assert enhance_onnx.__doc__
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_test_description_with_names_that_share_a_folder_is_refused(workplace, capsys):

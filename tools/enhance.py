@@ -9,6 +9,7 @@ The output has the rate, channels, format and length of the input. A file that c
 others; it is named at the end, and the exit code is 1.
 """
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -27,35 +28,29 @@ from tqdm import tqdm
 from config import Device, Positive
 from models import load_model, load_pretrained
 from models.streaming import can_stream, require_streaming
-from tools.common.audio_files import SUFFIXES, find_audio
+from tools.common.audio_files import SUFFIXES, find_audio, read_format
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device, use_threads
 from tools.common.errors import UserError
 from tools.common.files import identify, refuse_existing, refuse_input
 from tools.common.run_folder import find_checkpoint
-from tools.inference.high_band import HighBandWay
 from tools.inference.live import LIVE_BLOCK_SECONDS, enhance_microphone, enhance_pipe
-from tools.inference.pieces import PIECE_SECONDS
-from tools.inference.signal_chain import Kept
-from tools.inference.sound_files import audio_seconds, enhance_recording, inspect
+from tools.inference.signal_chain import CHUNK_SECONDS, EnhanceOptions
+from tools.inference.sound_files import enhance_file
 
 FILE_BLOCK_SECONDS = 0.5
 BAR = "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio, {remaining} left"
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class Arguments(EnhanceOptions):
     inputs: tyro.conf.Positional[tuple[str, ...]] = ()
     """Sound files and folders; - for raw PCM from stdin to stdout. Put a checkpoint or a run before them to use it
     instead of the packaged network."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """File (for one file) or folder to write; left out: <name>_enhanced beside each input."""
-    mix: float = 0.0
+    dry: Annotated[float, tyro.conf.arg(aliases=["--mix"])] = 0.0
     """Share of the noisy signal in the output, 0 to 1."""
-    limit_db: float | None = None
-    """Largest attenuation of any part of the spectrum, such as 12; left out: no limit."""
-    highband: HighBandWay = "follow"
-    """Band above 8 kHz, which the network does not process: follow its gain from 4 to 8 kHz, keep, or drop."""
     overwrite: bool = False
     """Replace existing outputs."""
     stream: bool = False
@@ -81,70 +76,67 @@ class Arguments:
 def enhance(arguments: Arguments) -> int:
     """Enhance the inputs of the arguments; return the number of files that failed."""
     checkpoint = find_checkpoint(arguments.inputs[0]) if arguments.inputs else None
-    if checkpoint:
-        arguments = dataclasses.replace(arguments, inputs=arguments.inputs[1:])
-    _check(arguments)
-    kept = Kept(arguments.mix, arguments.limit_db, arguments.highband)
+    inputs = arguments.inputs[1:] if checkpoint else arguments.inputs
+    if arguments.live == bool(inputs) or ("-" in inputs and (len(inputs) > 1 or arguments.out)):
+        raise UserError(
+            "inputs: expected sound files and folders, or - alone for a pipe, or --live without inputs"
+        )
+    if inputs and inputs[0] != "-" and not Path(inputs[0]).exists() and Path(inputs[0]).suffix not in SUFFIXES:
+        raise UserError(f"{inputs[0]}: no such sound file, folder, checkpoint or run in runs/")
     use_threads(arguments.threads)
     device = find_device(arguments.device)
     model = load_model(checkpoint, device) if checkpoint else load_pretrained(device)
-    if arguments.live or arguments.stream or arguments.inputs == ("-",):
+    if arguments.live or arguments.stream or "-" in inputs:
         require_streaming(model)
-    elif not can_stream(model):
-        print(
-            f"{type(model).__name__} needs whole recordings: those of more than {PIECE_SECONDS} s are enhanced in "
-            "overlapping pieces"
-        )
     if arguments.live:
-        enhance_microphone(model, arguments.input_device, arguments.output_device, kept)
+        enhance_microphone(model, arguments.input_device, arguments.output_device, arguments)
         return 0
-    if arguments.inputs == ("-",):
+    if "-" in inputs:
         streams = sys.stdin.buffer, sys.stdout.buffer
-        enhance_pipe(model, *streams, arguments.rate, arguments.channels, arguments.encoding, kept)
+        enhance_pipe(model, *streams, arguments.rate, arguments.channels, arguments.encoding, arguments)
         return 0
-    pairs = find_files([Path(name) for name in arguments.inputs], arguments.out)
-    for _, target in pairs if checkpoint else ():
-        refuse_input(target, identify([checkpoint]))
+    if not can_stream(model):
+        print(
+            f"{type(model).__name__} needs whole recordings: those of more than {CHUNK_SECONDS} s are enhanced in "
+            "overlapping chunks"
+        )
+    pairs = find_files([Path(name) for name in inputs], arguments.out)
     print(f"network: {checkpoint or 'the packaged one'}")
-    with tqdm(
-        total=sum(audio_seconds(source) for source, _ in pairs), bar_format=BAR, leave=False, disable=None
-    ) as bar:
-        return enhance_files(model, arguments, kept, pairs, bar)
+    return enhance_files(model, arguments, pairs)
 
 
-def enhance_files(
-    model: nn.Module, arguments: Arguments, kept: Kept, pairs: list[tuple[Path, Path]], bar: tqdm
-) -> int:
-    """Enhance every source and write its target; return the number that failed.
-
-    bar: counts seconds of audio.
-    """
-    start, seconds, failures = time.monotonic(), 0.0, []
-    inputs, targets = identify(path for path, _ in pairs), {}
+def enhance_files(model: nn.Module, arguments: Arguments, pairs: list[tuple[Path, Path]]) -> int:
+    """Enhance every source and write its target; return the number that failed."""
+    start, seconds, errors = time.monotonic(), 0.0, []
+    inputs, targets = identify(source for source, _ in pairs), {}
     block_seconds = LIVE_BLOCK_SECONDS if arguments.stream else FILE_BLOCK_SECONDS
-    for source, target in pairs:
-        bar.set_description(source.name[-30:])
-        try:
-            refuse_input(target, inputs)
-            refuse_existing(target, arguments.overwrite)
-            if identify([target]).keys() & targets.keys():
-                raise UserError(f"{source}: another input is written to {target}; enhance it in a run of its own")
-            recording = inspect(source)
-            rate = recording.rate
-            enhance_recording(
-                model, recording, target, kept, block_seconds, lambda frames, rate=rate: bar.update(frames / rate)
-            )
-            bar.write(f"{source} -> {target}")
-            targets |= identify([target])
-            seconds += recording.frames / recording.rate
-        except (UserError, OSError) as error:
-            failures.append(str(error))
-    bar.close()
+    total = sum(audio_seconds(source) for source, _ in pairs)
+    with tqdm(total=total, bar_format=BAR, leave=False, disable=None) as bar:
+        for source, target in pairs:
+            bar.set_description(source.name[-30:])
+            try:
+                refuse_input(target, inputs)
+                refuse_existing(target, arguments.overwrite)
+                if identify([target]).keys() & targets.keys():
+                    raise UserError(f"{source}: another input is written to {target}; enhance it separately")
+                seconds += enhance_file(model, source, target, arguments, block_seconds, bar.update)
+                bar.write(f"{source} -> {target}")
+                targets |= identify([target])
+            except (UserError, OSError) as error:
+                errors.append(str(error))
     took = time.monotonic() - start
-    print(f"{len(targets)} of {len(pairs)} files enhanced, {seconds:.1f} s of audio in {took:.1f} s")
-    for failure in failures:
-        print(f"error: {failure}", file=sys.stderr)
-    return len(failures)
+    print(f"{len(pairs) - len(errors)} of {len(pairs)} files enhanced, {seconds:.1f} s of audio in {took:.1f} s")
+    for error in errors:
+        print(f"error: {error}", file=sys.stderr)
+    return len(errors)
+
+
+def audio_seconds(path: Path) -> float:
+    """Return the seconds of audio by a file's header; 0 if it cannot be read."""
+    with contextlib.suppress(UserError):
+        header = read_format(path)
+        return header.frames / header.rate
+    return 0.0
 
 
 def find_files(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
@@ -152,12 +144,8 @@ def find_files(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
 
     Raises UserError for a folder without sound files, and for one output file for several inputs.
     """
-    one_recording = len(inputs) == 1 and not inputs[0].is_dir()
-    names_file = out is not None and (
-        out.suffix.lower() in SUFFIXES or (one_recording and out.suffix[1:2].isalpha())
-    )
-    one_file = names_file and not out.is_dir()
-    if one_file and not one_recording:
+    one_file = out is not None and out.suffix[1:2].isalpha() and not out.is_dir()
+    if one_file and (len(inputs) > 1 or inputs[0].is_dir()):
         raise UserError(f"out: found the file {out} for more than one input, expected a folder")
     pairs = []
     for path in inputs:
@@ -173,23 +161,6 @@ def find_files(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
         else:
             pairs.append((path, out if one_file else out / path.name))
     return pairs
-
-
-def _check(arguments: Arguments) -> None:
-    if not 1000 <= arguments.rate <= 768_000 or not 1 <= arguments.channels <= 1024:
-        raise UserError(
-            f"rate, channels: found {arguments.rate}, {arguments.channels}, expected 1000 to 768000, 1 to 1024"
-        )
-    if arguments.live == bool(arguments.inputs):
-        raise UserError("inputs: expected sound files, folders or -, or --live without any of them")
-    if "" in arguments.inputs:
-        raise UserError("inputs: found an empty name, expected a file or folder")
-    first = next(iter(arguments.inputs), "-")
-    if first != "-" and not Path(first).exists() and Path(first).suffix.lower() not in SUFFIXES:
-        runs = ", ".join(sorted(best.parent.name for best in Path("runs").glob("*/best.pt"))) or "none yet"
-        raise UserError(f"{first}: no such sound file, folder, checkpoint or run; trained runs: {runs}")
-    if "-" in arguments.inputs and (len(arguments.inputs) > 1 or arguments.out):
-        raise UserError("inputs: found - with other inputs or --out, expected it alone, from stdin to stdout")
 
 
 def main() -> None:

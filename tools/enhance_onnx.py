@@ -13,25 +13,21 @@ import numpy as np
 import onnxruntime
 
 
-def enhance_whole(session, noisy):
-    return session.run(["estimate"], {"noisy": noisy[None]})[0][0]
+def open_graph(path, sizes):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    for axis, size in sizes.items():  # fixed sizes are faster
+        options.add_free_dimension_override_by_name(axis, size)
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def metadata(session):
-    return {key: int(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
-
-
-def enhance_stream(session, noisy):
-    sizes = metadata(session)
+def enhance_stream(session, sizes, noisy):
     hop, edge, look_ahead = sizes["hop"], sizes["edge"], sizes["look_ahead"]
-    names = [output.name.replace("next_", "state_") for output in session.get_outputs()[1:]]
-    shapes = {tensor.name: tensor.shape for tensor in session.get_inputs()}
-    state = {name: np.zeros(shapes[name], np.float32) for name in names}
+    state = {tensor.name: np.zeros(tensor.shape, np.float32) for tensor in session.get_inputs()[2:]}
 
     def step(block, present):
-        nonlocal state
         estimate, *after = session.run(None, {"noisy": block[None], "present": np.float32([present]), **state})
-        state = dict(zip(names, after, strict=True))
+        state.update(zip(state, after, strict=True))
         return estimate[0]
 
     # The transform needs silence up to the next hop and beyond, or the signal mirrored; the network then needs its
@@ -41,46 +37,26 @@ def enhance_stream(session, noisy):
         whole = np.pad(whole, (0, hop - len(whole) % hop), mode="reflect")
     else:
         whole = np.pad(noisy, (0, -len(noisy) % hop + edge * hop))
-    hops = whole.reshape(-1, hop)
-    pieces = [step(block, 1) for block in hops]  # hop by hop, like a live signal
-    pieces += [step(np.zeros(hop, np.float32), 0) for _ in range(look_ahead)]
-    return np.concatenate(pieces)[(edge + look_ahead) * hop :][: len(noisy)]
+    hops = [step(block, 1) for block in whole.reshape(-1, hop)]  # hop by hop, like a live signal
+    hops += [step(np.zeros(hop, np.float32), 0) for _ in range(look_ahead)]
+    return np.concatenate(hops)[(edge + look_ahead) * hop :][: len(noisy)]
 
 
 def main():
-    if set(sys.argv[1:]) & {"-h", "--help"}:
-        print(__doc__)
-        return
     if len(sys.argv) != 4:
-        raise ValueError("expected three arguments: GRAPH.onnx NOISY.wav ENHANCED.wav; --help explains them")
+        sys.exit(__doc__)
     graph, source, target = sys.argv[1:]
-    for path in (graph, source):
-        if not os.path.isfile(path):
-            raise ValueError(f"{path}: no such file")
-    if os.path.exists(target):
-        raise ValueError(f"{target}: exists already; name another file")
     with wave.open(source) as file:
-        found = file.getframerate(), file.getnchannels(), file.getsampwidth()
-        if found != (16000, 1, 2):
-            rate, channels, width = found
-            raise ValueError(
-                f"{source}: found {rate} Hz, {channels} channels and {8 * width} bit, expected 16000 Hz, 1 "
-                "channel and 16 bit; convert it, or use python -m tools.enhance, which takes any recording"
-            )
+        found = file.getframerate(), file.getnchannels(), 8 * file.getsampwidth()
+        if found != (16000, 1, 16):
+            sys.exit(f"error: {source}: found {found}, expected (16000 Hz, 1 channel, 16 bit); use tools.enhance")
         noisy = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
-    if not len(noisy):
-        raise ValueError(f"{source}: found no samples in it, expected one or more")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    streaming = len(session.get_inputs()) > 1
-    if streaming:  # fixed sizes are faster
-        for axis, size in {"hops": 1, "block": metadata(session)["hop"]}.items():
-            options.add_free_dimension_override_by_name(axis, size)
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    estimate = (enhance_stream if streaming else enhance_whole)(session, noisy)
-    if not np.isfinite(estimate).all():
-        raise ValueError(f"{graph}: its estimate holds NaN or infinity")
+    session = open_graph(graph, {})
+    sizes = {key: int(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+    if sizes:
+        estimate = enhance_stream(open_graph(graph, {"hops": 1, "block": sizes["hop"]}), sizes, noisy)
+    else:
+        estimate = session.run(["estimate"], {"noisy": noisy[None]})[0][0]
     with wave.open(f"{target}.partial", "wb") as file:
         file.setparams((1, 2, 16000, 0, "NONE", "not compressed"))
         file.writeframes(np.clip(np.round(estimate * 32768), -32768, 32767).astype("<i2").tobytes())
@@ -88,9 +64,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Exception as error:  # onnxruntime raises many types
-        reason = (str(error).splitlines() or ["cut off or empty"])[0]
-        print(f"error: {' '.join(sys.argv[1:])}: {reason}", file=sys.stderr)
-        sys.exit(2)
+    main()

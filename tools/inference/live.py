@@ -8,11 +8,11 @@ from torch import nn
 
 from config import SAMPLE_RATE
 from tools.common.errors import UserError
-from tools.inference.signal_chain import NOTHING_KEPT, Kept, SignalChain
+from tools.inference.signal_chain import EnhanceOptions, SignalChain
 
 ENCODINGS = {"s16le": ("<i2", 32768.0), "f32le": ("<f4", 1.0)}
 LIVE_BLOCK_SECONDS = 0.02
-FILE_HEADERS = {b"RIFF": "WAV", b"RF64": "WAV", b"fLaC": "FLAC", b"OggS": "Ogg", b"FORM": "AIFF", b".snd": "AU"}
+FILE_HEADERS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b".snd")
 
 
 def enhance_pipe(
@@ -22,14 +22,14 @@ def enhance_pipe(
     rate: int,
     channels: int,
     encoding: str,
-    kept: Kept = NOTHING_KEPT,
+    options: EnhanceOptions,
 ) -> None:
     """Enhance raw interleaved PCM from source to target in the same encoding, without delaying what is ready.
 
-    Raises UserError for NaN and infinity, and for an incomplete last sample.
+    Raises UserError for NaN and infinity, for the header of a sound file, and for an incomplete last sample.
     """
     dtype, full_scale = ENCODINGS[encoding]
-    chain = SignalChain(model, rate, channels, kept)
+    chain = SignalChain(model, rate, channels, options)
     frame_bytes = np.dtype(dtype).itemsize * channels
     block_bytes = max(1, round(LIVE_BLOCK_SECONDS * rate)) * frame_bytes
     rest = b""
@@ -43,10 +43,10 @@ def enhance_pipe(
 
     while data := source.read1(block_bytes):
         data = rest + data
-        if chain.taken == 0 and data[:4] in FILE_HEADERS:
+        if chain.taken == 0 and data.startswith(FILE_HEADERS):
             raise UserError(
-                f"stdin: found the header of a {FILE_HEADERS[data[:4]]} file, expected raw PCM without one; name "
-                "the file instead of -, or send raw samples (ffmpeg -f s16le, arecord -t raw)"
+                "stdin: found the header of a sound file, expected raw PCM; name the file instead of -, or send "
+                "raw samples (ffmpeg -f s16le, arecord -t raw)"
             )
         whole = len(data) // frame_bytes * frame_bytes
         rest = data[whole:]
@@ -60,25 +60,32 @@ def enhance_pipe(
 
 
 def enhance_microphone(
-    model: nn.Module, input_device: str | None, output_device: str | None, kept: Kept = NOTHING_KEPT
+    model: nn.Module, input_device: str | None, output_device: str | None, options: EnhanceOptions
 ) -> None:
     """Enhance from microphone to loudspeaker until Ctrl-C. Raises UserError without sounddevice or the devices."""
-    sounddevice = _import_sounddevice()
-    chain = SignalChain(model, SAMPLE_RATE, channels=1, kept=kept)
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:  # OSError: the PortAudio library is missing
+        raise UserError(
+            f"--live needs sounddevice ({error}); `pip install -r requirements-live.txt`, "
+            "on Linux also the package libportaudio2"
+        ) from None
+    chain = SignalChain(model, SAMPLE_RATE, channels=1, options=options)
     block = round(LIVE_BLOCK_SECONDS * SAMPLE_RATE)
     # The loudspeaker starts with silence for the time that the network needs before its first block.
-    ready = np.zeros((chain.enhancer.latency + block, 1), np.float32)
+    ready = np.zeros((chain.network.latency + block, 1), np.float32)
     arrived: queue.Queue[np.ndarray] = queue.Queue()
-    devices = tuple(_device(name) for name in (input_device, output_device))
-    options = {"samplerate": SAMPLE_RATE, "blocksize": block, "channels": 1, "dtype": "float32"}
+    names = (input_device, output_device)
+    devices = [int(name) if name is not None and name.isdecimal() else name for name in names]
+    settings = {"samplerate": SAMPLE_RATE, "blocksize": block, "channels": 1, "dtype": "float32"}
 
     def collect(noisy: np.ndarray, frames: int, time: Any, status: Any) -> None:
         arrived.put(noisy.copy())
 
     try:
         with (
-            sounddevice.InputStream(device=devices[0], callback=collect, **options),
-            sounddevice.OutputStream(device=devices[1], **options) as loudspeaker,
+            sounddevice.InputStream(device=devices[0], callback=collect, **settings),
+            sounddevice.OutputStream(device=devices[1], **settings) as loudspeaker,
         ):
             while True:
                 loudspeaker.write(ready)
@@ -87,18 +94,3 @@ def enhance_microphone(
         return
     except (sounddevice.PortAudioError, ValueError) as error:
         raise UserError(f"microphone or loudspeaker: {error}; `python -m sounddevice` lists the devices") from None
-
-
-def _import_sounddevice() -> Any:
-    try:
-        import sounddevice
-    except (ImportError, OSError) as error:  # OSError: the PortAudio library is missing
-        raise UserError(
-            f"--live needs sounddevice ({error}); `pip install -r requirements-live.txt`, "
-            "on Linux also the package libportaudio2"
-        ) from None
-    return sounddevice
-
-
-def _device(name: str | None) -> str | int | None:
-    return int(name) if name is not None and name.isdecimal() else name

@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -62,18 +62,13 @@ def export_offline(model: nn.Module, path: Path, int8: bool = False) -> float:
 
     Raises UserError if the difference is too large.
     """
-    graph = OfflineGraph(model).eval()
     axes = {"noisy": {0: "batch", 1: "samples"}, "estimate": {0: "batch", 1: "samples"}}
-    with replacing(path) as temporary:
-        _export(graph, (_noise(2, 1234),), temporary, ["noisy"], ["estimate"], axes, int8)
-        session = open_graph(temporary)
-        differences = []
+    with _exported(OfflineGraph(model), {"noisy": _noise(2, 1234)}, ["estimate"], axes, path, int8) as session:
+        pairs = []
         for shape in ((1, 1), (3, 4000), (1, 16001)):
             noisy = _noise(*shape)
-            estimate = session.run(None, {"noisy": noisy.numpy()})[0]
-            differences.append(_difference(model, noisy, estimate))
-        _check(differences, path, int8)
-    return max(differences)
+            pairs.append((noisy, session.run(None, {"noisy": noisy.numpy()})[0]))
+        return _largest_difference(model, pairs, path, int8)
 
 
 def export_step(model: nn.Module, path: Path, int8: bool = False) -> float:
@@ -84,54 +79,64 @@ def export_step(model: nn.Module, path: Path, int8: bool = False) -> float:
     ending of a `Step`: `edge` hops of silence, or (mirrored 1) the signal mirrored.
     Raises UserError if the difference is too large.
     """
-    graph = StepGraph(model).eval()
+    graph = StepGraph(model)
     step = graph.step
-    state = step.first_state()
-    before = [f"state_{name}" for name in graph.names]
-    after = [f"next_{name}" for name in graph.names]
+    state = {f"state_{name}": tensor for name, tensor in step.first_state().items()}
+    inputs = {"noisy": _noise(1, 3 * step.hop), "present": torch.ones(3), **state}
+    outputs = ["estimate", *(f"next_{name}" for name in graph.names)]
     axes = {"noisy": {1: "block"}, "present": {0: "hops"}, "estimate": {1: "block"}}
-    sizes = {"hop": step.hop, "edge": step.delay - step.look_ahead, "look_ahead": step.look_ahead}
-    sizes |= {"mirrored": int(step.kept > 0), "sample_rate": SAMPLE_RATE}
-    with replacing(path) as temporary:
-        arguments = (_noise(1, 3 * step.hop), torch.ones(3), *state.values())
-        inputs, outputs = ["noisy", "present", *before], ["estimate", *after]
-        _export(graph, arguments, temporary, inputs, outputs, axes, int8, sizes)
-        session = open_graph(temporary)
+    with _exported(graph, inputs, outputs, axes, path, int8, describe_step(step)) as session:
         noisy = _noise(1, 37 * step.hop + 1)
         whole, present = (tensor.numpy() for tensor in with_ending(step, noisy))
-        arrays = dict(zip(before, (tensor.numpy() for tensor in state.values()), strict=True))
-        pieces = []
+        arrays = {name: tensor.numpy() for name, tensor in state.items()}
+        blocks = []
         for hops in np.split(np.arange(len(present)), [1, 2, 5, 30]):
             block = whole[:, hops[0] * step.hop : (hops[-1] + 1) * step.hop]
             results = session.run(None, {"noisy": block, "present": present[hops], **arrays})
-            pieces.append(results[0])
-            arrays = dict(zip(before, results[1:], strict=True))
-        estimate = np.concatenate(pieces, 1)[:, step.delay * step.hop :][:, : noisy.shape[1]]
-        differences = [_difference(model, noisy, estimate)]
-        _check(differences, path, int8)
-    return max(differences)
+            blocks.append(results[0])
+            arrays = dict(zip(state, results[1:], strict=True))
+        estimate = np.concatenate(blocks, 1)[:, step.delay * step.hop :][:, : noisy.shape[1]]
+        return _largest_difference(model, [(noisy, estimate)], path, int8)
 
 
-def _export(
+def describe_step(step: Step) -> dict[str, int]:
+    """Return what a program needs to feed a step: sizes in hops of `hop` samples, and the kind of its ending."""
+    sizes = {"hop": step.hop, "edge": step.delay - step.look_ahead, "look_ahead": step.look_ahead}
+    return sizes | {"mirrored": int(step.kept > 0), "sample_rate": SAMPLE_RATE}
+
+
+@contextlib.contextmanager
+def _exported(
     graph: nn.Module,
-    arguments: tuple[Tensor, ...],
-    path: Path,
-    inputs: list[str],
+    inputs: dict[str, Tensor],
     outputs: list[str],
     axes: dict[str, dict[int, str]],
+    path: Path,
     int8: bool,
-    metadata: dict[str, Any] | None = None,
-) -> None:
-    onnx = import_onnx()
-    options = {"input_names": inputs, "output_names": outputs, "dynamic_axes": axes, "opset_version": OPSET}
-    with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # of the tracer, about Python numbers that do not depend on the signal
-        torch.onnx.export(graph, arguments, str(path), dynamo=False, **options)
-    if int8:
-        _quantise(path)
-    content = onnx.load(path)
-    onnx.helper.set_model_props(content, {name: str(value) for name, value in (metadata or {}).items()})
-    onnx.save(content, path)
+    metadata: Mapping[str, Any] = MappingProxyType({}),
+) -> Iterator[Any]:
+    """Yield an onnxruntime session of the exported graph, which is kept if the block succeeds."""
+    import onnx
+
+    with replacing(path) as temporary:
+        with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")  # of the tracer, about Python numbers that do not depend on the signal
+            torch.onnx.export(
+                graph.eval(),
+                tuple(inputs.values()),
+                str(temporary),
+                input_names=list(inputs),
+                output_names=outputs,
+                dynamic_axes=axes,
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        if int8:
+            _quantise(temporary)
+        content = onnx.load(temporary)
+        onnx.helper.set_model_props(content, {name: str(value) for name, value in metadata.items()})
+        onnx.save(content, temporary)
+        yield open_graph(temporary)
 
 
 def _quantise(path: Path) -> None:
@@ -143,16 +148,6 @@ def _quantise(path: Path) -> None:
 
     logging.getLogger().setLevel(logging.ERROR)
     quantize_dynamic(path, path, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
-
-
-def import_onnx() -> Any:
-    """Return the onnx module; UserError if it or onnxruntime is not installed."""
-    try:
-        import onnx
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"ONNX export needs {error.name}: pip install -r requirements.txt") from None
-    return onnx
 
 
 def open_graph(path: Path, threads: int = 0, sizes: Mapping[str, int] = MappingProxyType({})) -> Any:
@@ -173,13 +168,10 @@ def _noise(*shape: int) -> Tensor:
     return 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
-def _difference(model: nn.Module, noisy: Tensor, estimate: np.ndarray) -> float:
+def _largest_difference(model: nn.Module, pairs: list[tuple[Tensor, np.ndarray]], path: Path, int8: bool) -> float:
+    """Return the largest difference of estimates from the model's. Raises UserError if it is too large."""
     with torch.no_grad():
-        return float(np.abs(model(noisy).numpy() - estimate).max())
-
-
-def _check(differences: list[float], path: Path, int8: bool) -> None:
-    if not int8 and max(differences) > TOLERANCE:
-        raise UserError(
-            f"{path}: onnxruntime differs from PyTorch by {max(differences):.1e}, expected {TOLERANCE}"
-        )
+        largest = max(float(np.abs(model(noisy).numpy() - estimate).max()) for noisy, estimate in pairs)
+    if not int8 and largest > TOLERANCE:
+        raise UserError(f"{path}: onnxruntime differs from PyTorch by {largest:.1e}, expected {TOLERANCE}")
+    return largest

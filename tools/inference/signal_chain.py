@@ -4,31 +4,33 @@ import typing
 from dataclasses import dataclass
 
 import numpy as np
+import soxr
 import torch
 from torch import nn
 
 from config import SAMPLE_RATE
 from models.streaming import StreamingEnhancer, can_stream
 from tools.common.errors import UserError
-from tools.inference.high_band import HighBand, HighBandWay
-from tools.inference.limiter import Limiter
-from tools.inference.pieces import PieceEnhancer
-from tools.inference.resampling import Resampler
+from tools.inference.gains import HighBand, HighBandWay, Limiter, Line
 
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # Hz
+CHUNK_SECONDS, OVERLAP_SECONDS = 10, 1
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What to keep of the noisy signal. Raises UserError for values out of bounds."""
+class EnhanceOptions:
+    """What is done beside the network."""
 
-    mix: float = 0.0  # share of the noisy signal in the output, 0 to 1
-    limit_db: float | None = None  # largest attenuation of a cell of the spectrum; None for no limit
-    highband: HighBandWay = "follow"  # the band above 8 kHz
+    dry: float = 0.0
+    """Share of the noisy signal in the output, 0 to 1."""
+    limit_db: float | None = None
+    """Largest attenuation of any part of the spectrum, such as 12; left out: no limit."""
+    highband: HighBandWay = "follow"
+    """Band above 8 kHz, which the network does not process: follow its gain from 4 to 8 kHz, keep, or drop."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.mix <= 1:
-            raise UserError(f"mix: found {self.mix}, expected 0 to 1")
+        if not 0 <= self.dry <= 1:
+            raise UserError(f"dry: found {self.dry}, expected 0 to 1")
         if self.limit_db is not None and not 0 < self.limit_db < np.inf:
             raise UserError(f"limit_db: found {self.limit_db}, expected a number of dB above 0")
         if self.highband not in typing.get_args(HighBandWay):
@@ -37,11 +39,8 @@ class Kept:
             )
 
 
-NOTHING_KEPT = Kept()
-
-
 class SignalChain:
-    """Resampling to the network's rate, the network on every channel, resampling back, mixing in the noisy signal.
+    """Resampling to the network's rate, the network on every channel, resampling back, and the options.
 
         chain = SignalChain(model, rate=44_100, channels=2)
         estimate = chain.push(noisy)  # [n, channels] to [m, channels]
@@ -50,63 +49,98 @@ class SignalChain:
     Args:
         model: The network, on any device.
         rate, channels: Sample rate in Hz and number of channels.
-        kept: What to keep of the noisy signal.
+        options: What is done beside the network.
         peak: Highest magnitude of the signal; above 1, it is scaled down for the network, which clips at 1.
     """
 
     def __init__(
-        self, model: nn.Module, rate: int, channels: int, kept: Kept = NOTHING_KEPT, peak: float = 1.0
+        self, model: nn.Module, rate: int, channels: int, options: EnhanceOptions, peak: float = 1.0
     ) -> None:
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise UserError(f"rate: found {rate} Hz, expected {LOWEST_RATE} to {HIGHEST_RATE}")
-        enhancer = StreamingEnhancer if can_stream(model) else PieceEnhancer
-        self.enhancer = enhancer(model, channels)
-        self.limiter = None if kept.limit_db is None else Limiter(kept.limit_db, channels)
-        self.low = np.zeros((0, channels), np.float32)  # the noisy signal that the limiter has not seen
-        self.down = self.up = None
+        self.network = (StreamingEnhancer if can_stream(model) else ChunkEnhancer)(model, channels)
+        self.limiter = self.down = self.up = None
+        floor = 0.0 if options.limit_db is None else 10 ** (-options.limit_db / 20)
+        if floor > 0:
+            self.limiter = Limiter(floor, channels)
         if rate != SAMPLE_RATE:
-            self.down = Resampler(rate, SAMPLE_RATE, channels)
-            way = kept.highband if rate > SAMPLE_RATE else "drop"
-            self.up = HighBand(way, rate, channels, 0.0 if kept.limit_db is None else 10 ** (-kept.limit_db / 20))
-        self.mix, self.gain = kept.mix, max(peak, 1.0)
+            self.down = soxr.ResampleStream(rate, SAMPLE_RATE, channels)
+            way = options.highband if rate > SAMPLE_RATE else "drop"
+            self.up = HighBand(way, rate, channels, floor)
+        self.dry, self.gain = np.float32(options.dry), np.float32(max(peak, 1.0))
+        self.noisy = Line(channels)
         self.taken = self.given = 0  # samples
-        self.waiting = np.zeros((0, channels), np.float32)  # the noisy signal whose estimate is not out yet
 
     def push(self, noisy: np.ndarray) -> np.ndarray:
         """Return the output that is ready after float32 [n, channels]. Raises UserError for NaN or infinity."""
         if not np.isfinite(noisy).all():
             frame = self.taken + int(np.flatnonzero(~np.isfinite(noisy).all(1))[0])
             raise UserError(f"sample {frame} is {noisy[~np.isfinite(noisy)][0]}, expected finite numbers")
-        return self._pass(noisy, last=False)
+        return self._process(noisy, last=False)
 
     def finish(self) -> np.ndarray:
         """Return the rest of the output."""
-        return self._pass(self.waiting[:0], last=True)
+        return self._process(self.noisy.samples[:0], last=True)
 
-    def _pass(self, noisy: np.ndarray, last: bool) -> np.ndarray:
+    def _process(self, noisy: np.ndarray, last: bool) -> np.ndarray:
         self.taken += len(noisy)
-        noisy = noisy / np.float32(self.gain)
-        x = self.down.push(noisy, last) if self.down else noisy
-        low = torch.from_numpy(np.ascontiguousarray(x.T))
-        y = self.enhancer.push(low)
-        y = torch.cat([y, self.enhancer.flush()], 1) if last else y
-        y = y.cpu().numpy().T
+        noisy = noisy / self.gain
+        low = self.down.resample_chunk(np.ascontiguousarray(noisy), last) if self.down else noisy
+        estimate = self.network.push(np.ascontiguousarray(low.T)).T
+        if last:
+            estimate = np.concatenate([estimate, self.network.flush().T])
         if self.limiter:
-            self.low = np.concatenate([self.low, x])
-            matching, self.low = np.split(self.low, [len(y)])
-            y = self.limiter.push(matching, y, last)
+            estimate = self.limiter.push(low, estimate, last)
         if self.up:
-            y = self.up.push(noisy, x, y, last)
+            estimate = self.up.push(noisy, low, estimate, last)
         left = self.taken - self.given
-        y = y[:left]
+        estimate = estimate[:left]
         if last:  # two resamplings may round the length down
-            y = np.pad(y, ((0, left - len(y)), (0, 0)))
-        self.given += len(y)
-        return self._with_noisy(noisy, y) * np.float32(self.gain)
+            estimate = np.pad(estimate, ((0, left - len(estimate)), (0, 0)))
+        self.given += len(estimate)
+        present = self.noisy.exchange(noisy, len(estimate))
+        return (estimate + self.dry * (present - estimate)) * self.gain
 
-    def _with_noisy(self, noisy: np.ndarray, estimate: np.ndarray) -> np.ndarray:
-        if self.mix == 0:
-            return estimate
-        self.waiting = np.concatenate([self.waiting, noisy])
-        now, self.waiting = np.split(self.waiting, [len(estimate)])
-        return estimate + np.float32(self.mix) * (now - estimate)
+
+class ChunkEnhancer:
+    """A network that needs the whole recording, on overlapping chunks, with the interface of `StreamingEnhancer`.
+
+    Signals of up to 10 s are enhanced as a whole. Longer ones are cut into chunks of 5.5 to 10 s that overlap by a
+    second, over which the estimate fades from one to the next.
+    """
+
+    chunk, overlap = CHUNK_SECONDS * SAMPLE_RATE, OVERLAP_SECONDS * SAMPLE_RATE  # samples
+
+    def __init__(self, model: nn.Module, channels: int) -> None:
+        self.model = model
+        self.device = next(model.parameters(), torch.empty(0)).device
+        self.waiting = np.zeros((channels, 0), np.float32)  # from the next chunk on
+        self.before: np.ndarray | None = None  # the end of the last estimate, which overlaps the next chunk
+        self.latency = 2 * self.chunk - self.overlap
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Return the estimate [channels, m] that is ready after [channels, n]."""
+        self.waiting = np.concatenate([self.waiting, samples], 1)
+        ready = [self.waiting[:, :0]]
+        while self.waiting.shape[1] >= self.latency:  # leaves a whole chunk or more
+            ready.append(self._next(self.chunk))
+        return np.concatenate(ready, 1)
+
+    def flush(self) -> np.ndarray:
+        """Return the rest of the estimate, of one chunk or of two of equal length."""
+        left = self.waiting.shape[1]
+        ready = [self._next((left + self.overlap + 1) // 2)] if left > self.chunk else []
+        ready.append(self._next(self.waiting.shape[1], last=True))
+        return np.concatenate(ready, 1)
+
+    def _next(self, samples: int, last: bool = False) -> np.ndarray:
+        """Return the next chunk's estimate up to the beginning of the chunk after it."""
+        with torch.inference_mode():
+            noisy = torch.from_numpy(self.waiting[:, :samples]).to(self.device)
+            estimate = self.model(noisy).cpu().numpy()
+        if self.before is not None:
+            share = ((np.arange(self.overlap) + 0.5) / self.overlap).astype(np.float32)
+            estimate[:, : self.overlap] = self.before + share * (estimate[:, : self.overlap] - self.before)
+        end = samples if last else samples - self.overlap
+        self.waiting, self.before = self.waiting[:, end:], None if last else estimate[:, end:]
+        return estimate[:, :end]

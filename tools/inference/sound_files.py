@@ -9,12 +9,13 @@ import numpy as np
 import soundfile
 from torch import nn
 
-from tools.common.audio_files import SUFFIXES, open_audio
+from tools.common.audio_files import open_audio
 from tools.common.errors import UserError
 from tools.common.files import replacing
-from tools.inference.signal_chain import HIGHEST_RATE, LOWEST_RATE, NOTHING_KEPT, Kept, SignalChain
+from tools.inference.signal_chain import EnhanceOptions, SignalChain
 
 LOSSY = (".mp3", ".ogg", ".oga", ".opus")  # may be slightly longer or shorter than what was written
+FORMATS = {"OPUS": "OGG", "OGA": "OGG", "AIF": "AIFF", "SPH": "NIST"}  # of suffixes that are not the format's name
 SCAN_FRAMES = 1 << 18
 
 
@@ -22,19 +23,10 @@ SCAN_FRAMES = 1 << 18
 class Recording:
     """Properties of a sound file that was read through."""
 
-    path: Path
     rate: int  # Hz
     channels: int
     frames: int
     peak: float  # highest magnitude; floating-point files may go beyond 1
-
-
-def audio_seconds(path: Path) -> float:
-    """Return the seconds of audio by a file's header; 0 if it cannot be read."""
-    try:
-        return soundfile.info(path).duration if path.is_file() else 0.0  # opening a pipe would wait
-    except (soundfile.SoundFileError, TypeError, ValueError, OSError):
-        return 0.0
 
 
 def inspect(path: Path) -> Recording:
@@ -43,44 +35,42 @@ def inspect(path: Path) -> Recording:
     Raises UserError if it is no sound file, is cut off, is empty, or holds NaN or infinity.
     """
     with _naming(path), open_audio(path) as file:
-        if not LOWEST_RATE <= file.samplerate <= HIGHEST_RATE:
-            raise UserError(f"{path}: found {file.samplerate} Hz, expected {LOWEST_RATE} to {HIGHEST_RATE}")
         frames, peak = 0, 0.0
         for block in file.blocks(SCAN_FRAMES, dtype="float32", always_2d=True):
-            highest = float(np.abs(block).max(initial=0.0))
-            if not np.isfinite(highest):
-                raise UserError(f"{path}: found {highest} among its samples, expected finite numbers")
-            frames, peak = frames + len(block), max(peak, highest)
+            if not np.isfinite(block).all():
+                raise UserError("found NaN or infinity among its samples, expected finite numbers")
+            frames, peak = frames + len(block), max(peak, float(np.abs(block).max()))
         if frames < file.frames:
-            raise UserError(f"{path}: its header announces {file.frames} samples but {frames} can be read")
-        return Recording(path, file.samplerate, file.channels, frames, peak)
+            raise UserError(f"its header announces {file.frames} samples but {frames} can be read")
+        return Recording(file.samplerate, file.channels, frames, peak)
 
 
-def enhance_recording(
+def enhance_file(
     model: nn.Module,
-    recording: Recording,
+    source: Path,
     target: Path,
-    kept: Kept = NOTHING_KEPT,
-    block_seconds: float = 1.0,
-    progress: Callable[[int], None] = lambda frames: None,
-) -> None:
+    options: EnhanceOptions,
+    block_seconds: float,
+    progress: Callable[[float], object] = lambda seconds: None,
+) -> float:
     """Write the enhanced recording: same rate, channels and length; same format if the suffix is the same.
 
-    progress: called with the frames of each block read. Raises UserError if the file cannot be read or written.
+    progress: called with the seconds of each block. Return the seconds of audio.
+    Raises UserError if the file cannot be read or written; nothing is written then.
     """
-    chain = SignalChain(model, recording.rate, recording.channels, kept, recording.peak)
-    block = max(1, round(block_seconds * recording.rate))
-    with _naming(recording.path), soundfile.SoundFile(recording.path) as source:
-        encoding = _encoding(source, target)
-        form = {"samplerate": recording.rate, "channels": recording.channels, **encoding}
+    recording = inspect(source)
+    with _naming(source), soundfile.SoundFile(source) as file:
+        chain = SignalChain(model, file.samplerate, file.channels, options, recording.peak)
+        encoding = {"samplerate": file.samplerate, "channels": file.channels, **_encoding(file, target)}
         with replacing(target) as temporary:
-            unwritten = _naming(target, "could it not be written, is the disk full?")
-            with unwritten, soundfile.SoundFile(temporary, "w", **form) as file:
-                for noisy in source.blocks(block, dtype="float32", always_2d=True):
-                    file.write(_finite(chain.push(noisy), recording.path))
-                    progress(len(noisy))
-                file.write(_finite(chain.finish(), recording.path))
+            with _naming(target, "; is the disk full?"), soundfile.SoundFile(temporary, "w", **encoding) as out:
+                block = max(1, round(block_seconds * file.samplerate))
+                for noisy in file.blocks(block, dtype="float32", always_2d=True):
+                    out.write(_finite(chain.push(noisy)))
+                    progress(len(noisy) / file.samplerate)
+                out.write(_finite(chain.finish()))
             _check_written(temporary, target, recording)
+    return recording.frames / recording.rate
 
 
 def _check_written(temporary: Path, target: Path, recording: Recording) -> None:
@@ -92,37 +82,30 @@ def _check_written(temporary: Path, target: Path, recording: Recording) -> None:
     raise UserError(f"{target}: could not be written whole, is the disk full?")
 
 
-def _finite(estimate: np.ndarray, path: Path) -> np.ndarray:
+def _finite(estimate: np.ndarray) -> np.ndarray:
     if not np.isfinite(estimate).all():
-        raise UserError(
-            f"{path}: the network's estimate holds NaN or infinity; train or choose another checkpoint"
-        )
+        raise UserError("the network's estimate holds NaN or infinity; train or choose another checkpoint")
     return estimate
 
 
-def _encoding(source: soundfile.SoundFile, target: Path) -> dict[str, str]:
+def _encoding(source: soundfile.SoundFile, target: Path) -> dict[str, str | None]:
     """Return format and sample encoding of the target: those of the source if their suffixes agree."""
     if target.suffix.lower() == Path(source.name).suffix.lower():
         encoding = {"format": source.format, "subtype": source.subtype, "endian": source.endian}
     else:
-        names = {"OPUS": "OGG", "OGA": "OGG", "AIF": "AIFF", "SPH": "NIST"}
         name = target.suffix[1:].upper()
-        encoding = {"format": names.get(name, name), "subtype": "OPUS" if name == "OPUS" else None}
-        if encoding["format"] not in soundfile.available_formats():
-            raise UserError(f"{target}: unknown format {target.suffix!r}, expected one of {', '.join(SUFFIXES)}")
+        encoding = {"format": FORMATS.get(name, name), "subtype": "OPUS" if name == "OPUS" else None}
     if not soundfile.check_format(**encoding):
-        described = "/".join(str(value) for value in encoding.values() if value)
-        raise UserError(f"{target}: {described} can be read but not written; name a .wav or .flac with -o")
+        described = "/".join(value for value in encoding.values() if value)
+        raise UserError(f"{described} cannot be written; name a .wav or .flac with -o")
     return encoding
 
 
 @contextlib.contextmanager
-def _naming(path: Path, advice: str = "expected a sound file") -> Iterator[None]:
-    """Turn errors of the sound library into UserError with the file's name."""
+def _naming(path: Path, advice: str = "") -> Iterator[None]:
+    """Put the file's name before errors of the sound library, and of the functions here."""
     try:
         yield
-    except UserError:
-        raise
-    except (soundfile.SoundFileError, TypeError, ValueError) as error:
-        reason = getattr(error, "error_string", str(error))
-        raise UserError(f"{path}: {reason.strip().rstrip('.')}; {advice}") from None
+    except (UserError, soundfile.SoundFileError, TypeError, ValueError) as error:
+        reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
+        raise UserError(reason if reason.startswith(str(path)) else f"{path}: {reason}{advice}") from None

@@ -1,12 +1,37 @@
-// Audio thread of the microphone: sends its signal to the page and plays the result, noisy or enhanced.
+// Audio threads of the microphone: one sends its signal to the page at 16 kHz, the other plays the result.
 
+const RATE = 16000;
 const BLOCK = 320; // samples, 20 ms
 const FADE = 1 / 320;
+const MOST_WAITING = 1600; // samples, 100 ms: what is later is dropped
 
-class Live extends AudioWorkletProcessor {
+// At any rate of the browser's; the page has removed what is above 8 kHz.
+class Microphone extends AudioWorkletProcessor {
   constructor() {
     super();
-    this.heard = [];
+    this.block = [];
+    this.place = 0; // of the next sample at 16 kHz, in samples after `before`
+    this.before = 0; // the last sample of the earlier call
+  }
+
+  process([[input]]) {
+    if (!input) return true;
+    const step = sampleRate / RATE;
+    for (; this.place < input.length; this.place += step) {
+      const n = Math.floor(this.place);
+      const left = n > 0 ? input[n - 1] : this.before;
+      this.block.push(left + (this.place - n) * (input[n] - left));
+    }
+    this.place -= input.length;
+    this.before = input[input.length - 1];
+    while (this.block.length >= BLOCK) this.port.postMessage(Float32Array.from(this.block.splice(0, BLOCK)));
+    return true;
+  }
+}
+
+class Loudspeaker extends AudioWorkletProcessor {
+  constructor() {
+    super();
     this.noisy = [];
     this.estimate = [];
     this.share = this.wanted = 1; // of the enhanced signal
@@ -15,14 +40,13 @@ class Live extends AudioWorkletProcessor {
       else {
         this.noisy.push(...data.noisy);
         this.estimate.push(...data.estimate);
+        const late = Math.max(0, this.estimate.length - MOST_WAITING);
+        for (const signal of [this.noisy, this.estimate]) signal.splice(0, late);
       }
     };
   }
 
-  process([input], [output]) {
-    if (input[0]) this.heard.push(...input[0]);
-    while (this.heard.length >= BLOCK) this.port.postMessage(Float32Array.from(this.heard.splice(0, BLOCK)));
-    const out = output[0];
+  process(_, [[out]]) {
     if (this.estimate.length >= out.length) {
       const [noisy, estimate] = [this.noisy.splice(0, out.length), this.estimate.splice(0, out.length)];
       for (let n = 0; n < out.length; n++) {
@@ -34,4 +58,5 @@ class Live extends AudioWorkletProcessor {
   }
 }
 
-registerProcessor("live", Live);
+registerProcessor("microphone", Microphone);
+registerProcessor("loudspeaker", Loudspeaker);

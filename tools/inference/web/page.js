@@ -1,9 +1,9 @@
-import { decode, encode } from "./wav.js";
 import { draw } from "./spectrogram.js";
 
 const $ = (id) => document.getElementById(id);
+const RATE = 16000;
 const FADE_SECONDS = 0.02;
-const state = { settings: null, noisy: null, enhanced: null, rate: 0, factor: 0, shown: "enhanced", name: "" };
+const state = { ready: false, noisy: null, enhanced: null, factor: 0, shown: "enhanced", name: "" };
 window.enhancer = state; // for tests
 let worker, context, sources, startedAt, offset = 0, live;
 
@@ -34,62 +34,65 @@ function start() {
 }
 
 const answers = {
-  loaded({ settings }) {
-    state.settings = settings;
-    say(`Ready: ${settings.network}.`);
+  loaded({ network }) {
+    state.ready = true;
+    say(`Ready: ${network}.`);
   },
   progress({ share }) {
     $("progress").value = share;
   },
   enhanced({ channels, seconds }) {
     state.enhanced = channels;
-    state.factor = seconds / (channels[0].length / state.rate);
+    const length = channels[0].length / RATE;
+    state.factor = seconds / length;
     $("progress").hidden = true;
     $("player").hidden = $("pictures").hidden = false;
-    draw($("noisy-picture"), state.noisy[0], state.rate);
-    draw($("enhanced-picture"), channels[0], state.rate);
-    $("download").href = URL.createObjectURL(encode(channels, state.rate));
-    $("download").download = state.name.replace(/\.[^.]*$/, "") + "_enhanced.wav";
-    const length = channels[0].length / state.rate;
-    say(`${state.name}: ${length.toFixed(1)} s at ${state.rate} Hz in ${seconds.toFixed(1)} s, real-time factor ${state.factor.toFixed(2)}`);
+    draw($("noisy-picture"), state.noisy[0]);
+    draw($("enhanced-picture"), channels[0]);
+    say(`${state.name}: ${length.toFixed(1)} s at 16 kHz in ${seconds.toFixed(1)} s, real-time factor ${state.factor.toFixed(2)}`);
   },
-  heard(data) {
+  input({ noisy, estimate, factor }) {
     if (!live) return; // stopped meanwhile
-    state.factor = data.factor;
-    live.node.port.postMessage({ noisy: data.noisy, estimate: data.estimate });
-    live.seconds += data.estimate.length / 16000;
-    const slow = data.factor > 1 ? ", too slow for live audio on this machine" : "";
-    say(`Microphone: ${live.seconds.toFixed(0)} s, real-time factor ${data.factor.toFixed(2)}${slow}; use headphones`);
+    state.factor = factor;
+    live.loudspeaker.port.postMessage({ noisy, estimate });
+    live.seconds += estimate.length / RATE;
+    const slow = factor > 1 ? ", too slow for live audio on this machine" : "";
+    say(`Microphone: ${live.seconds.toFixed(0)} s, real-time factor ${factor.toFixed(2)}${slow}; use headphones`);
   },
   error({ message }) {
     fail(message);
   },
 };
 
-const kept = () => ({ limit_db: Number($("limit").value), highband: $("highband").value, mix: Number($("mix").value) });
-
 async function open(file) {
-  if (!state.settings) return;
+  if (!state.ready) return;
   stop();
   await leaveMicrophone();
+  $("player").hidden = $("pictures").hidden = true;
   try {
-    const { channels, rate } = await decode(file.name, await file.arrayBuffer(), state.settings.rates);
-    Object.assign(state, { noisy: channels, enhanced: null, rate, name: file.name });
+    // The context's rate is that of the result: the browser resamples.
+    const decoded = await new OfflineAudioContext(1, 1, RATE).decodeAudioData(await file.arrayBuffer()).catch(() => {
+      throw new Error(`${file.name}: this browser cannot decode it; expected a sound file, such as WAV, FLAC, MP3 or Ogg`);
+    });
+    state.noisy = Array.from({ length: decoded.numberOfChannels }, (_, n) => decoded.getChannelData(n));
+    if (!state.noisy.every((channel) => channel.every(Number.isFinite))) {
+      throw new Error(`${file.name}: found NaN or infinity among its samples, expected finite numbers`);
+    }
+    Object.assign(state, { enhanced: null, name: file.name });
     offset = 0;
-    enhance();
+    $("progress").hidden = false;
+    $("progress").value = 0;
+    say(`${state.name}: enhancing …`);
+    worker.postMessage({ type: "file", channels: state.noisy });
   } catch (error) {
     fail(error);
   }
 }
 
-function enhance() {
-  if (!state.noisy) return;
-  stop();
-  state.enhanced = null;
-  $("progress").hidden = false;
-  $("progress").value = 0;
-  say(`${state.name}: enhancing …`);
-  worker.postMessage({ type: "file", channels: state.noisy, rate: state.rate, kept: kept() });
+// The share of a signal in what is heard now.
+function share(which) {
+  const dry = state.shown === "noisy" ? 1 : Number($("dry").value);
+  return which === "noisy" ? dry : 1 - dry;
 }
 
 // Both signals play all the time, in sync; switching only changes their gains.
@@ -98,9 +101,9 @@ function play() {
   sources = ["noisy", "enhanced"].map((which) => {
     const source = context.createBufferSource();
     const gain = context.createGain();
-    source.buffer = context.createBuffer(state[which].length, state[which][0].length, state.rate);
+    source.buffer = context.createBuffer(state[which].length, state[which][0].length, RATE);
     state[which].forEach((channel, n) => source.buffer.copyToChannel(channel, n));
-    gain.gain.value = Number(which === state.shown);
+    gain.gain.value = share(which);
     source.connect(gain).connect(context.destination);
     return { which, source, gain };
   });
@@ -127,18 +130,52 @@ function stop() {
 
 function move() {
   const at = sources ? Math.max(0, context.currentTime - startedAt) : offset;
-  const share = state.noisy ? at / (state.noisy[0].length / state.rate) : 0;
-  for (const line of document.querySelectorAll(".at")) line.style.left = `${100 * Math.min(1, share)}%`;
+  const place = state.noisy ? at / (state.noisy[0].length / RATE) : 0;
+  for (const line of document.querySelectorAll(".at")) line.style.left = `${100 * Math.min(1, place)}%`;
   if (sources) requestAnimationFrame(move);
+}
+
+function mix() {
+  for (const { which, gain } of sources ?? []) gain.gain.setTargetAtTime(share(which), context.currentTime, FADE_SECONDS / 3);
+  live?.loudspeaker.port.postMessage({ share: share("enhanced") });
 }
 
 function show(which) {
   state.shown = which;
   for (const name of ["noisy", "enhanced"]) $(name).setAttribute("aria-pressed", String(name === which));
-  for (const { which: name, gain } of sources ?? []) {
-    gain.gain.setTargetAtTime(Number(name === which), context.currentTime, FADE_SECONDS / 3);
-  }
-  live?.node.port.postMessage({ share: Number(which === "enhanced") });
+  mix();
+}
+
+// A WAV file of 32-bit floating point.
+function encode(channels) {
+  const [count, frames] = [channels.length, channels[0].length];
+  const view = new DataView(new ArrayBuffer(44 + 4 * count * frames));
+  const words = [0x46464952, 36 + 4 * count * frames, 0x45564157, 0x20746d66, 16, 3 | (count << 16), RATE, 4 * count * RATE];
+  words.push((4 * count) | (32 << 16), 0x61746164, 4 * count * frames);
+  words.forEach((word, n) => view.setUint32(4 * n, word, true));
+  channels.forEach((channel, c) => channel.forEach((value, n) => view.setFloat32(44 + 4 * (n * count + c), value, true)));
+  return new Blob([view], { type: "audio/wav" });
+}
+
+function save() {
+  const dry = Number($("dry").value);
+  const mixed = state.enhanced.map((channel, c) => channel.map((value, n) => value + dry * (state.noisy[c][n] - value)));
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(encode(mixed));
+  link.download = state.name.replace(/\.[^.]*$/, "") + "_enhanced.wav";
+  link.click();
+}
+
+// A filter that removes what 16 kHz cannot hold.
+function lowPass(audio) {
+  const [half, cutoff] = [128, 7500 / audio.sampleRate];
+  const taps = Float32Array.from({ length: 2 * half + 1 }, (_, n) => {
+    const t = n - half;
+    return (t ? Math.sin(2 * Math.PI * cutoff * t) / (Math.PI * t) : 2 * cutoff) * (0.5 + 0.5 * Math.cos((Math.PI * t) / half));
+  });
+  const buffer = audio.createBuffer(1, taps.length, audio.sampleRate);
+  buffer.copyToChannel(taps, 0);
+  return new ConvolverNode(audio, { buffer, disableNormalization: true });
 }
 
 async function useMicrophone() {
@@ -150,15 +187,21 @@ async function useMicrophone() {
   try {
     const constraints = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
     const stream = await navigator.mediaDevices.getUserMedia({ audio: constraints });
-    const audio = new AudioContext({ sampleRate: 16000 });
-    await audio.audioWorklet.addModule("live.js");
-    const node = new AudioWorkletNode(audio, "live", { outputChannelCount: [1] });
-    worker.postMessage({ type: "live", kept: kept() });
-    node.port.onmessage = ({ data }) => worker.postMessage({ type: "samples", samples: data });
-    audio.createMediaStreamSource(stream).connect(node).connect(audio.destination);
-    live = { stream, audio, node, seconds: 0 };
+    // Some browsers refuse or ignore another rate than the system's for a microphone, none for a loudspeaker.
+    const [input, output] = [new AudioContext(), new AudioContext({ sampleRate: RATE })];
+    for (const audio of [input, output]) await audio.audioWorklet.addModule("live.js");
+    const microphone = new AudioWorkletNode(input, "microphone", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
+    const loudspeaker = new AudioWorkletNode(output, "loudspeaker", { numberOfInputs: 0, outputChannelCount: [1] });
+    worker.postMessage({ type: "live" });
+    microphone.port.onmessage = ({ data }) => worker.postMessage({ type: "samples", samples: data });
+    input.createMediaStreamSource(stream).connect(lowPass(input)).connect(microphone);
+    loudspeaker.connect(output.destination);
+    live = { stream, contexts: [input, output], loudspeaker, seconds: 0 };
+    mix();
     $("microphone").textContent = "stop the microphone";
     $("player").hidden = false;
+    for (const id of ["play", "save"]) $(id).hidden = true;
+    $("pictures").hidden = true;
   } catch (error) {
     fail(`Microphone: ${error.message}`);
   }
@@ -166,25 +209,28 @@ async function useMicrophone() {
 
 async function leaveMicrophone() {
   if (!live) return;
-  const { stream, audio } = live;
+  const { stream, contexts } = live;
   live = null;
   for (const track of stream.getTracks()) track.stop();
-  await audio.close();
+  for (const audio of contexts) await audio.close();
   $("microphone").textContent = "use the microphone";
+  for (const id of ["play", "save"]) $(id).hidden = false;
+  $("player").hidden = $("pictures").hidden = !state.enhanced;
 }
 
 $("choose").onclick = () => $("file").click();
 $("file").onchange = () => $("file").files[0] && open($("file").files[0]);
 $("microphone").onclick = useMicrophone;
-$("play").onclick = () => (sources ? stop() : state.enhanced && play());
+$("play").onclick = () => (sources ? stop() : play());
 $("noisy").onclick = () => show("noisy");
 $("enhanced").onclick = () => show("enhanced");
-for (const id of ["limit", "highband", "mix"]) $(id).onchange = enhance;
+$("dry").oninput = mix;
+$("save").onclick = save;
 for (const id of ["noisy-picture", "enhanced-picture"]) {
   $(id).onclick = (event) => {
     const playing = Boolean(sources);
     stop();
-    offset = (event.offsetX / $(id).clientWidth) * (state.noisy[0].length / state.rate);
+    offset = (event.offsetX / $(id).clientWidth) * (state.noisy[0].length / RATE);
     if (playing) play();
     move();
   };

@@ -1,10 +1,75 @@
-// Runs the network outside of the page's thread.
+// Runs the network outside of the page's thread, at 16 kHz.
 
 import * as ort from "./ort/ort.wasm.min.mjs";
-import { Chain } from "./chain.js";
 
-const BLOCK_SECONDS = 0.25;
-let parts, live;
+const BLOCK = 4000; // samples
+let session, settings, live;
+
+function join(...parts) {
+  const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+// One channel through the network, as models/streaming/__init__.py.
+class Stream {
+  constructor() {
+    this.state = {};
+    for (const [name, shape] of Object.entries(settings.state)) {
+      const size = shape.reduce((product, n) => product * n, 1);
+      this.state[name] = new ort.Tensor("float32", new Float32Array(size), shape);
+    }
+    this.waiting = new Float32Array(0); // less than a hop
+    this.tail = new Float32Array(0); // the end of what was fed
+    this.arrived = this.given = 0; // samples
+    this.early = (settings.edge + settings.look_ahead) * settings.hop; // samples of output before the signal, to drop
+  }
+
+  async push(samples) {
+    this.arrived += samples.length;
+    const all = join(this.waiting, samples);
+    const whole = all.length - (all.length % settings.hop);
+    this.waiting = all.slice(whole);
+    return this.feed(all.slice(0, whole), 1);
+  }
+
+  async flush() {
+    const { hop, edge, look_ahead, mirrored } = settings;
+    let ending;
+    if (mirrored) {
+      const fill = new Float32Array(Math.max(0, hop + 1 - this.arrived));
+      const input = join(this.tail, this.waiting, fill);
+      const more = hop - ((this.arrived + fill.length) % hop);
+      ending = join(this.waiting, fill, input.slice(-1 - more, -1).reverse());
+    } else {
+      ending = join(this.waiting, new Float32Array(((hop - (this.arrived % hop)) % hop) + edge * hop));
+    }
+    const left = this.arrived - this.given;
+    const estimate = join(await this.feed(ending, 1), await this.feed(new Float32Array(look_ahead * hop), 0));
+    return estimate.slice(0, left);
+  }
+
+  async feed(samples, present) {
+    if (samples.length === 0) return samples;
+    const hops = samples.length / settings.hop;
+    const results = await session.run({
+      noisy: new ort.Tensor("float32", samples, [1, samples.length]),
+      present: new ort.Tensor("float32", new Float32Array(hops).fill(present), [hops]),
+      ...this.state,
+    });
+    for (const name of Object.keys(this.state)) this.state[name] = results[name.replace("state_", "next_")];
+    this.tail = join(this.tail, samples).slice(-2 * settings.hop);
+    const estimate = results.estimate.data;
+    const drop = Math.min(this.early, estimate.length);
+    this.early -= drop;
+    this.given += estimate.length - drop;
+    return estimate.slice(drop);
+  }
+}
 
 async function load() {
   ort.env.wasm.numThreads = 1;
@@ -14,59 +79,43 @@ async function load() {
     if (!response.ok) throw new Error(`${name}: ${response.status} ${response.statusText}`);
     return response;
   };
-  const settings = await (await fetched("settings.json")).json();
-  const tables = new Float32Array(await (await fetched("resamplers.bin")).arrayBuffer());
+  settings = await (await fetched("settings.json")).json();
   const graph = await (await fetched("network.onnx")).arrayBuffer();
-  const session = await ort.InferenceSession.create(graph, { executionProviders: ["wasm"] });
-  parts = { ort, session, settings, tables };
-  postMessage({ type: "loaded", settings });
+  session = await ort.InferenceSession.create(graph, { executionProviders: ["wasm"] });
+  postMessage({ type: "loaded", network: settings.network });
 }
 
-async function enhanceFile({ channels, rate, kept }) {
-  let peak = 0;
-  for (const channel of channels) for (const value of channel) peak = Math.max(peak, Math.abs(value));
+async function enhanceFile({ channels }) {
   const begun = performance.now();
-  const block = Math.round(BLOCK_SECONDS * rate);
   const estimates = [];
   for (const [number, channel] of channels.entries()) {
-    const chain = new Chain(parts, rate, kept, peak);
-    const estimate = new Float32Array(channel.length);
-    let at = 0;
-    const add = (piece) => {
-      estimate.set(piece, at);
-      at += piece.length;
-    };
-    for (let start = 0; start < channel.length; start += block) {
-      add(await chain.push(channel.subarray(start, start + block)));
+    const stream = new Stream();
+    const parts = [];
+    for (let start = 0; start < channel.length; start += BLOCK) {
+      parts.push(await stream.push(channel.subarray(start, start + BLOCK)));
       postMessage({ type: "progress", share: (number + start / channel.length) / channels.length });
     }
-    add(await chain.push(new Float32Array(0), true));
-    estimates.push(estimate);
+    estimates.push(join(...parts, await stream.flush()));
   }
-  const seconds = (performance.now() - begun) / 1000;
-  postMessage({ type: "enhanced", channels: estimates, seconds });
+  postMessage({ type: "enhanced", channels: estimates, seconds: (performance.now() - begun) / 1000 });
 }
 
-async function enhanceLive(samples) {
+async function enhanceLive({ samples }) {
   const begun = performance.now();
-  const estimate = await live.chain.push(samples);
+  const estimate = await live.stream.push(samples);
   live.seconds += (performance.now() - begun) / 1000;
   live.samples += samples.length;
-  live.noisy = Float32Array.from([...live.noisy, ...samples]);
-  const noisy = live.noisy.slice(0, estimate.length);
-  live.noisy = live.noisy.slice(estimate.length);
-  postMessage({ type: "heard", noisy, estimate, factor: live.seconds / (live.samples / 16000) });
+  const noisy = join(live.noisy, samples);
+  live.noisy = noisy.slice(estimate.length);
+  postMessage({ type: "input", noisy: noisy.slice(0, estimate.length), estimate, factor: live.seconds / (live.samples / 16000) });
 }
 
+function startLive() {
+  live = { stream: new Stream(), noisy: new Float32Array(0), seconds: 0, samples: 0 };
+}
+
+const answers = { load, file: enhanceFile, live: startLive, samples: enhanceLive };
 let queue = Promise.resolve(); // messages are processed in order
 onmessage = ({ data }) => {
-  const answers = {
-    load,
-    file: () => enhanceFile(data),
-    live: () => {
-      live = { chain: new Chain(parts, 16000, data.kept, 1), noisy: new Float32Array(0), seconds: 0, samples: 0 };
-    },
-    samples: () => enhanceLive(data.samples),
-  };
-  queue = queue.then(answers[data.type]).catch((error) => postMessage({ type: "error", message: String(error.message ?? error) }));
+  queue = queue.then(() => answers[data.type](data)).catch((error) => postMessage({ type: "error", message: String(error.message ?? error) }));
 };
