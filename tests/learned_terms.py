@@ -22,7 +22,7 @@ class TinyGAN(LossTerm):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Unflatten(1, (1, -1, 64)),
-            spectral_norm(nn.Conv2d(1, 4, 4, 4)),
+            spectral_norm(nn.Conv2d(1, 4, 4, 4, bias=False)),  # before a norm, a bias follows rounding only
             nn.BatchNorm2d(4),
             nn.PReLU(),
             spectral_norm(nn.Conv2d(4, 1, 1)),
