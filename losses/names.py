@@ -34,10 +34,13 @@ PAPER: dict[str, tuple[float, float]] = {
     "SI-SDR+PMSQE": (1, 8),
     "MSE+PMSQE": (7000, 1),
     # Ours: the gradients of this PESQ are as large as those of PMSQE. Asymmetric: its source weights it like the
-    # symmetric term; beside SI-SNR it then has half of its influence once the network suppresses.
+    # symmetric term; beside SI-SNR it then has half of its influence once the network suppresses. The networks'
+    # opinions get the influence of SI-SNR at the output of a trained network, as the discriminator of CMGAN has.
     "SI-SNR+PESQ": (1, 8),
     "SI-SNR+asymmetric": (1, 1),
     "PC-MSE+asymmetric": (1, 1),
+    "SI-SNR+metric-GAN": (10, 1),
+    "SI-SNR+DistillMOS": (300, 1),
 }
 
 

@@ -1,8 +1,11 @@
 """Losses that packages compute: models of hearing, and predictions of quality and intelligibility."""
 
+import contextlib
+import io
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch_stoi import NegSTOILoss
 from torchaudio.transforms import Resample
 
@@ -145,3 +148,45 @@ class _OnDevice(NegSTOILoss):
         columns = frames.flatten(0, 1).transpose(1, 2)
         joined = F.fold(columns, (1, samples), (1, framelen), stride=(1, hop)).reshape(*frames.shape[:2], samples)
         return joined[0], joined[1], speech.long()
+
+
+@register("DistillMOS", perceptual=True, invariances=("scale",))
+class DistillMOS(LossTerm):
+    """Minus DistillMOS, a network's prediction of the mean opinion of e, without s: −5 to −1.
+
+    For studies of gaming only: its gradient is no guide to quality. Computed by distillmos, an extra: pip install
+    -e .[quality]. Any length up to 7.68 s costs as much as that, ten steps of GTCRN. The package's gradient is NaN
+    for shorter signals and for silence; here it is finite, with the same value to 1e-6.
+
+    Source: Stahl & Gamper 2025 ("Distillation and pruning for scalable self-supervised representation-based
+    speech quality assessment").
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            from distillmos import ConvTransformerSQAModel
+        except ImportError:
+            raise UserError("loss: DistillMOS needs the package distillmos; pip install -e .[quality]") from None
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints the path of its weights
+            self.opinion = freeze_constants(ConvTransformerSQAModel())
+        self.opinion.cnn = _SmoothSpectra(self.opinion.cnn.cnn)
+
+    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
+        return -self.opinion(estimate.to(self.opinion.cnn.window.dtype))[:, 0]
+
+
+class _SmoothSpectra(nn.Module):
+    """First layers of DistillMOS: spectra compressed by |X|^0.3 with a gradient at zero, and convolutions."""
+
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = layers
+        self.register_buffer("window", torch.hann_window(320), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        padded = F.pad(waveform, (80, 80), "reflect")
+        x = torch.stft(padded, 320, 160, window=self.window, center=False, return_complex=True)
+        x = torch.view_as_real(x).permute(0, 3, 1, 2)  # [B, 2, F, T]
+        compressed = x * (x.square().sum(1, keepdim=True) + 1e-24) ** -0.35
+        return self.layers(compressed).flatten(1, -2)

@@ -147,10 +147,10 @@ def as_constants(module: nn.Module) -> Iterator[None]:
 
 
 def freeze_constants(module: nn.Module) -> nn.Module:
-    """Turn a library's parameters and buffers into constants, outside of optimisers and state dicts."""
+    """Turn a network's weights and buffers into constants, outside of optimisers and state dicts; no dropout."""
     module.is_frozen = True  # without parameters, LossTerm.train could not tell
     for part in module.modules():
         for name, constant in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
             delattr(part, name)
             part.register_buffer(name, constant.detach(), persistent=False)
-    return module
+    return module.eval()

@@ -23,9 +23,11 @@ from signals import speech_like, voiced
 from torch_stoi import NegSTOILoss
 
 from losses import TERMS, build_loss, compressed, spectral
+from losses.metric_gan import Discriminator
 from losses.spectral import STFT
 from losses.waveform import KNEE
 from tools.common.errors import UserError
+from tools.scoring.scores import ScorePool
 
 # -- Against other implementations --
 
@@ -352,6 +354,71 @@ def test_gtcrns_loss_is_the_original_but_for_the_samples_after_the_last_whole_ho
     assert_is_original(value, REFERENCE["value/gtcrn_hybrid"])
     with pytest.raises(UserError, match=r"there is no 'GTCRN'; known terms: .*; combinations: GTCRN"):
         build_loss("GTCRN+LMS")
+
+
+def test_distillmos_is_the_packages_with_a_gradient():
+    pytest.importorskip("distillmos")
+    term = TERMS["DistillMOS"]()
+    estimate, clean = (x[1:].float() for x in reference_pair())
+    estimate = torch.cat((estimate, torch.zeros_like(estimate))).requires_grad_()
+    value = term(estimate, clean.repeat(2, 1))
+    (gradient,) = torch.autograd.grad(value.sum(), estimate)
+    assert value[0].item() == pytest.approx(-REFERENCE["value/distillmos"][1], abs=1e-5)
+    assert gradient[0].norm().item() == pytest.approx(REFERENCE["gradient_norm/distillmos"][1], rel=1e-4)
+    assert gradient.isfinite().all()
+    assert not term.state_dict()
+
+
+# -- metric-GAN --
+
+
+def test_the_discriminator_is_cmgans():
+    discriminator = Discriminator(channels=4).double().eval()
+    renamed = {"weight_orig": "original", "weight_u": "0._u", "weight_v": "0._v"}
+    weights = {}
+    for name in REFERENCE.files:
+        layer, _, kind = name.removeprefix("discriminator/weights/").rpartition(".")
+        if layer == "layers.18":
+            weights["slope"] = torch.tensor(REFERENCE[name])
+        elif layer.startswith("layers"):
+            own = f"parametrizations.weight.{renamed[kind]}" if kind in renamed else kind
+            weights[f"{layer}.{own}"] = torch.tensor(REFERENCE[name])
+    discriminator.load_state_dict(weights)
+    clean, estimate = (torch.tensor(REFERENCE[f"discriminator/{name}"]).double() for name in ("clean", "estimate"))
+    estimate.requires_grad_()
+    output = discriminator(torch.stack((clean, estimate), 1))
+    assert_is_original(output.detach(), REFERENCE["discriminator/output"])
+    of_clean = discriminator(torch.stack((clean, clean), 1)).detach()
+    assert_is_original(of_clean, REFERENCE["discriminator/output_clean_clean"])
+    (gradient,) = torch.autograd.grad((output - 1).square().mean(), estimate)
+    assert gradient.norm().item() == pytest.approx(REFERENCE["discriminator/generator_gradient_norm"], rel=1e-5)
+
+
+def test_metric_gan_learns_the_scores_of_items_that_have_one():
+    torch.manual_seed(0)
+    term = TERMS["metric-GAN"]()
+    noisy, clean = (x.float() for x in voiced(3, batch=4))
+    estimate = clean + torch.tensor([[0.1], [0.3], [1.0], [1.0]]) * (noisy - clean)
+    clean[3] = 0  # PESQ fails
+    optimizer = torch.optim.Adam(term.parameters(), 1e-3)
+    errors = []
+    with ScorePool(1) as term.pool:
+        for _ in range(30):
+            term(estimate, clean)
+            error = term.compute_own_loss(estimate, clean, noisy)
+            optimizer.zero_grad()
+            error.mean().backward()
+            optimizer.step()
+            errors.append(error.detach())
+    assert (torch.stack(errors)[:, 3] == 0).all()
+    assert term.failed == 30
+    assert errors[-1].mean() < 0.2 * errors[0].mean()
+    wanted = [
+        (pesq.pesq(16000, s.numpy(), e.numpy(), "wb") - 1) / 3.5
+        for s, e in zip(clean[:3], estimate[:3], strict=True)
+    ]
+    predicted = 1 - term.eval()(estimate, clean).detach().sqrt()
+    assert predicted[:3].tolist() == pytest.approx(wanted, abs=0.15)
 
 
 @pytest.mark.parametrize("base", ["MSE", "SDR", "SI-SNR", "SI-SDR"])
