@@ -6,6 +6,7 @@ command line of train.py and test.py: `python train.py --loss SI-SNR+LMS --batch
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import typing
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ SAMPLE_RATE = 16_000  # Hz, of data sets, networks and scores
 # Types of settings with their bounds, which `check` knows.
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
+NonNegative = Annotated[float, Meta(ge=0)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
 Threads = Literal["auto"] | Annotated[int, Meta(ge=1, le=1024)]
 Device = Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")]
@@ -46,83 +48,78 @@ def check(settings: Any) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """All settings of one experiment."""
+class RunSettings:
+    """The run."""
 
-    # -- The run --
     name: str = "{model}_{loss}"
-    """Name of the run, for runs/<name> and samples/<name>; {field} stands for that setting's value, with x instead
-    of *, which file names may not contain: SI-SNR+0.3xMR-STFT."""
+    """Name of runs/<name> and samples/<name>; {field} stands for that setting's value, with x instead of *."""
     seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
-    """Seed of the initial weights and of the order of the training items; 0 or more."""
+    """Seed of the initial weights and of the order of the training items."""
     device: Device = "auto"
     """Where to compute: auto (CUDA if there is a GPU, else CPU), cpu, cuda or cuda:<number>."""
 
-    # -- The data --
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """The data."""
+
     data: Annotated[str, Meta(min_length=1)] = DEMO_DATA
     """Folder of the packed set: train.npy, valid.npy, test.npy, dataset.json; data/demo is made if missing."""
     sample_rate: Literal[SAMPLE_RATE] = SAMPLE_RATE  # type: ignore[valid-type]
-    """In Hz; the network's frames, PMSQE and wide-band PESQ are defined at 16000 only."""
+    """In Hz; the networks' frames, PMSQE and wide-band PESQ are defined at 16000 only."""
     workers: Annotated[int, Meta(ge=-1, le=1024)] = -1
     """Processes that load data; 0 loads in the main process, -1 means 4 on a GPU and 0 on a CPU."""
-
     augment: tuple[
         Literal["synthetic", "second-noise", "equalise", "band-limit", "room", "clip", "clean", "speed"], ...
     ] = ()
     """Random changes of training items, for data made with --mix on-the-fly. synthetic: steady noise with a random
     spectrum instead of recorded noise; second-noise: two noises at once; speed: recorded noise played at half to
     twice its speed; equalise: random filters for speech and noise; band-limit: low-pass at 3 to 7.5 kHz for both;
-    room: short reverberation of speech, also in the target; clip: noisy clipped; clean: hardly any noise (choose a
-    loss with a limit, such as SNR: in others these items outweigh the rest)."""
+    room: short reverberation of speech, also in the target; clip: noisy clipped; clean: 30 to 60 dB SNR; use a
+    bounded loss such as SNR."""
 
-    # -- The network --
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+    """The network."""
+
     model: str = "DCCRN"
-    """The network; python -m tools.list_networks explains each and its settings. Several networks share those
-    below; None stands for the network's default."""
-    mask: str | None = None
-    """How the output changes the noisy spectrum. E: magnitude through tanh, phases add; C: complex product; R:
-    real and imaginary part separately; none: no mask, the network estimates the spectrum itself."""
-    kernel_num: tuple[int, ...] | None = None
-    """Channels of each encoder layer, in complex networks real and imaginary together."""
-    rnn_units: int | None = None
-    """Units of a recurrent layer, in complex networks real and imaginary together."""
-    rnn_layers: int | None = None
-    """Recurrent layers."""
-    lstm: str | None = None
-    """complex: the complex product of two LSTMs a layer; real: one LSTM over all channels."""
-    norm: str | None = None
-    """batch: batch norm of every channel; complex: 2 x 2 whitening of real and imaginary part."""
-    skip: bool | None = None
-    """Skip connections: each decoder layer also gets the output of the encoder layer of its size."""
-    network: tuple[str, ...] = ()
-    """Other settings of the network, as name=value."""
+    """The network; `python -m tools.list_networks` explains each."""
 
-    # -- The loss --
+
+@dataclasses.dataclass(frozen=True)
+class LossSettings:
+    """The loss."""
+
     loss: str = "SI-SNR"
     """One or several terms, such as SI-SNR+LMS; numbers before terms are their weights: SI-SNR+0.3*MR-STFT."""
     coupling: Literal["paper", "balanced"] | Annotated[tuple[PositiveFloat, ...], Meta(min_length=1)] = "paper"
-    """Weights of the loss's terms, divided by their sum: paper (published constants, in losses/coupling.py),
-    one positive number a term, or balanced (adjusted in training to the influences that balance sets)."""
+    """Weights of the loss's terms, divided by their sum: paper (published constants, in losses/coupling.py), one
+    number a term, or balanced (adjusted in training to the influences that balance sets)."""
     balance: PositiveFloat = 1.0
     """With balanced coupling, the ratio of the influences of a base term and a perceptual one: 1 to 10 in the
-    paper; above 0."""
+    paper."""
 
-    # -- The training --
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings:
+    """The training."""
+
     init: str = ""
     """Start from these weights instead of random ones: a checkpoint, a run's folder or name, or pretrained, the
-    packaged network. Model and network settings are then the checkpoint's."""
+    packaged network. The network and its settings are then the checkpoint's."""
     epochs: Positive = 100
-    """Passes over the training items; 1 or more."""
+    """Passes over the training items."""
     batch_size: Positive = 15
-    """Utterances in a step, over all processes; 1 or more."""
+    """Utterances in a step, over all processes."""
     learning_rate: PositiveFloat = 5e-4
-    """Learning rate of Adam; with a schedule, the highest one; above 0."""
+    """Learning rate of Adam; with a schedule, the highest one."""
     schedule: Literal["constant", "plateau", "cosine"] = "constant"
     """Schedule of the learning rate. plateau: halved after every epoch without a new lowest validation loss;
     cosine: falls to 0 over half a cosine until the end of the last epoch."""
     warmup_steps: Count = 0
     """Steps over which the learning rate first rises linearly; 0 for none."""
-    clip_grad: Annotated[float, Meta(ge=0)] = 0.0
+    clip_grad: NonNegative = 0.0
     """Largest L2 norm of the gradient; a larger one is scaled down to it. 0 for no limit."""
     ema: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     """Decay of a moving average of the weights, such as 0.999, which is validated and saved as best.pt; 0 uses
@@ -134,13 +131,17 @@ class Config:
     skip_nonfinite: Count = 0
     """Steps of an epoch that may be skipped because loss or gradient is not finite; one more is an error."""
     valid_scores: Count = 100
-    """Validation utterances to score after each epoch, 0 for none; the validation loss is that of all."""
+    """Validation utterances to score after each epoch; the validation loss is that of all."""
     valid_metrics: tuple[str, ...] = ("pesq", "stoi", "estoi", "si_sdr")
     """The scores of validation; names as for metrics."""
-    checkpoint_minutes: Annotated[float, Meta(ge=0)] = 10.0
+    checkpoint_minutes: NonNegative = 10.0
     """Minutes between checkpoints within an epoch; 0 for checkpoints only at the end of each epoch."""
 
-    # -- The computation --
+
+@dataclasses.dataclass(frozen=True)
+class ComputationSettings:
+    """The computation."""
+
     threads: Threads = "auto"
     """Threads that compute on a CPU; auto: OMP_NUM_THREADS, else one for each core that the run may use."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
@@ -157,19 +158,35 @@ class Config:
     deterministic: bool = False
     """Use GPU kernels that give the same bits every time but are slower; on a CPU all kernels do."""
 
-    # -- The test --
+
+@dataclasses.dataclass(frozen=True)
+class TestSettings:
+    """The test."""
+
     metrics: tuple[str, ...] = ("standard",)
     """Scores of the test: pesq, pesq_nb, stoi, estoi, si_sdr, ssnr, csig, cbak, covl (together: standard); without
     a reference: dnsmos_sig, dnsmos_bak, dnsmos_ovrl (together: dnsmos) and distillmos; or all."""
     samples: Count = 3
-    """Utterances of each noise type and dB that test.py saves as WAV files; 0 for none."""
+    """Utterances of each noise type and dB that test.py saves as WAV files."""
     show: tuple[Count, ...] = (0,)
     """Utterances, counted from 0, of which test.py draws spectrograms at the lowest, middle and highest dB."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(
+    TestSettings, ComputationSettings, TrainingSettings, LossSettings, ModelSettings, DataSettings, RunSettings
+):
+    """All settings of one experiment: those above and the network's."""
+
+    network: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Settings of the network by name; the others have its defaults."""
 
     def __post_init__(self) -> None:
         """Check the settings. Raises UserError for one that cannot be used."""
         check(self)
         object.__setattr__(self, "loss", "".join(self.loss.split()))  # SI-SNR + LMS is SI-SNR+LMS
+        network = {name: tuple(v) if isinstance(v, list) else v for name, v in self.network.items()}
+        object.__setattr__(self, "network", network)  # as from the command line
         if self.balance != 1 and self.coupling != "balanced":
             raise UserError(f"balance: found {self.balance:g}, which works with --coupling balanced")
         validates_pesq = self.valid_scores and {"pesq", "standard", "all"} & set(self.valid_metrics)
@@ -186,7 +203,7 @@ class Config:
     @property
     def run_name(self) -> str:
         """Return the name with every {field} replaced by that setting's value."""
-        return self.name.format_map({**vars(self), "loss": self.loss.replace("*", "x")})
+        return self.name.format_map({**self.network, **vars(self), "loss": self.loss.replace("*", "x")})
 
     @property
     def run_dir(self) -> Path:
@@ -195,58 +212,65 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all settings as plain values, as in config.json and checkpoints."""
-        plain = dataclasses.asdict(self)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+        return msgspec.json.decode(msgspec.json.encode(self))
+
+    def flat(self) -> dict[str, Any]:
+        """Return all settings as plain values, the network's beside the others."""
+        settings = self.to_dict()
+        network = settings.pop("network")
+        return settings | network
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Config:
         """Return a config of plain values, with defaults for missing ones. Raises UserError for unknown ones."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(settings, Mapping):
-            raise UserError(f"settings: found a {type(settings).__name__}, expected names and values")
-        unknown = sorted(map(str, set(settings) - known))
+        known, own = {field.name for field in dataclasses.fields(cls)}, dict(settings)
+        network = own.pop("network", {})
+        if not isinstance(network, Mapping):  # until December 2026 a list of name=value, and others beside it
+            network = {name: _plain(text) for name, _, text in (pair.partition("=") for pair in network)}
+        flat = {name: own.pop(name) for name in _FLAT if name in own}
+        network = {**network, **{name: value for name, value in flat.items() if value is not None}}
+        network = {RENAMED.get(name, name): value for name, value in network.items()}
+        unknown = sorted(map(str, own.keys() - known))
         if unknown:
             raise UserError(f"{unknown[0]}: no such setting; the settings are {', '.join(sorted(known))}")
-        return cls(**settings)
+        return cls(**own, network=network)
+
+
+_FLAT = ("mask", "kernel_num", "rnn_units", "rnn_layers", "lstm", "norm", "skip")  # once beside the others
+RENAMED = {"level": "normalisation"}  # settings of networks
+
+
+def _plain(text: str) -> Any:
+    """Return the Python literal (number, list, True …) in a text, or the text if it is none."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 # Settings that may differ when a run is resumed or tested, and between seeds of one experiment: none of
 # _HOW_IT_RUNS changes what a training step computes.
-_HOW_IT_RUNS = {
-    "name",
-    "device",
-    "workers",
-    "threads",
-    "valid_scores",
-    "metrics",
-    "valid_metrics",
-    "samples",
-    "show",
-}
+_HOW_IT_RUNS = {"name", "device", "workers", "threads", "valid_scores", "valid_metrics", "metrics"}
+_HOW_IT_RUNS |= {"samples", "show"}
 MAY_DIFFER: dict[str, set[str]] = {
     "resumed": _HOW_IT_RUNS | {"epochs", "patience", "checkpoint_minutes"},
     "tested": _HOW_IT_RUNS | {"data", "batch_size"},
     "seeds": _HOW_IT_RUNS | {"seed", "patience", "checkpoint_minutes"},
 }
 
-# Settings that several networks share, with the same meaning.
-NETWORK_SETTINGS = ("mask", "kernel_num", "rnn_units", "rnn_layers", "lstm", "norm", "skip")
-
 # Named sets of overrides, chosen with `--preset`; settings on the command line override it.
 _SMALL = {
-    "kernel_num": (8, 16, 32, 64, 64, 64),
-    "rnn_units": 64,
+    "network": {"kernel_num": (8, 16, 32, 64, 64, 64), "rnn_units": 64},
     "loss": "SI-SNR+LMS",
     "batch_size": 4,
     "learning_rate": 2e-3,
     "schedule": "cosine",
     "precision": "fp32",  # that of the published results
 }
-# The paper's settings, even if the defaults above are edited; None is the network's default.
+# The paper's settings, even if the defaults above are edited.
 _PAPER = {
-    **dict.fromkeys(NETWORK_SETTINGS),
     "model": "DCCRN",
-    "network": (),
+    "network": {},
     "augment": (),
     "loss": "SI-SNR",
     "coupling": "paper",
@@ -267,7 +291,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "real": {"name": "real_{loss}", "data": "data/real", "epochs": 7, **_SMALL},
     # Other networks as their authors train them; docs/networks.md has the sources and what is ours.
     "crn": {"model": "CRN", "loss": "SDR", "batch_size": 10, "learning_rate": 1e-3},
-    "dcunet": {"model": "DCUNET", "norm": "complex", "loss": "wSDR"},
+    "dcunet": {"model": "DCUNET", "network": {"norm": "complex"}, "loss": "wSDR"},
     "fullsubnet": {"model": "FullSubNet", "loss": "cIRM-MSE", "learning_rate": 1e-3, "clip_grad": 10.0},
     "gtcrn": {
         "model": "GTCRN",

@@ -24,14 +24,15 @@ import numpy as np
 
 from config import MAY_DIFFER, Config
 from dataloader import PackedDataset, build_loader
-from models import checkpoint_path, complete, enhance, read_checkpoint, read_trained, rebuild_model
+from models import enhance, read_checkpoint, read_trained, rebuild_model
 from tools.common.audio import sample_path, write_wav
 from tools.common.command_line import run_command
 from tools.common.console_log import log_console
 from tools.common.device import find_device, keep_freed_memory, use_threads
 from tools.common.errors import UserError
 from tools.common.files import exclusive, write_csv, write_text
-from tools.common.run_folder import note_test, read_config, save_config, test_folder
+from tools.common.run_folder import checkpoint_path, note_test, read_config, save_config, test_folder
+from tools.common.settings import named_settings, parse_config
 from tools.reports.comparison import find_differences
 from tools.reports.difference_tables import difference_cells, verdict_cells
 from tools.reports.figures import save_figure, score_curves, spectrogram_figure
@@ -42,7 +43,6 @@ from tools.scoring.alarm import CONTRADICTED, contradiction
 from tools.scoring.independence import number_clean
 from tools.scoring.kept_scores import ENHANCED, NOISY, KeptScores, score_lacking
 from tools.scoring.scores import CHECKS, Scores, choose_scores
-from tools.training.settings import named_settings, parse_config
 
 PLACE = "{noise_type}, {snr_db:g} dB, utterance {utterance}, {signal}"
 
@@ -187,14 +187,14 @@ def parse_test_config() -> Config:
     asked = parse_config(__doc__)
     if asked.init and not (asked.run_dir / "config.json").is_file():
         return asked
-    saved = complete(read_config(asked.run_dir))
-    names = {field.name for field in dataclasses.fields(Config)} & named_settings(sys.argv[1:])
-    changes = {name: getattr(asked, name) for name in sorted(names)}
-    for name, found in changes.items():
-        trained = getattr(saved, name)
-        if trained != found and name not in MAY_DIFFER["tested"]:
-            raise UserError(f"{name}: found {found}, but {saved.run_dir} was trained with {trained}; leave it out")
-    return dataclasses.replace(saved, **changes)
+    saved = read_config(asked.run_dir)
+    wanted, trained = asked.flat(), saved.flat()
+    names = wanted.keys() & named_settings(sys.argv[1:])
+    for name in sorted(names - MAY_DIFFER["tested"]):
+        if wanted[name] != trained.get(name):
+            was = f"{saved.run_dir} was trained with {trained.get(name)}"
+            raise UserError(f"{name}: found {wanted[name]}, but {was}; leave it out")
+    return dataclasses.replace(saved, **{name: getattr(asked, name) for name in names & MAY_DIFFER["tested"]})
 
 
 def main() -> None:

@@ -25,12 +25,20 @@ from torch.utils.data import DataLoader
 from config import DEMO_DATA, Config
 from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
-from models import build_model, checkpoint_path, load_model
+from models import build_model, load_model
 from tools.common.command_line import run_command
 from tools.common.console_log import log_console
 from tools.common.device import keep_freed_memory, use_threads
 from tools.common.files import exclusive
-from tools.common.run_folder import improvements, is_over, save_checkpoint, save_config, save_history
+from tools.common.run_folder import (
+    checkpoint_path,
+    improvements,
+    is_over,
+    save_checkpoint,
+    save_config,
+    save_history,
+)
+from tools.common.settings import Resume, parse_training
 from tools.demo_corpus.corpus import ensure_demo_corpus
 from tools.scoring.scores import ScorePool, choose_scores
 from tools.training.console import describe_end, describe_epoch, describe_start
@@ -38,7 +46,6 @@ from tools.training.distributed import Interruption, Processes, join_processes
 from tools.training.monitor import Monitor
 from tools.training.precision import arrange_channels, set_kernels, settle_precision
 from tools.training.run import digest_data, is_other_data, log_environment, open_run
-from tools.training.settings import Resume, parse_training
 from tools.training.state import TrainingState, means, weighted
 from tools.training.validation import enhance_some, validate
 

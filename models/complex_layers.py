@@ -4,6 +4,8 @@ Every layer computes the complex product in as few real operations as possible.
 Source: Hu et al., "DCCRN", arXiv 2008.00264; Trabelsi et al., "Deep Complex Networks", ICLR 2018.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 KERNEL = (5, 2)  # frequency, time
 STRIDE = (2, 1)
 WEIGHT_STD = 0.05
-MASKS = ("E", "C", "R", "none")
+Mask = Literal["E", "C", "R", "none"]
 # Mask (real, imaginary) that passes the input through: the last layer's initial bias.
 # Mask E has tanh on its magnitude: 1.5 gives 0.905, where the gradient is not yet zero.
 PASS_THROUGH = {"E": (1.5, 0.0), "C": (1.0, 0.0), "R": (1.0, 1.0), "none": (0.0, 0.0)}

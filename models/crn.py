@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from config import Positive
+
 from .complex_layers import KERNEL, STRIDE, WEIGHT_STD, Parts, without_first_frame
 from .layers import ConvLayer, RealRecurrence, encode_and_decode
-from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, setting, whole
+from .registry import Channels, EvenUnits, NetworkSettings, register
 from .stft import STFT, SpectralNetwork
 from .streaming.encoder_decoder import EncoderDecoderStep
 
@@ -23,13 +25,16 @@ FIRST_OUTPUT_STD = 0.005  # of the last layer's weights: the initial output is n
 class CRNSettings(NetworkSettings):
     """Settings of CRN; the defaults are the published network."""
 
-    mask: str = setting("E", one_of("E", "none"), "tanh(output) times the noisy magnitude, or the output itself")
-    kernel_num: tuple[int, ...] = setting(
-        (32, 64, 128, 256, 256, 256), channels(8), "as DCCRN's; real layers have half of these channels"
-    )
-    rnn_units: int = setting(256, whole(2, even=True), "as DCCRN's; the real LSTM has half of these units")
-    rnn_layers: int = setting(1, whole(1), "LSTM layers")
-    skip: bool = setting(True, YES_OR_NO, "whether decoder layers see encoder outputs")
+    mask: Literal["E", "none"] = "E"
+    """E: the estimated magnitude is tanh(output) times the noisy one; none: it is the output itself."""
+    kernel_num: Channels = (32, 64, 128, 256, 256, 256)
+    """Channels of each encoder layer, counted as DCCRN's: the real layers have half of them."""
+    rnn_units: EvenUnits = 256
+    """Units of a recurrent layer, counted as DCCRN's: the real LSTM has half of them."""
+    rnn_layers: Positive = 1
+    """Recurrent layers."""
+    skip: bool = True
+    """Skip connections: each decoder layer also gets the output of the encoder layer of its size."""
 
 
 @register("CRN", CRNSettings)

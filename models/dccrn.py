@@ -3,16 +3,18 @@
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .complex_layers import MASKS, ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM, apply_mask, join_parts
+from config import Positive
+
+from .complex_layers import ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM, Mask, apply_mask, join_parts
 from .layers import ConvLayer, RealRecurrence, encode_and_decode
-from .norms import NORMS
-from .registry import YES_OR_NO, NetworkSettings, channels, one_of, register, setting, whole
+from .norms import NORMS, Norm
+from .registry import Channels, EvenUnits, NetworkSettings, register
 from .stft import STFT, SpectralNetwork
 from .streaming.encoder_decoder import EncoderDecoderStep
 
@@ -21,17 +23,21 @@ from .streaming.encoder_decoder import EncoderDecoderStep
 class DCCRNSettings(NetworkSettings):
     """Settings of DCCRN; the defaults are the published full network."""
 
-    mask: str = setting("E", one_of(*MASKS), "what the output does to the noisy spectrum")
-    kernel_num: tuple[int, ...] = setting(
-        (32, 64, 128, 256, 256, 256), channels(8), "channels of each encoder layer, real and imaginary together"
-    )
-    rnn_units: int = setting(256, whole(2, even=True), "units of an LSTM layer, real and imaginary together")
-    rnn_layers: int = setting(2, whole(1), "LSTM layers")
-    lstm: str = setting(
-        "complex", one_of("complex", "real"), "complex product of two LSTMs, or one over all channels"
-    )
-    norm: str = setting("batch", one_of(*NORMS), "batch norm of each channel, or 2 x 2 whitening")
-    skip: bool = setting(True, YES_OR_NO, "whether decoder layers see encoder outputs")
+    mask: Mask = "E"
+    """How the output changes the noisy spectrum. E: magnitude through tanh, phases add; C: complex product; R:
+    real and imaginary part separately; none: no mask, the network estimates the spectrum itself."""
+    kernel_num: Channels = (32, 64, 128, 256, 256, 256)
+    """Channels of each encoder layer, real and imaginary together."""
+    rnn_units: EvenUnits = 256
+    """Units of a recurrent layer, real and imaginary together."""
+    rnn_layers: Positive = 2
+    """Recurrent layers."""
+    lstm: Literal["complex", "real"] = "complex"
+    """complex: the complex product of two LSTMs a layer; real: one LSTM over all channels."""
+    norm: Norm = "batch"
+    """batch: batch norm of every channel; complex: 2 x 2 whitening of real and imaginary part."""
+    skip: bool = True
+    """Skip connections: each decoder layer also gets the output of the encoder layer of its size."""
 
 
 @register("DCCRN", DCCRNSettings)

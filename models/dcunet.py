@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from tools.common.errors import UserError
 
-from .complex_layers import MASKS, ComplexKernel, apply_mask, join_parts
+from .complex_layers import ComplexKernel, Mask, apply_mask, join_parts
 from .layers import ConvLayer
-from .norms import NORMS
-from .registry import Bounds, NetworkSettings, channels, one_of, register, setting
+from .norms import NORMS, Norm
+from .registry import EvenUnits, NetworkSettings, register
 from .stft import CentredSTFT, SpectralNetwork
 
 FFT, HOP = 1024, 256
@@ -58,15 +58,16 @@ ENCODERS = {
 class DCUNETSettings(NetworkSettings):
     """Settings of DCUNET; the defaults are the published DCUnet-20 with plain batch norms."""
 
-    layers: int = setting(20, one_of(*ENCODERS), "of encoder and decoder")
-    kernel_num: tuple[int, ...] = setting(
-        (),
-        Bounds(lambda n: n == () or channels(10).fine(n), f"nothing, or {channels(10).expected}"),
-        "channels of each encoder layer, real and imaginary together; nothing for the published ones",
-    )
-    time_stride: int = setting(2, one_of(1, 2), "of the layers that skip frames")
-    mask: str = setting("E", one_of(*MASKS), "what the output does to the noisy spectrum")
-    norm: str = setting("batch", one_of(*NORMS), "batch norm of each channel, or 2 x 2 whitening")
+    layers: Literal[10, 16, 20] = 20
+    """Layers of encoder and decoder together."""
+    kernel_num: tuple[EvenUnits, ...] = ()
+    """Channels of each encoder layer, real and imaginary together; nothing for the published ones."""
+    time_stride: Literal[1, 2] = 2
+    """Stride of the layers that skip frames."""
+    mask: Mask = "E"
+    """How the output changes the noisy spectrum; see DCCRN."""
+    norm: Norm = "batch"
+    """batch: batch norm of every channel; complex: 2 x 2 whitening of real and imaginary part."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

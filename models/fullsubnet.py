@@ -2,13 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .registry import NetworkSettings, one_of, register, setting, whole
+from config import Count, Positive
+
+from .registry import NetworkSettings, register
 from .stft import CentredSTFT, SpectralNetwork
 from .streaming.centred import CentredStep
 
@@ -26,14 +28,14 @@ FIRST_MASK_STD = 0.005
 class FullSubNetSettings(NetworkSettings):
     """Settings of FullSubNet; the defaults are the published network."""
 
-    level: str = setting(
-        "offline",
-        one_of("offline", "cumulative"),
-        "inputs are divided by their mean over the utterance, or over its past, which can stream",
-    )
-    full_units: int = setting(512, whole(1), "units of an LSTM layer over the whole band")
-    sub_units: int = setting(384, whole(1), "units of an LSTM layer of a bin and its neighbours")
-    look_ahead: int = setting(2, whole(0), "future frames of 16 ms that the estimate of a frame uses")
+    normalisation: Literal["offline", "cumulative"] = "offline"
+    """What inputs are divided by: their mean over the utterance (offline), or over its past, which can stream."""
+    full_units: Positive = 512
+    """Units of an LSTM layer over the whole band."""
+    sub_units: Positive = 384
+    """Units of an LSTM layer over a bin and its neighbours."""
+    look_ahead: Count = 2
+    """Future frames of 16 ms that the estimate of a frame uses."""
 
 
 @register("FullSubNet", FullSubNetSettings)
@@ -41,7 +43,7 @@ class FullSubNet(SpectralNetwork):
     """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
 
     A complex ratio mask from magnitudes, estimated in compressed form. Latency: the window of 32 ms and
-    `look_ahead` hops of 16 ms, 64 ms; with level "offline", the whole utterance.
+    `look_ahead` hops of 16 ms, 64 ms; with offline normalisation, the whole utterance.
 
     Source: Hao et al., "FullSubNet: A Full-Band and Sub-Band Fusion Model for Real-Time Single-Channel Speech
     Enhancement", ICASSP 2021, arXiv 2010.15508.
@@ -51,7 +53,7 @@ class FullSubNet(SpectralNetwork):
         """Build the network with the values of FullSubNetSettings that are given. Raises UserError."""
         super().__init__()
         own = FullSubNetSettings(**settings)
-        self.level, self.look_ahead = own.level, own.look_ahead
+        self.normalisation, self.look_ahead = own.normalisation, own.look_ahead
         self.stft = CentredSTFT(torch.hann_window(FFT), HOP)
         around = torch.arange(BINS)[:, None] + torch.arange(-NEIGHBOURS, NEIGHBOURS + 1)  # [257, 31]
         around = BINS - 1 - (BINS - 1 - around.abs()).abs()  # mirrored at the band's ends
@@ -76,7 +78,7 @@ class FullSubNet(SpectralNetwork):
     @property
     def streams(self) -> bool:
         """Return whether the network can be computed block by block."""
-        return self.level == "cumulative"
+        return self.normalisation == "cumulative"
 
     def streaming_step(self, for_export: bool = False) -> CentredStep:
         """Return the network hop by hop; see models/streaming."""
@@ -109,11 +111,11 @@ class FullSubNet(SpectralNetwork):
 
         before: that sum before these frames. frames: number of frames up to each of them, [T].
         """
-        if self.level == "offline":
-            return x / (x.mean((0, 2, 3), keepdim=True) + LEVEL_FLOOR[self.level]), before
+        if self.normalisation == "offline":
+            return x / (x.mean((0, 2, 3), keepdim=True) + LEVEL_FLOOR[self.normalisation]), before
         sums = before + x.mean(3).cumsum(0)  # [T, B, N]
         level = sums / frames[:, None, None]
-        return x / (level[..., None] + LEVEL_FLOOR[self.level]), sums[-1]
+        return x / (level[..., None] + LEVEL_FLOOR[self.normalisation]), sums[-1]
 
     def _join(self, x: Tensor, band: Tensor) -> Tensor:
         """Return the sub-band input, [T, B, 257, 32]: the neighbourhood of each bin and its full-band output.

@@ -2,17 +2,18 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from msgspec import Meta
 from torch import Tensor, nn
 
 from config import SAMPLE_RATE
 
 from .gru import GroupedGRU, gru
 from .layers import PReLU
-from .registry import Bounds, NetworkSettings, register, setting
+from .registry import NetworkSettings, register
 from .stft import CentredSTFT, SpectralNetwork
 from .streaming.centred import CentredStep
 
@@ -27,11 +28,8 @@ START = (0.1, 1.5)  # initial scale of the last norm, and its bias for the mask'
 class GTCRNSettings(NetworkSettings):
     """Settings of GTCRN; the default is the published network."""
 
-    channels: int = setting(
-        16,
-        Bounds(lambda value: type(value) is int and value >= 4 and value % 4 == 0, "a multiple of 4, 4 or more"),
-        "channels of every layer between the first and the last",
-    )
+    channels: Annotated[int, Meta(ge=4, multiple_of=4)] = 16
+    """Channels of every layer between the first and the last."""
 
 
 @register("GTCRN", GTCRNSettings)

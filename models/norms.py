@@ -1,5 +1,7 @@
 """Batch norms, with statistics of one process or of all processes of a training."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
@@ -59,6 +61,7 @@ class ComplexBatchNorm2d(nn.Module):
         return torch.einsum("oin,ijn->ojn", weight, white)
 
 
+Norm = Literal["batch", "complex"]
 NORMS = {"batch": nn.BatchNorm2d, "complex": ComplexBatchNorm2d}  # by the setting `norm`
 
 

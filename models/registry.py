@@ -1,69 +1,28 @@
 """Networks and their names: a class with `@register("NAME")` in any file of this folder is one."""
 
-import ast
 import dataclasses
 import re
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, NamedTuple, TypeVar
 
+from msgspec import Meta
 from torch import nn
 
-from config import NETWORK_SETTINGS, Config
+from config import Config, check
 from tools.common.errors import UserError
 
 Kind = TypeVar("Kind", bound=type[nn.Module])
-_LARGEST = 2**16  # of any size of a network
-
-
-class Bounds(NamedTuple):
-    """Allowed values of a setting: a test of a value, and its description."""
-
-    fine: Callable[[Any], bool]
-    expected: str
-
-
-def one_of(*values: str | int) -> Bounds:
-    """Return the bounds of a setting that is one of some names or numbers."""
-    return Bounds(
-        lambda found: type(found) in (str, int) and found in values, f"one of {', '.join(map(str, values))}"
-    )
-
-
-def whole(low: int, even: bool = False) -> Bounds:
-    """Return the bounds of a whole number from `low` to 2^16."""
-    kind = "an even" if even else "a whole"
-    return Bounds(
-        lambda value: type(value) is int and low <= value <= _LARGEST and not (even and value % 2),
-        f"{kind} number from {low} to {_LARGEST}",
-    )
-
-
-YES_OR_NO = Bounds(lambda value: type(value) is bool, "True or False")
-
-
-def channels(most: int) -> Bounds:
-    """Return the bounds of the channels of one to `most` layers, half of them real, half imaginary parts."""
-    each = whole(2, even=True)
-    return Bounds(
-        lambda value: isinstance(value, tuple) and 1 <= len(value) <= most and all(map(each.fine, value)),
-        f"1 to {most} even numbers from 2 to {_LARGEST}",
-    )
-
-
-def setting(default: Any, bounds: Bounds, meaning: str) -> Any:
-    """Return a field of a network's settings."""
-    return dataclasses.field(default=default, metadata={"bounds": bounds, "meaning": meaning})
+# Types of settings that several networks have; real and imaginary part together, so that numbers are even.
+EvenUnits = Annotated[int, Meta(ge=2, multiple_of=2)]
+Channels = Annotated[tuple[EvenUnits, ...], Meta(min_length=1, max_length=8)]
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkSettings:
-    """Settings of a network; each field is a `setting`. Raises UserError for a value out of bounds."""
+    """Settings of a network, options of the command line if it is chosen. Raises UserError as `config.check`."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, bounds = getattr(self, field.name), field.metadata["bounds"]
-            if not bounds.fine(value):
-                raise UserError(f"{field.name}: found {value!r}, expected {bounds.expected}")
+        check(self)
 
 
 class Entry(NamedTuple):
@@ -105,30 +64,19 @@ def find_network(name: str) -> Entry:
     return NETWORKS[name]
 
 
-def read_settings(config: Config) -> dict[str, Any]:
-    """Return the settings to build the config's network with, its defaults for those that are not given.
+def complete(config: Config) -> Config:
+    """Return the config with all settings of its network, the defaults of those that are not given.
 
     Raises UserError for a setting that the network does not have, or a value out of bounds.
     """
-    settings = find_network(config.model).settings
-    known = [field.name for field in dataclasses.fields(settings)]
-    given = {name: getattr(config, name) for name in NETWORK_SETTINGS if getattr(config, name) is not None}
-    for text in config.network:
-        key, equals, value = text.partition("=")
-        if not equals or key in given:
-            raise UserError(
-                f"network: found {text!r}, expected name=value, each name once and with no option of its own"
-            )
-        given[key] = _plain(value)
-    for unknown in [key for key in given if key not in known]:
-        has = f"it has {', '.join(known)}" if known else "it has none"
-        raise UserError(f"{unknown}: the network {config.model} has no such setting; {has}")
-    return dataclasses.asdict(settings(**given))
+    kind = find_network(config.model).settings
+    known = [field.name for field in dataclasses.fields(kind)]
+    for name in config.network.keys() - known:
+        has = ", ".join(known) or "none"
+        raise UserError(f"{name}: the network {config.model} has no such setting; it has {has}")
+    return dataclasses.replace(config, network=dataclasses.asdict(kind(**config.network)))
 
 
-def _plain(text: str) -> Any:
-    """Return the Python literal (number, list, True …) in a text, or the text if it is none."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
+def read_settings(plain: Mapping[str, Any]) -> Config:
+    """Return the complete config of plain values, as in config.json and checkpoints. Raises UserError."""
+    return complete(Config.from_dict(plain))

@@ -19,10 +19,10 @@ SMALL_NETWORKS = {
     "CRN": SMALL,
     "CRN without skips": {**SMALL, "skip": False, "rnn_layers": 2},
     "CRN direct": {**SMALL, "mask": "none"},
-    "FullSubNet": {"network": ("full_units=8", "sub_units=8")},
-    "FullSubNet cumulative": {"network": ("full_units=8", "sub_units=8", "level=cumulative")},
-    "DCUNET": {"kernel_num": (4, 4, 4, 4, 4), "network": ("layers=10",)},
-    "DCUNET of Hu et al.": {"kernel_num": (4,) * 8, "norm": "complex", "network": ("layers=16", "time_stride=1")},
+    "FullSubNet": {"full_units": 8, "sub_units": 8},
+    "FullSubNet cumulative": {"full_units": 8, "sub_units": 8, "normalisation": "cumulative"},
+    "DCUNET": {"kernel_num": (4, 4, 4, 4, 4), "layers": 10},
+    "DCUNET of Hu et al.": {"kernel_num": (4,) * 8, "norm": "complex", "layers": 16, "time_stride": 1},
     "GTCRN": {},
 }
 STREAMING = {  # latency in samples
@@ -56,11 +56,11 @@ def reference_weights(variant: str) -> dict[str, torch.Tensor]:
 
 
 def small(name: str = "DCCRN", **options) -> torch.nn.Module:
-    return build_model(Config(**small_settings(name) | options))
+    return build_model(Config(model=name.split()[0], network=SMALL_NETWORKS[name] | options))
 
 
 def small_settings(name: str) -> dict[str, object]:
-    return {"model": name.split()[0], **SMALL_NETWORKS[name]}
+    return {"model": name.split()[0], "network": SMALL_NETWORKS[name]}
 
 
 def trained_like(name: str = "DCCRN", **options) -> torch.nn.Module:
@@ -77,5 +77,5 @@ def trained_like(name: str = "DCCRN", **options) -> torch.nn.Module:
 
 def save_checkpoint(model: torch.nn.Module, path: Path, /, **settings) -> Path:
     """As train.py does; the settings are those of the model, unless they are to lie."""
-    torch.save({"config": Config(**settings).to_dict(), "model": model.state_dict(), "epoch": 1}, path)
+    torch.save({"config": Config.from_dict(settings).to_dict(), "model": model.state_dict(), "epoch": 1}, path)
     return path

@@ -18,13 +18,13 @@ from models import complete
 from tools.common.command_line import run_command
 from tools.common.errors import UserError
 from tools.common.run_folder import read_config, save_config
-from tools.training.settings import parse_config
+from tools.common.settings import parse_config
 
 
 def test_the_defaults_are_the_papers_network_and_training():
     config = complete(Config())
-    assert config.kernel_num == (32, 64, 128, 256, 256, 256)
-    assert (config.rnn_units, config.mask, config.lstm, config.norm) == (256, "E", "complex", "batch")
+    network = {"mask": "E", "rnn_units": 256, "rnn_layers": 2, "lstm": "complex", "norm": "batch", "skip": True}
+    assert config.network == {"kernel_num": (32, 64, 128, 256, 256, 256), **network}
     assert (config.epochs, config.batch_size, config.learning_rate) == (100, 15, 5e-4)
 
 
@@ -35,7 +35,7 @@ def test_the_name_follows_the_settings():
 
 
 def test_settings_survive_a_round_trip_through_json():
-    config = Config(loss="MSE+LMS", coupling=(10, 1), kernel_num=(8, 16))
+    config = Config(loss="MSE+LMS", coupling=(10, 1), network={"kernel_num": (8, 16)})
     assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
@@ -85,7 +85,7 @@ def test_the_command_line_overrides_presets():
     config = parse_config(
         "", ["--loss", "MSE+LMS", "--preset", "demo", "--kernel_num", "4", "8", "--skip", "False"]
     )
-    assert (config.loss, config.kernel_num, config.skip) == ("MSE+LMS", (4, 8), False)
+    assert (config.loss, config.network["kernel_num"], config.network["skip"]) == ("MSE+LMS", (4, 8), False)
     assert config.batch_size == PRESETS["demo"]["batch_size"]
     assert parse_config("", ["--coupling", "3", "1"]).coupling == (3, 1)
 
@@ -96,7 +96,7 @@ def test_the_command_line_overrides_presets():
         (["--epochs", "0"], "epochs: found 0, expected int >= 1"),
         (["--epochs", "x"], "--epochs"),
         (["--epoch", "3"], "--epochs"),
-        (["--mask", "Q"], "mask: found 'Q', expected one of E, C"),
+        (["--mask", "Q"], "'Q'"),
         (["--preset", "huge"], "'huge'"),
         (["--preset"], "--preset"),
         (["stray"], "stray"),
@@ -111,8 +111,7 @@ def test_help_explains_every_setting_and_names_the_losses(capsys):
     with pytest.raises(SystemExit, match="0"):
         parse_config("Train.", ["--help"])
     text = capsys.readouterr().out
-    for field in dataclasses.fields(Config):
-        assert f"--{field.name} " in text
+    assert all(f"--{name} " in text for name in complete(Config()).flat())
     for term in TERMS:
         assert term in text
     assert "--preset" in text

@@ -5,24 +5,20 @@ FUZZ_EXAMPLES=5000 makes a long run of it.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_runs import make_run
-from networks import SMALL, save_checkpoint, trained_like
 
 from dataloader import PackedDataset
 from dataloader.description import read_items
-from models import load_model
 from tools.common.errors import UserError
-from tools.common.run_folder import read_config, read_history
+from tools.common.run_folder import read_history
 from tools.corpora.inspection import ItemRecord
 from tools.reports.comparison import read_run
 from tools.scoring.kept_scores import Journal
@@ -64,15 +60,6 @@ def refused(read, error=UserError) -> bool:
         return False
     assert len(lines) == 1, lines
     return True
-
-
-@fuzzed
-@given(changes)
-def test_a_damaged_config_is_read_or_refused(tmp_path, todo):
-    make_run("a", utterances=1) if not Path("runs/a").exists() else None
-    whole = Path("runs/a/config.json").read_bytes()
-    (tmp_path / "config.json").write_bytes(damage(whole, todo))
-    refused(lambda: read_config(tmp_path))
 
 
 @pytest.fixture(autouse=True)
@@ -148,36 +135,3 @@ def test_a_damaged_array_is_read_as_it_was_or_refused(tmp_path, todo):
         (dataset,) = found
         assert refused(lambda: [dataset[n] for n in range(len(dataset))]) or len(dataset) >= 1
         assert path.stat().st_size >= dataset.samples * 2 * len(dataset) * 2
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return save_checkpoint(trained_like(), tmp_path_factory.mktemp("checkpoint") / "a.pt", **SMALL)
-
-
-@fuzzed
-@given(changes)
-def test_a_damaged_checkpoint_gives_the_same_network_or_is_refused(checkpoint, tmp_path, todo):
-    path = tmp_path / "b.pt"
-    path.write_bytes(damage(checkpoint.read_bytes(), todo))
-    found = []
-    if not refused(lambda: found.append(load_model(path))):
-        for name, weight in load_model(checkpoint).state_dict().items():
-            assert torch.equal(weight, found[0].state_dict()[name]), name
-
-
-@fuzzed
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    ),
-    st.data(),
-)
-def test_settings_of_any_value_are_taken_or_refused(tmp_path, value, data):
-    from config import Config
-
-    settings = Config().to_dict()
-    settings[data.draw(st.sampled_from([*settings, "other"]))] = value
-    (tmp_path / "config.json").write_text(json.dumps(settings))
-    refused(lambda: read_config(tmp_path))

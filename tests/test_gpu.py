@@ -33,7 +33,7 @@ def test_a_gpu_gives_the_published_estimate(variant):
     torch.testing.assert_close(estimate, expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("network", [SMALL, {"model": "GTCRN"}], ids=["DCCRN", "GTCRN"])
+@pytest.mark.parametrize("network", [{"network": SMALL}, {"model": "GTCRN"}], ids=["DCCRN", "GTCRN"])
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 5e-2)])
 def test_loss_and_gradients_of_a_gpu_are_those_of_a_cpu(network, precision, tolerance):
     set_kernels(Config(precision=precision))
@@ -53,7 +53,7 @@ def test_loss_and_gradients_of_a_gpu_are_those_of_a_cpu(network, precision, tole
 
 
 def test_a_training_step_never_waits_for_the_gpu():
-    config = Config(**SMALL, loss="SI-SNR+LMS", clip_grad=5.0, skip_nonfinite=1)
+    config = Config(network=SMALL, loss="SI-SNR+LMS", clip_grad=5.0, skip_nonfinite=1)
     batch = 0.1 * torch.randn(2, 4, 16000, device=DEVICE)
     step = variant_step(config, build_model(config).to(DEVICE), precision="bf16")
     step(*batch)  # the first one allocates

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ from trainings import TINY
 import test as test_program
 import train
 from losses import TERMS, LossTerm, build_loss, register
-from models import read_checkpoint
 from tools import (
     compare,
     enhance,
@@ -80,105 +78,6 @@ def test_a_loss_may_not_be_called_like_a_signal_or_column(name):
     with pytest.raises(UserError):
         register(name)
     assert name not in TERMS
-
-
-def negative_variance(state):
-    state["encoder.0.norm.running_var"] = -torch.ones_like(state["encoder.0.norm.running_var"])
-
-
-def huge(state):
-    for name in state:
-        state[name] = torch.full_like(state[name], 3e38) if state[name].is_floating_point() else state[name]
-
-
-def sparse(state):
-    name = "encoder.0.conv.weight_real"
-    state[name] = state[name].to_sparse()
-
-
-def float8(state):
-    name = "encoder.0.conv.weight_real"
-    state[name] = state[name].to(torch.float8_e4m3fn)
-
-
-def meta(state):
-    name = "encoder.0.conv.weight_real"
-    state[name] = state[name].to("meta")
-
-
-def number_as_name(state):
-    state[5] = torch.zeros(1)
-
-
-@pytest.mark.parametrize("change", [negative_variance, huge, sparse, float8, meta, number_as_name])
-def test_a_checkpoint_whose_network_cannot_work_is_refused(tmp_path, monkeypatch, capsys, change):
-    monkeypatch.chdir(tmp_path)
-    path = save_checkpoint(trained_like(), tmp_path / "a.pt", **SMALL)
-    content = torch.load(path, weights_only=True)
-    change(content["model"])
-    torch.save(content, path)
-    soundfile.write("a.wav", 0.1 * np.ones(1600), 16000)
-    for program, *args in ((enhance, path, "a.wav", "-o", "b.wav"), (export, path, "b.onnx")):
-        assert "a.pt: " in refused(capsys, program, *args)
-    assert sorted(os.listdir()) == ["a.pt", "a.wav"]
-
-
-@pytest.mark.parametrize("config", [{1: 2}, {"name": "{seed:999999999}"}, 5, {"name": "x" * 10**6}], ids=str)
-def test_a_checkpoint_with_impossible_settings_is_refused(tmp_path, capsys, config):
-    torch.save({"config": config, "model": {}, "epoch": 1}, tmp_path / "a.pt")
-    assert "a.pt: " in refused(capsys, enhance, tmp_path / "a.pt", tmp_path / "a.wav")
-
-
-def test_a_checkpoint_that_contains_itself_is_refused(tmp_path, capsys):
-    content = {"config": {}, "model": {}, "epoch": 1}
-    content["self"] = content
-    torch.save(content, tmp_path / "a.pt")
-    assert "nested" in refused(capsys, enhance, tmp_path / "a.pt", tmp_path / "a.wav")
-
-
-def test_a_flipped_bit_in_a_weight_is_found(tmp_path, capsys):
-    path = save_checkpoint(trained_like(), tmp_path / "a.pt", **SMALL)
-    with zipfile.ZipFile(path) as archive:
-        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
-    content = bytearray(path.read_bytes())
-    content[largest.header_offset + largest.file_size // 2] ^= 1
-    path.write_bytes(content)
-    assert "checksum" in refused(capsys, enhance, path, tmp_path / "a.wav")
-
-
-def swap_weights(content):
-    weights, name = content["model"], "encoder.0.conv.weight_"
-    weights[f"{name}real"], weights[f"{name}imag"] = weights[f"{name}imag"], weights[f"{name}real"]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda c: c["model"]["decoder.0.conv.weight_real"].view(-1)[0].mul_(1 + 2**-20),
-        swap_weights,
-        lambda c: c["optimizer"]["state"][0]["exp_avg"].neg_(),
-    ],
-    ids=["one weight", "names swapped", "optimiser"],
-)
-def test_tensors_that_were_replaced_in_a_whole_checkpoint_are_noticed(workplace, capsys, change):
-    arguments = [*TINY, "--name", "a", "--epochs"]
-    assert run(train, *arguments, 1) == 0
-    content = torch.load("runs/a/last.pt", weights_only=True)
-    change(content)
-    torch.save(content, "runs/a/last.pt")
-    capsys.readouterr()
-    assert "not those that it was saved with" in refused(capsys, enhance, "runs/a/last.pt", "a.wav")
-    assert "not those that it was saved with" in refused(capsys, train, *arguments, 2)
-    del content["digest"]  # as checkpoints of earlier versions
-    torch.save(content, "runs/a/last.pt")
-    assert run(train, *arguments, 2) == 0
-
-
-def test_a_tensor_whose_name_is_no_utf8_is_refused_like_others(tmp_path):
-    content = {"config": {}, "model": {"a\udcff": torch.zeros(1)}, "epoch": 1, "digest": "0"}
-    torch.save(content, tmp_path / "a.pt")
-    with pytest.raises(UserError, match=r"a.pt: its tensors are not those"):
-        read_checkpoint(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("link", [os.link, os.symlink])

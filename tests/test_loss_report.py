@@ -96,7 +96,7 @@ def workplace(tmp_path_factory):
     """A small packed set and a run that was never trained."""
     folder = tmp_path_factory.mktemp("report")
     make_demo_corpus(folder / "set", n_train=2, n_valid=1, n_test=2, seconds=1.0)
-    config = Config(kernel_num=(4, 8), rnn_units=8)
+    config = Config(network={"kernel_num": (4, 8), "rnn_units": 8})
     torch.manual_seed(0)
     content = {"config": config.to_dict(), "epoch": 1, "model": build_model(config).state_dict()}
     save_checkpoint(folder / "runs" / "small" / "best.pt", content)
@@ -105,7 +105,7 @@ def workplace(tmp_path_factory):
 
 def test_a_report_has_every_table_and_figure(workplace, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
-    small = lambda config: build_model(Config(kernel_num=(4, 8), rnn_units=8))  # noqa: E731
+    small = lambda config: build_model(Config(network={"kernel_num": (4, 8), "rnn_units": 8}))  # noqa: E731
     monkeypatch.setattr(loss_report, "build_model", small)
     options = ("--data", "set", "--terms", "SI-SDR", "wSDR", "--utterances", "1", "--device", "cpu")
     assert run(loss_report, *options, "--runs", "small", "--name", "few") == 0

@@ -146,7 +146,7 @@ def test_complex_batch_norm_whitens_and_remembers():
 
 
 def test_a_checkpoint_alone_rebuilds_the_network(tmp_path):
-    config = Config(kernel_num=(4, 8), rnn_units=8, mask="C", lstm="real")
+    config = Config(network={"kernel_num": (4, 8), "rnn_units": 8, "mask": "C", "lstm": "real"})
     model = build_model(config).eval()
     checkpoint = {"config": config.to_dict(), "model": model.state_dict(), "epoch": 3}
     torch.save(checkpoint, tmp_path / "best.pt")
@@ -166,11 +166,11 @@ class _RunsCode:
         (None, "no such checkpoint"),
         (b"", "not a readable checkpoint"),
         (b"text", "not a readable checkpoint"),
-        ({"model": {}}, "no 'config'"),
+        ({"model": {}}, "no checkpoint by train.py"),
         ({"config": {"loss": 3}, "model": {}, "epoch": 1}, "loss: found 3"),
         ({"config": {"colour": "red"}, "model": {}, "epoch": 1}, "colour: no such setting"),
         ({"config": {}, "model": {}, "epoch": 1}, "weights do not fit"),
-        ({"config": {}, "model": {}, "epoch": 1, "extra": _RunsCode()}, "would run code"),
+        ({"config": {}, "model": {}, "epoch": 1, "extra": _RunsCode()}, "not a readable checkpoint"),
     ],
 )
 def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path, capsys, content, message):

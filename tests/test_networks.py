@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from networks import SMALL_NETWORKS, small, small_settings
+from networks import SMALL_NETWORKS, small
 from programs import run
 from signals import voiced
 from trainings import history_of
@@ -80,7 +80,7 @@ def test_two_epochs_of_a_small_set_lower_the_validation_loss_and_keep_the_polari
 ):
     monkeypatch.chdir(tmp_path)
     options = ["--data", small_set, "--name", "n", "--epochs", "2", "--batch_size", "4", "--learning_rate", "2e-3"]
-    for key, value in small_settings(name).items():
+    for key, value in {"model": name.split()[0], **SMALL_NETWORKS[name]}.items():
         options += [f"--{key}", *(value if isinstance(value, tuple) else [value])]
     assert run(train, *options, "--device", "cpu", "--precision", "fp32", "--valid_scores", "0") == 0
     first, second = (float(row["valid_loss"]) for row in history_of("n"))

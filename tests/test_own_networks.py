@@ -13,30 +13,30 @@ from programs import run
 
 import test
 import train
-from config import Config
-from models import NETWORKS, build_model, complete, load_model
-from models.registry import NetworkSettings, register, setting, whole
+from config import Config, Positive
+from models import NETWORKS, build_model, load_model, read_settings
+from models.registry import NetworkSettings, register
 from tools import compare, enhance, list_networks
 from tools.common.errors import UserError
+from tools.common.settings import parse_config
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"model": "LSTM"}, "model: found 'LSTM', expected one of DCCRN"),
-        ({"mask": "Q"}, "mask: found 'Q', expected one of E, C, R, none"),
-        ({"kernel_num": (8, 7)}, r"kernel_num: found \(8, 7\), expected 1 to 8 even numbers"),
-        ({"kernel_num": ()}, "kernel_num"),
-        ({"kernel_num": (2,) * 9}, "kernel_num"),
-        ({"rnn_units": 7}, "rnn_units: found 7, expected an even number"),
-        ({"rnn_layers": 0}, "rnn_layers: found 0"),
-        ({"model": "GTCRN", "rnn_units": 8}, "rnn_units: the network GTCRN has no such setting; it has channels"),
-        ({"model": "GTCRN", "network": ("channels=6",)}, "channels: found 6, expected a multiple of 4"),
-        ({"network": ("depth=3",)}, "depth: the network DCCRN has no such setting; it has mask, "),
-        ({"network": ("depth",)}, "network: found 'depth', expected name=value"),
-        ({"model": "DCUNET", "network": ("layers=[10]",)}, r"layers: found \[10\], expected one of 10, 16, 20"),
-        ({"model": "DCUNET", "network": ("layers=" + "(" * 5000,)}, "layers: found"),
-        ({"mask": "C", "network": ("mask=E",)}, "network: found 'mask=E'"),
+        ({"network": {"mask": "Q"}}, r"mask: found 'Q', expected Literal\['E', 'C', 'R', 'none'\]"),
+        ({"network": {"kernel_num": (8, 7)}}, r"kernel_num: found \(8, 7\), expected int that's a multiple of 2"),
+        ({"network": {"kernel_num": ()}}, "kernel_num"),
+        ({"network": {"kernel_num": (2,) * 9}}, "kernel_num"),
+        ({"network": {"rnn_layers": 0}}, "rnn_layers: found 0, expected int >= 1"),
+        ({"network": {"depth": 3}}, "depth: the network DCCRN has no such setting; it has mask, "),
+        (
+            {"model": "GTCRN", "network": {"rnn_units": 8}},
+            "rnn_units: the network GTCRN has no .*has channels",
+        ),
+        ({"model": "GTCRN", "network": {"channels": 6}}, "channels: found 6, expected int that's a multiple of 4"),
+        ({"model": "DCUNET", "network": {"kernel_num": (4,)}}, r"kernel_num: found \(4,\), expected 10 numbers"),
     ],
 )
 def test_a_setting_that_the_network_does_not_have_or_allow_is_named_in_one_line(settings, message):
@@ -47,7 +47,8 @@ def test_a_setting_that_the_network_does_not_have_or_allow_is_named_in_one_line(
 
 @dataclasses.dataclass(frozen=True)
 class ScaleSettings(NetworkSettings):
-    taps: int = setting(3, whole(1), "length of the filter")
+    taps: Positive = 3
+    """Length of the filter."""
 
 
 class Scale(torch.nn.Module):
@@ -72,7 +73,7 @@ def test_a_network_of_ones_own_trains_tests_compares_enhances_and_says_which_set
     scale_network, workplace, capsys
 ):
     for name, taps in (("own", 5), ("other", 3)):
-        ours = ["--model", "Scale", "--network", f"taps={taps}", "--name", name, "--batch_size", "4"]
+        ours = ["--model", "Scale", "--taps", str(taps), "--name", name, "--batch_size", "4"]
         assert run(train, *ours, "--data", "data", "--epochs", "1", "--device", "cpu") == 0
         assert load_model(f"runs/{name}/best.pt").filter.kernel_size == (taps,)
         assert run(test, "--name", name, "--device", "cpu", "--samples", "0") == 0
@@ -83,11 +84,11 @@ def test_a_network_of_ones_own_trains_tests_compares_enhances_and_says_which_set
     assert soundfile.info("a_enhanced.wav").frames == 8000
     assert run(list_networks) == 0
     listed = capsys.readouterr().out
-    assert "taps: length of the filter" in listed
+    assert "--taps: Length of the filter." in listed
     for name, heard in (("DCCRN", "latency 62.5 ms"), ("GTCRN", "latency 32 ms"), ("DCUNET", "needs the whole")):
         assert heard in listed.partition(f"\n{name}: " if name != "DCCRN" else f"{name}: ")[2].splitlines()[1]
-    assert run(train, *ours[:2], "--network", "taps=0") == 2
-    assert "taps: found 0, expected a whole number from 1 to" in capsys.readouterr().err
+    assert run(train, *ours[:2], "--taps", "0") == 2
+    assert "taps: found 0, expected int >= 1" in capsys.readouterr().err
 
 
 def test_a_name_belongs_to_one_class_which_a_notebook_may_define_again(scale_network):
@@ -99,5 +100,19 @@ def test_a_name_belongs_to_one_class_which_a_notebook_may_define_again(scale_net
 
 
 def test_a_preset_of_another_network_gives_way_to_the_network_asked_for():
-    assert complete(Config(model="GTCRN")).kernel_num is None
-    assert complete(Config()).kernel_num == (32, 64, 128, 256, 256, 256)
+    assert parse_config("", ["--preset", "demo"]).network["kernel_num"] == (8, 16, 32, 64, 64, 64)
+    assert parse_config("", ["--preset", "demo", "--model", "GTCRN"]).network == {"channels": 16}
+
+
+@pytest.mark.parametrize("option", [["--normalisation"], ["--level"], ["--network", "level=cumulative"]])
+def test_the_settings_of_a_network_are_options_by_their_present_and_earlier_names(option):
+    args = ["--model", "FullSubNet", *option, *["cumulative"] * (len(option) == 1), "--sub_units", "8"]
+    expected = {"normalisation": "cumulative", "full_units": 512, "sub_units": 8, "look_ahead": 2}
+    assert parse_config("", args).network == expected
+
+
+def test_settings_of_earlier_versions_are_read():
+    flat = {"model": "DCUNET", "mask": "C", "kernel_num": [4] * 5, "lstm": None, "network": ["layers=10"]}
+    expected = {"layers": 10, "kernel_num": (4,) * 5, "time_stride": 2, "mask": "C", "norm": "batch"}
+    assert read_settings(flat).network == expected
+    assert Config.from_dict({"network": ["level=offline"]}).network == {"normalisation": "offline"}

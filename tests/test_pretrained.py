@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import checkpoint_path, load_pretrained
+from models import PRETRAINED, load_pretrained
 from tools.demo_corpus.corpus import TEST_SNR_DB, make_demo_corpus
 from tools.scoring.scores import score
 
@@ -48,7 +48,7 @@ def test_clean_speech_passes_and_silence_stays_silent(grid):
 
 
 def test_it_is_small_and_comes_with_its_card_and_the_names_of_those_whose_recordings_it_learned_from():
-    assert checkpoint_path("pretrained").stat().st_size < 4e6
-    folder = checkpoint_path("pretrained").parent
+    assert PRETRAINED.stat().st_size < 4e6
+    folder = PRETRAINED.parent
     assert "attribution.csv" in (folder / "README.md").read_text(encoding="utf-8")
     assert len((folder / "attribution.csv").read_text(encoding="utf-8").splitlines()) > 200

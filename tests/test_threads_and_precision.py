@@ -146,7 +146,7 @@ def test_the_order_of_channels_in_memory_changes_no_estimate_and_no_gradient(nam
 
 
 def test_in_bf16_on_a_cpu_feature_maps_keep_their_channels_together_so_that_none_is_rearranged():
-    config = Config(**SMALL, precision="bf16")
+    config = Config(network=SMALL, precision="bf16")
     laid_out = []
 
     def look(_, inputs, output):

@@ -124,11 +124,11 @@ def test_a_run_is_not_continued_with_other_settings(tmp_path, monkeypatch):
     assert open_run(longer) == (longer, None, set())
     save_checkpoint(tmp_path / "runs/a/last.pt", {"config": {}, "model": {}, "epoch": 2})
     assert open_run(longer)[1]["epoch"] == 2
-    other = complete(Config(name="a", epochs=5, mask="C", learning_rate=1e-3))
-    with pytest.raises(UserError, match=r"holds a run with mask E \(now C\), learning_rate 0.0005 \(now 0.001\)"):
+    other = complete(Config(name="a", epochs=5, network={"mask": "C"}, learning_rate=1e-3))
+    with pytest.raises(UserError, match=r"holds a run with learning_rate 0.0005 \(now 0.001\), mask E \(now C\)"):
         open_run(other)
     assert open_run(other, "saved")[::2] == (longer, set())
-    assert open_run(other, "new")[::2] == (other, {"mask", "learning_rate"})
+    assert open_run(other, "new")[::2] == (other, {"network", "learning_rate"})
 
 
 def test_more_epochs_are_another_run_where_the_schedule_ends_with_them(tmp_path, monkeypatch):

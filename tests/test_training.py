@@ -138,7 +138,7 @@ def test_a_signal_that_also_ends_the_scoring_processes_is_an_interruption(workpl
             next(pairs)
             raise UserError("one of 2 worker processes was killed")
 
-    config = Config(data="data", kernel_num=(4, 8), rnn_units=4, device="cpu", valid_scores=5)
+    config = Config(data="data", network={"kernel_num": (4, 8), "rnn_units": 4}, device="cpu", valid_scores=5)
     processes = Processes(torch.device("cpu"))
     interruption = Interruption(processes)
     interruption.signal = signal.SIGTERM if interrupted else 0

@@ -33,9 +33,9 @@ from losses import build_loss
 from models import build_model
 from tools.common.command_line import run_command
 from tools.common.device import find_device, keep_freed_memory, times_side_by_side, use_threads
+from tools.common.settings import Arguments, parse_with_config
 from tools.training.distributed import Processes
 from tools.training.precision import arrange_channels, lack_of_bf16, set_kernels
-from tools.training.settings import Arguments, parse_with_config
 from tools.training.state import TrainingState
 from train import autocast, train_step
 
@@ -57,8 +57,8 @@ class BenchmarkArguments(Arguments):
 class Benchmark:
     """The rows for a network and its settings."""
 
-    def __init__(self, arguments: BenchmarkArguments) -> None:
-        self.arguments, self.config = arguments, arguments.config
+    def __init__(self, config: Config, arguments: BenchmarkArguments) -> None:
+        self.config, self.arguments = config, arguments
         self.device = find_device(self.config.device)
         self.audio = self.config.batch_size * arguments.seconds  # seconds in a batch
         shape = 2, self.config.batch_size, round(arguments.seconds * SAMPLE_RATE)
@@ -173,13 +173,13 @@ def interrupt(*_: object) -> None:
 
 
 def main() -> None:
-    arguments = parse_with_config(BenchmarkArguments, __doc__)
+    config, arguments = parse_with_config(BenchmarkArguments, __doc__)
     keep_freed_memory()
-    threads = use_threads(arguments.config.threads)
+    threads = use_threads(config.threads)
     signal.signal(signal.SIGALRM, interrupt)
-    bench = Benchmark(arguments)
+    bench = Benchmark(config, arguments)
     where = torch.cuda.get_device_name() if bench.device.type == "cuda" else f"CPU, {threads} threads"
-    about = {"model": arguments.config.model, "device": where, "torch": torch.__version__, "seconds": bench.audio}
+    about = {"model": config.model, "device": where, "torch": torch.__version__, "seconds": bench.audio}
     print(f"{about}\n\n| row | |\n|---|---|", flush=True)
     for name, row in bench.rows():
         signal.alarm(ROW_SECONDS)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import tyro
 
-from models import checkpoint_path, load_model
+from models import load_model
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.files import identify, refuse_existing, refuse_input
+from tools.common.run_folder import checkpoint_path
 from tools.inference.onnx_graphs import export_offline, export_step
 from tools.inference.web_folder import export_web
 

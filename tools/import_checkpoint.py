@@ -3,12 +3,13 @@
     python -m tools.import_checkpoint UPSTREAM.pt OUT.pt --mask E
 
 UPSTREAM.pt is a state dict, bare or under 'model', of DCCRN, CRN, FullSubNet or GTCRN. Network and settings follow
-from names and shapes of the weights, except the mask and FullSubNet's level, which must be given. No code in the
-file is run.
+from names and shapes of the weights, except the mask and FullSubNet's normalisation, which must be given. No code
+in the file is run.
 """
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -28,7 +29,7 @@ class Arguments:
     """Checkpoint to write."""
     mask: str | None = None
     """Mask of the network: E, C or R for DCCRN, E or none for CRN; upstream's default is E."""
-    level: str | None = None
+    normalisation: Annotated[str | None, tyro.conf.arg(aliases=["--level"])] = None
     """For FullSubNet: offline or cumulative, how its inputs were normalised."""
     overwrite: bool = False
     """Replace an existing checkpoint."""
@@ -37,11 +38,9 @@ class Arguments:
 def import_checkpoint(arguments: Arguments) -> None:
     refuse_input(arguments.out, identify([arguments.upstream]))
     refuse_existing(arguments.out, arguments.overwrite)
-    network, settings, weights = read_published(arguments.upstream, mask=arguments.mask, level=arguments.level)
-    fields = {field.name for field in dataclasses.fields(Config)}
-    shared = {name: value for name, value in settings.items() if name in fields}
-    own = tuple(f"{name}={value}" for name, value in settings.items() if name not in fields)
-    config = complete(Config(model=network, network=own, **shared)).to_dict()
+    given = {"mask": arguments.mask, "normalisation": arguments.normalisation}
+    network, settings, weights = read_published(arguments.upstream, **given)
+    config = complete(Config(model=network, network=settings)).to_dict()
     model = rebuild_model(arguments.upstream, {"config": config, "model": weights})
     save_checkpoint(arguments.out, {"config": config, "model": model.state_dict(), "epoch": 0})
     listed = ", ".join(f"{name} {value}" for name, value in settings.items())

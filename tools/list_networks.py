@@ -13,7 +13,7 @@ from config import SAMPLE_RATE
 from models import NETWORKS
 from models.registry import find_network
 from models.streaming import can_stream, streaming_step
-from tools.common.command_line import parse_arguments, run_command
+from tools.common.command_line import field_help, parse_arguments, run_command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +40,8 @@ def describe_network(name: str) -> str:
         f"  {latency}",
         *(f"  {part}" for part in dict.fromkeys([paragraphs[0], *source])),
     ]
-    for field in dataclasses.fields(entry.settings):
-        bounds, meaning = field.metadata["bounds"], field.metadata["meaning"]
-        lines.append(f"  {field.name}: {meaning}; {bounds.expected}; {field.default} unless set")
+    for name, text in field_help(entry.settings).items():
+        lines.append(f"  --{name}: {text} (default: {getattr(entry.settings, name)})")
     return "\n".join(lines)
 
 

@@ -2,7 +2,7 @@
 
     python -m tools.speed runs/demo_SI-SNR+LMS/best.pt
     python -m tools.speed GTCRN  # a network's name: random weights, which do not matter for speed
-    python -m tools.speed FullSubNet --network level=cumulative
+    python -m tools.speed FullSubNet --network normalisation=cumulative
 
 Real-time factor: seconds of processor time for a second of audio; below 1 is fast enough to run live.
 """
@@ -18,10 +18,11 @@ import torch
 import tyro
 
 from config import PRESETS, SAMPLE_RATE, Config, Positive
-from models import NETWORKS, build_model, checkpoint_path, load_model
+from models import NETWORKS, build_model, load_model
 from models.streaming import StreamingEnhancer, can_stream
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import times_side_by_side, use_threads
+from tools.common.run_folder import checkpoint_path
 from tools.inference.onnx_graphs import export_step, open_graph
 
 BLOCK = 320  # samples, 20 ms
@@ -43,7 +44,8 @@ def measure_speed(arguments: Arguments) -> None:
     use_threads(arguments.threads)
     name, seconds = {"paper": "DCCRN"}.get(arguments.checkpoint, arguments.checkpoint), arguments.seconds
     if name in NETWORKS:
-        model = build_model(Config(**PRESETS["paper"] | {"model": name, "network": arguments.network})).eval()
+        settings = {"model": name, "network": arguments.network}
+        model = build_model(Config.from_dict(PRESETS["paper"] | settings)).eval()
     else:
         model = load_model(checkpoint_path(name))
     print(f"| real-time factor of {name} | |\n|---|---|", flush=True)

@@ -29,12 +29,12 @@ from tools.common.errors import UserError
 from tools.common.files import write_csv
 from tools.common.processes import cores
 from tools.common.run_folder import is_tested, read_config, read_history, test_folder
+from tools.common.settings import parse_config
 from tools.reports.compare_runs import CompareSettings, compare
 from tools.reports.tuning import at_the_edge, judge_rates
 from tools.training.distributed import Processes
 from tools.training.precision import settle_precision
 from tools.training.run import is_trained
-from tools.training.settings import parse_config
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -30,7 +30,7 @@ MARKS = {
 CHOICES = {
     "DCCRN": {"mask": ("E", "C", "R")},
     "CRN": {"mask": ("E", "none")},
-    "FullSubNet": {"level": ("offline", "cumulative")},
+    "FullSubNet": {"normalisation": ("offline", "cumulative")},
     "GTCRN": {},
 }
 FIXED = ("stft.", "istft.", "erb.")  # transforms and filter banks, which the published code saves with the weights
@@ -86,7 +86,7 @@ def read_published(path: Path, **given: str | None) -> tuple[str, dict[str, Any]
     given: the settings that do not follow from the weights (`CHOICES`), others None.
     Raises UserError for weights of no known network or of another transform, and settings that do not match.
     """
-    content = load_tensors(path, "a state dict of a published network")
+    content = load_tensors(path)
     content = content.get("model", content) if isinstance(content, dict) else {}
     state = {name.removeprefix("module."): w for name, w in content.items() if isinstance(w, Tensor)}
     network = next((name for name, mark in MARKS.items() if mark in state), None)

@@ -44,10 +44,10 @@ def can_stream(model: nn.Module) -> bool:
 def require_streaming(model: nn.Module) -> None:
     """Raise UserError for a network that cannot be computed hop by hop."""
     if not can_stream(model):
-        own = f" with level {model.level}" if hasattr(model, "level") else ""
+        own = f" with {model.normalisation} normalisation" if hasattr(model, "normalisation") else ""
         raise UserError(
             f"{type(model).__name__}{own} needs the whole recording and cannot enhance block by block; DCCRN, "
-            "CRN, GTCRN and FullSubNet with level cumulative can"
+            "CRN, GTCRN and FullSubNet with --normalisation cumulative can"
         )
 
 

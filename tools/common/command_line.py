@@ -1,11 +1,16 @@
 """The command line: settings from arguments, and errors of the user as one line with an exit code."""
 
+import ast
 import dataclasses
+import inspect
+import itertools
 import os
 import sys
+import types
+import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -22,12 +27,56 @@ def parse_arguments(
 
     Exits with code 2 and tyro's message for arguments that cannot be used; raises UserError for values.
     """
+    if not dataclasses.is_dataclass(kind):
+        return run_parser(kind, description, args, **options)
+    settings = kind(**vars(run_parser(with_help(kind), description, args, **options)))
+    check(settings)
+    return settings
+
+
+def run_parser(kind: Any, description: str | None, args: Sequence[str] | None, **options: Any) -> Any:
+    """Return what `tyro.cli` returns, with options as they are spelt in Python."""
     spec, name = getattr(sys.modules["__main__"], "__spec__", None), Path(sys.argv[0]).name
     prog = f"python -m {spec.name}" if spec else f"python {name}" if name.endswith(".py") else name
-    settings = tyro.cli(kind, prog=prog, description=description, args=args, use_underscores=True, **options)
-    if dataclasses.is_dataclass(settings):
-        check(settings)
-    return settings
+    return tyro.cli(kind, prog=prog, description=description, args=args, use_underscores=True, **options)
+
+
+def with_help(kind: type, values: Any = None) -> type:
+    """Return a dataclass with the fields of another for tyro: their help in one line, lists as "INT ...".
+
+    values: an object whose attributes are the defaults, instead of the dataclass's own.
+    """
+    hints, texts, fields = typing.get_type_hints(kind, include_extras=True), field_help(kind), []
+    for field in dataclasses.fields(kind):
+        about = tyro.conf.arg(help=texts.get(field.name, ""), metavar=_placeholder(hints[field.name]))
+        default = field.default if values is None else getattr(values, field.name)
+        fields.append((field.name, Annotated[hints[field.name], about], dataclasses.field(default=default)))
+    return dataclasses.make_dataclass(kind.__name__, fields, namespace={"__doc__": ""})
+
+
+def field_help(kind: type) -> dict[str, str]:
+    """Return the text below each field of a dataclass, in one line."""
+    texts = {}
+    for part in reversed(kind.__mro__[:-1]):
+        body = ast.parse(inspect.getsource(part)).body[0].body
+        for field, text in itertools.pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                texts[field.target.id] = " ".join(text.value.value.split())
+    return texts
+
+
+def _placeholder(kind: Any) -> str | None:
+    """Return how an option's value is written in the help, such as {auto}|INT; nothing for yes or no."""
+    parts = typing.get_args(kind)
+    if typing.get_origin(kind) is Annotated:
+        return _placeholder(parts[0])
+    if typing.get_origin(kind) is Literal:
+        return "{" + ",".join(map(str, parts)) + "}"
+    if typing.get_origin(kind) is tuple:
+        return f"{_placeholder(parts[0])} ..."
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return "|".join(_placeholder(part) for part in parts if part is not types.NoneType)
+    return None if kind is bool else kind.__name__.upper()
 
 
 def run_command(main: Callable[[], None]) -> None:

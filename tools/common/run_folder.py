@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from config import Config
+from models import PRETRAINED, read_settings
 from tools.common.errors import UserError
 from tools.common.files import fingerprint, replacing, write_csv, write_text
 from tools.common.schema import read_csv, read_json
-from tools.common.tensors import digest_tensors
 
 
 def find_run(name: str) -> Path:
@@ -53,10 +53,12 @@ def scores_file(run_dir: Path, data: str = "") -> Path:
 
 
 def find_checkpoint(name: str) -> Path | None:
-    """Return a checkpoint, given its file (.pt, .pth), or a run's folder or name for its best.pt.
+    """Return the checkpoint of a name: a file (.pt, .pth), best.pt of a run's folder or name, or pretrained.
 
     None for other names. Raises UserError for a run without best.pt.
     """
+    if name == "pretrained":
+        return PRETRAINED
     for folder in (Path(name), Path("runs") / name):
         if (folder / "config.json").is_file() or (folder / "best.pt").is_file():
             if not (folder / "best.pt").is_file():
@@ -65,13 +67,18 @@ def find_checkpoint(name: str) -> Path | None:
     return Path(name) if Path(name).suffix in (".pt", ".pth") else None
 
 
+def checkpoint_path(name: str) -> Path:
+    """Return what `find_checkpoint` finds, or else the name as that of any file."""
+    return find_checkpoint(name) or Path(name)
+
+
 def save_config(config: Config) -> None:
     """Write config.json to the run's folder, which is created if missing."""
     write_text(config.run_dir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
 
 
 def read_config(run_dir: Path) -> Config:
-    """Return the saved config of a run. Raises UserError if there is no such run or the file is damaged."""
+    """Return the complete config of a run. Raises UserError if there is no such run or the file is damaged."""
     path = run_dir / "config.json"
     if not path.is_file():
         runs = sorted(found.parent.name for found in run_dir.parent.glob("*/config.json"))
@@ -79,8 +86,8 @@ def read_config(run_dir: Path) -> Config:
         raise UserError(f"{path}: no such run; train it first, or name another with --name: {there}")
     settings = read_json(path, dict[str, Any], "delete it if last.pt is there, which holds the same settings")
     try:
-        return Config.from_dict(settings)
-    except (UserError, TypeError) as error:
+        return read_settings(settings)
+    except UserError as error:
         raise UserError(f"{path}: not the settings of a run ({error})") from None
 
 
@@ -124,12 +131,7 @@ def is_over(config: Config, history: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain values as `save_tensors` does, with a digest of the tensors that readers check."""
-    save_tensors(path, content | {"digest": digest_tensors(content)})
-
-
-def save_tensors(path: Path, content: dict[str, Any]) -> None:
-    """Write a file for torch.load atomically. Raises UserError if that fails."""
+    """Write tensors and plain values for torch.load atomically. Raises UserError if that fails."""
     with replacing(path) as temporary:
         try:
             torch.save(content, temporary)

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Meta
 
 from config import MAY_DIFFER, Config
-from models import complete, read_trained
+from models import read_trained
 from tools.common.errors import UserError
 from tools.common.run_folder import find_run, is_tested, read_config, scores_file
 from tools.common.schema import read_csv
@@ -49,7 +49,7 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """Return the settings that define the experiment."""
-        return {key: value for key, value in self.config.to_dict().items() if key not in MAY_DIFFER["seeds"]}
+        return {key: value for key, value in self.config.flat().items() if key not in MAY_DIFFER["seeds"]}
 
     def rows_of(self, signal: str) -> dict[tuple, Row]:
         """Return the rows of `noisy` or `enhanced` by place in the test grid."""
@@ -62,7 +62,7 @@ def read_run(name: str, data: str = "") -> Run:
     data: the set that it was tested on, if there are several.
     """
     folder = find_run(name)
-    config = complete(read_config(folder))
+    config = read_config(folder)
     path = scores_file(folder, data)
     if not path.is_file():
         raise UserError(f"{path}: no such file; test the run first: python test.py --name {folder.name}")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from config import NETWORK_SETTINGS, SAMPLE_RATE, Config
+from config import SAMPLE_RATE, Config
 from models import build_model, complete
 from tools.common.run_folder import read_history
 from tools.common.schema import read_json
@@ -91,13 +91,11 @@ def conditions(groups: Mapping[str, Sequence[Run]]) -> str:
 def describe_network(config: Config) -> str:
     """Return the network's name, number of weights and settings that differ from its defaults."""
     weights = sum(weight.numel() for weight in build_model(config).parameters())
-    default = complete(Config(model=config.model))
-    shared = [name for name in NETWORK_SETTINGS if getattr(config, name) != getattr(default, name)]
-    own = [text.split("=", 1) for text in config.network if text not in default.network]
-    settings = [
-        (name, _list(value if isinstance(value := getattr(config, name), tuple) else [value])) for name in shared
-    ]
-    listed = ", ".join(f"`{name}` {value}" for name, value in [*settings, *own])
+    default = complete(Config(model=config.model)).network
+    settings = {name: value for name, value in config.network.items() if value != default[name]}
+    listed = ", ".join(
+        f"`{name}` {_list(value) if isinstance(value, tuple) else value}" for name, value in settings.items()
+    )
     return f"{config.model} with {weights:,} weights" + (f" ({listed})" if listed else "")
 
 

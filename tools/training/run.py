@@ -19,12 +19,12 @@ import torch
 
 from config import MAY_DIFFER, Config
 from dataloader.description import ITEMS
-from models import complete, read_checkpoint
+from models import complete, read_checkpoint, read_settings
 from tools.common.errors import UserError
 from tools.common.files import write_text
 from tools.common.run_folder import is_over, read_config, read_history
+from tools.common.settings import Resume
 from tools.training.distributed import Processes
-from tools.training.settings import Resume
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGES = ("torch", "numpy", "scipy", "pesq", "pystoi", "tensorboardX")
@@ -40,18 +40,19 @@ def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str,
     config = complete(config)
     saved, content, last = None, None, config.run_dir / "last.pt"
     if (config.run_dir / "config.json").exists():
-        saved = complete(read_config(config.run_dir))
+        saved = read_config(config.run_dir)
     if last.exists():
         content = read_checkpoint(last)
-        saved = complete(Config.from_dict(content["config"]))
+        saved = read_settings(content["config"])
     if saved is None:
         return config, None, set()
     if config.precision == "auto":
         config = dataclasses.replace(config, precision=saved.precision)
     changed = differing_settings(saved, config)
     if changed and resume == "same":
-        before, now = saved.to_dict(), config.to_dict()
-        differences = ", ".join(f"{key} {before[key]} (now {now[key]})" for key in before if key in changed)
+        before, now = saved.flat(), config.flat()
+        names = [key for key in before if key in {*changed, *saved.network} and before[key] != now.get(key)]
+        differences = ", ".join(f"{key} {before[key]} (now {now.get(key)})" for key in names)
         raise UserError(
             f"{config.run_dir}: holds a run with {differences}; choose another --name, resume with its "
             "settings (--resume saved) or with yours (--resume override), or delete the folder"
@@ -85,7 +86,7 @@ def differing_settings(saved: Config, wanted: Config) -> set[str]:
         free.remove("valid_scores")
     if wanted.precision == "auto":  # the run keeps what auto became
         free.add("precision")
-    before, now = complete(saved).to_dict(), complete(wanted).to_dict()
+    before, now = saved.to_dict(), complete(wanted).to_dict()
     return {key for key in now if now[key] != before[key] and key not in free}
 
 
