@@ -70,12 +70,15 @@ class DataSettings:
     workers: Annotated[int, Meta(ge=-1, le=1024)] = -1
     """Processes that load data; 0 loads in the main process, -1 means 4 on a GPU and 0 on a CPU."""
     augment: tuple[
-        Literal["synthetic", "second-noise", "equalise", "band-limit", "room", "clip", "clean", "speed"], ...
+        Literal[
+            "synthetic", "second-noise", "equalise", "band-limit", "room", "clip", "high-snr", "clean", "speed"
+        ],
+        ...,
     ] = ()
     """Random changes of training items, for data made with --mix on-the-fly. synthetic: steady noise with a random
     spectrum instead of recorded noise; second-noise: two noises at once; speed: recorded noise played at half to
     twice its speed; equalise: random filters for speech and noise; band-limit: low-pass at 3 to 7.5 kHz for both;
-    room: short reverberation of speech, also in the target; clip: noisy clipped; clean: 30 to 60 dB SNR; use a
+    room: short reverberation of speech, also in the target; clip: noisy clipped; high-snr: 30 to 60 dB SNR; use a
     bounded loss such as SNR."""
 
 

@@ -56,7 +56,7 @@ def test(config: Config) -> None:
     model = rebuild_model(best, content).to(device)
     grid = PackedDataset(config.data, "test")
     drawn = choose_drawn(grid, config.show)
-    to_save = {n for n in range(len(grid)) if grid.place(n)[2] < config.samples}
+    to_save = {n for n in range(len(grid)) if grid.cell(n)[2] < config.samples}
     folder = test_folder(config.run_dir, config.data)
     samples = Path("samples") / config.run_name / folder.name
     shutil.rmtree(samples, ignore_errors=True)
@@ -73,7 +73,7 @@ def test(config: Config) -> None:
         for number, noisy, clean, estimate in enhance(model, loader):
             waveforms = {"clean": clean, "noisy": noisy, "enhanced": estimate}
             if number in to_save:
-                save_samples(samples, grid.place(number), waveforms)
+                save_samples(samples, grid.cell(number), waveforms)
             if number in drawn:
                 drawn[number] = waveforms
             yield number, waveforms
@@ -87,7 +87,7 @@ def test(config: Config) -> None:
     ]
     write_csv(folder / "scores.csv", rows)
     note_test(folder, best)
-    titles = ("{}, {:g} dB, utterance {}".format(*grid.place(number)) for number in drawn)
+    titles = ("{}, {:g} dB, utterance {}".format(*grid.cell(number)) for number in drawn)
     source = (
         f"{config.data}, best checkpoint (epoch {content['epoch']}), {grid.grid[2]} utterances a cell, the "
         "best of each column bold."
@@ -146,7 +146,7 @@ def save_samples(folder: Path, place: tuple[str, float, int], waveforms: dict) -
 
 def score_row(grid: PackedDataset, number: int, signal: str, scores: Scores, names: Sequence[str]) -> dict:
     """Return the row of scores.csv for a signal of an item."""
-    place = dict(zip(("noise_type", "snr_db", "utterance"), grid.place(number), strict=True))
+    place = dict(zip(("noise_type", "snr_db", "utterance"), grid.cell(number), strict=True))
     missing = "; ".join(f"{name}: {reason}" for name, reason in scores.failed.items() if name in names)
     values = {name: scores.values[name] for name in names}
     return place | {"signal": signal} | values | {"alarm": contradiction(values), "missing": missing}

@@ -9,6 +9,7 @@ from scipy.interpolate import CubicSpline
 
 from config import SAMPLE_RATE
 
+from .impulse_response import draw_response, reverberate
 from .mixing import is_silent
 
 # Share of the items to which each change is applied.
@@ -19,7 +20,7 @@ SHARES = {
     "band-limit": 0.15,
     "room": 0.25,
     "clip": 0.05,
-    "clean": 0.15,
+    "high-snr": 0.15,
     "speed": 0.5,
 }
 SPECTRUM_DB = 15  # standard deviation of a noise's spectrum, independent in each octave
@@ -30,10 +31,9 @@ SECOND_NOISE_DB = (-12, 0)  # level of the second noise relative to the first
 COEFFICIENT = 3 / 8  # largest coefficient of a random filter
 PASS_BAND = (3000, 7500)  # Hz
 DECAY = (0.1, 0.5)  # seconds in which a room's sound decays by 60 dB
-FIRST_REFLECTION = (0.002, 0.01)  # seconds after the direct sound
 DIRECT_DB = (0, 12)  # energy of the direct sound relative to all reflections
 CLIPPED_AT = (0.25, 0.9)  # of the mixture's peak
-CLEAN_SNR_DB = (30, 60)
+HIGH_SNR_DB = (30, 60)
 SPEED = (0.5, 2)  # of recorded noise, relative to the recording
 
 Waveform = np.ndarray  # [samples], float
@@ -43,12 +43,13 @@ class Augmentation:
     """The random changes of one item, which depend on the generator only.
 
     Args:
-        names: Changes that may be applied, of SHARES.
+        names: Changes that may be applied, of SHARES; clean is the former name of high-snr.
         rng: Source of all random choices.
     """
 
     def __init__(self, names: Collection[str], rng: np.random.Generator) -> None:
         self._rng = rng
+        names = {"high-snr" if name == "clean" else name for name in names}
         self._applied = {name for name, share in SHARES.items() if rng.random() < share and name in names}
 
     def sources(
@@ -74,7 +75,7 @@ class Augmentation:
             level = 10 ** (rng.uniform(*SECOND_NOISE_DB) / 20)
             noise = noise + second * level * _norm(noise) / max(_norm(second), 1e-9)
         if "room" in self._applied:
-            speech = scipy.signal.fftconvolve(speech, draw_room(rng))[: speech.size]
+            speech = reverberate(speech, draw_response(rng, DECAY, DIRECT_DB)[0])
         if "equalise" in self._applied:
             speech, noise = (scipy.signal.lfilter(*draw_equaliser(rng), signal) for signal in (speech, noise))
         if "band-limit" in self._applied:
@@ -83,8 +84,8 @@ class Augmentation:
         return speech, noise
 
     def snr_db(self, drawn: float) -> float:
-        """Return the SNR to mix at: the drawn one, or a high one with the change "clean"."""
-        return self._rng.uniform(*CLEAN_SNR_DB) if "clean" in self._applied else drawn
+        """Return the SNR to mix at: the drawn one, or a high one with the change "high-snr"."""
+        return self._rng.uniform(*HIGH_SNR_DB) if "high-snr" in self._applied else drawn
 
     def recorded(self, noisy: Waveform) -> Waveform:
         """Return the mixture, with the change "clip" clipped."""
@@ -131,27 +132,6 @@ def _wander(rng: np.random.Generator, seconds: np.ndarray, rate: float) -> np.nd
 def _play(signal: Waveform, speed: float, samples: int) -> Waveform:
     """Return the first samples of the signal played at another speed, which also changes its pitch."""
     return np.interp(np.arange(samples) * speed, np.arange(signal.size), signal)
-
-
-def draw_room(rng: np.random.Generator) -> np.ndarray:
-    """Return the impulse response of a small room: the direct sound, then noise that decays exponentially."""
-    tail = draw_tail(rng, rng.uniform(*DECAY), rng.uniform(*FIRST_REFLECTION), rng.uniform(*DIRECT_DB))
-    tail[0] = 1
-    return tail
-
-
-def draw_tail(
-    rng: np.random.Generator, decay: float, first_reflection: float, direct_to_reverberant_db: float
-) -> np.ndarray:
-    """Return the impulse response [taps] of the reflections, without the direct sound at its start.
-
-    decay: seconds in which the sound falls by 60 dB. first_reflection: seconds after the direct sound.
-    direct_to_reverberant_db: energy of a direct sound of 1 over that of all reflections.
-    Source: Moorer, "About this reverberation business", 1979.
-    """
-    time = np.arange(round(decay * SAMPLE_RATE)) / SAMPLE_RATE
-    tail = rng.standard_normal(time.size) * 10 ** (-3 * time / decay) * (time >= first_reflection)
-    return tail * (10 ** (-direct_to_reverberant_db / 20) / np.sqrt(np.sum(tail**2)))
 
 
 def _norm(signal: np.ndarray) -> float:

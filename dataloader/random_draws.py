@@ -58,35 +58,37 @@ class SegmentDraw:
     are too few, the rest stays silent.
 
     Args:
-        types: Type number of each recording.
+        types: Type of each recording, a name or a number.
         lengths: Length of each recording in samples.
         samples: Length of a segment.
         type_weights: equal: all types are equally likely; root: in proportion to the square root of the length of
             their recordings, so that types of seconds are heard, but less than those of minutes.
+
+    Attributes: types, sorted.
     """
 
     def __init__(
-        self, types: Sequence[int], lengths: Sequence[int], samples: int, type_weights: TypeWeights = "equal"
+        self,
+        types: Sequence[str | int],
+        lengths: Sequence[int],
+        samples: int,
+        type_weights: TypeWeights = "equal",
     ) -> None:
-        types, self._lengths = np.asarray(types), np.asarray(lengths, np.int64)
-        self._samples = samples
+        self._lengths, self._samples = np.asarray(lengths, np.int64), samples
         weights = np.maximum(self._lengths, samples)
-        self._recordings = {int(kind): np.flatnonzero(types == kind) for kind in np.unique(types)}
+        self.types = sorted(set(types))
+        self._recordings = {kind: np.flatnonzero(np.asarray(types) == kind) for kind in self.types}
         totals = {kind: weights[numbers].sum() for kind, numbers in self._recordings.items()}
         self._weights = {kind: weights[numbers] / totals[kind] for kind, numbers in self._recordings.items()}
         shares = np.array(list(totals.values())) ** (0.5 if type_weights == "root" else 0.0)
         self._type_weights = shares / shares.sum()
-
-    def draw_type(self, rng: np.random.Generator) -> int:
-        """Return a type number."""
-        return int(rng.choice(list(self._recordings), p=self._type_weights))
 
     def draw(
         self,
         rng: np.random.Generator,
         read: Callable[[Piece], np.ndarray],
         active: slice,
-        kind: int | None = None,
+        kind: str | int | None = None,
         turn: int | None = None,
     ) -> tuple[np.ndarray, list[Piece]]:
         """Return a segment `[samples]` and its pieces.
@@ -95,13 +97,13 @@ class SegmentDraw:
             rng: Source of all random choices.
             read: Returns the samples of a piece.
             active: The span of the speech, in which the segment must not be silent.
-            kind: Type number; None to draw it.
+            kind: Type; None to draw it.
             turn: Number of the recording within the type, modulo their number; None to draw it.
 
-        Raises ValueError if all attempts give silence.
+        Raises LookupError if all attempts give silence.
         """
         for attempt in range(ATTEMPTS):
-            drawn = self.draw_type(rng) if kind is None else kind
+            drawn = self.types[rng.choice(len(self.types), p=self._type_weights)] if kind is None else kind
             numbers = self._recordings[drawn]
             if turn is None:
                 first = rng.choice(numbers, p=self._weights[drawn])
@@ -114,7 +116,7 @@ class SegmentDraw:
                 segment[piece.position :][: piece.count] = part
             if not is_silent(segment[active]):
                 return segment, pieces
-        raise ValueError(f"{ATTEMPTS} noise segments in a row are silent where there is speech")
+        raise LookupError(f"{ATTEMPTS} noise segments in a row are silent where there is speech")
 
     def _pieces(self, rng: np.random.Generator, first: int, numbers: np.ndarray, active: slice) -> list[Piece]:
         length = int(self._lengths[first])

@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 from made_runs import make_run
 
 from dataloader import PackedDataset
-from dataloader.description import read_items
+from dataloader.files import read_records
 from tools.common.errors import UserError
 from tools.common.run_folder import read_history
-from tools.corpora.inspection import ItemRecord
 from tools.reports.comparison import read_run
 from tools.scoring.kept_scores import Journal
 from tools.scoring.scores import Scores
@@ -107,8 +106,6 @@ def test_of_a_damaged_journal_whole_results_are_kept(tmp_path, todo):
 @fuzzed
 @given(changes)
 def test_a_damaged_description_is_read_or_refused(corpus, tmp_path, todo):
-    import msgspec
-
     for file in corpus.glob("*.npy"):
         (tmp_path / file.name).unlink(missing_ok=True)
         (tmp_path / file.name).symlink_to(file)
@@ -116,8 +113,7 @@ def test_a_damaged_description_is_read_or_refused(corpus, tmp_path, todo):
 
     def read():
         PackedDataset(tmp_path, "test")
-        for _, item in read_items(tmp_path):
-            msgspec.convert(item, ItemRecord)
+        list(read_records(tmp_path))
 
     refused(read)
 

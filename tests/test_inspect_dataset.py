@@ -40,8 +40,9 @@ def test_a_sound_set_is_described_and_drawn(copy, capsys):
     printed = capsys.readouterr().out
     for part in ("licence: my own", "train: [16, 2, 16000], 0.00 h, 8 talkers", "noise: rain, street"):
         assert part in printed
-    assert "label 10 dB: measured   10.00 to   10.00 dB" in printed
-    assert "nothing wrong found" in printed
+    assert "label (dB)" in printed
+    assert "10.0            2  10.0  10.0" in printed
+    assert "OK: splits disjoint" in printed
     assert (copy / "inspection.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -63,10 +64,11 @@ def test_babble_is_a_noise_type_of_its_own(made, tmp_path, capsys):
 def test_the_demo_corpus_and_sets_without_a_description_are_measured_too(tmp_path, capsys):
     make_demo_corpus(tmp_path / "demo", n_train=3, n_valid=1, n_test=1, seconds=1.0)
     assert inspect(tmp_path / "demo", "--items", 0) == 0
-    assert "noise: babble, " in capsys.readouterr().out
-    (tmp_path / "demo" / "dataset.json").unlink()
+    assert "OK: splits disjoint" in capsys.readouterr().out
+    for name in ("dataset.json", "items.jsonl"):
+        (tmp_path / "demo" / name).unlink()
     assert inspect(tmp_path / "demo", "--items", 0) == 0
-    assert "about 0 dB" in capsys.readouterr().out
+    assert "about (dB)" in capsys.readouterr().out
 
 
 def test_sets_made_before_items_had_a_file_of_their_own_are_still_understood(copy, capsys):
@@ -124,14 +126,14 @@ def share_talker(folder):
 
 
 WRONG = {
-    "label": (lambda f: relabel(f, "train", 4, snr_db=7.0), "train item 4: SNR is"),
-    "louder noise": (lambda f: change(f, "valid", (0, 0), 1000), "valid item 0: SNR is"),
-    "clipped": (lambda f: change(f, "train", (2, 0, 50), 32767), "train item 2: clipped, its peak is 1.0000"),
+    "label": (lambda f: relabel(f, "train", 4, snr_db=7.0), "train item 4: SNR is not its label"),
+    "louder noise": (lambda f: change(f, "valid", (0, 0), 1000), "valid item 0: SNR is not its label"),
+    "clipped": (lambda f: change(f, "train", (2, 0, 50), 32767), "train item 2: clipped"),
     "silent": (lambda f: change(f, "test", (0, 1, 1, 1), 0), "test item 3: clean is silent"),
     "no noise": (lambda f: change(f, "train", 1, np.arange(16000) % 900), "train item 1: noisy is clean"),
     "a talker twice": (share_talker, "talker 't99' is in train and in test"),
     "noise twice": (share_noise, "is in train and in valid"),
-    "levels reversed": (reverse_levels, "test item 0: lies at 10 dB, its label says 0"),
+    "levels reversed": (reverse_levels, "test item 0: SNR is not its label"),
     "an item too few": (drop_item, "train: items.jsonl lists 15 items, 16 are there"),
 }
 
@@ -151,10 +153,9 @@ UNREADABLE = {
         lambda f: np.save(f / "train.npy", np.full((2, 2, 9), np.nan, np.float32)),
         "train.npy: item [0] holds NaN",
     ),
-    "description": (lambda f: (f / "dataset.json").write_text("{"), "dataset.json: not readable as JSON"),
-    "items": (lambda f: relabel(f, "train", 0, talker=[]), ": item 0 of train is not as expected"),
-    "line": (lambda f: (f / "items.jsonl").write_text("[]\n"), "items.jsonl: line 1 is no item"),
-    "bytes": (lambda f: (f / "items.jsonl").write_bytes(b"\xff\n"), "items.jsonl: line 1 is no item"),
+    "description": (lambda f: (f / "dataset.json").write_text("{"), "dataset.json: Input data was truncated"),
+    "line": (lambda f: (f / "items.jsonl").write_text("[]\n"), "items.jsonl: line 1 is no record"),
+    "bytes": (lambda f: (f / "items.jsonl").write_bytes(b"\xff\n"), "items.jsonl: line 1 is no record"),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ import train
 from tools import inspect_dataset, make_dataset
 from tools.common.audio_files import read
 from tools.corpora.layouts import TIMIT_CORE_TEST
-from tools.corpora.rooms import reverberate
 
 FILES = ("train.npy", "valid.npy", "test.npy", "dataset.json", "items.jsonl")
 SHORT = ("--seconds", "1", "--workers", "1", "--test_snr_db", "0", "10")
@@ -77,11 +75,9 @@ def test_no_talker_and_no_noise_is_in_two_splits(made):
     noises = {}
     for split, those in items.items():
         for item in those:
-            if item["noise_type"] == "babble":
-                stretches = [(voice["file"], 0, 1) for voice in item["noise"]]
-            else:
-                stretches = [(item["noise"], item["noise_start"], item["noise_start"] + item["noise_samples"])]
-            noises.setdefault(split, set()).update(stretches)
+            start = item["noise_start"]
+            if item["noise_type"] != "babble":
+                noises.setdefault(split, set()).add((item["noise"], start, start + item["noise_samples"]))
     for one, other in (("train", "valid"), ("train", "test"), ("valid", "test")):
         for file, start, stop in noises[one]:
             assert not any(f == file and a < stop and start < b for f, a, b in noises[other])
@@ -93,8 +89,8 @@ def test_babble_never_has_the_voice_that_it_is_mixed_with(made):
     babble = [item for item in describe(made)["items"]["train"] if item["noise_type"] == "babble"]
     assert babble
     for item in babble:
-        assert len(item["noise"]) >= 4
-        assert not any(f"/{item['talker']}/" in voice["file"] for voice in item["noise"])
+        assert len(item["talkers"]) >= 4
+        assert item["talker"] not in item["talkers"]
 
 
 def test_the_description_is_enough_to_make_an_item_again(made):
@@ -102,7 +98,7 @@ def test_the_description_is_enough_to_make_an_item_again(made):
     for number, item in enumerate(describe(made)["items"]["train"]):
         if item["noise_type"] != "babble":
             clean = item["scale"] * item["speech_gain"] * read(Path(item["speech"]), item["start"], RATE)
-            added = np.resize(read(Path(item["noise"]), item["noise_start"], item["noise_samples"]), RATE)
+            added = read(Path(item["noise"]), item["noise_start"], RATE)
             noisy = clean + item["scale"] * item["gain"] * added
             np.testing.assert_allclose(array[number] / 32768, [noisy, clean], atol=2**-15)
 
@@ -136,22 +132,6 @@ def test_float32_adds_up_and_short_speech_is_padded_with_nothing_but_noise(folde
         assert snr_db(noisy, clean, item) == pytest.approx(item["snr_db"], abs=0.001)
 
 
-def test_a_split_larger_than_a_file_may_be_is_written_in_shards(folders, made, tmp_path):
-    sources = describe(made)["command"].split()[3:]
-    assert command("--out", tmp_path / "set", *sources, "--workers", 1, "--shard_gb", 3e-4) == 0
-    shards = sorted((tmp_path / "set" / "train").iterdir())
-    assert len(shards) > 2
-    np.testing.assert_array_equal(np.concatenate([np.load(s) for s in shards]), np.load(made / "train.npy"))
-    assert (tmp_path / "set" / "test.npy").is_file()
-
-
-def test_rows_of_the_test_can_be_the_types_of_noise(folders, tmp_path):
-    sources = ("--speech", folders / "speech", "--noise", folders / "noise", "--unseen_types", "wind")
-    assert command("--out", tmp_path / "set", *sources, *SHORT, "--test_rows", "types", "--n_test", 1) == 0
-    assert describe(tmp_path / "set")["noise_types"] == ["hum", "rain", "street", "wind"]
-    assert np.load(tmp_path / "set" / "test.npy").shape == (4, 2, 1, 2, RATE)
-
-
 def test_every_clip_of_an_utterance_can_be_an_item(tmp_path):
     write_speech(tmp_path / "speech", talkers=3, utterances=1, seconds=3.6)
     write_noise(tmp_path / "noise")
@@ -177,22 +157,15 @@ def test_speech_in_a_room_stays_in_time_and_the_snr_is_that_of_what_is_heard(fol
         dry = read(Path(item["speech"]), item["start"], RATE)
         lags = np.correlate(clean[:8000], dry[:8000], "full")[7999 - 30 : 7999 + 30]  # less than a pitch period
         assert np.argmax(lags) == pytest.approx(30, abs=1)
-    with pytest.raises(ValueError, match="silent"):
-        reverberate(speech("a"), np.zeros(10))
     assert command("--out", tmp_path / "early", *sources, *SHORT, "--reverb_target", "early") == 0
     late, early = (np.load(tmp_path / name / "valid.npy").astype(int) for name in ("set", "early"))
     assert np.array_equal(late[:, 0], early[:, 0])  # the same noisy speech, with less to be kept of it
     assert (np.square(early[:, 1]).sum(1) < np.square(late[:, 1]).sum(1) * 1.2).all()
     assert not np.array_equal(late[:, 1], early[:, 1])
     assert run(inspect_dataset, tmp_path / "early") == 0
-
-
-def test_simulated_rooms_are_one_line_without_the_library_that_simulates(folders, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "pyroomacoustics", None)
-    sources = ("--speech", folders / "speech", "--noise", folders / "noise", "--reverb", "simulated")
-    assert command("--out", tmp_path / "set", *sources, *SHORT) == 2
-    assert "pip install pyroomacoustics" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    simulated = (*sources[:4], "--reverb", "simulated", "--reverb_target", "early", *SHORT)
+    assert command("--out", tmp_path / "simulated", *simulated) == 0
+    assert all("rt60_s" in item for item in describe(tmp_path / "simulated")["items"]["train"])
 
 
 def test_a_talker_in_two_folders_is_refused(folders, tmp_path, capsys):

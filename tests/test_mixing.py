@@ -11,7 +11,7 @@ from dataloader.mixing import mix
 
 
 @given(
-    snr=st.floats(-20, 30),
+    snr=st.floats(-20, 40),
     level=st.floats(-40, 0),
     dtype=st.sampled_from([np.int16, np.float32]),
     span=st.sampled_from([slice(None), slice(1000, 3000)]),
@@ -20,9 +20,9 @@ from dataloader.mixing import mix
 @settings(max_examples=50, deadline=None)
 def test_a_mixture_has_its_snr_adds_up_and_never_clips(snr, level, dtype, span, seed):
     rng = np.random.default_rng(seed)
-    clean = 10 ** (level / 20) * rng.uniform(-1, 1, 4000)
+    clean = rng.uniform(-1, 1, 4000)
     noise = 100 * rng.standard_normal(4000)
-    mixture = mix(clean, noise, snr, active=span, dtype=dtype)
+    mixture = mix(clean, noise, snr, level, active=span, dtype=dtype)
     assert mixture.noisy.dtype == mixture.clean.dtype == dtype
     full_scale = 32768.0 if dtype == np.int16 else 1.0
     noisy, speech = mixture.noisy / full_scale, mixture.clean / full_scale
@@ -32,9 +32,10 @@ def test_a_mixture_has_its_snr_adds_up_and_never_clips(snr, level, dtype, span, 
     wanted = mixture.scale * mixture.gain * noise
     assert np.array_equal(added, np.float64(noisy) - np.float64(speech))
     assert np.abs(added - wanted).max() <= (2**-16 if dtype == np.int16 else 2**-25) * 1.001
-    if added[span].std() > 0.001:  # far above the rounding of int16
-        ratio = 10 * np.log10(np.sum(speech[span] ** 2) / np.sum(added[span] ** 2))
-        assert ratio == pytest.approx(snr, abs=0.01)
+    ratio = 10 * np.log10(np.sum(speech[span] ** 2) / np.sum(added[span] ** 2))
+    assert ratio == pytest.approx(snr, abs=0.001 if dtype == np.float32 or snr < 15 else 0.05)
+    if mixture.scale == 1:
+        assert 20 * np.log10(np.std(speech[span])) == pytest.approx(level, abs=0.1)
 
 
 @pytest.mark.parametrize(
@@ -43,18 +44,10 @@ def test_a_mixture_has_its_snr_adds_up_and_never_clips(snr, level, dtype, span, 
         (np.zeros(100), np.ones(100), "clean is silent"),
         (np.ones(100), np.zeros(100), "noise is silent"),
         (np.ones(100), np.full(100, np.nan), "noise holds NaN"),
-        (np.ones(100), np.ones(99), "differ in shape"),
         (np.full(100, 1e-7), np.ones(100), "too weak"),
     ],
 )
 def test_a_mixture_that_can_have_no_snr_is_refused_in_one_line(clean, noise, message):
     with pytest.raises(ValueError, match=message) as caught:
-        mix(clean, noise, 0.0)
+        mix(clean, noise, 0.0, -150.0)
     assert "\n" not in str(caught.value)
-
-
-def test_noise_a_few_steps_high_keeps_its_snr_when_it_is_rounded():
-    rng = np.random.default_rng(0)
-    mixture = mix(0.001 * rng.standard_normal(16000), rng.standard_normal(16000), 20.0)  # noise of 3 steps
-    noisy, clean = np.float64(mixture.noisy), np.float64(mixture.clean)
-    assert 10 * np.log10(np.sum(clean**2) / np.sum((noisy - clean) ** 2)) == pytest.approx(20, abs=0.005)

@@ -10,7 +10,8 @@ import torch
 
 from config import Config
 from dataloader import build_loader, shuffle_for_epoch
-from dataloader.augmentation import SHARES, Augmentation, draw_room
+from dataloader.augmentation import DECAY, DIRECT_DB, SHARES, Augmentation
+from dataloader.impulse_response import draw_response
 from dataloader.random_draws import SegmentDraw
 from losses import build_loss
 from tools.common.errors import UserError
@@ -140,7 +141,7 @@ def test_short_recordings_are_joined_with_others_of_their_type_and_never_repeate
 
 SPOILT = {
     "no settings": (lambda f: (f / "dataset.json").unlink(), "found no on_the_fly"),
-    "settings": (lambda f: (f / "dataset.json").write_text('{"on_the_fly": {"snr_db": 5}}'), "expected snr_db"),
+    "settings": (lambda f: (f / "dataset.json").write_text('{"on_the_fly": {"snr_db": 5}}'), "on_the_fly"),
     "no noise": (lambda f: (f / "train_noise.npy").unlink(), "train_noise.npy: no such file"),
     "spans": (lambda f: np.save(f / "train_active.npy", np.zeros((3, 2), int)), r"expected integers \[12, 2\]"),
     "clip length": (
@@ -201,10 +202,11 @@ def test_each_change_meets_its_share_of_the_items_and_leaves_the_others_as_they_
     assert after.abs().max() < 1
 
 
-def test_clean_items_have_hardly_any_noise_and_clipping_leaves_the_target_alone(tmp_path):
+def test_items_of_high_snr_have_hardly_any_noise_and_clipping_leaves_the_target_alone(tmp_path):
     folder = write_on_the_fly(tmp_path / "set", items=400)
     plain = augmented(folder)
-    noisy, clean = augmented(folder, "clean")
+    noisy, clean = augmented(folder, "high-snr")
+    assert torch.equal(augmented(folder, "clean")[0], noisy)  # its former name
     met = (noisy != plain[0]).any(1)
     ratio = 10 * torch.log10(clean[met].square().sum(1) / (noisy - clean)[met][:, :2000].square().sum(1))
     assert ratio.min() > 29
@@ -242,7 +244,7 @@ def test_nearly_clean_items_outweigh_others_unless_the_loss_has_a_limit():
 
 def test_a_room_keeps_the_direct_sound_in_its_place(tmp_path):
     for seed in range(20):
-        response = draw_room(np.random.default_rng(seed))
+        response, _ = draw_response(np.random.default_rng(seed), DECAY, DIRECT_DB)
         assert np.argmax(np.abs(response)) == 0
         assert 10 * np.log10(np.sum(response[1:] ** 2)) <= 0.01
 

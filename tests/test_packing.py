@@ -10,15 +10,13 @@ import numpy as np
 import pytest
 
 from tools.common.errors import UserError
-from tools.corpora.packing import PackedSetWriter
+from tools.corpora.packing import create, new_folder
 
 
 def write(target, value, **arguments):
-    with PackedSetWriter(target, 100, **arguments) as writer:
-        array = writer.create("train", 3)
-        for index in range(3):
-            array[index] = np.full((2, 100), value)
-        writer.describe({"value": value})
+    with new_folder(target, **arguments) as folder:
+        create(folder / "train.npy", (3, 2, 100), "int16")[:] = value
+        (folder / "dataset.json").write_text("{}")
 
 
 def names(folder: Path) -> list[str]:
@@ -28,9 +26,8 @@ def names(folder: Path) -> list[str]:
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupted_run_leaves_nothing_and_the_old_set_as_it_was(interruption, tmp_path):
     def write_half(**arguments):
-        with PackedSetWriter(tmp_path / "set", 100, **arguments) as writer:
-            writer.create("train", 3)
-            writer.describe({})
+        with new_folder(tmp_path / "set", **arguments) as folder:
+            create(folder / "train.npy", (3, 2, 100), "int16")
             raise interruption
 
     with pytest.raises(interruption):
@@ -65,7 +62,7 @@ def test_a_set_made_meanwhile_by_another_run_is_kept(tmp_path):
     write(tmp_path / "other", 1)
 
     def write_while_another_finishes():
-        with PackedSetWriter(tmp_path / "set", 100):
+        with new_folder(tmp_path / "set"):
             (tmp_path / "other").rename(tmp_path / "set")
 
     with pytest.raises(UserError, match="exists already"):
@@ -82,14 +79,14 @@ def test_a_full_disk_is_one_error_that_names_the_file(tmp_path):
             write(tmp_path / "set", 1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert caught.value.filename == str(tmp_path / "set" / "train.npy")
+    assert caught.value.filename.endswith("train.npy")
     assert names(tmp_path) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot reserve disk space")
 def test_disk_space_is_taken_before_the_work(tmp_path):
     """Hours of mixing are not lost to a disk that turns out too small at the end."""
-    with PackedSetWriter(tmp_path / "set", 100_000) as writer:
-        writer.create("train", 3)
+    with new_folder(tmp_path / "set") as folder:
+        create(folder / "train.npy", (3, 2, 100_000), "int16")
         file = next(tmp_path.rglob("train.npy")).stat()
     assert file.st_blocks * 512 >= 3 * 2 * 100_000 * 2

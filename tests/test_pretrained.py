@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models import PRETRAINED, load_pretrained
-from tools.demo_corpus.corpus import TEST_SNR_DB, make_demo_corpus
+from tools.demo_corpus.corpus import make_demo_corpus
 from tools.scoring.scores import score
 
 
@@ -27,7 +27,7 @@ def enhance(noisy):
 @pytest.mark.parametrize("snr_db", [0, 5, 10])
 def test_it_raises_quality_and_keeps_the_polarity_in_seen_and_unseen_noise(grid, snr_db):
     names = ("pesq", "si_sdr", "polarity")
-    for cell in grid[:, TEST_SNR_DB.index(snr_db)]:
+    for cell in grid[:, [-10, -5, 0, 5, 10, 15, 20].index(snr_db)]:
         before, after = (
             np.array([list(score(clean, make(noisy), names).values.values()) for noisy, clean in cell])
             for make in (np.asarray, enhance)

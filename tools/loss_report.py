@@ -75,7 +75,7 @@ def report(settings: ReportSettings) -> None:
     use_threads(settings.threads)
     terms, missing = build_terms(settings.terms, device)
     grid = PackedDataset(settings.data, "test")
-    numbers = [n for n in range(len(grid)) if grid.place(n)[2] < settings.utterances]
+    numbers = [n for n in range(len(grid)) if grid.cell(n)[2] < settings.utterances]
     checkpoints = {"noisy": None} | {name: find_checkpoint(name) for name in settings.runs}
 
     rows = []
@@ -157,7 +157,7 @@ def judge(
             for item, row, *pair in zip(
                 batch.tolist(), measured, clean.numpy(), estimate.cpu().numpy(), strict=True
             ):
-                place = dict(zip(("noise_type", "snr_db", "utterance"), grid.place(item), strict=True))
+                place = dict(zip(("noise_type", "snr_db", "utterance"), grid.cell(item), strict=True))
                 rows[item] = place | {"signal": signal} | row
                 yield item, dict(zip(("clean", signal), pair, strict=True))
 

@@ -230,7 +230,7 @@ def publish_enhancer(utterance: int) -> None:
     ensure_demo_corpus()
     test, model, samples, pairs = PackedDataset(DEMO_DATA, "test"), load_pretrained(), {}, {}
     for number in range(len(test)):
-        noise, snr_db, found = test.place(number)
+        noise, snr_db, found = test.cell(number)
         if found != utterance or snr_db not in SAMPLES_DB:
             continue
         noisy, clean, _ = test[number]

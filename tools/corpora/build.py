@@ -1,191 +1,166 @@
-"""Building a packed set: items computed in a pool of processes, written in order, and described."""
+"""From settings to a packed set: find, split, draw, mix, write."""
 
+import json
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from config import SAMPLE_RATE
-from dataloader.on_the_fly import ACTIVE, NOISE, NOISE_INDEX, SPEECH
+from dataloader.datasets import ACTIVE, NOISE, NOISE_INDEX, SPEECH
+from dataloader.files import DESCRIPTION, ITEMS, read_records
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
 from tools.corpora.layouts import with_layout
-from tools.corpora.mixtures import MixtureSource
-from tools.corpora.noise_sources import BABBLE_ROWS
-from tools.corpora.packing import PackedSetWriter
-from tools.corpora.recordings import Problem
+from tools.corpora.mixtures import (
+    Plan,
+    Record,
+    make_item,
+    make_noise_row,
+    make_pair,
+    make_plan,
+    make_speech,
+    make_test_utterance,
+)
+from tools.corpora.packing import create, new_folder
 from tools.corpora.settings import DatasetSettings
-from tools.corpora.split_sources import Source, SourceFinder
+from tools.corpora.splits import find_sources
 
-LISTED = 20  # problems that are printed; all are in dataset.json
-SHOWN_TYPES = 5  # of noise, in the summary
+LISTED = 20  # rejected files that are printed; all are in dataset.json
 
 
 def build(asked: DatasetSettings) -> None:
     """Build the set of the settings. Raises UserError, and then leaves no files."""
     settings = with_layout(asked)
-    problems, notes = [], []
-    with PackedSetWriter(
-        settings.out, settings.samples, settings.dtype, settings.overwrite, settings.shard_gb * 1e9
-    ) as writer:
+    rejected, notes = [], []
+    with new_folder(settings.out, settings.overwrite) as folder:
         try:
-            with ProcessPool(settings.workers) as pool:
-                sources = SourceFinder(settings, pool, problems, notes).find()
+            with ProcessPool(settings.processes) as pool:
+                sources = find_sources(settings, pool, rejected, notes)
         finally:
-            report(problems, notes, everything=settings.strict or sys.exc_info()[0] is not None)
-        if settings.strict and problems:
+            report(rejected, notes, everything=settings.strict or sys.exc_info()[0] is not None)
+        if settings.strict and rejected:
             raise UserError(
-                f"{len(problems)} files cannot be used and --strict is given; fix or remove them, or "
+                f"{len(rejected)} files cannot be used and --strict is given; fix or remove them, or "
                 "leave out --strict to make the set without them"
             )
-        with ProcessPool(settings.workers, shared=sources) as pool:
-            packer = _Packer(writer, pool, sources, settings)
-            head = packer.pack()
-        writer.describe(
-            {
-                "format": 1,
-                "sample_rate": SAMPLE_RATE,
-                "dtype": settings.dtype,
-                "samples": settings.samples,
-                "seed": settings.seed,
-                **head,
-                "licence": settings.licence,
-                "command": asked.command,
-                "notes": notes,
-                "left_out": [str(problem) for problem in problems],
-            }
-        )
-    print(f"{settings.out} is complete\n{packer.summary()}")
+        plan = make_plan(settings, *sources)
+        about = {"licence": settings.licence, "command": asked.command, "notes": notes, "left_out": rejected}
+        pack(folder, plan, about)
+    print(f"{settings.out} is complete\n{summarise(settings.out, settings.samples)}")
+    print(f"next: python -m tools.inspect_dataset {settings.out}, then python train.py --data {settings.out}")
 
 
-def report(problems: Sequence[Problem], notes: Sequence[str], everything: bool) -> None:
-    """Print problems and notes, one line each; everything: all problems, not only the first ones."""
-    shown = problems if everything else problems[:LISTED]
-    for problem in shown:
-        print(f"left out: {problem}", file=sys.stderr)
-    if len(problems) > len(shown):
-        print(f"left out: {len(problems) - len(shown)} more, listed in dataset.json", file=sys.stderr)
+def report(rejected: Sequence[str], notes: Sequence[str], everything: bool) -> None:
+    """Print rejected files and notes, one line each; everything: all files, not only the first ones."""
+    shown = rejected if everything else rejected[:LISTED]
+    for file in shown:
+        print(f"left out: {file}", file=sys.stderr)
+    if len(rejected) > len(shown):
+        print(f"left out: {len(rejected) - len(shown)} more, listed in {DESCRIPTION}", file=sys.stderr)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
 
 
-@dataclass
-class Tally:
-    """Content of a split, for the summary."""
+def pack(folder: Path, plan: Plan, about: Mapping[str, Any]) -> None:
+    """Write the arrays, the records of all items, and dataset.json.
 
-    items: int = 0
-    samples: int = 0
-    talkers: set[str | None] = field(default_factory=set)
-    types: set[str | None] = field(default_factory=set)
+    about: entries of dataset.json that do not follow from the settings.
+    """
+    settings = plan.settings
+    samples, dtype = settings.samples, settings.dtype
+    head, snrs = {}, []
+    with (
+        ProcessPool(settings.processes, shared=plan) as pool,
+        (folder / ITEMS).open("w", encoding="utf-8") as file,
+    ):
 
+        def note(split: str, record: Record) -> None:
+            file.write(json.dumps({"split": split, **record}, ensure_ascii=False) + "\n")
 
-class _Packer:
-    def __init__(
-        self, writer: PackedSetWriter, pool: ProcessPool, sources: Mapping[str, Source], settings: DatasetSettings
-    ) -> None:
-        self.writer, self.pool, self.sources, self.settings = writer, pool, sources, settings
-        self.tallies: dict[str, Tally] = defaultdict(Tally)
+        if settings.mix == "on-the-fly":
+            count, active = plan.count("train"), []
+            array = create(folder / f"{SPEECH}.npy", (count, samples), dtype)
+            for record in fill(array, pool, "train speech", make_speech, zip(range(count))):
+                note("train", record)
+                active.append(record["active"])
+            np.save(folder / f"{ACTIVE}.npy", np.array(active))
+            head = {"on_the_fly": asdict(settings.draw), "train_noise_types": plan.segments["train"].types}
+            index = []  # first row, length and type of each recording
+            for recording in plan.noise["train"]:
+                row = index[-1][0] + -(-index[-1][1] // samples) if index else 0
+                index.append([row, recording.samples, head["train_noise_types"].index(recording.label)])
+                stretch = {"noise_start": recording.offset, "noise_samples": recording.samples}
+                note("train_noise", {"noise_type": recording.label, "noise": str(recording.path), **stretch})
+            np.save(folder / f"{NOISE_INDEX}.npy", np.array(index))
+            rows = [(n, row) for n, (_, length, _) in enumerate(index) for row in range(-(-length // samples))]
+            array = create(folder / f"{NOISE}.npy", (len(rows), samples), dtype)
+            list(fill(array, pool, "train noise", make_noise_row, rows))
 
-    def pack(self) -> dict[str, Any]:
-        """Write all splits; return the entries of dataset.json about the whole set."""
-        head: dict[str, Any] = {}
-        if self.settings.mix == "on-the-fly":
-            head["on_the_fly"] = asdict(self.settings.draw)
-            self._pack_train_speech()
-            head["train_noise_types"] = self._pack_train_noise()
-        else:
-            self._pack_items("train")
-        self._pack_items("valid")
-        return self._pack_test() | head
+        for split in ("valid",) if head else ("train", "valid"):
+            count = plan.count(split)
+            array = create(folder / f"{split}.npy", (count, 2, samples), dtype)
+            make = make_pair if plan.has_pairs(split) else make_item
+            for record in fill(array, pool, split, make, ((split, number) for number in range(count))):
+                note(split, record)
 
-    def _record(self, split: str, made_of: dict[str, Any]) -> None:
-        self.writer.record(split, made_of)
-        tally = self.tallies[split]
-        tally.items += 1
-        tally.samples += made_of["noise_samples"] if split == "train_noise" else self.settings.samples
-        tally.talkers.add(made_of.get("talker"))
-        tally.types.add(made_of.get("noise_type"))
-
-    def summary(self) -> str:
-        """Return a line for each split, and the next commands."""
-        lines = [f"{'':11} {'items':>7} {'minutes':>8} {'talkers':>8}  noise types"]
-        for split, tally in self.tallies.items():
-            minutes = tally.samples / SAMPLE_RATE / 60
-            talkers, types = len(tally.talkers - {None}), sorted(map(str, tally.types - {None}))
-            more = f" and {len(types) - SHOWN_TYPES} more" if len(types) > SHOWN_TYPES else ""
-            row = f"{split:11} {tally.items:>7} {minutes:>8.1f} {talkers or '-':>8}  "
-            lines.append(row + (f"{len(types)}: {', '.join(types[:SHOWN_TYPES])}{more}" if types else "-"))
-        out = self.settings.out
-        lines.append(f"next: python -m tools.inspect_dataset {out}, then python train.py --data {out}")
-        return "\n".join(lines)
-
-    def _pack_items(self, split: str) -> None:
-        count = self.sources[split].count(split)
-        array = self.writer.create(split, count)
-        for index, (pair, made_of) in self._made(split, split, "item", ((split, n) for n in range(count)), count):
-            array[index] = pair
-            self._record(split, made_of)
-
-    def _pack_test(self) -> dict[str, Any]:
-        source = self.sources["test"]
-        count = source.count("test")
-        snrs = self.settings.test_snr_db if isinstance(source, MixtureSource) else (0.0,)
-        array = self.writer.create("test", len(source.noise_types), len(snrs), count)
-        measured = []
-        for utterance, (grid, items) in self._made("test", "test", "test_utterance", zip(range(count)), count):
-            for row, column in np.ndindex(grid.shape[:2]):
-                array[row, column, utterance] = grid[row, column]
-            for made_of in items:
-                self._record("test", made_of)
-                measured.append(made_of["snr_db"])
-        described = {"noise_types": list(source.noise_types), "snr_db": list(snrs)}
-        if not isinstance(source, MixtureSource):
-            described["snr_db"] = [round(float(np.mean(measured)), 1)]
-            described["snr_db_is"] = "mean of the pairs; each item has its own, measured"
-        return described
-
-    def _pack_train_speech(self) -> None:
-        count, samples = self.sources["train"].count("train"), self.settings.samples
-        speech = self.writer.create(SPEECH, count, item=(samples,))
-        active = self.writer.create(ACTIVE, count, item=(2,), dtype=np.int64)
-        made = self._made("train speech", "train", "packed_speech", zip(range(count)), count)
-        for index, (clip, made_of) in made:
-            speech[index] = clip
-            active[index] = made_of["active"]
-            self._record("train", made_of)
-
-    def _pack_train_noise(self) -> list[str]:
-        source, samples = self.sources["train"].noise["train"], self.settings.samples
-        lengths = [part.samples for part in source.parts] + [samples] * BABBLE_ROWS * bool(source.babble)
-        rows = [-(-length // samples) for length in lengths]
-        starts = np.cumsum([0, *rows])
-        index = self.writer.create(NOISE_INDEX, len(lengths), item=(3,), dtype=np.int64)
-        for number, length in enumerate(lengths):
-            part = source.parts[number] if number < len(source.parts) else None
-            kind = part.recording.group if part else source.types[-1]
-            index[number] = starts[number], length, source.types.index(kind)
-            made_of = {"noise": str(part.recording.path), "noise_start": part.start} if part else {}
-            self._record("train_noise", {"noise_type": kind, **made_of, "noise_samples": length})
-        array = self.writer.create(NOISE, int(starts[-1]), item=(samples,))
-        places = ((number, row) for number, count in enumerate(rows) for row in range(count))
-        for place, row in self._made("train noise", "train", "packed_noise", places, int(starts[-1])):
-            array[place] = row
-        return list(source.types)
-
-    def _made(
-        self, title: str, split: str, what: str, places: Iterable[tuple[Any, ...]], count: int
-    ) -> Iterator[tuple[int, Any]]:
-        results = self.pool.starmap(make, ((split, what, *place) for place in places))
-        try:
-            yield from enumerate(tqdm(results, f"packing {title}", count, unit="item", leave=False, disable=None))
-        except ValueError as error:  # mixing failed, such as an SNR below a step of int16
-            raise UserError(f"{title}: {error}; choose other SNRs, levels or --dtype float32") from None
+        pairs, count = plan.has_pairs("test"), plan.count("test")
+        columns = 1 if pairs else len(settings.test_snr_db)
+        array = create(folder / "test.npy", (len(plan.rows), columns, count, 2, samples), dtype)
+        array = np.moveaxis(array, 2, 0)  # an entry is an utterance in all cells
+        inputs = (("test", number) for number in range(count))
+        for record in fill(array, pool, "test", make_pair if pairs else make_test_utterance, inputs):
+            note("test", record)
+            snrs.append(record["snr_db"])
+    grid = {"noise_types": plan.rows, "snr_db": settings.test_snr_db}
+    if pairs:
+        mean = "mean of the pairs; each item has its own, measured"
+        grid |= {"snr_db": [round(float(np.mean(snrs)), 1)], "snr_db_is": mean}
+    described = {
+        "format": 1,
+        "sample_rate": SAMPLE_RATE,
+        "dtype": dtype,
+        "samples": samples,
+        "seed": settings.seed,
+    }
+    text = json.dumps({**described, **grid, **head, **about}, indent=1, ensure_ascii=False)
+    (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
 
 
-def make(sources: Mapping[str, Source], split: str, what: str, *place: int) -> Any:
-    """Return the result of the method `what` of the split's source, in a worker process."""
-    return getattr(sources[split], what)(*place)
+def fill(
+    array: np.ndarray, pool: ProcessPool, title: str, make: Callable[..., Any], inputs: Iterable[tuple]
+) -> Iterator[Record]:
+    """Write what `make` returns for each input to the entries of an array; yield the records of the items."""
+    results = pool.starmap(make, inputs)
+    bar = tqdm(results, f"packing {title}", len(array), unit="item", leave=False, disable=None)
+    try:
+        for number, (values, records) in enumerate(bar):
+            array[number] = values
+            yield from records
+    except UserError:
+        raise
+    except ValueError as error:  # mixing failed, such as an SNR below a step of int16
+        raise UserError(f"{title}: {error}; choose other SNRs, levels or --dtype float32") from None
+
+
+def summarise(folder: Path, samples: int) -> str:
+    """Return a table of items, minutes, talkers and noise types of each split."""
+    rows = []
+    for split, record in read_records(folder):
+        minutes = record.get("noise_samples", samples) if split == "train_noise" else samples
+        rows.append((split, minutes / SAMPLE_RATE / 60, record.get("talker"), record.get("noise_type")))
+    records = pd.DataFrame(rows, columns=["split", "minutes", "talkers", "noise types"])
+    splits = records.groupby("split", sort=False)
+    return pd.concat(
+        [
+            splits.size().rename("items"),
+            splits["minutes"].sum().round(1),
+            splits[["talkers", "noise types"]].nunique(),
+        ],
+        axis=1,
+    ).to_string()

@@ -1,27 +1,215 @@
-"""Items mixed from speech and noise, each with its own random generator."""
+"""Draw and mix: the items of a set, each with its own random generator."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dataloader.impulse_response import draw_response, reverberate
 from dataloader.mixing import (
     active_span,
     headroom,
-    mix_at_level,
+    level_gain,
+    mix,
     noise_gain,
+    quantise,
     quantise_alone,
-    quantise_at_snr,
-    rms,
 )
-from tools.common.audio_files import read
+from dataloader.random_draws import Piece, SegmentDraw
 from tools.common.errors import UserError
 from tools.common.seeding import generator
-from tools.corpora.noise_sources import PACKED_PEAK, NoiseSource, read_named
-from tools.corpora.recordings import Recording
-from tools.corpora.rooms import Rooms, reverberate
+from tools.corpora.recordings import Pair, Recording, read_named
 from tools.corpora.settings import DatasetSettings
+from tools.corpora.splits import Recordings, by_label
+
+PACKED_PEAK = 0.9  # of separately packed speech and noise, with headroom for resampling
+SIMULATED_ROOMS = {"rt60_s": (0.15, 0.7), "direct_db": (0, 12)}
+BABBLE, BABBLE_RECORDINGS = "babble", 200  # ten minutes of 3 s
+BABBLE_TALKERS = (4, 8)
+BABBLE_SPREAD_DB = 6  # largest level difference between its talkers
+
+Record = dict[str, Any]  # of an item, for items.jsonl
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the items are made of.
+
+    Attributes:
+        settings: Of the set.
+        clips: Recording and start of each item's speech, by split.
+        noise: Recordings of train, valid, and of the rows of the test, seen and unseen.
+        segments: How segments of each of these are drawn.
+        responses: Impulse responses by split; none for simulated rooms.
+    """
+
+    settings: DatasetSettings
+    clips: Mapping[str, Sequence[tuple[Recording, int]]]
+    noise: Recordings
+    segments: Mapping[str, SegmentDraw]
+    responses: Recordings
+
+    @property
+    def rows(self) -> list[str]:
+        """Return the names of the rows of the test grid; ready-made pairs have one."""
+        return (
+            ["pairs"] if self.has_pairs("test") else [name for name in ("seen", "unseen") if self.noise.get(name)]
+        )
+
+    def has_pairs(self, split: str) -> bool:
+        """Return whether the items of a split are ready-made pairs."""
+        return isinstance(self.clips[split][0][0], Pair)
+
+    def count(self, split: str) -> int:
+        """Return the number of items of a split; for the test, of utterances in a cell of its grid."""
+        asked, clips = self.settings.asked(split), len(self.clips[split])
+        return min(asked or clips, clips) if self.has_pairs(split) else asked or clips
+
+
+def make_plan(settings: DatasetSettings, speech: Recordings, noise: Recordings, responses: Recordings) -> Plan:
+    """Return the plan of a set. Raises UserError if there are too few talkers for babble."""
+    noise = {name: list(recordings) for name, recordings in noise.items()}
+    babbling = [name for name in ("train", "valid", "seen") if settings.babble and name in noise]
+    for number, name in enumerate(babbling):
+        noise[name] += make_babble(speech["train"][number :: len(babbling)], settings, name)
+    segments = {
+        name: SegmentDraw(
+            [recording.label for recording in recordings],
+            [recording.samples for recording in recordings],
+            settings.samples,
+            settings.type_weights,
+        )
+        for name, recordings in noise.items()
+        if recordings
+    }
+    clips = {split: order_clips(settings, split, recordings) for split, recordings in speech.items()}
+    return Plan(settings, clips, noise, segments, responses)
+
+
+def order_clips(
+    settings: DatasetSettings, split: str, recordings: Sequence[Recording]
+) -> list[tuple[Recording, int]]:
+    """Return recording and start of each item's speech.
+
+    If not all of a validation or test split are used, they are spread evenly over talkers and recordings.
+    """
+    clips = [(recording, start) for recording in recordings for start in recording.starts]
+    asked, pairs = settings.asked(split), isinstance(recordings[0], Pair)
+    if pairs and not asked:
+        return clips
+    clips = [clips[place] for place in generator(settings.seed, split, "order").permutation(len(clips))]
+    if pairs or split == "train" or not 0 < asked < len(clips):
+        return clips
+    clips.sort(key=lambda clip: clip[0].starts.index(clip[1]))
+    talkers = [recording.label for recording, _ in clips]
+    turns = [talkers[:place].count(talker) for place, talker in enumerate(talkers)]
+    return [clips[place] for place in np.argsort(turns, kind="stable")]
+
+
+# -- Items; the first argument is shared by the processes of a pool --
+
+
+def make_pair(plan: Plan, split: str, index: int) -> tuple[np.ndarray, list[Record]]:
+    """Return a ready-made pair, `[2, samples]`, and its record; both signals have the same scale."""
+    pair, start = plan.clips[split][index]
+    samples = plan.settings.samples
+    noisy, clean = (read_named(path, start, samples) for path in (pair.noisy, pair.path))
+    length = clean.size
+    noisy, clean = (np.pad(signal, (0, samples - signal.size)) for signal in (noisy, clean))
+    try:
+        active = active_span(clean)
+        scale = headroom(clean, noisy - clean)
+        if np.array_equal(noisy, clean):
+            raise ValueError("noisy and clean are the same: no SNR")
+        both = np.stack(quantise(scale * clean, scale * (noisy - clean), plan.settings.dtype))
+    except ValueError as error:
+        raise UserError(f"{pair.noisy}: {error}") from None
+    speech, noise = clean[active], (noisy - clean)[active]
+    cell = {"row": "pairs", "column": 0, "utterance": index} if split == "test" else {}
+    return both, [
+        cell
+        | {
+            "speech": str(pair.path),
+            "talker": pair.label,
+            "start": start,
+            "samples": length,
+            "active": [active.start, active.stop],
+            "noisy": str(pair.noisy),
+            "snr_db": round(float(10 * np.log10(np.sum(speech**2) / np.sum(noise**2))), 2),
+            "scale": scale,
+        }
+    ]
+
+
+def make_item(plan: Plan, split: str, index: int) -> tuple[np.ndarray, list[Record]]:
+    """Return a mixture for train or valid, `[2, samples]`, and its record.
+
+    The speech was multiplied by `scale * speech_gain`, the noise by `scale * gain`.
+    """
+    settings = plan.settings
+    rng = generator(settings.seed, split, index)
+    clip = read_clip(plan, split, index, rng)
+    snr_db, level_db = settings.draw.draw(rng)
+    noise, drawn = draw_noise(plan, split, rng, clip)
+    mixture = mix(clip.samples, noise, snr_db, level_db, active=clip.active, dtype=settings.dtype)
+    clean = clip.target(mixture.scale * mixture.speech_gain, mixture.clean)
+    level = {"level_dbfs": level_db, "speech_gain": mixture.speech_gain}
+    mixed = {"snr_db": snr_db, "gain": mixture.gain, "scale": mixture.scale}
+    return np.stack([mixture.noisy, clean]), [clip.record | level | drawn | mixed]
+
+
+def make_test_utterance(plan: Plan, split: str, index: int) -> tuple[np.ndarray, list[Record]]:
+    """Return an utterance of the test in all cells, `[noise type, dB, 2, samples]`, and the record of each.
+
+    All cells have the same clean speech, and all cells of a row the same noise with different gains.
+    """
+    settings = plan.settings
+    rng = generator(settings.seed, split, index)
+    clip = read_clip(plan, split, index, rng)
+    _, level_db = settings.draw.draw(rng)
+    speech_gain = level_gain(clip.samples, level_db, clip.active)
+    clean = speech_gain * clip.samples
+    drawn = []
+    for name in plan.rows:
+        order = generator(settings.seed, "test types", name).permutation(plan.segments[name].types)
+        turn, place = divmod(index, len(order))
+        drawn.append(draw_noise(plan, name, rng, clip, order[place], turn))
+    lowest = min(settings.test_snr_db)
+    loudest = [noise_gain(clean, noise, lowest, clip.active) * noise for noise, _ in drawn]
+    scale = min(headroom(clean, noise) for noise in loudest)
+    grid = np.zeros((len(drawn), len(settings.test_snr_db), 2, settings.samples), settings.dtype)
+    records = []
+    for row, (name, (noise, record)) in enumerate(zip(plan.rows, drawn, strict=True)):
+        for column, snr_db in enumerate(settings.test_snr_db):
+            gain = noise_gain(clean, noise, snr_db, clip.active)
+            noisy, rounded = quantise(scale * clean, scale * gain * noise, settings.dtype)
+            grid[row, column] = noisy, clip.target(scale * speech_gain, rounded)
+            cell = {"row": name, "column": column, "utterance": index}
+            level = {"level_dbfs": level_db, "speech_gain": speech_gain}
+            records.append(cell | clip.record | level | record | {"snr_db": snr_db, "gain": gain, "scale": scale})
+    return grid, records
+
+
+def make_speech(plan: Plan, index: int) -> tuple[np.ndarray, list[Record]]:
+    """Return a training item's speech `[samples]` to be mixed later, and its record."""
+    clip = read_clip(plan, "train", index, generator(plan.settings.seed, "train", index))
+    gain = PACKED_PEAK / float(np.max(np.abs(clip.samples)))
+    return quantise_alone(gain * clip.samples, plan.settings.dtype), [clip.record | {"gain": gain}]
+
+
+def make_noise_row(plan: Plan, number: int, row: int) -> tuple[np.ndarray, list[Record]]:
+    """Return a row `[samples]` of a recording of the training noise, to be mixed later."""
+    recording, samples = plan.noise["train"][number], plan.settings.samples
+    start = row * samples
+    segment = recording.read(start, min(samples, recording.samples - start)) * (PACKED_PEAK / recording.peak)
+    return quantise_alone(np.pad(segment, (0, samples - segment.size)), plan.settings.dtype), []
+
+
+# -- Parts of an item --
 
 
 @dataclass(frozen=True)
@@ -30,152 +218,93 @@ class Clip:
 
     samples: np.ndarray  # float64 [samples], padded with zeros
     active: slice  # where there is speech
-    made_of: dict[str, Any]
+    record: Record
     early: np.ndarray | None = None  # the target, if other than the samples: direct sound and early reflections
 
-    def record(self, level_db: float, gain: float) -> dict[str, Any]:
-        """Return the record of the speech after a gain that gives it a level in dBFS."""
-        active = [self.active.start, self.active.stop]
-        return self.made_of | {"active": active, "level_dbfs": level_db, "speech_gain": gain}
+    def target(self, gain: float, clean: np.ndarray) -> np.ndarray:
+        """Return the target, given the clean speech of the mixture and its gain."""
+        return clean if self.early is None else quantise_alone(gain * self.early, clean.dtype)
 
 
-class MixtureSource:
-    """Makes the items of the splits; an item depends neither on their number nor on the process that makes it.
+def read_clip(plan: Plan, split: str, index: int, rng: np.random.Generator) -> Clip:
+    """Return the clean speech of an item, not scaled, with reverberation if the settings ask for it."""
+    settings, clips = plan.settings, plan.clips[split]
+    recording, start = clips[index % len(clips)]
+    speech = recording.read(start, settings.samples)
+    record = {"speech": str(recording.path), "talker": recording.label, "start": start, "samples": speech.size}
+    record |= recording.about
+    speech = np.pad(speech, (0, settings.samples - speech.size))
+    early = None
+    try:
+        if settings.reverb:
+            response, room = draw_room(plan, split, rng)
+            if settings.reverb_target == "early":
+                early = reverberate(speech, response, settings.early_ms)
+                room |= {"early_ms": settings.early_ms}
+            speech = reverberate(speech, response)
+            record |= room
+        active = active_span(speech)
+    except ValueError as error:
+        raise UserError(f"{recording.path}: {error}") from None
+    return Clip(speech, active, record | {"active": [active.start, active.stop]}, early)
 
-    Args:
-        settings: Of the set.
-        speech: Recordings of each split.
-        noise: Segments for train and valid.
-        test_rows: Noise source and noise types of each row of the test grid, by its name.
-        rooms: Impulse responses for the speech; None to leave it as it is.
-    """
 
-    def __init__(
-        self,
-        settings: DatasetSettings,
-        speech: Mapping[str, Sequence[Recording]],
-        noise: Mapping[str, NoiseSource],
-        test_rows: Mapping[str, tuple[NoiseSource, tuple[str, ...]]],
-        rooms: Rooms | None = None,
-    ) -> None:
-        self.settings = settings
-        self.noise_types = tuple(test_rows)
-        self._speech = speech
-        self.noise = noise
-        self._test_rows = test_rows
-        self._rooms = rooms
-        self._clips = {split: self._order(split) for split in speech}
+def draw_room(plan: Plan, split: str, rng: np.random.Generator) -> tuple[np.ndarray, Record]:
+    """Return an impulse response `[taps]` for an item, recorded or simulated, and its record."""
+    if not plan.responses:
+        return draw_response(rng, **SIMULATED_ROOMS)
+    recordings = plan.responses[split]
+    recording = recordings[rng.integers(len(recordings))]
+    return recording.read(0, recording.samples), {"impulse_response": str(recording.path)}
 
-    def count(self, split: str) -> int:
-        """Return the number of items of a split; for the test, of utterances in a cell of its grid."""
-        return self.settings.asked(split) or len(self._clips[split])
 
-    def item(self, split: str, index: int) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return an item of train or valid, `[2, samples]`, and its record.
+def draw_noise(
+    plan: Plan, name: str, rng: np.random.Generator, clip: Clip, kind: str | None = None, turn: int | None = None
+) -> tuple[np.ndarray, Record]:
+    """Return a segment of noise `[samples]` and its record. kind, turn: see SegmentDraw.draw."""
+    recordings, samples = plan.noise[name], plan.settings.samples
 
-        The speech was multiplied by `scale * speech_gain`, the noise by `scale * gain`.
-        """
-        rng = generator(self.settings.seed, split, index)
-        clip = self.clip(split, index, rng)
-        snr_db, level_db = self.settings.draw.draw(rng)
-        noise, made_of = self.noise[split].draw(rng, clip.active, clip.made_of["talker"])
-        try:
-            mixture, speech_gain = mix_at_level(
-                clip.samples, noise, snr_db, level_db, active=clip.active, dtype=self.settings.dtype
-            )
-        except ValueError as error:
-            raise UserError(f"{clip.made_of['speech']}: {error}") from None
-        clean = self._target(clip, mixture.scale * speech_gain, mixture.clean)
-        mixed = {"snr_db": snr_db, "gain": mixture.gain, "scale": mixture.scale}
-        return np.stack([mixture.noisy, clean]), clip.record(level_db, speech_gain) | made_of | mixed
+    def gain(piece: Piece) -> float:
+        """Return the factor of a recording: joined ones have the same peak, as when mixed on the fly."""
+        return 1.0 if piece.count == samples else PACKED_PEAK / recordings[piece.recording].peak
 
-    def test_utterance(self, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """Return an utterance of the test in all cells, `[noise type, dB, 2, samples]`, and the record of each.
+    def read(piece: Piece) -> np.ndarray:
+        recording = recordings[piece.recording]
+        if clip.record["talker"] in recording.voices:  # silence is not used: another recording is drawn
+            return np.zeros(piece.count)
+        return gain(piece) * recording.read(piece.start, piece.count)
 
-        All cells have the same clean speech, and all cells of a row the same noise with different gains.
-        """
-        settings = self.settings
-        rng = generator(settings.seed, "test", index)
-        clip = self.clip("test", index, rng)
-        _, level_db = settings.draw.draw(rng)
-        speech_gain = 10 ** (level_db / 20) / rms(clip.samples[clip.active], "clean")
-        clean = speech_gain * clip.samples
-        drawn = []
-        for source, types in self._test_rows.values():
-            turn, kind = divmod(index, len(types))
-            drawn.append(source.draw(rng, clip.active, clip.made_of["talker"], types[kind], turn))
-        lowest = min(settings.test_snr_db)
-        loudest = [noise_gain(clean, noise, lowest, clip.active) * noise for noise, _ in drawn]
-        scale = min(headroom(clean, noise) for noise in loudest)
-        grid = np.zeros((len(drawn), len(settings.test_snr_db), 2, settings.samples), settings.dtype)
-        items = []
-        for row, (name, (noise, made_of)) in enumerate(zip(self._test_rows, drawn, strict=True)):
-            for column, snr_db in enumerate(settings.test_snr_db):
-                gain = noise_gain(clean, noise, snr_db, clip.active)
-                noisy, rounded, correction = quantise_at_snr(
-                    scale * clean, scale * gain * noise, snr_db, clip.active, settings.dtype
-                )
-                grid[row, column] = noisy, self._target(clip, scale * speech_gain, rounded)
-                cell = {"row": name, "column": column, "utterance": index}
-                mixed = {"snr_db": snr_db, "gain": gain * correction, "scale": scale}
-                items.append(cell | clip.record(level_db, speech_gain) | made_of | mixed)
-        return grid, items
+    try:
+        segment, pieces = plan.segments[name].draw(rng, read, clip.active, kind, turn)
+    except LookupError as error:
+        raise UserError(f"noise of {kind or name}: {error}; leave out files that are mostly silent") from None
+    stretches = []
+    for piece in pieces:
+        recording = recordings[piece.recording]
+        stretch = {"file": str(recording.path), "start": recording.offset + piece.start, "samples": piece.count}
+        stretches.append(stretch | {"position": piece.position, "gain": gain(piece)})
+    record = {"noise_type": recordings[pieces[0].recording].label}
+    if pieces[0].count < samples:
+        return segment, record | {"noise": stretches}
+    if voices := recordings[pieces[0].recording].voices:
+        record["talkers"] = list(voices)
+    file, start, count = list(stretches[0].values())[:3]
+    return segment, record | {"noise": file, "noise_start": start, "noise_samples": count}
 
-    def _target(self, clip: Clip, gain: float, clean: np.ndarray) -> np.ndarray:
-        """Return the target, given the clean speech of the mixture."""
-        return clean if clip.early is None else quantise_alone(gain * clip.early, self.settings.dtype)
 
-    def clip(self, split: str, index: int, rng: np.random.Generator) -> Clip:
-        """Return the clean speech of an item, not scaled, with reverberation if there are rooms."""
-        number, start = self._clips[split][index % len(self._clips[split])]
-        recording = self._speech[split][number]
-        made_of = {"speech": str(recording.path), "talker": recording.group, "start": int(start)}
-        try:
-            speech = read(recording.path, int(start), self.settings.samples)
-            made_of["samples"] = speech.size
-            speech = np.pad(speech, (0, self.settings.samples - speech.size))
-            early = None
-            if self._rooms:
-                impulse_response, room = self._rooms.draw(rng, split)
-                if self.settings.reverb_target == "early":
-                    early = reverberate(speech, impulse_response, self.settings.early_ms)
-                    room |= {"early_ms": self.settings.early_ms}
-                speech = reverberate(speech, impulse_response)
-                made_of |= room
-            return Clip(speech, active_span(speech), made_of, early)
-        except (UserError, ValueError) as error:
-            raise UserError(f"{recording.path}: {error}") from None
-
-    def packed_speech(self, index: int) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return a training item's speech `[samples]` to be mixed later, and its record."""
-        clip = self.clip("train", index, generator(self.settings.seed, "train", index))
-        gain = PACKED_PEAK / float(np.max(np.abs(clip.samples)))
-        made_of = clip.made_of | {"gain": gain, "active": [clip.active.start, clip.active.stop]}
-        return quantise_alone(gain * clip.samples, self.settings.dtype), made_of
-
-    def packed_noise(self, number: int, row: int) -> np.ndarray:
-        """Return a row `[samples]` of part `number` of the training noise; numbers beyond the parts are babble."""
-        source = self.noise["train"]
-        if number >= len(source.parts):
-            segment, _ = source.babble.draw(generator(self.settings.seed, "babble", number))
-            return quantise_alone(segment * (PACKED_PEAK / np.max(np.abs(segment))), self.settings.dtype)
-        part = source.parts[number]
-        start = row * self.settings.samples
-        count = min(self.settings.samples, part.samples - start)
-        segment = read_named(part.recording.path, part.start + start, count) * (PACKED_PEAK / part.recording.peak)
-        return quantise_alone(np.pad(segment, (0, self.settings.samples - count)), self.settings.dtype)
-
-    def _order(self, split: str) -> np.ndarray:
-        """Return the shuffled clips of a split, [clips, 2]: recording and start.
-
-        If not all of a validation or test split are used, they are spread evenly over talkers and recordings.
-        """
-        recordings = self._speech[split]
-        clips = [(number, start) for number, recording in enumerate(recordings) for start in recording.starts]
-        clips = generator(self.settings.seed, split, "order").permutation(np.array(clips, np.int64), axis=0)
-        if split == "train" or not 0 < self.settings.asked(split) < len(clips):
-            return clips
-        clips = sorted(clips, key=lambda clip: recordings[clip[0]].starts.index(clip[1]))
-        talkers = [recordings[number].group for number, _ in clips]
-        turns = [talkers[:place].count(talker) for place, talker in enumerate(talkers)]
-        return np.array(clips)[np.argsort(turns, kind="stable")]
+def make_babble(speech: Sequence[Recording], settings: DatasetSettings, name: str) -> list[Recording]:
+    """Return noise recordings in which several talkers speak at once. Raises UserError for too few talkers."""
+    talkers, babble, rng = by_label(speech), [], generator(settings.seed, BABBLE, name)
+    if len(talkers) <= BABBLE_TALKERS[0]:
+        raise UserError(
+            f"babble: found {len(talkers)} training talkers for it in {name}, expected more than "
+            f"{BABBLE_TALKERS[0]}; leave out --babble, or give more speech"
+        )
+    for number in range(BABBLE_RECORDINGS):
+        voices = {}
+        for talker in rng.permutation(list(talkers))[: rng.integers(BABBLE_TALKERS[0], BABBLE_TALKERS[1] + 1)]:
+            recording = talkers[talker][rng.integers(len(talkers[talker]))]
+            voices[str(talker)] = recording, rng.uniform(-BABBLE_SPREAD_DB, 0)
+        path = Path(BABBLE, name, str(number))
+        babble.append(Recording(path, BABBLE, settings.samples, peak=PACKED_PEAK, voices=voices))
+    return babble

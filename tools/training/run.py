@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from config import MAY_DIFFER, Config
-from dataloader.description import ITEMS
+from dataloader.files import ITEMS
 from models import complete, read_checkpoint, read_settings
 from tools.common.errors import UserError
 from tools.common.files import write_text
