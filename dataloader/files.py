@@ -73,7 +73,7 @@ def open_array(path: Path) -> np.memmap:
         raise UserError(
             f"{path}: no such file; expected a packed data set there (docs/data.md says how to make one)"
         ) from None
-    except ValueError as error:
+    except Exception as error:  # a damaged header can raise anything
         raise UserError(f"{path}: not a .npy file of numbers ({error})") from None
     if not (array.ndim and array.flags.c_contiguous):
         raise UserError(f"{path}: found a number or Fortran order, expected np.ascontiguousarray(array)")
