@@ -17,7 +17,7 @@ from tools.common.errors import UserError
 from .checkpoint import read_checkpoint
 from .dccrn import DCCRN
 from .gtcrn import GTCRN
-from .norms import sync_norms
+from .layers import sync_norms
 from .registry import NETWORKS, complete, read_settings, register
 
 __all__ = [

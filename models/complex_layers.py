@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-KERNEL = (5, 2)  # frequency, time
-STRIDE = (2, 1)
 WEIGHT_STD = 0.05
 Mask = Literal["E", "C", "R", "none"]
 # Mask (real, imaginary) that passes the input through: the last layer's initial bias.
@@ -20,6 +18,7 @@ PASS_THROUGH = {"E": (1.5, 0.0), "C": (1.0, 0.0), "R": (1.0, 1.0), "none": (0.0,
 FIRST_MASK_STD = 0.005  # of the last layer's weights: the initial mask is nearly its bias
 
 Parts = tuple[Tensor, Tensor]  # real and imaginary part, of one shape
+Pair = tuple[int, int]  # frequency, time
 
 
 class ComplexKernel(nn.Module):
@@ -61,43 +60,31 @@ class ComplexKernel(nn.Module):
 
 
 class ComplexConv2d(ComplexKernel):
-    """Complex convolution that halves the frequencies, causal in time.
+    """Complex convolution, [B, inputs, F, T]; channel counts hold both parts. options: stride and padding."""
 
-    [B, inputs, F, T] to [B, outputs, F/2, T]; channel counts hold both parts.
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__((outputs // 2, inputs // 2, *KERNEL), outputs // 2)
+    def __init__(self, inputs: int, outputs: int, kernel: Pair, *options: Pair, bias: bool = True) -> None:
+        super().__init__((outputs // 2, inputs // 2, *kernel), outputs // 2, bias)
+        self.options = options
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.pad(x, (KERNEL[1] - 1, 0))
-        return F.conv2d(x, self.weight_of_conv(), self.bias(), STRIDE, (KERNEL[0] // 2, 0))
+        return F.conv2d(x, self.weight_of_conv(), self.bias(), *self.options)
 
 
 class ComplexConvTranspose2d(ComplexKernel):
-    """Complex transposed convolution that doubles the frequencies, with one frame of look-ahead.
+    """Complex transposed convolution, as `ComplexConv2d`. options: stride, padding and output padding."""
 
-    [B, inputs, F, T] to [B, outputs, 2F, T]; channel counts hold both parts.
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__((inputs // 2, outputs // 2, *KERNEL), outputs // 2)
+    def __init__(self, inputs: int, outputs: int, kernel: Pair, *options: Pair, bias: bool = True) -> None:
+        super().__init__((inputs // 2, outputs // 2, *kernel), outputs // 2, bias)
+        self.options = options
 
     def forward(self, x: Tensor) -> Tensor:
-        padding, output_padding = (KERNEL[0] // 2, 0), (STRIDE[0] - 1, 0)
-        y = F.conv_transpose2d(x, self.weight_of_transposed(), self.bias(), STRIDE, padding, output_padding)
-        return without_first_frame(y)  # output frame t then sees the input frames t and t + 1
+        return F.conv_transpose2d(x, self.weight_of_transposed(), self.bias(), *self.options)
 
 
 def join_parts(x: Tensor, skip: Tensor) -> Tensor:
     """Return channels joined part by part: both real halves, then both imaginary halves."""
     (real, imag), (real_skip, imag_skip) = x.chunk(2, 1), skip.chunk(2, 1)
     return torch.cat([real, real_skip, imag, imag_skip], 1)
-
-
-def without_first_frame(x: Tensor) -> Tensor:
-    """Return [B, C, F, T] without its first frame; channels-last memory format is kept, for the gradient too."""
-    return x[..., 1:] if x.is_contiguous() else F.pad(x, (-1, 0))
 
 
 class ComplexLSTM(nn.Module):

@@ -1,20 +1,18 @@
 """CRN: a real convolutional encoder and decoder around an LSTM that estimate magnitudes."""
 
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import Positive
 
-from .complex_layers import KERNEL, STRIDE, WEIGHT_STD, Parts, without_first_frame
-from .layers import ConvLayer, RealRecurrence, encode_and_decode
+from .complex_layers import WEIGHT_STD, Parts
+from .encoder_decoder import Doubling, EncoderDecoder, Halving
+from .layers import RealRecurrence
 from .registry import Channels, EvenUnits, NetworkSettings, register
-from .stft import STFT, SpectralNetwork
-from .streaming.encoder_decoder import EncoderDecoderStep
 
 # Initial bias of the last layer. E: tanh gives 0.905; none: a small magnitude above zero.
 START = {"E": 1.5, "none": 0.1}
@@ -38,7 +36,7 @@ class CRNSettings(NetworkSettings):
 
 
 @register("CRN", CRNSettings)
-class CRN(SpectralNetwork):
+class CRN(EncoderDecoder):
     """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
 
     The real counterpart of DCCRN: it estimates the magnitude and keeps the noisy phase. Its layers have the size
@@ -52,85 +50,39 @@ class CRN(SpectralNetwork):
 
     def __init__(self, **settings: Any) -> None:
         """Build the network with the values of CRNSettings that are given. Raises UserError."""
-        super().__init__()
         own = CRNSettings(**settings)
-        self.mask, self.skip = own.mask, own.skip
-        self.stft = STFT()
         sizes = [1, *(number // 2 for number in own.kernel_num)]
-        frequencies = (self.stft.bins - 1) >> len(own.kernel_num)  # left after the encoder has halved them
-        self.encoder = nn.ModuleList(ConvLayer(Conv2d(i, o), nn.BatchNorm2d(o)) for i, o in pairwise(sizes))
-        self.recurrence = RealRecurrence(sizes[-1] * frequencies, own.rnn_units // 2, own.rnn_layers)
-        joined = 2 if self.skip else 1
-        *upward, last = pairwise(reversed(sizes))
-        self.decoder = nn.ModuleList(
-            [ConvLayer(ConvTranspose2d(i * joined, o), nn.BatchNorm2d(o)) for i, o in upward]
-            + [ConvTranspose2d(last[0] * joined, 1)]
-        )
+        recurrence = partial(RealRecurrence, units=own.rnn_units // 2, layers=own.rnn_layers)
+        super().__init__(sizes, Conv, ConvTranspose, nn.BatchNorm2d, recurrence, own.skip)
+        self.mask = own.mask
         nn.init.normal_(self.decoder[-1].weight, std=FIRST_OUTPUT_STD)
         nn.init.constant_(self.decoder[-1].bias, START[self.mask])
 
-    def enhance(self, spectrum: Tensor) -> Tensor:
-        magnitude = magnitude_of(spectrum.real, spectrum.imag)
-        output = self.estimate(magnitude[:, None, 1:]).to(magnitude.dtype)[:, 0]
-        return spectrum * gain_of(self.mask, F.pad(output, (0, 0, 1, 0)), magnitude)  # the gain of DC is zero
+    @staticmethod
+    def observe(spectrum: Tensor) -> Tensor:
+        """Return the magnitude of a spectrum, with a floor above zero so that it can be divided by."""
+        return (spectrum.square().sum(0, keepdim=True) + 1e-16).sqrt()
 
-    def estimate(self, x: Tensor) -> Tensor:
-        """Return the network's output for magnitudes without DC, [B, 1, 256, T] both."""
-        return encode_and_decode(x, self.encoder, self.recurrence, self.decoder, _join if self.skip else None)
+    def conclude(self, output: Tensor, spectrum: Tensor) -> Parts:
+        gain = output.tanh() if self.mask == "E" else output / self.observe(spectrum)
+        return (spectrum * gain).unbind(0)
 
-    def streaming_step(self, for_export: bool = False) -> EncoderDecoderStep:
-        """Return the network hop by hop; see models/streaming."""
-        mask = self.mask
-
-        def observe(spectrum: Tensor) -> Tensor:
-            return magnitude_of(*spectrum.unbind(0))[None]
-
-        def conclude(output: Tensor, spectrum: Tensor) -> Parts:
-            return (spectrum * gain_of(mask, output, observe(spectrum))).unbind(0)
-
-        return EncoderDecoderStep(self, observe, conclude, for_export)
+    @staticmethod
+    def join(x: Tensor, skip: Tensor) -> Tensor:
+        return torch.cat([x, skip], 1)
 
 
-def magnitude_of(real: Tensor, imag: Tensor) -> Tensor:
-    """Return the magnitude of a spectrum, with a floor above zero so that it can be divided by."""
-    return (real.square() + imag.square() + 1e-16).sqrt()
-
-
-def gain_of(mask: str, output: Tensor, magnitude: Tensor) -> Tensor:
-    """Return the gain to apply to the noisy spectrum, given the network's output and the noisy magnitude."""
-    return output.tanh() if mask == "E" else output / magnitude
-
-
-class Conv2d(nn.Conv2d):
-    """Convolution that halves the frequencies, causal in time: [B, inputs, F, T] to [B, outputs, F/2, T]."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, KERNEL, STRIDE, (KERNEL[0] // 2, 0))
+class _Normal(nn.Module):
+    """Initialises the weights as the published code does."""
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight, std=WEIGHT_STD)
         nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x, (KERNEL[1] - 1, 0)))
+
+class Conv(_Normal, Halving, nn.Conv2d):
+    """See `Halving`."""
 
 
-class ConvTranspose2d(nn.ConvTranspose2d):
-    """Transposed convolution that doubles the frequencies, with one frame of look-ahead.
-
-    [B, inputs, F, T] to [B, outputs, 2F, T].
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, KERNEL, STRIDE, (KERNEL[0] // 2, 0), (STRIDE[0] - 1, 0))
-
-    def reset_parameters(self) -> None:
-        nn.init.normal_(self.weight, std=WEIGHT_STD)
-        nn.init.zeros_(self.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return without_first_frame(super().forward(x))
-
-
-def _join(x: Tensor, skip: Tensor) -> Tensor:
-    return torch.cat([x, skip], 1)
+class ConvTranspose(_Normal, Doubling, nn.ConvTranspose2d):
+    """See `Doubling`."""

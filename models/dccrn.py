@@ -2,21 +2,17 @@
 
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import Positive
 
-from .complex_layers import ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM, Mask, apply_mask, join_parts
-from .layers import ConvLayer, RealRecurrence, encode_and_decode
-from .norms import NORMS, Norm
+from .complex_layers import ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM, Mask, Parts, apply_mask, join_parts
+from .encoder_decoder import Doubling, EncoderDecoder, Halving
+from .layers import NORMS, Norm, RealRecurrence
 from .registry import Channels, EvenUnits, NetworkSettings, register
-from .stft import STFT, SpectralNetwork
-from .streaming.encoder_decoder import EncoderDecoderStep
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ class DCCRNSettings(NetworkSettings):
 
 
 @register("DCCRN", DCCRNSettings)
-class DCCRN(SpectralNetwork):
+class DCCRN(EncoderDecoder):
     """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
 
     Masks: see `apply_mask`.
@@ -52,43 +48,31 @@ class DCCRN(SpectralNetwork):
 
     def __init__(self, **settings: Any) -> None:
         """Build the network with the values of DCCRNSettings that are given. Raises UserError."""
-        super().__init__()
         own = DCCRNSettings(**settings)
-        self.mask, self.skip = own.mask, own.skip
-        self.suits_channels_last = own.norm == "batch"  # the complex norm would be slower
-        self.stft = STFT()
-        channels = [2, *own.kernel_num]
-        frequencies = (self.stft.bins - 1) >> len(own.kernel_num)  # left after the encoder has halved them
-        features = channels[-1] * frequencies
-        norm_of = NORMS[own.norm]
-        self.encoder = nn.ModuleList(ConvLayer(ComplexConv2d(i, o), norm_of(o)) for i, o in pairwise(channels))
+        norm = NORMS[own.norm]
         recurrence = {"complex": _ComplexRecurrence, "real": RealRecurrence}[own.lstm]
-        self.recurrence = recurrence(features, own.rnn_units, own.rnn_layers)
-        joined = 2 if self.skip else 1
-        upward = list(pairwise(reversed(channels)))
-        self.decoder = nn.ModuleList(
-            [ConvLayer(ComplexConvTranspose2d(i * joined, o), norm_of(o)) for i, o in upward[:-1]]
-            + [ComplexConvTranspose2d(upward[-1][0] * joined, 2)]
-        )
+        recurrence = partial(recurrence, units=own.rnn_units, layers=own.rnn_layers)
+        super().__init__([2, *own.kernel_num], Conv, ConvTranspose, norm, recurrence, own.skip)
+        self.mask = own.mask
+        self.suits_channels_last = own.norm == "batch"  # the complex norm would be slower
         self.decoder[-1].start_at_pass_through(self.mask)
 
-    def enhance(self, spectrum: Tensor) -> Tensor:
-        parts = spectrum.real, spectrum.imag
-        output = self.estimate(torch.stack(parts, 1)[:, :, 1:]).to(spectrum.real.dtype)
-        output = F.pad(output, (0, 0, 1, 0))  # zero for DC, [B, 2, 257, T]
-        return torch.complex(*apply_mask(self.mask, output.unbind(1), parts))
+    @staticmethod
+    def observe(spectrum: Tensor) -> Tensor:
+        return spectrum
 
-    def estimate(self, x: Tensor) -> Tensor:
-        """Return the network's output for real and imaginary part without DC, both [B, 2, 256, T].
+    def conclude(self, output: Tensor, spectrum: Tensor) -> Parts:
+        return apply_mask(self.mask, output.unbind(0), spectrum.unbind(0))
 
-        It holds no complex tensors, which torch.compile does not support.
-        """
-        join = join_parts if self.skip else None
-        return encode_and_decode(x, self.encoder, self.recurrence, self.decoder, join)
+    join = staticmethod(join_parts)
 
-    def streaming_step(self, for_export: bool = False) -> EncoderDecoderStep:
-        """Return the network hop by hop; see models/streaming."""
-        return EncoderDecoderStep(self, lambda spectrum: spectrum, partial(apply_mask, self.mask), for_export)
+
+class Conv(Halving, ComplexConv2d):
+    """See `Halving`."""
+
+
+class ConvTranspose(Doubling, ComplexConvTranspose2d):
+    """See `Doubling`."""
 
 
 class _ComplexRecurrence(nn.Module):

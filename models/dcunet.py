@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,46 +10,32 @@ from torch import Tensor, nn
 
 from tools.common.errors import UserError
 
-from .complex_layers import ComplexKernel, Mask, apply_mask, join_parts
-from .layers import ConvLayer
-from .norms import NORMS, Norm
+from .complex_layers import ComplexConv2d, ComplexConvTranspose2d, Mask, apply_mask, join_parts
+from .encoder_decoder import encode_and_decode
+from .layers import NORMS, ConvLayer, Norm
 from .registry import EvenUnits, NetworkSettings, register
 from .stft import CentredSTFT, SpectralNetwork
 
 FFT, HOP = 1024, 256
 
-
-class Shape(NamedTuple):
-    """Shape of a layer: channels, real and imaginary together; kernel and stride, frequency first."""
-
-    channels: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-
-
-# Encoders by the number of layers of encoder and decoder; Choi et al., table of appendix B.
+# Kernels and strides, frequency first.
+TALL, SMALL = (7, 5), (5, 3)
+HALVE, KEEP = (2, 2), (2, 1)  # frames
+# Channels (real and imaginary together), kernel and stride of the encoder's layers, by the number of layers of
+# encoder and decoder; Choi et al., table of appendix B.
+PAIR = [(128, SMALL, HALVE), (128, SMALL, KEEP)]
 ENCODERS = {
-    10: [
-        Shape(64, (7, 5), (2, 2)),
-        Shape(128, (7, 5), (2, 2)),
-        *[Shape(128, (5, 3), (2, 2))] * 2,
-        Shape(128, (5, 3), (2, 1)),
-    ],
-    16: [
-        Shape(64, (7, 5), (2, 2)),
-        Shape(64, (7, 5), (2, 1)),
-        Shape(128, (7, 5), (2, 2)),
-        Shape(128, (5, 3), (2, 1)),
-        *[Shape(128, (5, 3), (2, 2)), Shape(128, (5, 3), (2, 1))] * 2,
-    ],
+    10: [(64, TALL, HALVE), (128, TALL, HALVE), (128, SMALL, HALVE), *PAIR],
+    16: [(64, TALL, HALVE), (64, TALL, KEEP), (128, TALL, HALVE), (128, SMALL, KEEP), *PAIR, *PAIR],
     20: [
-        Shape(64, (7, 1), (1, 1)),
-        Shape(64, (1, 7), (1, 1)),
-        Shape(128, (7, 5), (2, 2)),
-        Shape(128, (7, 5), (2, 1)),
-        *[Shape(128, (5, 3), (2, 2)), Shape(128, (5, 3), (2, 1))] * 2,
-        Shape(128, (5, 3), (2, 2)),
-        Shape(180, (5, 3), (2, 1)),
+        (64, (7, 1), (1, 1)),
+        (64, (1, 7), (1, 1)),
+        (128, TALL, HALVE),
+        (128, TALL, KEEP),
+        *PAIR,
+        *PAIR,
+        (128, SMALL, HALVE),
+        (180, SMALL, KEEP),
     ],
 }
 
@@ -95,23 +81,25 @@ class DCUNET(SpectralNetwork):
         self.mask, norm_of = own.mask, NORMS[own.norm]
         self.suits_channels_last = own.norm == "batch"
         self.stft = CentredSTFT(torch.hann_window(FFT), HOP)
-        shapes = [
-            s._replace(stride=(s.stride[0], min(s.stride[1], own.time_stride))) for s in ENCODERS[own.layers]
-        ]
-        sizes = [2, *(own.kernel_num or (s.channels for s in shapes))]
-        self.frame_groups = 2 ** sum(s.stride[1] == 2 for s in shapes)
-        self.encoder = nn.ModuleList(
-            ConvLayer(_Conv(i, o, s), norm_of(o), nn.LeakyReLU())
-            for (i, o), s in zip(pairwise(sizes), shapes, strict=True)
-        )
-        upward = list(zip(pairwise(reversed(sizes)), reversed(shapes), strict=True))
-        joined = [1] + [2] * (len(upward) - 1)  # with the output of the encoder layer opposite
-        self.decoder = nn.ModuleList(
-            ConvLayer(_ConvTranspose(n * i, o, s), norm_of(o), nn.LeakyReLU())
-            for n, ((i, o), s) in zip(joined[:-1], upward[:-1], strict=True)
-        )
-        (i, o), shape = upward[-1]
-        self.decoder.append(_ConvTranspose(2 * i, o, shape, bias=True))
+        channels, kernels, strides = zip(*ENCODERS[own.layers], strict=True)
+        strides = [(high, min(wide, own.time_stride)) for high, wide in strides]
+        self.frame_groups = 2 ** sum(wide == 2 for _, wide in strides)
+        paddings = [(high // 2, wide // 2) for high, wide in kernels]  # so that only strides change the size
+        shapes = list(zip(kernels, strides, paddings, strict=True))
+        sizes = list(pairwise([2, *(own.kernel_num or channels)]))
+
+        def layer(conv: nn.Module, outputs: int) -> ConvLayer:
+            return ConvLayer(conv, norm_of(outputs), nn.LeakyReLU())
+
+        pairs = list(zip(sizes, shapes, strict=True))
+        self.encoder = nn.ModuleList(layer(ComplexConv2d(i, o, *shape, bias=False), o) for (i, o), shape in pairs)
+        self.decoder = nn.ModuleList()
+        joined = 1  # from the second layer on, with the output of the encoder layer opposite
+        for (o, i), shape in reversed(pairs[1:]):
+            self.decoder.append(layer(ComplexConvTranspose2d(joined * i, o, *shape, bias=False), o))
+            joined = 2
+        (o, i), shape = pairs[0]
+        self.decoder.append(ComplexConvTranspose2d(joined * i, o, *shape))
         self.decoder[-1].start_at_pass_through(self.mask)
 
     def enhance(self, spectrum: Tensor) -> Tensor:
@@ -123,35 +111,6 @@ class DCUNET(SpectralNetwork):
         """Return the output for real and imaginary part, [B, 2, 513, T] both, without complex tensors."""
         frames = x.shape[-1]
         x = F.pad(x, (0, (1 - frames) % self.frame_groups))  # so that every layer's frames divide evenly
-        skips = []
-        for layer in self.encoder:
-            x = layer(x)  # [B, C, F, T]
-            skips.append(x)
-        skips.pop()
-        first, *layers = self.decoder
-        x = first(x)
-        for layer in layers:
-            x = layer(join_parts(x, skips.pop()))
-        return x[..., :frames]
-
-
-class _Conv(ComplexKernel):
-    """Complex convolution with padding, so that only strides change the size."""
-
-    def __init__(self, inputs: int, outputs: int, shape: Shape) -> None:
-        super().__init__((outputs // 2, inputs // 2, *shape.kernel), outputs // 2, bias=False)
-        self.stride, self.padding = shape.stride, tuple(n // 2 for n in shape.kernel)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight_of_conv(), self.bias(), self.stride, self.padding)
-
-
-class _ConvTranspose(ComplexKernel):
-    """Complex transposed convolution, the mirror of `_Conv`."""
-
-    def __init__(self, inputs: int, outputs: int, shape: Shape, bias: bool = False) -> None:
-        super().__init__((inputs // 2, outputs // 2, *shape.kernel), outputs // 2, bias)
-        self.stride, self.padding = shape.stride, tuple(n // 2 for n in shape.kernel)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv_transpose2d(x, self.weight_of_transposed(), self.bias(), self.stride, self.padding)
+        *encoder, deepest = self.encoder
+        first, *decoder = self.decoder
+        return encode_and_decode(x, encoder, nn.Sequential(deepest, first), decoder, join_parts)[..., :frames]

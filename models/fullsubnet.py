@@ -12,7 +12,6 @@ from config import Count, Positive
 
 from .registry import NetworkSettings, register
 from .stft import CentredSTFT, SpectralNetwork
-from .streaming.centred import CentredStep
 
 FFT, HOP = 512, 256
 BINS = FFT // 2 + 1
@@ -80,8 +79,10 @@ class FullSubNet(SpectralNetwork):
         """Return whether the network can be computed block by block."""
         return self.normalisation == "cumulative"
 
-    def streaming_step(self, for_export: bool = False) -> CentredStep:
+    def streaming_step(self, for_export: bool = False) -> nn.Module:
         """Return the network hop by hop; see models/streaming."""
+        from .streaming.centred import CentredStep
+
         return CentredStep(self, self.look_ahead)
 
     def first_memory(self, batch: int) -> list[Tensor]:

@@ -15,7 +15,6 @@ from .gru import GroupedGRU, gru
 from .layers import PReLU
 from .registry import NetworkSettings, register
 from .stft import CentredSTFT, SpectralNetwork
-from .streaming.centred import CentredStep
 
 FFT, HOP = 512, 256
 BINS = FFT // 2 + 1
@@ -80,8 +79,10 @@ class GTCRN(SpectralNetwork):
         """Return real and imaginary part of the mask, given those of the noisy spectrum, [B, 2, 257, T] both."""
         return self.follow(parts, self.first_memory(parts.shape[0]))[0]
 
-    def streaming_step(self, for_export: bool = False) -> CentredStep:
+    def streaming_step(self, for_export: bool = False) -> nn.Module:
         """Return the network hop by hop; see models/streaming."""
+        from .streaming.centred import CentredStep
+
         return CentredStep(self)
 
     def first_memory(self, batch: int) -> list[Tensor]:

@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from config import Config
 from losses import build_loss
 from models import DCCRN, build_model, load_model
-from models.complex_layers import ComplexConv2d, ComplexConvTranspose2d, ComplexLSTM
-from models.layers import PReLU
-from models.norms import ComplexBatchNorm2d
+from models.complex_layers import ComplexLSTM
+from models.dccrn import Conv, ConvTranspose
+from models.layers import ComplexBatchNorm2d, PReLU
 from models.stft import STFT
 from tools.common.errors import UserError
 
@@ -99,7 +99,7 @@ def test_the_network_looks_ahead_no_more_than_its_latency():
 
 
 def test_a_complex_convolution_is_the_complex_product():
-    layer = ComplexConv2d(4, 6).double()
+    layer = Conv(4, 6).double()
     with torch.no_grad():
         layer.bias_real.normal_()
         layer.bias_imag.normal_()
@@ -112,7 +112,7 @@ def test_a_complex_convolution_is_the_complex_product():
 
 
 def test_a_complex_transposed_convolution_is_the_adjoint_of_the_convolution():
-    down, up = ComplexConv2d(4, 6).double(), ComplexConvTranspose2d(6, 4).double()
+    down, up = Conv(4, 6).double(), ConvTranspose(6, 4).double()
     with torch.no_grad():  # the adjoint has the conjugate kernel; shifted by the frame of look-ahead
         up.weight_real.copy_(down.weight_real)
         up.weight_imag.copy_(-down.weight_imag)

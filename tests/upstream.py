@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.complex_layers import KERNEL, STRIDE
 from models.crn import CRN
 from models.dccrn import DCCRN
+from models.encoder_decoder import KERNEL, STRIDE
 from models.gtcrn import BANDS, BINS, DILATIONS, FFT, GTCRN, LOW, erb_bands
 from models.gtcrn import HOP as GTCRN_HOP
 from models.published import convert

@@ -1,12 +1,10 @@
 """DCCRN and CRN hop by hop: hops of waveform and a state in, as many hops of estimate and the next state out."""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..complex_layers import Parts
+from ..encoder_decoder import EncoderDecoder
 from .folded import FoldedConv, FoldedConvTranspose
 from .recurrence import StreamingRecurrence
 from .step import State
@@ -16,20 +14,12 @@ from .stft import StreamingSTFT
 class EncoderDecoderStep(nn.Module):
     """The network of `model` as a `Step`, with a copy of its weights.
 
-    observe: maps a spectrum [2, B, T, bins] to the network's input [parts, B, T, bins].
-    conclude: maps the network's output, of the shape of its input, and the spectrum to the estimated spectrum.
     for_export: see `StreamingRecurrence`.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        observe: Callable[[Tensor], Tensor],
-        conclude: Callable[[Tensor, Tensor], Parts],
-        for_export: bool = False,
-    ) -> None:
+    def __init__(self, model: EncoderDecoder, for_export: bool = False) -> None:
         super().__init__()
-        self.observe, self.conclude = observe, conclude
+        self.observe, self.conclude = model.observe, model.conclude
         self.stft = StreamingSTFT(model.stft)
         self.encoder = nn.ModuleList(
             FoldedConv(layer.conv, layer.norm, layer.activation) for layer in model.encoder

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..complex_layers import KERNEL, ComplexKernel
+from ..complex_layers import ComplexKernel
+from ..encoder_decoder import KERNEL
 
 
 class FoldedConv(nn.Module):
