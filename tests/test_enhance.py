@@ -104,7 +104,7 @@ def test_a_file_in_blocks_is_the_whole_file_at_once(tmp_path, checkpoint, speech
 @given(sizes=st.lists(st.integers(0, 3000), min_size=1, max_size=6), rate=st.sampled_from([8000, 16000, 44100]))
 def test_the_blocks_cannot_be_heard_at_any_rate(sizes, rate):
     noisy = 0.1 * np.random.default_rng(0).standard_normal((sum(sizes), 2)).astype(np.float32)
-    pieces, whole = SignalChain(MODEL, rate, 2, EnhanceOptions()), SignalChain(MODEL, rate, 2, EnhanceOptions())
+    pieces, whole = (SignalChain(MODEL, rate, 2, EnhanceOptions()) for _ in range(2))
     blocks = np.split(noisy, np.cumsum(sizes)[:-1])
     in_blocks = np.concatenate([*(pieces.push(block) for block in blocks), pieces.finish()])
     at_once = np.concatenate([whole.push(noisy), whole.finish()])
@@ -134,6 +134,21 @@ def test_a_folder_keeps_its_tree_and_a_bad_file_stops_nothing(tmp_path, checkpoi
     assert "2 of 3 files enhanced" in printed.out
     assert printed.err.count("error:") == 1
     assert "aa.wav" in printed.err.splitlines()[-1]
+
+
+def test_several_processes_write_what_one_writes(tmp_path, checkpoint, speech, capsys):
+    for name in ("a", "b", "c"):
+        write(tmp_path / "in" / f"{name}.wav", speech)
+    (tmp_path / "in" / "bad.wav").write_text("no sound")
+    for processes in (1, 2):
+        assert (
+            run(enhance, checkpoint, tmp_path / "in", "-o", tmp_path / f"{processes}", "--processes", processes)
+            == 1
+        )
+        assert "bad.wav" in capsys.readouterr().err
+    for name in ("a", "b", "c"):
+        one, two = ((tmp_path / folder / f"{name}.wav").read_bytes() for folder in "12")
+        assert one == two
 
 
 def test_the_folder_one_is_in_is_written_beside_itself(tmp_path, checkpoint, speech, monkeypatch):

@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,10 +23,11 @@ if __name__ == "__main__":
     wait_briefly()  # before torch loads
 
 import tyro
+from msgspec import Meta
 from torch import nn
 from tqdm import tqdm
 
-from config import Device, Positive
+from config import Count, Device, Positive
 from models import load_model, load_pretrained
 from models.streaming import can_stream, require_streaming
 from tools.common.audio_files import SUFFIXES, find_audio, read_format
@@ -33,12 +35,13 @@ from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device, use_threads
 from tools.common.errors import UserError
 from tools.common.files import identify, refuse_existing, refuse_input
+from tools.common.processes import ProcessPool, cores
 from tools.common.run_folder import find_checkpoint
-from tools.inference.live import LIVE_BLOCK_SECONDS, enhance_microphone, enhance_pipe
+from tools.inference.live import enhance_microphone, enhance_pipe
 from tools.inference.signal_chain import CHUNK_SECONDS, EnhanceOptions
 from tools.inference.sound_files import enhance_file
 
-FILE_BLOCK_SECONDS = 0.5
+WORTHWHILE_SECONDS = 300  # of audio: more are enhanced sooner by several processes, which take seconds to start
 BAR = "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio, {remaining} left"
 
 
@@ -49,7 +52,7 @@ class Arguments(EnhanceOptions):
     instead of the packaged network."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """File (for one file) or folder to write; left out: <name>_enhanced beside each input."""
-    dry: Annotated[float, tyro.conf.arg(aliases=["--mix"])] = 0.0
+    dry: Annotated[float, Meta(ge=0, le=1), tyro.conf.arg(aliases=["--mix"])] = 0.0
     """Share of the noisy signal in the output, 0 to 1."""
     overwrite: bool = False
     """Replace existing outputs."""
@@ -61,9 +64,9 @@ class Arguments(EnhanceOptions):
     """Microphone for --live, by name or number; left out: the system's."""
     output_device: str | None = None
     """Loudspeaker for --live, by name or number; left out: the system's."""
-    rate: int = 16000
+    rate: Positive = 16000
     """In Hz, of raw PCM."""
-    channels: int = 1
+    channels: Positive = 1
     """Of raw PCM, interleaved."""
     encoding: Literal["s16le", "f32le"] = "s16le"
     """Of raw PCM: 16-bit integers or 32-bit floating point, little-endian."""
@@ -71,6 +74,8 @@ class Arguments(EnhanceOptions):
     """Where to compute: auto (CUDA if there is a GPU, else CPU), cpu, cuda or cuda:<number>."""
     threads: Positive = 1
     """Threads that compute on a CPU; more are slightly faster, but not on a busy machine."""
+    processes: Count = 0
+    """Processes that enhance several files at once; 0: one for each core if there is enough to do."""
 
 
 def enhance(arguments: Arguments) -> int:
@@ -107,28 +112,46 @@ def enhance(arguments: Arguments) -> int:
 
 def enhance_files(model: nn.Module, arguments: Arguments, pairs: list[tuple[Path, Path]]) -> int:
     """Enhance every source and write its target; return the number that failed."""
-    start, seconds, errors = time.monotonic(), 0.0, []
-    inputs, targets = identify(source for source, _ in pairs), {}
-    block_seconds = LIVE_BLOCK_SECONDS if arguments.stream else FILE_BLOCK_SECONDS
-    total = sum(audio_seconds(source) for source, _ in pairs)
-    with tqdm(total=total, bar_format=BAR, leave=False, disable=None) as bar:
-        for source, target in pairs:
-            bar.set_description(source.name[-30:])
-            try:
-                refuse_input(target, inputs)
-                refuse_existing(target, arguments.overwrite)
-                if identify([target]).keys() & targets.keys():
-                    raise UserError(f"{source}: another input is written to {target}; enhance it separately")
-                seconds += enhance_file(model, source, target, arguments, block_seconds, bar.update)
-                bar.write(f"{source} -> {target}")
-                targets |= identify([target])
-            except (UserError, OSError) as error:
-                errors.append(str(error))
+    start, total, done = time.monotonic(), 0.0, 0.0
+    inputs, jobs, errors = identify(source for source, _ in pairs), {}, []
+    for source, target in pairs:
+        try:
+            refuse_input(target, inputs)
+            refuse_existing(target, arguments.overwrite)
+            if target.absolute() in jobs:
+                raise UserError(f"{source}: another input is written to {target}; enhance it separately")
+            jobs[target.absolute()] = source, target
+            total += audio_seconds(source)
+        except UserError as error:
+            errors.append(str(error))
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    processes = arguments.processes or (cores() if on_cpu and total > WORTHWHILE_SECONDS else 1)
+    processes = min(processes, max(1, len(jobs)))
+    with (
+        tqdm(total=total, bar_format=BAR, leave=False, disable=None) as bar,
+        ProcessPool(processes, (model, arguments, bar.update if processes == 1 else None)) as pool,
+    ):
+        for (source, target), result in zip(jobs.values(), pool.starmap(enhance_pair, jobs.values()), strict=True):
+            if isinstance(result, str):
+                errors.append(result)
+                continue
+            bar.write(f"{source} -> {target}")
+            bar.update(result if processes > 1 else 0)
+            done += result
     took = time.monotonic() - start
-    print(f"{len(pairs) - len(errors)} of {len(pairs)} files enhanced, {seconds:.1f} s of audio in {took:.1f} s")
+    print(f"{len(pairs) - len(errors)} of {len(pairs)} files enhanced, {done:.1f} s of audio in {took:.1f} s")
     for error in errors:
         print(f"error: {error}", file=sys.stderr)
     return len(errors)
+
+
+def enhance_pair(shared: tuple[nn.Module, Arguments, Callable | None], source: Path, target: Path) -> float | str:
+    """Return the seconds of audio of a file, or why it could not be enhanced."""
+    model, arguments, progress = shared
+    try:
+        return enhance_file(model, source, target, arguments, arguments.stream, progress)
+    except (UserError, OSError) as error:
+        return str(error)
 
 
 def audio_seconds(path: Path) -> float:

@@ -4,6 +4,7 @@ from tools.inference import enhance
 estimate = enhance(noisy, rate)
 """
 
+import functools
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,10 +13,9 @@ from torch import nn
 
 from models import load_pretrained
 from tools.common.errors import UserError
-from tools.inference.signal_chain import EnhanceOptions, SignalChain
+from tools.inference.signal_chain import BLOCK_SECONDS, EnhanceOptions, SignalChain, inspect
 
 Audio = TypeVar("Audio", np.ndarray, torch.Tensor)
-BLOCK_SECONDS = 1.0
 
 
 def enhance(audio: Audio, rate: int, model: nn.Module | None = None, **options: Any) -> Audio:
@@ -31,8 +31,8 @@ def enhance(audio: Audio, rate: int, model: nn.Module | None = None, **options: 
     """
     chosen = EnhanceOptions(**options)
     signal, full_scale = _to_float(audio)
-    model = load_pretrained() if model is None else model
-    chain = SignalChain(model, rate, signal.shape[1], chosen, float(np.abs(signal).max()))
+    model = _packaged() if model is None else model
+    chain = SignalChain(model, rate, signal.shape[1], chosen, inspect([signal]))
     block = max(1, round(BLOCK_SECONDS * rate))
     estimates = [chain.push(signal[start : start + block]) for start in range(0, len(signal), block)]
     estimate = np.concatenate([*estimates, chain.finish()]).T.reshape(tuple(audio.shape))
@@ -41,6 +41,11 @@ def enhance(audio: Audio, rate: int, model: nn.Module | None = None, **options: 
     if isinstance(audio, torch.Tensor):
         return torch.from_numpy(np.ascontiguousarray(estimate)).to(audio.device, audio.dtype)
     return estimate.astype(audio.dtype)
+
+
+@functools.cache
+def _packaged() -> nn.Module:
+    return load_pretrained()
 
 
 def _to_float(audio: np.ndarray | torch.Tensor) -> tuple[np.ndarray, float]:

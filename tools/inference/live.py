@@ -8,10 +8,9 @@ from torch import nn
 
 from config import SAMPLE_RATE
 from tools.common.errors import UserError
-from tools.inference.signal_chain import EnhanceOptions, SignalChain
+from tools.inference.signal_chain import LIVE_BLOCK_SECONDS, EnhanceOptions, SignalChain
 
 ENCODINGS = {"s16le": ("<i2", 32768.0), "f32le": ("<f4", 1.0)}
-LIVE_BLOCK_SECONDS = 0.02
 FILE_HEADERS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b".snd")
 
 

@@ -1,19 +1,23 @@
 """Enhancement of recordings at any rate, block by block."""
 
-import typing
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import soxr
 import torch
+from msgspec import Meta
 from torch import nn
 
-from config import SAMPLE_RATE
+from config import SAMPLE_RATE, PositiveFloat, check
 from models.streaming import StreamingEnhancer, can_stream
 from tools.common.errors import UserError
 from tools.inference.gains import HighBand, HighBandWay, Limiter, Line
 
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # Hz
+BLOCK_SECONDS, LIVE_BLOCK_SECONDS = 4.0, 0.02
 CHUNK_SECONDS, OVERLAP_SECONDS = 10, 1
 
 
@@ -21,22 +25,34 @@ CHUNK_SECONDS, OVERLAP_SECONDS = 10, 1
 class EnhanceOptions:
     """What is done beside the network."""
 
-    dry: float = 0.0
+    dry: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """Share of the noisy signal in the output, 0 to 1."""
-    limit_db: float | None = None
+    limit_db: PositiveFloat | None = None
     """Largest attenuation of any part of the spectrum, such as 12; left out: no limit."""
     highband: HighBandWay = "follow"
     """Band above 8 kHz, which the network does not process: follow its gain from 4 to 8 kHz, keep, or drop."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.dry <= 1:
-            raise UserError(f"dry: found {self.dry}, expected 0 to 1")
-        if self.limit_db is not None and not 0 < self.limit_db < np.inf:
-            raise UserError(f"limit_db: found {self.limit_db}, expected a number of dB above 0")
-        if self.highband not in typing.get_args(HighBandWay):
-            raise UserError(
-                f"highband: found {self.highband!r}, expected one of {', '.join(typing.get_args(HighBandWay))}"
-            )
+        check(self)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What is found by reading a recording before it is enhanced."""
+
+    frames: float
+    peak: float  # highest magnitude; floating-point files may go beyond 1
+
+
+LIVE = Recording(math.inf, 1.0)
+
+
+def inspect(blocks: Iterable[np.ndarray]) -> Recording:
+    """Return the properties of a recording in blocks [n, channels]."""
+    frames, peak = 0, 0.0
+    for block in blocks:
+        frames, peak = frames + len(block), max(peak, float(np.abs(block).max()))
+    return Recording(frames, peak)
 
 
 class SignalChain:
@@ -50,15 +66,24 @@ class SignalChain:
         model: The network, on any device.
         rate, channels: Sample rate in Hz and number of channels.
         options: What is done beside the network.
-        peak: Highest magnitude of the signal; above 1, it is scaled down for the network, which clips at 1.
+        recording: What is known of the whole signal; left out for a live one. Above a peak of 1, it is scaled down
+            for the network, which clips at 1. Signals of up to 10 s are enhanced as a whole, which is faster.
     """
 
     def __init__(
-        self, model: nn.Module, rate: int, channels: int, options: EnhanceOptions, peak: float = 1.0
+        self,
+        model: nn.Module,
+        rate: int,
+        channels: int,
+        options: EnhanceOptions,
+        recording: Recording = LIVE,
     ) -> None:
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise UserError(f"rate: found {rate} Hz, expected {LOWEST_RATE} to {HIGHEST_RATE}")
-        self.network = (StreamingEnhancer if can_stream(model) else ChunkEnhancer)(model, channels)
+        is_short = recording.frames <= CHUNK_SECONDS * rate
+        self.network = (StreamingEnhancer if can_stream(model) and not is_short else ChunkEnhancer)(
+            model, channels
+        )
         self.limiter = self.down = self.up = None
         floor = 0.0 if options.limit_db is None else 10 ** (-options.limit_db / 20)
         if floor > 0:
@@ -67,15 +92,15 @@ class SignalChain:
             self.down = soxr.ResampleStream(rate, SAMPLE_RATE, channels)
             way = options.highband if rate > SAMPLE_RATE else "drop"
             self.up = HighBand(way, rate, channels, floor)
-        self.dry, self.gain = np.float32(options.dry), np.float32(max(peak, 1.0))
+        self.dry, self.gain = np.float32(options.dry), np.float32(max(recording.peak, 1.0))
         self.noisy = Line(channels)
         self.taken = self.given = 0  # samples
 
     def push(self, noisy: np.ndarray) -> np.ndarray:
-        """Return the output that is ready after float32 [n, channels]. Raises UserError for NaN or infinity."""
+        """Return the output that is ready after float32 [n, channels]. Raises UserError for NaN and infinity."""
         if not np.isfinite(noisy).all():
-            frame = self.taken + int(np.flatnonzero(~np.isfinite(noisy).all(1))[0])
-            raise UserError(f"sample {frame} is {noisy[~np.isfinite(noisy)][0]}, expected finite numbers")
+            first = int(np.flatnonzero(~np.isfinite(noisy).all(1))[0])
+            raise UserError(f"sample {self.taken + first} is NaN or infinity, expected finite numbers")
         return self._process(noisy, last=False)
 
     def finish(self) -> np.ndarray:
@@ -137,7 +162,7 @@ class ChunkEnhancer:
         """Return the next chunk's estimate up to the beginning of the chunk after it."""
         with torch.inference_mode():
             noisy = torch.from_numpy(self.waiting[:, :samples]).to(self.device)
-            estimate = self.model(noisy).cpu().numpy()
+            estimate = torch.cat([self.model(pair) for pair in noisy.split(2)]).cpu().numpy()
         if self.before is not None:
             share = ((np.arange(self.overlap) + 0.5) / self.overlap).astype(np.float32)
             estimate[:, : self.overlap] = self.before + share * (estimate[:, : self.overlap] - self.before)

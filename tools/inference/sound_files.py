@@ -1,8 +1,9 @@
 """Enhancement of sound files in blocks, with constant memory and atomic writing."""
 
 import contextlib
+import dataclasses
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,37 +13,31 @@ from torch import nn
 from tools.common.audio_files import open_audio
 from tools.common.errors import UserError
 from tools.common.files import replacing
-from tools.inference.signal_chain import EnhanceOptions, SignalChain
+from tools.inference.signal_chain import (
+    BLOCK_SECONDS,
+    LIVE_BLOCK_SECONDS,
+    EnhanceOptions,
+    Recording,
+    SignalChain,
+    inspect,
+)
 
 LOSSY = (".mp3", ".ogg", ".oga", ".opus")  # may be slightly longer or shorter than what was written
+LOSSY_PADDING = 4096  # samples
 FORMATS = {"OPUS": "OGG", "OGA": "OGG", "AIF": "AIFF", "SPH": "NIST"}  # of suffixes that are not the format's name
 SCAN_FRAMES = 1 << 18
 
 
-@dataclass(frozen=True)
-class Recording:
-    """Properties of a sound file that was read through."""
-
-    rate: int  # Hz
-    channels: int
-    frames: int
-    peak: float  # highest magnitude; floating-point files may go beyond 1
-
-
-def inspect(path: Path) -> Recording:
+def read_through(path: Path) -> Recording:
     """Read a file through, to find damage before anything is written.
 
     Raises UserError if it is no sound file, is cut off, is empty, or holds NaN or infinity.
     """
     with _naming(path), open_audio(path) as file:
-        frames, peak = 0, 0.0
-        for block in file.blocks(SCAN_FRAMES, dtype="float32", always_2d=True):
-            if not np.isfinite(block).all():
-                raise UserError("found NaN or infinity among its samples, expected finite numbers")
-            frames, peak = frames + len(block), max(peak, float(np.abs(block).max()))
-        if frames < file.frames:
-            raise UserError(f"its header announces {file.frames} samples but {frames} can be read")
-        return Recording(file.samplerate, file.channels, frames, peak)
+        recording = inspect(file.blocks(SCAN_FRAMES, dtype="float32", always_2d=True))
+        if recording.frames < file.frames:
+            raise UserError(f"its header announces {file.frames} samples but {recording.frames} can be read")
+        return recording
 
 
 def enhance_file(
@@ -50,34 +45,36 @@ def enhance_file(
     source: Path,
     target: Path,
     options: EnhanceOptions,
-    block_seconds: float,
-    progress: Callable[[float], object] = lambda seconds: None,
+    stream: bool = False,
+    progress: Callable[[float], object] | None = None,
 ) -> float:
     """Write the enhanced recording: same rate, channels and length; same format if the suffix is the same.
 
-    progress: called with the seconds of each block. Return the seconds of audio.
-    Raises UserError if the file cannot be read or written; nothing is written then.
+    stream: in blocks of 20 ms, as a live signal. progress: called with the seconds of each block.
+    Return the seconds of audio. Raises UserError if the file cannot be read or written; nothing is written then.
     """
-    recording = inspect(source)
+    recording = read_through(source)
     with _naming(source), soundfile.SoundFile(source) as file:
-        chain = SignalChain(model, file.samplerate, file.channels, options, recording.peak)
+        known = dataclasses.replace(recording, frames=math.inf) if stream else recording
+        chain = SignalChain(model, file.samplerate, file.channels, options, known)
         encoding = {"samplerate": file.samplerate, "channels": file.channels, **_encoding(file, target)}
+        block = max(1, round((LIVE_BLOCK_SECONDS if stream else BLOCK_SECONDS) * file.samplerate))
         with replacing(target) as temporary:
             with _naming(target, "; is the disk full?"), soundfile.SoundFile(temporary, "w", **encoding) as out:
-                block = max(1, round(block_seconds * file.samplerate))
                 for noisy in file.blocks(block, dtype="float32", always_2d=True):
                     out.write(_finite(chain.push(noisy)))
-                    progress(len(noisy) / file.samplerate)
+                    if progress:
+                        progress(len(noisy) / file.samplerate)
                 out.write(_finite(chain.finish()))
-            _check_written(temporary, target, recording)
-    return recording.frames / recording.rate
+            _check_written(temporary, target, recording.frames)
+        return recording.frames / file.samplerate
 
 
-def _check_written(temporary: Path, target: Path, recording: Recording) -> None:
+def _check_written(temporary: Path, target: Path, frames: int) -> None:
     """Raise UserError if a file is incomplete: the sound library does not report a full disk."""
-    padding = recording.rate if target.suffix.lower() in LOSSY else 0
+    padding = LOSSY_PADDING if target.suffix.lower() in LOSSY else 0
     with contextlib.suppress(UserError):
-        if inspect(temporary).frames + padding >= recording.frames:
+        if read_through(temporary).frames + padding >= frames:
             return
     raise UserError(f"{target}: could not be written whole, is the disk full?")
 
