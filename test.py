@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.common.threads import wait_briefly
+from tools.common.processes import shorten_spin
 
 if __name__ == "__main__":
-    wait_briefly()  # before torch loads
+    shorten_spin()  # before torch loads
 
 import numpy as np
 
@@ -27,11 +27,10 @@ from dataloader import PackedDataset, build_loader
 from models import enhance, read_checkpoint, read_trained, rebuild_model
 from tools.common.audio import sample_path, write_wav
 from tools.common.command_line import run_command
-from tools.common.console_log import log_console
 from tools.common.device import find_device, keep_freed_memory, use_threads
 from tools.common.errors import UserError
 from tools.common.files import exclusive, write_csv, write_text
-from tools.common.run_folder import checkpoint_path, note_test, read_config, save_config, test_folder
+from tools.common.run_folder import checkpoint_path, log_console, note_test, read_config, save_config, test_folder
 from tools.common.settings import named_settings, parse_config
 from tools.reports.comparison import find_differences
 from tools.reports.difference_tables import difference_cells, verdict_cells

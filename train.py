@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tools.common.threads import wait_briefly
+from tools.common.processes import shorten_spin
 
 if __name__ == "__main__":
-    wait_briefly()  # before torch loads
+    shorten_spin()  # before torch loads
 
 import torch
 from torch import Tensor, nn
@@ -27,13 +27,13 @@ from dataloader import build_loader, shuffle_for_epoch
 from losses import build_loss
 from models import build_model, load_model
 from tools.common.command_line import run_command
-from tools.common.console_log import log_console
 from tools.common.device import keep_freed_memory, use_threads
 from tools.common.files import exclusive
 from tools.common.run_folder import (
+    best_epochs,
     checkpoint_path,
-    improvements,
     is_over,
+    log_console,
     save_checkpoint,
     save_config,
     save_history,
@@ -165,7 +165,7 @@ def save_last(config: Config, state: TrainingState, digest: str) -> None:
 
 def save_best(config: Config, state: TrainingState, row: dict[str, Any]) -> None:
     """Write best.pt if the epoch of this row is the best so far."""
-    if row["epoch"] in improvements([*state.history, row], config.best_by):
+    if row["epoch"] in best_epochs([*state.history, row], config.best_by):
         content = {"config": config.to_dict(), "epoch": row["epoch"], "model": state.average.model.state_dict()}
         save_checkpoint(config.run_dir / "best.pt", content)
 
@@ -286,7 +286,7 @@ def learning_rate(config: Config, step: int, steps_an_epoch: int, failures: int)
 
 def failures_to_improve(history: Sequence[Mapping[str, Any]]) -> int:
     """Return how many epochs did not lower the validation loss."""
-    return len(history) - len(improvements(history, "loss"))
+    return len(history) - len(best_epochs(history, "loss"))
 
 
 def main() -> None:

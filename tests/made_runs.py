@@ -23,7 +23,7 @@ def make_run(name, loss="MSE", seed=0, utterances=12, data=1, shift=None, spread
 
     Enhanced scores are normal around the noisy ones + 0.3 + shift[score]; `data` is what the noisy ones depend on.
     """
-    config = Config(name=name, loss=loss, seed=seed, **{"precision": "fp32"} | settings)
+    config = Config.from_dict({"name": name, "loss": loss, "seed": seed, "precision": "fp32"} | settings)
     (config.run_dir / "test").mkdir(parents=True)
     (config.run_dir / "config.json").write_text(json.dumps(config.to_dict()))
     of_data, of_run = np.random.default_rng(data), np.random.default_rng([seed, *name.encode()])

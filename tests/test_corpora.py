@@ -13,7 +13,7 @@ from recordings import RATE, noise, speech, write
 
 from dataloader.impulse_response import reverberate
 from dataloader.mixing import active_span
-from tools.common.audio_files import read, read_format
+from tools.common.audio import read, read_format
 from tools.common.errors import UserError
 from tools.corpora.recordings import TALKER, Recording, Selection, check_recording
 from tools.corpora.splits import split_by_talker, split_noise
@@ -120,7 +120,7 @@ def cut_short(path: Path) -> None:
 
 
 BAD_AUDIO = {
-    "an empty file": (lambda p: p.write_bytes(b""), "an empty file"),
+    "an empty file": (lambda p: p.write_bytes(b""), "not readable as audio"),
     "text": (lambda p: p.write_text("not audio"), "not readable as audio"),
     "corrupt header": (
         lambda p: p.write_bytes(b"RIFF\xff\xff\xff\xffWAVEfmt \x00" + bytes(50)),

@@ -30,13 +30,11 @@ from tools import (
     inspect_dataset,
     make_dataset,
     make_demo_corpus,
-    score,
     sweep,
 )
 from tools.common.errors import UserError
 from tools.common.files import exclusive
-from tools.common.run_folder import read_config, read_history
-from tools.common.schema import read_csv, read_json
+from tools.common.run_folder import note_test, read_config, read_history
 from tools.scoring.kept_scores import Journal
 from tools.scoring.scores import Scores
 
@@ -88,21 +86,19 @@ def test_no_output_replaces_an_input_through_a_link(tmp_path, capsys, link):
     link(path, tmp_path / "b.pt")
     before = path.read_bytes(), (tmp_path / "a.wav").read_bytes()
     assert run(enhance, path, tmp_path / "a.wav", "-o", tmp_path / "b.wav", "--overwrite") == 1
-    assert "would be replaced" in capsys.readouterr().err
-    assert "would be replaced" in refused(capsys, export, path, tmp_path / "b.pt", "--overwrite")
+    assert "is an input as well" in capsys.readouterr().err
+    assert "is an input as well" in refused(capsys, export, path, tmp_path / "b.pt", "--overwrite")
     assert (path.read_bytes(), (tmp_path / "a.wav").read_bytes()) == before
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "{" * 5, "5", "null", '{"name": "{run_dir}"}', '{"seed": 1e99}'])
+@pytest.mark.parametrize("text", ["{{", "5", '{"name": "{run_dir}"}', '{"seed": 1e99}'])
 def test_a_config_of_any_json_is_named(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match=r"config.json: "):
         read_config(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "text", [b"epoch\nword\n", b"epoch\n\xe9\n", b"epoch\n1,2,3\n", b"epoch\n" + b"1" * 200_000]
-)
+@pytest.mark.parametrize("text", [b"epoch\nword\n", b"epoch\n\xe9\n", b"epoch\n1,2,3\n", b"epoch\n1"])
 def test_a_history_that_holds_no_numbers_is_named(tmp_path, text):
     (tmp_path / "history.csv").write_bytes(text)
     with pytest.raises(UserError, match=r"history.csv: "):
@@ -143,8 +139,9 @@ def test_scores_older_than_the_best_network_are_not_compared(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     for name, loss in (("a", "MSE"), ("b", "SDR")):
         make_run(name, loss, utterances=2)
-    Path("runs/b/best.pt").touch()
-    os.utime("runs/b/test/scores.csv", (1, 1))
+    Path("runs/b/best.pt").write_text("tested")
+    note_test(Path("runs/b/test"), Path("runs/b/best.pt"))
+    Path("runs/b/best.pt").write_text("trained later")
     assert "earlier best.pt" in refused(capsys, compare, "a", "b")
 
 
@@ -153,8 +150,8 @@ def test_a_damaged_sample_is_found_before_anything_is_written(tmp_path, monkeypa
     for name, loss in (("a", "MSE"), ("b", "SDR")):
         make_run(name, loss, utterances=1, samples=1)
     sample = next(Path("samples/b").rglob("*_enhanced.wav"))
-    sample.write_bytes(sample.read_bytes()[:-100])
-    assert f"{sample.name}: cut off" in refused(capsys, compare, "a", "b")
+    sample.write_bytes(b"no sound")
+    assert f"{sample.name}: not readable as audio" in refused(capsys, compare, "a", "b")
     assert not Path("results").exists()
 
 
@@ -204,27 +201,6 @@ def test_a_run_folder_belongs_to_one_training_at_a_time(workplace, capsys):
         assert "another process" in refused(capsys, test_program, "--name", "a", "--device", "cpu")
 
 
-@pytest.mark.parametrize("read", [read_json, read_csv])
-def test_a_pipe_in_place_of_a_file_is_named_and_waited_for_by_nobody(tmp_path, read):
-    os.mkfifo(tmp_path / "a")
-    with pytest.raises(UserError, match="no regular file"):
-        read(tmp_path / "a", dict, "")
-
-
-def test_a_pipe_among_recordings_to_score_is_named_and_the_others_are_scored(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    for folder in ("clean", "enhanced"):
-        Path(folder).mkdir()
-        soundfile.write(f"{folder}/a.wav", 0.1 * np.sin(np.arange(9000)), 16000)
-        os.mkfifo(f"{folder}/b.wav")
-    assert run(score, "clean", "enhanced", "--metrics", "si_sdr", "--workers", 1) == 1
-    error = capsys.readouterr().err
-    assert "clean/b.wav: no regular file" in error
-    refused(capsys, score, "clean/b.wav")
-    Path("a.csv").write_text("clean,enhanced\n" + "a" * 200_000 + ",b\n")
-    refused(capsys, score, "a.csv")
-
-
 def test_a_folder_is_replaced_only_by_what_it_held_before(tmp_path, monkeypatch, capsys, corpus):
     monkeypatch.chdir(tmp_path)
     Path("runs/a").mkdir(parents=True)
@@ -238,16 +214,6 @@ def test_a_folder_is_replaced_only_by_what_it_held_before(tmp_path, monkeypatch,
     assert "png" in refused(capsys, inspect_dataset, "data", "--png", "data/train.npy")
     assert Path("data/train.npy").read_bytes() == before
     assert checkpoint.is_file()
-
-
-def test_a_pipe_among_recordings_is_named_and_waited_for_by_nobody(tmp_path, capsys):
-    for folder in ("speech", "noise"):
-        (tmp_path / folder).mkdir()
-        os.mkfifo(tmp_path / folder / "a.wav")
-        (tmp_path / folder / "loop.wav").symlink_to("loop.wav")
-    args = ["--speech", tmp_path / "speech", "--noise", tmp_path / "noise", "--out", tmp_path / "out"]
-    assert run(make_dataset, *args) == 2
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_test_description_with_names_that_share_a_folder_is_refused(workplace, capsys):

@@ -14,7 +14,7 @@ from sets import describe
 import test
 import train
 from tools import inspect_dataset, make_dataset
-from tools.common.audio_files import read
+from tools.common.audio import read
 from tools.corpora.layouts import TIMIT_CORE_TEST
 
 FILES = ("train.npy", "valid.npy", "test.npy", "dataset.json", "items.jsonl")

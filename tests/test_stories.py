@@ -21,7 +21,7 @@ import test
 import train
 from config import Config
 from models import load_model
-from tools.common.run_folder import improvements
+from tools.common.run_folder import best_epochs
 from tools.demo_corpus import corpus as demo_corpus
 from tools.demo_corpus.corpus import make_demo_corpus
 from tools.reports.tables import plain_text
@@ -166,9 +166,9 @@ def logged_weights(folder):
 def test_weights_that_move_do_not_decide_which_epoch_is_best():
     early = {"valid_SI-SNR": -9.0, "valid_LMS": 2.0, "weight_SI-SNR": 0.9, "weight_LMS": 0.1}
     late = {"valid_SI-SNR": -1.0, "valid_LMS": 1.0, "weight_SI-SNR": 0.001, "weight_LMS": 0.999}
-    assert improvements([early, late], "loss") == [1, 2]  # under late weights, LMS decides
-    assert improvements([early, late | {"valid_LMS": 2.1}], "loss") == [1]
-    assert improvements([late, early], "loss") == [1, 2]  # under early weights, SI-SNR does
+    assert best_epochs([early, late], "loss") == [1, 2]  # under late weights, LMS decides
+    assert best_epochs([early, late | {"valid_LMS": 2.1}], "loss") == [1]
+    assert best_epochs([late, early], "loss") == [1, 2]  # under early weights, SI-SNR does
 
 
 def test_interrupted_scoring_goes_on_and_noisy_scores_are_kept_beside_the_data(workplace, monkeypatch):

@@ -18,10 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tools.common.threads import wait_briefly
+from tools.common.processes import shorten_spin
 
 if __name__ == "__main__":
-    wait_briefly()  # before torch loads
+    shorten_spin()  # before torch loads
 
 import torch
 from torch import Tensor, nn

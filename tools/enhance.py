@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tools.common.threads import wait_briefly
+from tools.common.processes import shorten_spin
 
 if __name__ == "__main__":
-    wait_briefly()  # before torch loads
+    shorten_spin()  # before torch loads
 
 import tyro
 from msgspec import Meta
@@ -30,11 +30,11 @@ from tqdm import tqdm
 from config import Count, Device, Positive
 from models import load_model, load_pretrained
 from models.streaming import can_stream, require_streaming
-from tools.common.audio_files import SUFFIXES, find_audio, read_format
+from tools.common.audio import SUFFIXES, find_audio, read_format
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device, use_threads
 from tools.common.errors import UserError
-from tools.common.files import identify, refuse_existing, refuse_input
+from tools.common.files import refuse_existing, refuse_input
 from tools.common.processes import ProcessPool, cores
 from tools.common.run_folder import find_checkpoint
 from tools.inference.live import enhance_microphone, enhance_pipe
@@ -113,7 +113,7 @@ def enhance(arguments: Arguments) -> int:
 def enhance_files(model: nn.Module, arguments: Arguments, pairs: list[tuple[Path, Path]]) -> int:
     """Enhance every source and write its target; return the number that failed."""
     start, total, done = time.monotonic(), 0.0, 0.0
-    inputs, jobs, errors = identify(source for source, _ in pairs), {}, []
+    inputs, jobs, errors = [source for source, _ in pairs], {}, []
     for source, target in pairs:
         try:
             refuse_input(target, inputs)

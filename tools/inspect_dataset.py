@@ -26,11 +26,11 @@ from dataloader import OnTheFlyDataset, PackedDataset
 from dataloader.datasets import is_on_the_fly
 from dataloader.files import ITEMS, read_description, read_records
 from dataloader.mixing import active_span, is_silent
+from tools.common.audio import show_spectrogram, spectrogram
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
 from tools.common.files import replacing
 from tools.common.processes import ProcessPool
-from tools.common.spectrograms import show_spectrogram, spectrogram
 from tools.corpora.recordings import are_swapped, contrast_db
 from tools.corpora.splits import SPLITS
 

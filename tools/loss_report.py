@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from tools.common.threads import wait_briefly
+from tools.common.processes import shorten_spin
 
 if __name__ == "__main__":
-    wait_briefly()  # before torch loads
+    shorten_spin()  # before torch loads
 
 import numpy as np
 import pandas as pd

@@ -29,9 +29,8 @@ from models import load_pretrained, read_checkpoint
 from tools.common.audio import read_wav
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
-from tools.common.files import has_block, put_folder, write_block, write_csv, write_text
+from tools.common.files import has_block, put_folder, read_json, write_block, write_csv, write_text
 from tools.common.run_folder import read_config, read_history
-from tools.common.schema import check, read_json
 from tools.demo_corpus.corpus import ensure_demo_corpus
 from tools.reports.comparison import (
     Run,
@@ -180,9 +179,9 @@ def take(runs: Sequence[Run], folder: Path) -> None:
             ]
             write_csv(partial / run.folder.name / "test" / "scores.csv", scores)
             again = "train the run again"
-            check(read_history(run.folder), list[_Epoch], f"{run.folder}/history.csv", again)
+            msgspec.convert(read_history(run.folder), list[_Epoch])
             calls = read_json(run.folder / "environment.json", list[CALL], again)
-            last = check(read_checkpoint(run.folder / "last.pt"), _Last, f"{run.folder}/last.pt", again)
+            last = msgspec.convert(read_checkpoint(run.folder / "last.pt"), _Last)
             data = read_json(Path(run.config.data) / "dataset.json", _Data, "make the set with tools.make_dataset")
             facts = {"steps": last.progress.step, "item_samples": data.samples, "calls": calls}
             write_text(partial / run.folder.name / "facts.json", json.dumps(facts, indent=1) + "\n")

@@ -1,37 +1,164 @@
-"""WAV files to listen to: the samples that test.py saves."""
+"""Audio: files of any format as mono at the project's rate, WAV files to listen to, spectrograms in dB."""
 
-import wave
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from scipy.io import wavfile
+import soundfile
+import soxr
 
 from config import SAMPLE_RATE
 from tools.common.errors import UserError
 from tools.common.files import replacing
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".sph")
+SUFFIXES += (".w64", ".rf64")
+LOSSY = ("MP3",)  # frames depend on earlier ones, and the header may announce a few samples too many
+DYNAMIC_RANGE = 70  # dB below the loudest point that a spectrogram shows
+GAP = 6  # pixels between two spectrograms
+
+
+@dataclass(frozen=True)
+class AudioFormat:
+    """The header of an audio file."""
+
+    rate: int  # Hz
+    channels: int
+    frames: int  # samples of each channel
+
+    @property
+    def samples(self) -> int:
+        """Return the length at the project's sample rate."""
+        return self.frames * SAMPLE_RATE // self.rate
+
+
+def find_audio(folder: Path) -> tuple[list[str], dict[Path, str]]:
+    """Return sorted paths of the audio files below a folder, relative to it, and why some folders cannot be read.
+
+    Paths have a /. Links are followed; hidden files and folders are left out.
+    """
+    visited, found, rejected = set(), [], {}
+
+    def reject(error: OSError) -> None:
+        rejected[Path(error.filename)] = f"cannot be opened ({error.strerror})"
+
+    for parent, folders, files in os.walk(folder, onerror=reject, followlinks=True):
+        if os.path.realpath(parent) in visited:  # a link that leads back
+            folders.clear()
+            continue
+        visited.add(os.path.realpath(parent))
+        folders[:] = [name for name in folders if name[0] != "."]
+        paths = [Path(parent, name) for name in files if name[0] != "."]
+        found += [path.relative_to(folder).as_posix() for path in paths if path.suffix.lower() in SUFFIXES]
+    return sorted(found), rejected
+
+
+def read_format(path: Path) -> AudioFormat:
+    """Return the header of an audio file. Raises UserError."""
+    with open_audio(path) as file:
+        return AudioFormat(file.samplerate, file.channels, file.frames)
+
+
+def read(path: Path, start: int = 0, samples: int | None = None) -> np.ndarray:
+    """Return part of a recording, float64 `[samples]`, the mean of its channels, full scale 1.
+
+    Args:
+        path: The file.
+        start: First sample, counted at the project's sample rate.
+        samples: Number of samples; None for the rest. Parts that do not overlap share no sample of the file.
+
+    Raises UserError if the file is unreadable, holds less than its header says, NaN or infinity.
+    """
+    with open_audio(path) as file:
+        rate = file.samplerate
+        first = start * rate // SAMPLE_RATE
+        end = file.frames if samples is None else min((start + samples) * rate // SAMPLE_RATE, file.frames)
+        # After a seek in an MP3, libsndfile gives silence for some 0.2 s.
+        lead = min(first, rate) if file.format in LOSSY else 0
+        try:
+            file.seek(first - lead)
+            channels = file.read(lead + end - first, dtype="float64", always_2d=True)[lead:]
+        except soundfile.SoundFileError as error:
+            raise UserError(f"not readable at {first / rate:.1f} s ({error})") from None
+        if len(channels) < end - first and file.format not in LOSSY:
+            raise UserError(f"cut short: its header says {file.frames} samples, {first + len(channels)} are there")
+    if not np.isfinite(channels).all():
+        raise UserError("holds NaN or infinity")
+    mono = channels.mean(axis=1)
+    if rate != SAMPLE_RATE:
+        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
+    if samples is None:
+        return mono
+    wanted = max(0, min(samples, AudioFormat(rate, 1, file.frames).samples - start))
+    # Resampling leaves a sample more or less than wanted.
+    return np.pad(mono[:wanted], (0, max(wanted - mono.size, 0)))
+
+
+@contextlib.contextmanager
+def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
+    """Open an audio file. Raises UserError if it cannot be read or holds no samples."""
+    try:
+        path.open("rb").close()  # raises the system's error, which libsndfile reports as "System error" only
+        file = soundfile.SoundFile(path)
+    except (OSError, soundfile.SoundFileError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "error_string", str(error))
+        raise UserError(f"not readable as audio ({reason.strip('. ')})") from None
+    with file:
+        if file.frames <= 0:
+            raise UserError("holds no samples")
+        yield file
 
 
 def write_wav(path: Path, waveform: np.ndarray) -> None:
     """Write a float waveform [samples] in [-1, 1] at 16 kHz as 16-bit PCM, clipped at full scale."""
     pcm = np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16)
     with replacing(path) as temporary:
-        wavfile.write(temporary, SAMPLE_RATE, pcm)
+        soundfile.write(temporary, pcm, SAMPLE_RATE, format="WAV")
 
 
 def read_wav(path: Path) -> np.ndarray:
-    """Return the int16 [samples] of a file by `write_wav`; UserError for any other file."""
+    """Return the int16 [samples] of a file by `write_wav`. Raises UserError if it cannot be read."""
     try:
-        with wave.open(str(path), "rb") as file:
-            found, frames = file.getparams()[:3], file.getnframes()
-            samples = np.frombuffer(file.readframes(frames), "<i2")
-    except (EOFError, wave.Error, ValueError):
-        found, frames, samples = (), 1, np.empty(0, "<i2")
-    if found != (1, 2, SAMPLE_RATE) or not 0 < frames == len(samples):
-        raise UserError(f"{path}: cut off, or no 16-bit mono WAV file of {SAMPLE_RATE} Hz; test the run again")
-    return samples
+        with open_audio(path) as file:
+            return file.read(dtype="int16")
+    except UserError as error:
+        raise UserError(f"{path}: {error}; test the run again") from None
 
 
-def sample_path(folder: Path, place: tuple[str, float, int], name: str) -> Path:
+def sample_path(folder: Path, cell: tuple[str, float, int], name: str) -> Path:
     """Return the path of a sample of the test grid, given its noise type, dB and utterance number."""
-    noise, snr, utterance = place
+    noise, snr, utterance = cell
     return folder / noise / f"{snr:g}dB" / f"{utterance:03d}_{name}.wav"
+
+
+def spectrogram(waveform: np.ndarray) -> np.ndarray:
+    """Return levels in dB, [257 bins, frames], of 32 ms Hann windows every 10 ms."""
+    window = np.hanning(513)[:-1]
+    padded = np.pad(waveform.astype(np.float64), (256, 256))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, 512)[::160] * window
+    return 20 * np.log10(np.abs(np.fft.rfft(frames)).T / window.sum() + 1e-7)
+
+
+def draw_spectrograms(waveforms: Iterable[np.ndarray]) -> np.ndarray:
+    """Return spectrograms side by side, [257 bins, pixels, 3], 0 … 255, on one scale; 10 ms a pixel, 8 kHz on top.
+
+    A figure with axes takes a second to draw, too long for every epoch of a training.
+    """
+    from matplotlib import colormaps  # takes half a second, which most users of this file need not wait
+
+    levels = [spectrogram(waveform) for waveform in waveforms]  # each [257, frames]
+    gap = np.full((levels[0].shape[0], GAP), np.inf)
+    joined = np.concatenate([part for level in levels for part in (gap, level)][1:], axis=1)
+    top = max(level.max() for level in levels)
+    colours = colormaps["magma"](np.clip(1 + (joined - top) / DYNAMIC_RANGE, 0, 1))[::-1, :, :3]
+    return (255 * colours).astype(np.uint8)
+
+
+def show_spectrogram(panel: Any, levels: np.ndarray, seconds: float, top: float) -> Any:
+    """Draw levels [bins, frames] in dB on a panel of matplotlib, over the dynamic range below `top`."""
+    extent, limits = (0, seconds, 0, SAMPLE_RATE / 2000), {"vmin": top - DYNAMIC_RANGE, "vmax": top}
+    return panel.imshow(levels, origin="lower", aspect="auto", extent=extent, cmap="magma", **limits)

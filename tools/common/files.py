@@ -1,9 +1,11 @@
-"""Atomic writing of files, locks, and digests of files."""
+"""Files: written whole or not at all, locked, read with a check of their content, compared by a digest."""
 
 import contextlib
 import csv
 import errno
 import hashlib
+import io
+import json
 import math
 import os
 import re
@@ -13,18 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import msgspec
 
 from tools.common.errors import UserError
 
-PIECE = 1 << 16  # bytes
+CHUNK = 1 << 16  # bytes
 
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which is renamed to `path` if the block succeeds."""
     path = Path(path)
-    if not path.name:
-        raise UserError(f"{path}: a folder, expected the name of a file")
     if path.exists() and not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, "may not be written", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,6 +33,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:  # of a full disk, for example, lacks the name
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -56,43 +60,31 @@ def refuse_existing(path: str | Path, overwrite: bool) -> None:
         raise UserError(f"{path}: exists already; add --overwrite to replace it, or name another file")
 
 
-def identify(paths: Iterable[str | Path]) -> dict[tuple[int, int], Path]:
-    """Return existing paths by device and inode, which are the same for all names of a file."""
-    found = {}
-    for path in paths:
-        with contextlib.suppress(OSError):
-            status = os.stat(path)
-            found[status.st_dev, status.st_ino] = Path(path)
-    return found
-
-
-def refuse_input(output: str | Path, inputs: Mapping[tuple[int, int], Path]) -> None:
-    """Raise UserError if writing the output would replace one of the inputs, a result of `identify`."""
-    for path in (inputs[same] for same in identify([output]) if same in inputs):
-        raise UserError(f"{path}: would be replaced by the output {output}; name another file")
+def refuse_input(output: str | Path, inputs: Iterable[str | Path]) -> None:
+    """Raise UserError if writing the output would replace one of the inputs."""
+    if Path(output).exists() and any(os.path.samefile(output, path) for path in inputs if Path(path).exists()):
+        raise UserError(f"{output}: is an input as well; name another file")
 
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Lock a folder, which is created if missing; UserError if another process holds the lock.
 
-    The lock ends with the process, however that ends. On a file system without locks it is always granted.
+    The lock ends with the process, however that ends.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ".lock"
-    lock = filelock.FileLock(path)
+    lock = filelock.FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise UserError(
-            f"{folder}: another process is writing there; wait for its end, or choose another --name"
-        ) from None
-    except NotImplementedError:
+        advice = "wait for its end, or choose another --name"
+        raise UserError(f"{folder}: another process is writing there; {advice}") from None
+    except NotImplementedError:  # a file system without locks
         pass
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        (folder / ".lock").unlink(missing_ok=True)
         lock.release()
         with contextlib.suppress(OSError):  # not empty: something was written
             folder.rmdir()
@@ -110,8 +102,32 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         for row in rows:
-            filled = {key: value for key, value in row.items() if not (type(value) is float and math.isnan(value))}
-            writer.writerow(filled)
+            writer.writerow({k: v for k, v in row.items() if not (isinstance(v, float) and math.isnan(v))})
+
+
+def read_csv(path: Path, kind: Any, advice: str) -> list[Any]:
+    """Return the rows of a CSV file, each as the type `kind`, with NaN for empty fields.
+
+    Raises UserError with the advice if a row does not match, or if the last line is cut off.
+    """
+    rows = []
+    try:
+        text = path.read_text(encoding="utf-8")
+        if not text.endswith("\n"):
+            raise ValueError("cut off in its last line")
+        for row in csv.DictReader(io.StringIO(text)):
+            rows.append(msgspec.convert({key: v or "nan" for key, v in row.items()}, kind, strict=False))
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path}: line {len(rows) + 2}: {error}; {advice}") from None
+    return rows
+
+
+def read_json(path: Path, kind: Any, advice: str) -> Any:
+    """Return the content of a JSON file as the type `kind`; UserError with the advice if it does not match."""
+    try:
+        return msgspec.convert(json.loads(path.read_text(encoding="utf-8")), kind)
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be used ({error}); {advice}") from None
 
 
 def write_block(path: str | Path, name: str, text: str) -> None:
@@ -119,52 +135,29 @@ def write_block(path: str | Path, name: str, text: str) -> None:
 
     Raises UserError if the file does not have exactly one such part.
     """
-    after, found = _block(name).subn(lambda marks: f"{marks[1]}{text}\n{marks[2]}", _read_markdown(path))
+    content = Path(path).read_text(encoding="utf-8")
+    after, found = _block(name).subn(lambda marks: f"{marks[1]}{text}\n{marks[2]}", content)
     if found != 1:
-        raise UserError(
-            f"{path}: found {found} parts between <!-- {name} --> and <!-- end of {name} -->, expected one"
-        )
+        raise UserError(f"{path}: found {found} parts <!-- {name} --> … <!-- end of {name} -->, expected one")
     write_text(path, after)
 
 
 def has_block(path: str | Path, name: str) -> bool:
     """Return whether a Markdown file has a part that `write_block` can replace."""
-    return bool(_block(name).search(_read_markdown(path)))
+    return bool(_block(name).search(Path(path).read_text(encoding="utf-8")))
 
 
 def _block(name: str) -> re.Pattern[str]:
-    return re.compile(
-        rf"(<!-- {re.escape(name)}(?![\w-])[^\n]*-->\n).*?(<!-- end of {re.escape(name)} -->)", re.DOTALL
-    )
-
-
-def _read_markdown(path: str | Path) -> str:
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    end = rf"<!-- end of {re.escape(name)} -->"
+    return re.compile(rf"(<!-- {re.escape(name)}(?![\w-])[^\n]*-->\n).*?({end})", re.DOTALL)
 
 
 def fingerprint(path: str | Path) -> str:
     """Return a digest of the content of a file, or of all files in a folder, without their names."""
-    path = Path(path)
-    return digest_files(sorted(path.iterdir()) if path.is_dir() else [path])
-
-
-def digest_files(paths: Iterable[Path], most: float = math.inf) -> str:
-    """Return a digest of the content and sizes of files, in order.
-
-    most: bytes to read of a file; of a longer one, pieces spread over all of it are read.
-    """
     digest = hashlib.blake2b(digest_size=16)
-    for file in paths:
-        size = file.stat().st_size
+    for file in sorted(Path(path).iterdir()) if Path(path).is_dir() else [Path(path)]:
         with file.open("rb") as opened:
-            for number in range(-(-min(size, most) // PIECE)):
-                if size > most:
-                    opened.seek(number * size * PIECE // most)
-                digest.update(opened.read(PIECE))
-        digest.update(str(size).encode())
+            while chunk := opened.read(CHUNK):
+                digest.update(chunk)
+        digest.update(str(file.stat().st_size).encode())
     return digest.hexdigest()

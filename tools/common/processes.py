@@ -22,6 +22,21 @@ CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, in Linux
 AHEAD = 4  # inputs a process that are read before their results are needed
 
 
+# Idle threads of OpenMP spin for about 50 µs: long enough to get the next work without sleeping, short if another
+# program uses the core. The default is milliseconds. docs/training.md, "Threads", has the measurements.
+SHORT_SPIN = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
+
+
+def shorten_spin() -> None:
+    """Let idle threads release their core soon, unless the user has set how they wait. Call it before torch loads.
+
+    Otherwise they spin while they wait for a thread whose core another program uses: a step on two threads then
+    takes 10 to 30 times as much processor time.
+    """
+    if not {"OMP_WAIT_POLICY", *SHORT_SPIN} & os.environ.keys():
+        os.environ.update(SHORT_SPIN)
+
+
 class ProcessPool:
     """A pool of processes, to be used as a context manager.
 
@@ -79,15 +94,10 @@ class ProcessPool:
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool:
-            raise killed_worker(self.processes) from None
-
-
-def killed_worker(processes: int) -> UserError:
-    """Return the error to raise for a pool's BrokenProcessPool."""
-    return UserError(
-        f"one of {processes} worker processes was killed by the system, as happens when memory runs "
-        "out; close other programs, or use fewer processes"
-    )
+            raise UserError(
+                f"one of {self.processes} worker processes was killed by the system, as happens when memory runs "
+                "out; close other programs, or use fewer processes"
+            ) from None
 
 
 def cores() -> int:

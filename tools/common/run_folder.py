@@ -1,55 +1,27 @@
 """runs/<name>/: the files that train.py and test.py write and read."""
 
+import contextlib
+import datetime
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
 from config import Config
 from models import PRETRAINED, read_settings
 from tools.common.errors import UserError
-from tools.common.files import fingerprint, replacing, write_csv, write_text
-from tools.common.schema import read_csv, read_json
+from tools.common.files import fingerprint, read_csv, read_json, replacing, write_csv, write_text
 
 
 def find_run(name: str) -> Path:
     """Return the folder of a run, given the folder or its name in runs/; it need not exist."""
     return Path(name) if (Path(name) / "config.json").is_file() else Path("runs") / name
-
-
-def test_folder(run_dir: Path, data: str) -> Path:
-    """Return the folder for the test of a run on a data set: runs/<name>/test/<name of the set's folder>."""
-    return run_dir / "test" / data_name(data)
-
-
-def data_name(data: str) -> str:
-    """Return the name of a data set: that of its folder."""
-    name = Path(data).name
-    return name if name not in ("", "..") else Path(data).resolve().name or "data"
-
-
-def scores_file(run_dir: Path, data: str = "") -> Path:
-    """Return the path of the scores.csv of a run on a data set; it need not exist.
-
-    data: folder of the set, or its name. By default the set that the run was tested on or, of several, the one
-    that it was trained on. Raises UserError if that is none of them.
-    """
-    old = run_dir / "test" / "scores.csv"  # of earlier versions
-    sets = sorted(path.parent.name for path in (run_dir / "test").glob("*/scores.csv"))
-    name = data_name(data or read_config(run_dir).data)
-    if name in sets or not (sets or old.exists()):
-        return run_dir / "test" / name / "scores.csv"
-    if old.exists():
-        return old
-    if data or len(sets) > 1:
-        raise UserError(
-            f"{run_dir}: was tested on {', '.join(sets)}, not on {name}; choose one of these with --data"
-        )
-    return run_dir / "test" / sets[0] / "scores.csv"
 
 
 def find_checkpoint(name: str) -> Path | None:
@@ -72,6 +44,42 @@ def checkpoint_path(name: str) -> Path:
     return find_checkpoint(name) or Path(name)
 
 
+def test_folder(run_dir: Path, data: str) -> Path:
+    """Return the folder for the test of a run on a data set: runs/<name>/test/<name of the set's folder>."""
+    return run_dir / "test" / (Path(os.path.abspath(data)).name or "data")
+
+
+def scores_file(run_dir: Path, data: str = "") -> Path:
+    """Return the path of the scores.csv of a run on a data set; it need not exist.
+
+    data: folder of the set, or its name. By default the set that the run was tested on or, of several, the one
+    that it was trained on. Raises UserError if that is none of them.
+    """
+    if (run_dir / "test" / "scores.csv").exists():  # a published run
+        return run_dir / "test" / "scores.csv"
+    wanted = test_folder(run_dir, data or read_config(run_dir).data) / "scores.csv"
+    found = sorted((run_dir / "test").glob("*/scores.csv"))
+    if wanted in found or not found:
+        return wanted
+    if data or len(found) > 1:
+        names = ", ".join(path.parent.name for path in found)
+        raise UserError(f"{run_dir}: was tested on {names}, not on {wanted.parent.name}; choose one with --data")
+    return found[0]
+
+
+def note_test(folder: Path, checkpoint: Path) -> None:
+    """Write tested.json: which checkpoint the scores in a folder belong to."""
+    write_text(folder / "tested.json", json.dumps({"checkpoint": fingerprint(checkpoint)}) + "\n")
+
+
+def is_tested(run_dir: Path, scores: Path) -> bool:
+    """Return whether a scores.csv exists and belongs to the present best.pt; a published run has no best.pt."""
+    best, noted = run_dir / "best.pt", scores.with_name("tested.json")
+    if not scores.is_file() or not best.is_file():
+        return scores.is_file()
+    return noted.is_file() and json.loads(noted.read_text()) == {"checkpoint": fingerprint(best)}
+
+
 def save_config(config: Config) -> None:
     """Write config.json to the run's folder, which is created if missing."""
     write_text(config.run_dir / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
@@ -91,26 +99,7 @@ def read_config(run_dir: Path) -> Config:
         raise UserError(f"{path}: not the settings of a run ({error})") from None
 
 
-def note_test(folder: Path, checkpoint: Path) -> None:
-    """Write tested.json: which checkpoint the scores in a folder belong to."""
-    write_text(folder / "tested.json", _tested(checkpoint))
-
-
-def is_tested(run_dir: Path, scores: Path) -> bool:
-    """Return whether a scores.csv exists and belongs to the present best.pt; a published run has no best.pt."""
-    best, noted = run_dir / "best.pt", scores.with_name("tested.json")
-    if not scores.is_file() or not best.is_file():
-        return scores.is_file()
-    if not noted.is_file():  # earlier versions did not write it
-        return scores.stat().st_mtime_ns >= best.stat().st_mtime_ns
-    return noted.read_text(encoding="utf-8", errors="replace") == _tested(best)
-
-
-def _tested(checkpoint: Path) -> str:
-    return json.dumps({"checkpoint": fingerprint(checkpoint)}) + "\n"
-
-
-def improvements(history: Sequence[Mapping[str, Any]], best_by: str) -> list[int]:
+def best_epochs(history: Sequence[Mapping[str, Any]], best_by: str) -> list[int]:
     """Return the numbers of the epochs that were the best so far when they ended, by validation "loss" or "pesq".
 
     The losses of earlier epochs are computed with the weights of the terms at the end of the compared epoch:
@@ -126,23 +115,16 @@ def improvements(history: Sequence[Mapping[str, Any]], best_by: str) -> list[int
 
 def is_over(config: Config, history: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether all epochs are done, or config.patience epochs have brought no new best."""
-    waited = len(history) - max(improvements(history, config.best_by), default=0)
+    waited = len(history) - max(best_epochs(history, config.best_by), default=0)
     return len(history) >= config.epochs or 0 < config.patience <= waited
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain values for torch.load atomically. Raises UserError if that fails."""
-    with replacing(path) as temporary:
-        try:
-            torch.save(content, temporary)
-            with temporary.open("rb") as file:  # after a power loss, it might be half a file under its new name
-                os.fsync(file.fileno())
-        except (RuntimeError, OSError) as error:  # torch's writer hides the system's reason
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise UserError(
-                f"{path}: could not be written ({reason}); is the disk full? What was there before is intact, and "
-                "the same command resumes from it"
-            ) from None
+    """Write tensors and plain values for torch.load atomically."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())  # after a power loss, it might be half a file under its new name
 
 
 def save_history(run_dir: Path, history: Sequence[Mapping[str, Any]]) -> None:
@@ -165,3 +147,39 @@ def _cost(row: Mapping[str, Any], judge: Mapping[str, Any], best_by: str) -> flo
         # An epoch trained with another loss may lack a term; then it cannot be compared.
         cost = sum(judge[key] * row.get(key.replace("weight", "valid", 1), math.nan) for key in weights)
     return math.inf if math.isnan(cost) else cost
+
+
+class _Both:
+    """A stream whose text is also written to a file."""
+
+    def __init__(self, stream: TextIO, file: TextIO) -> None:
+        self._stream, self._file = stream, file
+
+    def write(self, text: str) -> int:
+        self._file.write(text)
+        return self._stream.write(text)
+
+    def flush(self) -> None:
+        self._file.flush()
+        self._stream.flush()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def log_console(path: Path) -> Iterator[None]:
+    """Append what is printed within to a file, after time and command, and the error that ends it, if any.
+
+    Progress bars go to stderr and are not logged.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8", errors="replace") as file:
+        now = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+        file.write(f"\n# {now} {shlex.join(sys.argv)}\n")
+        try:
+            with contextlib.redirect_stdout(_Both(sys.stdout, file)):
+                yield
+        except Exception as error:
+            file.write(f"error: {error}\n")
+            raise

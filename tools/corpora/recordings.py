@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from config import SAMPLE_RATE
 from dataloader.mixing import FRAME, SILENCE, is_silent, rms
-from tools.common.audio_files import SUFFIXES, find_audio, read, read_format
+from tools.common.audio import SUFFIXES, find_audio, read, read_format
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
 from tools.common.seeding import generator
@@ -225,7 +225,7 @@ def are_swapped(contrasts_db: Sequence[float]) -> bool:
 
 
 def read_named(path: Path, start: int, count: int) -> np.ndarray:
-    """Read as `audio_files.read` does. Raises UserError with the file's name."""
+    """Read as `audio.read` does. Raises UserError with the file's name."""
     try:
         return read(path, start, count)
     except UserError as error:

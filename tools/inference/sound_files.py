@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 from torch import nn
 
-from tools.common.audio_files import open_audio
+from tools.common.audio import open_audio
 from tools.common.errors import UserError
 from tools.common.files import replacing
 from tools.inference.signal_chain import (

@@ -12,8 +12,8 @@ from msgspec import Meta
 from config import MAY_DIFFER, Config
 from models import read_trained
 from tools.common.errors import UserError
+from tools.common.files import read_csv
 from tools.common.run_folder import find_run, is_tested, read_config, scores_file
-from tools.common.schema import read_csv
 from tools.reports.significance import LEVEL, Difference, correct, paired_difference, seed_difference
 from tools.reports.tables import SIGNALS, Row, complete_utterances, mean, utterance_key
 from tools.scoring.scores import ALL_SCORES

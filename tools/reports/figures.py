@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from config import SAMPLE_RATE
+from tools.common.audio import show_spectrogram, spectrogram
 from tools.common.files import replacing
-from tools.common.spectrograms import show_spectrogram, spectrogram
 from tools.reports.comparison import EVERYWHERE
 from tools.reports.significance import confidence_interval
 from tools.reports.tables import SIGNALS, TITLES, Row, complete_utterances, utterance_key

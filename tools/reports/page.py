@@ -21,10 +21,9 @@ from matplotlib import colormaps
 from PIL import Image
 
 from config import SAMPLE_RATE
-from tools.common.audio import read_wav, sample_path
+from tools.common.audio import DYNAMIC_RANGE, read_wav, sample_path, spectrogram
 from tools.common.errors import UserError
 from tools.common.files import replacing, write_text
-from tools.common.spectrograms import DYNAMIC_RANGE, spectrogram
 from tools.reports.comparison import Run
 from tools.reports.difference_tables import MARKS
 from tools.reports.tables import TITLES, Row, score_blocks, utterance_key

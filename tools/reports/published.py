@@ -5,8 +5,8 @@ from typing import Any, TypedDict
 
 from config import SAMPLE_RATE, Config
 from models import build_model, complete
+from tools.common.files import read_json
 from tools.common.run_folder import read_history
-from tools.common.schema import read_json
 from tools.reports.comparison import EVERYWHERE, Run, find_differences, pool_seeds, seed_spread
 from tools.reports.difference_tables import MARKS, difference_cells, spread_table, verdict_cells
 from tools.reports.sentences import alarms

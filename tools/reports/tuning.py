@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypedDict
 from msgspec import Meta
 
 from tools.common.errors import UserError
-from tools.common.schema import read_csv
+from tools.common.files import read_csv
 from tools.reports.comparison import MAIN_SCORES, own_scores
 from tools.reports.tables import TITLES, Row
 

@@ -11,8 +11,7 @@ import msgspec
 import numpy as np
 
 from tools.common.errors import UserError
-from tools.common.files import fingerprint
-from tools.common.schema import read_json
+from tools.common.files import fingerprint, read_json
 
 RESAMPLES = 1000
 ITERATIONS = 200

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import signal as dsp
 
 from config import SAMPLE_RATE
-from tools.common.audio_files import SUFFIXES, find_audio, read, read_format
+from tools.common.audio import SUFFIXES, find_audio, read, read_format
 from tools.common.errors import UserError
 from tools.scoring.alarm import FOLLOW, contradiction
 from tools.scoring.scores import CHECKS, score

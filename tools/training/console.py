@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from config import Config
-from tools.common.run_folder import improvements
+from tools.common.run_folder import best_epochs
 from tools.training.state import TrainingState
 
 COLUMNS = 100
@@ -35,7 +35,7 @@ def describe_epoch(config: Config, history: Sequence[Mapping[str, Any]]) -> str:
     Terms, then scores from the right, are left out if they do not fit the terminal; history.csv has all.
     """
     width = min(COLUMNS, shutil.get_terminal_size().columns) if sys.stdout.isatty() else COLUMNS
-    row, best = history[-1], improvements(history, config.best_by)[-1] == len(history)
+    row, best = history[-1], best_epochs(history, config.best_by)[-1] == len(history)
     scores = [
         f"{title} {form.format(row[f'valid_{key}'])}".replace(" 0.", " .")
         for key, (title, form) in SCORES.items()
@@ -61,7 +61,7 @@ def _number(value: float, width: int) -> str:
 
 def describe_end(config: Config, history: Sequence[Mapping[str, Any]]) -> str:
     """Return the best epoch, the path of its network, and the command that tests it."""
-    best = improvements(history, config.best_by)[-1]
+    best = best_epochs(history, config.best_by)[-1]
     row = history[best - 1]
     found = f"PESQ {row['valid_pesq']:.3f}" if config.best_by == "pesq" else f"loss {row['valid_loss']:.4g}"
     early = f" (no new best in {config.patience} epochs)" if len(history) < config.epochs else ""

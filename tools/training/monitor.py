@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from config import SAMPLE_RATE, Config
+from tools.common.audio import draw_spectrograms
 from tools.common.errors import UserError
-from tools.common.spectrograms import draw_spectrograms
 from tools.scoring.scores import ALL_SCORES
 from tools.training.state import Step, TrainingState
 
