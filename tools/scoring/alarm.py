@@ -1,6 +1,6 @@
 """The alarm: a wide-band PESQ that the other scores of the same signal contradict.
 
-PESQ sometimes gives very bad speech a high value. docs/training.md, "A PESQ too good to be true", says how the
+PESQ sometimes gives very bad speech a high value. docs/training.md, "Implausible PESQ values", says how the
 limit was fitted and how often it errs.
 """
 
