@@ -40,7 +40,7 @@ from tools.common.run_folder import (
 )
 from tools.common.settings import Resume, parse_training
 from tools.demo_corpus.corpus import ensure_demo_corpus
-from tools.scoring.scores import ScorePool, choose_scores
+from tools.scoring.scores import ScorePool, installed_metrics
 from tools.training.console import describe_end, describe_epoch, describe_start
 from tools.training.distributed import Interruption, Processes, join_processes
 from tools.training.monitor import Monitor
@@ -58,7 +58,7 @@ def train(config: Config, resume: Resume = "same") -> list[dict[str, Any]]:
     resume: what to do if the folder holds a run with other settings (see `open_run`). On SIGTERM, Ctrl-C or SIGHUP
     it finishes the step, writes last.pt and exits. Raises UserError.
     """
-    choose_scores(config.valid_metrics)  # raises its error before anything is written
+    installed_metrics(config.valid_metrics)  # raises its error before anything is written
     keep_freed_memory()
     with contextlib.ExitStack() as stack:
         processes = stack.enter_context(join_processes(config.device))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -12,21 +13,21 @@ from tools.reports.figures import (
     spectrogram_figure,
     style_of,
     training_curves,
-    tuning_curves,
 )
-from tools.scoring.scores import ALL_SCORES, SCORES
+from tools.scoring.scores import METRICS, STANDARD
 
 
-def made_rows(signals, scores):
+def made_scores(signals, scores):
     rng = np.random.default_rng(0)
-    return [
-        {"noise_type": noise, "snr_db": snr, "utterance": u, "clean": u % 3, "signal": signal}
+    rows = [
+        {"noise_type": noise, "snr_db": snr, "utterance": u, "clean_id": u % 3, "signal": signal, "seed": 0}
         | {score: float(n + rng.normal(0, 0.1)) for score in scores}
         for noise in ("seen", "unseen")
         for snr in (-5.0, 0.0, 5.0)
         for u in range(6)
         for n, signal in enumerate(signals)
     ]
+    return pd.DataFrame(rows)
 
 
 def shown(figure):
@@ -56,10 +57,10 @@ def test_sixteen_losses_differ_in_colour_and_marker():
     assert len({style["color"] for style in styles}) == len({style["marker"] for style in styles}) == 16
 
 
-@pytest.mark.parametrize("scores", [SCORES[:4], SCORES, ALL_SCORES], ids=len)
+@pytest.mark.parametrize("scores", [STANDARD[:4], STANDARD, tuple(METRICS)], ids=len)
 def test_curves_show_gains_over_noisy_and_their_labels_do_not_collide(scores):
     signals = ("noisy", "MSE", "SI-SNR+PMSQE")
-    figure = score_curves(made_rows(signals, scores), scores, signals)
+    figure = score_curves(made_scores(signals, scores), scores)
     width, height = figure.get_size_inches()
     assert 1 < width / height < 4
     assert len(shown(figure)) == 2 * len(scores)
@@ -76,42 +77,29 @@ def test_row_labels_of_many_spectrograms_do_not_overlap():
     waveform = np.random.default_rng(0).normal(0, 0.1, 16000)
     signals = dict.fromkeys(("clean", "noisy", "enhanced"), waveform)
     places = (f"unseen_machine, -{n} dB, utterance {n}" for n in range(10, 26))
-    figure = spectrogram_figure(dict.fromkeys(places, signals))
+    figure = spectrogram_figure([(place, signals) for place in places])
     assert_all_axes_are_named(figure)
     assert_nothing_overlaps(figure)
 
 
 def test_training_curves_have_the_colours_of_their_losses():
-    rows = [{"epoch": n, "train_loss": n, "valid_loss": n, "valid_pesq": n, "valid_si_sdr": n} for n in (1, 2)]
-    losses = ("MSE", "SI-SNR", "SI-SNR+LMS")
-    figure = training_curves({loss: {0: rows, 1: rows} for loss in losses})
+    epochs = range(1, 3)
+    history = pd.DataFrame(
+        dict.fromkeys(("epoch", "train_loss", "valid_loss", "valid_pesq", "valid_si_sdr"), epochs)
+    )
+    figure = training_curves({loss: [history, history] for loss in ("MSE", "SI-SNR", "SI-SNR+LMS")})
     for number, panel in enumerate(shown(figure)[:3]):
         assert {line.get_color() for line in panel.lines} == {style_of(number)["color"]}
     assert_all_axes_are_named(figure)
 
 
-def test_tuning_curves_mark_the_chosen_rate():
-    rows = [
-        {"loss": "MSE", "learning_rate": rate, "pesq": value, "estoi": 0.5, "si_sdr": 1.0, "chosen": value == 2}
-        for rate, value in ((1e-4, 1), (1e-3, 2), (1e-2, 1))
-    ]
-    figure = tuning_curves(rows, ("pesq", "estoi", "si_sdr"))
-    assert list(shown(figure)[0].lines[1].get_xdata()) == [1e-3]
-    assert_all_axes_are_named(figure)
-
-
 def test_differences_of_two_networks_stand_beside_each_other_with_their_intervals():
     row = {"noise_type": "all", "baseline": "SI-SNR", "low": -0.1, "high": 0.1, "difference": 0.0}
-    comparisons = {
-        network: [
-            row | {"signal": loss, "score": score} for loss in ("MSE", "MSE+LMS") for score in ("pesq", "stoi")
-        ]
-        for network in ("DCCRN", "GTCRN")
-    }
-    comparisons["GTCRN"] += [row | {"signal": "MSE", "score": "dnsmos_ovrl"}]
-    figure = difference_figure(comparisons)
+    rows = [row | {"signal": loss, "metric": name} for loss in ("MSE", "MSE+LMS") for name in ("pesq", "stoi")]
+    more = [*rows, row | {"signal": "MSE", "metric": "dnsmos_ovrl"}]
+    figure = difference_figure({"DCCRN": pd.DataFrame(rows), "GTCRN": pd.DataFrame(more)})
     assert [panel.get_xlabel() for panel in figure.axes] == ["PESQ (wide-band)", "STOI"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["MSE", "MSE+LMS"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["DCCRN", "GTCRN"]
-    bars = [line for line in figure.axes[0].lines if list(line.get_xdata()) == [-0.1, 0.1]]
-    assert len(bars) == 4
+    bars = [segment for bar in figure.axes[0].collections for segment in bar.get_segments()]
+    assert [list(segment[:, 0]) for segment in bars] == [[-0.1, 0.1]] * 4

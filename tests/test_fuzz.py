@@ -6,22 +6,16 @@ FUZZ_EXAMPLES=5000 makes a long run of it.
 from __future__ import annotations
 
 import os
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made_runs import make_run
 
 from dataloader import PackedDataset
 from dataloader.files import read_records
 from tools.common.errors import UserError
 from tools.common.run_folder import read_history
-from tools.reports.comparison import read_run
-from tools.scoring.kept_scores import Journal
-from tools.scoring.scores import Scores
 
 fuzzed = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "60")),
@@ -68,39 +62,9 @@ def _place(tmp_path_factory, monkeypatch):
 
 @fuzzed
 @given(changes)
-def test_damaged_scores_are_read_or_refused(todo):
-    shutil.rmtree("runs", ignore_errors=True)
-    make_run("a", utterances=1)
-    path = Path("runs/a/test/scores.csv")
-    path.write_bytes(damage(path.read_bytes(), todo))
-    if not refused(lambda: read_run("a")):
-        rows = read_run("a").rows
-        places = {(row["noise_type"], row["snr_db"], row["utterance"], row["signal"]) for row in rows}
-        assert len(places) == len(rows)
-        assert all(np.isfinite(row["snr_db"]) and not np.isinf(row["pesq"]) for row in rows)
-
-
-@fuzzed
-@given(changes)
 def test_a_damaged_history_is_read_or_refused(tmp_path, todo):
     (tmp_path / "history.csv").write_bytes(damage(b"epoch,seconds,valid_loss\n1,2.5,0.25\n2,2.5,\n", todo))
     refused(lambda: read_history(tmp_path))
-
-
-@fuzzed
-@given(changes)
-def test_of_a_damaged_journal_whole_results_are_kept(tmp_path, todo):
-    path = tmp_path / "a.jsonl"
-    path.unlink(missing_ok=True)
-    kept = Journal(path, {"data": "a"}, Scores)
-    for number in range(3):
-        kept.add(number, Scores({"pesq": 1.5, "stoi": float("nan")}, {"stoi": "silent"}))
-    kept.close()
-    path.write_bytes(damage(path.read_bytes(), todo))
-    for number, result in Journal(path, {"data": "a"}, Scores).results.items():
-        assert isinstance(number, int)
-        assert isinstance(result, Scores)
-        assert all(isinstance(value, float) for value in result.values.values())
 
 
 @fuzzed

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from made_runs import make_run
 from networks import SMALL, save_checkpoint, trained_like
 from programs import run
 from recordings import write_noise, write_speech
@@ -24,7 +23,6 @@ import test as test_program
 import train
 from losses import TERMS, LossTerm, build_loss, register
 from tools import (
-    compare,
     enhance,
     export,
     inspect_dataset,
@@ -34,9 +32,7 @@ from tools import (
 )
 from tools.common.errors import UserError
 from tools.common.files import exclusive
-from tools.common.run_folder import note_test, read_config, read_history
-from tools.scoring.kept_scores import Journal
-from tools.scoring.scores import Scores
+from tools.common.run_folder import read_config, read_history
 
 ROOT = Path(__file__).parents[1]
 
@@ -103,56 +99,6 @@ def test_a_history_that_holds_no_numbers_is_named(tmp_path, text):
     (tmp_path / "history.csv").write_bytes(text)
     with pytest.raises(UserError, match=r"history.csv: "):
         read_history(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "line", ["[0, 5]", '[0, {"values": "a", "failed": {}}]', '["0", 1]', "[" * 100_000, "[0, null]"]
-)
-def test_a_kept_score_that_is_none_is_computed_again(tmp_path, line):
-    (tmp_path / "a.jsonl").write_text(f"{{}}\n{line}\n")
-    assert Journal(tmp_path / "a.jsonl", {}, Scores).results == {}
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda b: b.replace(b"seen", b"s\xe9en"),
-        lambda b: b.decode().encode("utf-16"),
-        lambda b: b + b"x" * 200_000 + b"\n",
-        lambda b: b"\n".join(line for line in b.splitlines() if b"enhanced" not in line) + b"\n",
-        lambda b: b + b.splitlines()[1] + b"\n",
-        lambda b: b + b.splitlines()[2] + b"\n",
-        lambda b: b[:-3],
-    ],
-    ids=["latin-1", "utf-16", "huge field", "no enhanced", "noisy twice", "enhanced twice", "cut off"],
-)
-def test_scores_that_are_not_whole_are_not_compared(tmp_path, monkeypatch, capsys, change):
-    monkeypatch.chdir(tmp_path)
-    for name, loss in (("a", "MSE"), ("b", "SDR")):
-        make_run(name, loss, utterances=2)
-    path = Path("runs/b/test/scores.csv")
-    path.write_bytes(change(path.read_bytes()))
-    assert "scores.csv: " in refused(capsys, compare, "a", "b")
-
-
-def test_scores_older_than_the_best_network_are_not_compared(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    for name, loss in (("a", "MSE"), ("b", "SDR")):
-        make_run(name, loss, utterances=2)
-    Path("runs/b/best.pt").write_text("tested")
-    note_test(Path("runs/b/test"), Path("runs/b/best.pt"))
-    Path("runs/b/best.pt").write_text("trained later")
-    assert "earlier best.pt" in refused(capsys, compare, "a", "b")
-
-
-def test_a_damaged_sample_is_found_before_anything_is_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    for name, loss in (("a", "MSE"), ("b", "SDR")):
-        make_run(name, loss, utterances=1, samples=1)
-    sample = next(Path("samples/b").rglob("*_enhanced.wav"))
-    sample.write_bytes(b"no sound")
-    assert f"{sample.name}: not readable as audio" in refused(capsys, compare, "a", "b")
-    assert not Path("results").exists()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -17,10 +18,8 @@ from programs import run
 
 from models import load_pretrained
 from tools import publish
-from tools.common.files import write_csv
 from tools.common.run_folder import read_history
-from tools.reports.published import NAMES
-from tools.reports.tuning import judge_rates, read_tuning
+from tools.reports.comparison import choose_rate, read_rates
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = sorted((ROOT / "results/published").glob("*/"))
@@ -161,12 +160,13 @@ def test_all_losses_were_trained_and_tested_alike(folder):
         steps.add(json.loads((path.parent / "facts.json").read_text())["steps"])
     assert set(seeds) == set(LOSSES)
     assert all(found == seeds["MSE"] for found in seeds.values())
-    before = publish.find_page(folder.name)[0].read_text().partition(f"<!-- results of {folder.name}:")[0]
+    before = publish.find_page(folder.name).read_text().partition(f"<!-- results of {folder.name}:")[0]
     said = "one seed only" in before.rpartition("\n## ")[2]
     assert said == (len(seeds["MSE"]) == 1)
     assert all(other == settings[0] for other in settings)
     if tuned:
-        chosen = {row["loss"]: row["learning_rate"] for row in read_tuning(folder / "tuning.csv") if row["chosen"]}
+        rates = read_rates(folder / "tuning.csv")
+        chosen = dict(rates.loc[rates["chosen"], ["loss", "learning_rate"]].to_numpy())
         for path in folder.glob("*/config.json"):
             config = json.loads(path.read_text())
             assert config["learning_rate"] == chosen[config["loss"]]
@@ -175,7 +175,7 @@ def test_all_losses_were_trained_and_tested_alike(folder):
 
 def test_the_full_dccrns_learning_rates_are_those_with_the_lower_validation_loss():
     folder = publish.RESULTS / "large_dccrn"
-    page = publish.find_page(folder.name)[0].read_text(encoding="utf-8")
+    page = publish.find_page(folder.name).read_text(encoding="utf-8")
     table = page.split("| validation loss, seed 0 |")[1].split("\n\n")[0].splitlines()
     heads, _, *rows = ([cell.strip() for cell in line.strip(" |").split("|")] for line in table)
     assert set(heads) == set(LOSSES)
@@ -244,7 +244,7 @@ def test_samples_are_small():
 # -- tools.publish --
 
 TABLES = Path("docs/results.md")
-PAGES = {TABLES: "results of demo", publish.SUMMARIES: "summary of demo"}
+PAGES = {TABLES: "results of demo", publish.README: "summary of demo"}
 
 
 @pytest.fixture
@@ -266,7 +266,7 @@ def make_sweep_run(name, loss, seed, **settings):
     folder = Path("runs") / name
     columns = "epoch,seconds,train_loss,valid_loss,valid_pesq,valid_si_sdr"
     (folder / "history.csv").write_text(f"{columns}\n1,60,2,3,1.5,8\n2,60,1,2,1.6,\n")
-    facts = dict.fromkeys(NAMES) | {"threads": 1, "cores": 2, "cpu": "Abacus", "commit": "0123456789"}
+    facts = dict.fromkeys(publish.PUBLIC) | {"threads": 1, "cores": 2, "cpu": "Abacus", "commit": "0123456789"}
     call = facts | {"packages": {"torch": "2.11.0"}, "machine": "myhost", "command": "/home/me/train.py"}
     (folder / "environment.json").write_text(json.dumps([call]))
     config = json.loads((folder / "config.json").read_text())
@@ -282,7 +282,7 @@ def test_what_was_published_makes_the_same_pages_again_without_the_runs(workplac
     assert "600 steps" in texts[TABLES]
     took = "took 2.0 to 2.0 minutes, all 4 together 0.1 hours, each on 1 thread of 2 cores (Abacus)"
     assert took in texts[TABLES]
-    assert "| MSE | " in texts[publish.SUMMARIES]
+    assert "| MSE | " in texts[publish.README]
     assert len(list(Path("samples/published/audio").glob("*.flac"))) == 2 * 4  # 5 dB; the made grid has no 0 dB
     Path("runs").rename("gone")
     for page, text in texts.items():
@@ -293,9 +293,11 @@ def test_what_was_published_makes_the_same_pages_again_without_the_runs(workplac
 
 def test_tuned_learning_rates_are_published_with_their_table(workplace):
     histories = {
-        rate: [{f"valid_{score}": rate * 100 for score in ("pesq", "estoi", "si_sdr")}] for rate in (0.001, 0.003)
+        rate: pd.DataFrame([{f"valid_{score}": rate * 100 for score in ("pesq", "estoi", "si_sdr")}])
+        for rate in (0.001, 0.003)
     }
-    write_csv("results/tuned/tuning.csv", judge_rates("MSE", histories))
+    Path("results/tuned").mkdir(parents=True)
+    choose_rate("MSE", histories).to_csv("results/tuned/tuning.csv", index=False)
     for loss, rate in (("MSE", 0.003), ("SI-SNR", 0.001)):
         make_sweep_run(f"tuned_{loss}_seed0", loss, 0, learning_rate=rate)
     TABLES.write_text("<!-- results of tuned: how -->\n<!-- end of results of tuned -->\n")
@@ -304,7 +306,7 @@ def test_tuned_learning_rates_are_published_with_their_table(workplace):
     assert "600 steps with 15 utterances each in 100 epochs (7.5 hours of audio)" in text
     assert "tuned learning rates 0.001 (SI-SNR); 0.003 (MSE)" in text
     assert "| MSE, 0.003, chosen | **" in text
-    assert "tuned" not in publish.SUMMARIES.read_text()  # which has no place for it
+    assert "tuned" not in publish.README.read_text()  # which has no place for it
 
 
 def test_nothing_about_the_machine_is_published(workplace):
@@ -336,7 +338,7 @@ def test_a_comparison_without_runs_or_without_a_place_for_its_tables_is_refused(
     assert run(publish, name) == 2
     messages = {
         "nothing": "runs/nothing_*_seed*: found 0",
-        "other": "docs: found 0 pages with a part <!-- results of other -->",
+        "other": "docs: no page has a part <!-- results of other -->",
     }
     assert messages[name] in capsys.readouterr().err
     assert {page: page.read_text() for page in PAGES} == texts

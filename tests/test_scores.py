@@ -12,7 +12,7 @@ from speech import noise, speech_like
 
 from losses import TERMS
 from tools.common.errors import UserError
-from tools.scoring.scores import OPINIONS, SCORES, ScorePool, choose_scores, score
+from tools.scoring.scores import SETS, STANDARD, ScorePool, choose_metrics, installed_metrics, score
 
 
 def test_scores_of_speech_itself_are_the_best_there_are():
@@ -30,7 +30,7 @@ def test_scores_of_speech_itself_are_the_best_there_are():
 def test_scores_fall_with_the_noise():
     clean = speech_like() + 0.003 * noise(2)
     results = [score(clean, clean + level * noise()).values for level in (0.001, 0.01, 0.03)]
-    for name in SCORES:
+    for name in STANDARD:
         assert results[0][name] > results[1][name] > results[2][name], name
 
 
@@ -85,8 +85,8 @@ def test_gain_and_polarity_are_seen_where_si_sdr_sees_nothing(gain, inverted):
     ],
 )
 def test_what_cannot_be_scored_is_named_and_not_averaged(clean, signal, reason):
-    result = score(clean, signal, SCORES)
-    named = {name for name in SCORES if name != "si_sdr"} | ({"si_sdr"} if reason else set())
+    result = score(clean, signal, STANDARD)
+    named = {name for name in STANDARD if name != "si_sdr"} | ({"si_sdr"} if reason else set())
     assert set(result.failed) == named
     assert all(np.isnan(result.values[name]) for name in named)
     assert all(why and reason in why and "\n" not in why for why in result.failed.values())
@@ -119,18 +119,18 @@ def test_opinions_are_those_of_the_packages_themselves():
         expected = {f"dnsmos_{name}": theirs[f"{name}_mos"] for name in ("sig", "bak", "ovrl")}
         with torch.inference_mode():
             expected["distillmos"] = model(torch.from_numpy(signal)[None]).item()
-        assert score(clean, signal, OPINIONS).values == pytest.approx(expected, abs=1e-4)
+        assert score(clean, signal, (*SETS["dnsmos"], "distillmos")).values == pytest.approx(expected, abs=1e-4)
 
 
 def test_scores_are_chosen_by_name_or_as_a_set():
-    assert choose_scores(["si_sdr", "pesq"]) == ("pesq", "si_sdr")
-    assert choose_scores(["standard", "pesq"]) == SCORES
+    assert choose_metrics(["si_sdr", "pesq"]) == ("pesq", "si_sdr")
+    assert choose_metrics(["standard", "pesq"]) == STANDARD
     with pytest.raises(UserError, match="metrics: found psq, expected some of standard, dnsmos, all, pesq"):
-        choose_scores(["psq"])
+        choose_metrics(["psq"])
 
 
 def test_a_score_whose_package_is_not_installed_is_refused_with_the_way_to_install_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert choose_scores(["standard"]) == SCORES
+    assert installed_metrics(["standard"]) == STANDARD
     with pytest.raises(UserError, match=r"needs the package speechmos.*pip install -e \.\[quality\]"):
-        choose_scores(["dnsmos"])
+        installed_metrics(["dnsmos"])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tools.reports.significance import correct, paired_difference, seed_difference, seed_variance
-from tools.scoring.independence import number_clean
+from tools.scoring.cache import number_clean
 
 UTTERANCES, CELLS, BOUND = 24, 14, 0.05
 

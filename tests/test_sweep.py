@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from made_runs import make_run
 from programs import run
@@ -17,7 +18,7 @@ from programs import run
 from config import Config
 from models import complete
 from tools import sweep
-from tools.reports.tuning import read_tuning
+from tools.common.run_folder import note_test
 
 
 @pytest.fixture(autouse=True)
@@ -92,11 +93,10 @@ def test_a_sweep_compares_the_other_runs_after_a_failure_and_skips_what_is_finis
         calls.append((program, name, command[-1]))
         if program == "test.py":
             make_run(name, name.split("_")[1], epochs=1)
-            (Path("runs") / name / "best.pt").write_bytes(b"")
+            best = Path("runs") / name / "best.pt"
+            best.write_bytes(b"")
             (Path("runs") / name / "history.csv").write_text("epoch\n1\n")
-            scores = Path("runs") / name / "test" / "demo" / "scores.csv"
-            scores.parent.mkdir(exist_ok=True)
-            scores.touch()
+            note_test(Path("runs") / name / "test" / "demo", best)
         return FINISHED[name in broken]
 
     monkeypatch.setattr(sweep.subprocess, "Popen", pretend)
@@ -169,9 +169,9 @@ def test_tuning_trains_each_loss_with_several_rates_and_compares_with_the_best_o
     trained = {name: rate for program, name, rate, _ in calls[6:-1] if program == "train.py"}
     assert trained == {f"sweep_{loss}_seed3": rate for loss, rate in best.items()}
     table = calls[-1]
-    chosen = {row["loss"]: row["learning_rate"] for row in read_tuning(table) if row["chosen"]}
+    chosen = {row["loss"]: row["learning_rate"] for row in pd.read_csv(table).to_dict("records") if row["chosen"]}
     assert chosen == {loss: float(rate) for loss, rate in best.items()}
-    assert {row["judged_by"] for row in read_tuning(table)} == {"pesq estoi si_sdr", "estoi"}
+    assert {row["judged_by"] for row in pd.read_csv(table).to_dict("records")} == {"pesq estoi si_sdr", "estoi"}
     calls.clear()
     assert run(sweep, *command[: -len(options) - 1], "--slurm", "--", *options) == 2
     assert "slurm: found with --tune" in capsys.readouterr().err

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.io import wavfile
 
 from config import Config
@@ -16,60 +19,91 @@ from tools.common.device import find_device
 from tools.common.errors import UserError
 from tools.common.files import fingerprint, replacing, write_csv
 from tools.common.run_folder import read_config, save_checkpoint, save_config
-from tools.reports.tables import average_gain, latex_table, score_table
-from tools.scoring.kept_scores import Journal
+from tools.reports.tables import Table, left_out, score_tables, terminal
+from tools.scoring.cache import ScoreCache
+from tools.scoring.scores import Scores
 from tools.training.run import open_run
 
 
-def rows_of(scores):
-    """(noise type, dB, noisy values, enhanced values) to rows."""
-    return [
-        {"noise_type": noise_type, "snr_db": snr, "utterance": n, "signal": signal, "pesq": value}
-        for noise_type, snr, *both in scores
+def scores_of(*cells):
+    """(noise type, dB, noisy values, enhanced values) to scores."""
+    rows = [
+        {"noise_type": noise_type, "snr_db": snr, "utterance": n, "signal": signal, "seed": 0, "pesq": value}
+        for noise_type, snr, *both in cells
         for signal, values in zip(("noisy", "enhanced"), both, strict=True)
         for n, value in enumerate(values)
     ]
+    return pd.DataFrame(rows)
 
 
 def test_a_table_holds_the_averages_with_the_better_one_bold():
-    rows = rows_of([("seen", 0.0, [1.0, 2.0], [2.0, 3.0]), ("seen", 5.0, [3.0, 3.0], [1.0, 2.0])])
-    table = score_table(rows, "pesq")
-    assert "| seen | 0 dB | 5 dB | average |" in table
-    assert "| noisy | 1.50 | **3.00** | **2.25** |" in table
-    assert "| enhanced | **2.50** | 1.50 | 2.00 |" in table
-    assert average_gain(rows, "pesq") == pytest.approx(-0.25)
+    (table,) = score_tables(
+        scores_of(("seen", 0.0, [1.0, 2.0], [2.0, 3.0]), ("seen", 5.0, [3, 3], [1, 2])), "pesq"
+    )
+    assert table.markdown().splitlines() == [
+        "### PESQ (wide-band), seen",
+        "",
+        "| seen | 0 dB | 5 dB | average |",
+        "|---|---|---|---|",
+        "| noisy | 1.50 | **3.00** | **2.25** |",
+        "| enhanced | **2.50** | 1.50 | 2.00 |",
+    ]
+    assert table.terminal().splitlines()[2:] == [
+        "noisy    1.50  3.00*    2.25*",
+        "enhanced 2.50* 1.50     2.00",
+    ]
+
+
+def test_values_that_print_alike_are_all_bold_or_none():
+    scores = scores_of(("seen", 0.0, [1.501], [1.499]), ("seen", 5.0, [1.0], [2.0]))
+    (table,) = score_tables(scores, "pesq")
+    assert "| noisy | 1.50 | 1.00 | 1.25 |" in table.markdown()
+    assert "| enhanced | 1.50 | **2.00** | **1.75** |" in table.markdown()
 
 
 def test_a_latex_table_holds_the_same_and_escapes_names():
-    rows = rows_of([("seen_1", -5.0, [1.0, 2.0], [2.0, 3.0])])
-    table = latex_table(
-        [row | {"signal": row["signal"].replace("enhanced", "50%")} for row in rows], "pesq", ("noisy", "50%")
-    )
-    assert "seen\\_1 & noisy & 1.50 & 1.50 \\\\" in table
-    assert "& 50\\% & \\textbf{2.50} & \\textbf{2.50} \\\\" in table
-    assert "$-$5 dB & average" in table
+    scores = scores_of(("seen_1", -5.0, [-1.0, 2.0], [2.0, 3.0])).replace("enhanced", "SI-SNR 50%")
+    (table,) = score_tables(scores, "pesq")
+    assert "\nseen\\_1 & $-$5 dB & average \\\\\n" in table.latex()
+    assert "\nnoisy & 0.50 & 0.50 \\\\\n" in table.latex()
+    assert "\nSI-SNR 50\\% & \\textbf{2.50} & \\textbf{2.50} \\\\\n" in table.latex()
 
 
-def test_a_journal_goes_on_where_a_killed_process_stopped(tmp_path):
-    path = tmp_path / "journal.jsonl"
-    first = Journal(path, {"data": "a"})
-    first.add(0, {"pesq": 1.5})
-    first.add(1, {"pesq": float("nan")})
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.integers(1, 90))
+def test_no_row_of_a_table_wraps_on_a_terminal(widths, label):
+    columns = [f"{number}{'c' * width}" for number, width in enumerate(widths)]
+    table = Table.of({"a " * label: ["x" * width for width in widths]}, columns)
+    text = terminal(["word " * 40, table])
+    assert max(map(len, text.splitlines())) <= 80
+    assert all(column in text for column in columns)
+
+
+def test_an_interrupted_test_resumes_with_its_scores(tmp_path):
+    (tmp_path / "grid").write_bytes(b"speech")
+    path = tmp_path / "scores.jsonl"
+    first = ScoreCache(path, tmp_path / "grid", ("pesq", "stoi"))
+    first.add(0, Scores({"pesq": 1.5}))
+    first.add(1, Scores({"pesq": float("nan"), "stoi": 0.5}, {"pesq": "silent"}))
+    first.close()
     with path.open("a") as file:
-        file.write('[2, {"pes')
-    second = Journal(path, {"data": "a"})
-    assert list(second.results) == [0, 1]
-    assert second.results[0] == {"pesq": 1.5}
-    second.add(2, {"pesq": 2.0})
-    assert list(Journal(path, {"data": "a"}).results) == [0, 1, 2]
-    assert Journal(path, {"data": "b"}).results == {}
+        file.write('[2, {"val')  # killed
+    second = ScoreCache(path, tmp_path / "grid", ("pesq", "stoi"))
+    assert [second.missing(number) for number in range(3)] == [["stoi"], [], ["pesq", "stoi"]]
+    second.add(2, Scores({"pesq": 2.0}))
+    second.close()
+    third = ScoreCache(path, tmp_path / "grid", ("pesq",))
+    assert third[0].values == {"pesq": 1.5}
+    assert third[1].failed == {"pesq": "silent"}
+    assert third[2].values == {"pesq": 2.0}
+    (tmp_path / "grid").write_bytes(b"speecH")
+    assert ScoreCache(path, tmp_path / "grid", ("pesq",)).missing(0) == ["pesq"]
 
 
-def test_a_journal_that_cannot_be_written_still_works(tmp_path):
+def test_scores_beside_data_that_may_not_be_written_are_kept_in_memory(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    journal = Journal(tmp_path / "file" / "journal.jsonl", {})
-    journal.add(0, 1)
-    assert journal.results == {0: 1}
+    cache = ScoreCache(tmp_path / "file" / "scores.jsonl", tmp_path / "file", ("pesq",))
+    cache.add(0, Scores({"pesq": 1.0}))
+    assert cache.missing(0) == []
 
 
 def test_a_fingerprint_changes_with_one_byte(tmp_path):
@@ -80,11 +114,11 @@ def test_a_fingerprint_changes_with_one_byte(tmp_path):
 
 
 def test_an_utterance_without_a_score_is_left_out_of_both_rows_and_counted():
-    nan = float("nan")
-    table = score_table(rows_of([("seen", 0.0, [1.0, 4.0], [2.0, nan])]), "pesq")
-    assert "| noisy | 1.00 | 1.00 |" in table
-    assert "1 of 2 utterances have no PESQ" in table
-    assert "| noisy | - | - |" in score_table(rows_of([("seen", 0.0, [nan], [nan])]), "pesq")
+    scores = scores_of(("seen", 0.0, [1.0, 4.0], [2.0, np.nan]))
+    assert "| noisy | 1.00 | 1.00 |" in score_tables(scores, "pesq")[0].markdown()
+    assert left_out(scores, ["pesq"]) == ["1 of 2 utterances have no PESQ (wide-band) and are left out."]
+    none = scores_of(("seen", 0.0, [np.nan], [np.nan]))
+    assert "| noisy | – | – |" in score_tables(none, "pesq")[0].markdown()
 
 
 def test_a_csv_reads_back_with_empty_cells_for_missing_values(tmp_path):

@@ -6,7 +6,7 @@ Takes names or folders of runs; writes results/<name>/. Runs that differ only in
 """
 
 from tools.common.command_line import parse_arguments, run_command
-from tools.reports.compare_runs import CompareSettings, compare
+from tools.reports.report import CompareSettings, compare
 
 
 def main() -> None:

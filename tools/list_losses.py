@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from losses import COMBINATIONS, TERMS, LossTerm
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.files import write_block
-from tools.reports.tables import markdown_table
+from tools.reports.tables import Table
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ def loss_table() -> str:
         kind = "perceptual" if term.perceptual else "base"
         rows[name] = [kind, definition, ", ".join(term.invariances), source]
     rows |= {name: ["combination", loss, "", source] for name, (loss, source) in COMBINATIONS.items()}
-    return markdown_table("term", ["", "definition", "does not see", "source"], rows)
+    columns = ["", "definition", "does not see", "source"]
+    return Table.of(rows, columns, "term").markdown()
 
 
 def _describe(term: type[LossTerm]) -> tuple[str, str]:

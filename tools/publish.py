@@ -13,74 +13,39 @@ import dataclasses
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import msgspec
+import pandas as pd
 import soundfile
-import torch
 import tyro
 
-from config import DEMO_DATA, SAMPLE_RATE
-from dataloader import PackedDataset
-from losses import PAPER_LOSSES
-from models import load_pretrained, read_checkpoint
+from config import DEMO_DATA, SAMPLE_RATE, Config
+from dataloader import PackedDataset, build_loader
+from models import build_model, complete, enhance, load_pretrained, read_checkpoint
 from tools.common.audio import read_wav
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
-from tools.common.files import has_block, put_folder, read_json, write_block, write_csv, write_text
+from tools.common.files import has_block, put_folder, write_block, write_csv, write_text
 from tools.common.run_folder import read_config, read_history
 from tools.demo_corpus.corpus import ensure_demo_corpus
-from tools.reports.comparison import (
-    Run,
-    check_same_data,
-    find_differences,
-    first_runs,
-    group_runs,
-    pool_seeds,
-    read_run,
-)
-from tools.reports.difference_tables import difference_cells, how_to_read, verdict_cells
-from tools.reports.figures import (
-    difference_figure,
-    save_figure,
-    score_curves,
-    spectrogram_figure,
-    spectrogram_grid,
-    training_curves,
-)
-from tools.reports.page import Page, collect_audio, samples_folders, write_page
-from tools.reports.published import BASELINE, CALL, results_text, shown_scores, whole_grid_table
-from tools.reports.sentences import alarms, independent_utterances
-from tools.reports.tuning import read_tuning
-from tools.reports.votes import comparison_id
+from tools.reports import comparison, figures, report, tables
+from tools.reports.comparison import EVERYWHERE, Run, read_scores
+from tools.reports.page import collect_samples
+from tools.reports.tables import Table
+from tools.scoring.scores import METRICS
 
 RESULTS, SAMPLES = Path("results/published"), Path("samples/published")
-DOCS, SUMMARIES = Path("docs"), Path("README.md")
-KEPT = ("config.json", "history.csv")
+DOCS, README = Path("docs"), Path("README.md")
+COPIED = ("config.json", "history.csv")
 TUNING = "tuning.csv"
 PLACES = 4  # decimal places of the kept scores
+# Other entries of environment.json are private details of the machine.
+PUBLIC = ("started", "python", "packages", "device", "gpu", "cpu", "cores", "threads", "commit", "changed")
 SAMPLES_DB = (0.0, 5.0)
-
-
-class _Epoch(msgspec.Struct):
-    epoch: float
-    seconds: float
-    train_loss: float
-    valid_loss: float
-
-
-class _Progress(msgspec.Struct):
-    step: int
-
-
-class _Data(msgspec.Struct):
-    samples: int
-
-
-class _Last(msgspec.Struct):
-    progress: _Progress
+BASELINE = "SI-SNR"
+SHOWN = ("pesq", "stoi", "estoi", "si_sdr", "dnsmos_ovrl")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,45 +67,47 @@ class PublishSettings:
 def publish(settings: PublishSettings) -> None:
     """Copy the runs, then write figures, tables and samples; UserError if something is missing."""
     for name in settings.names:
-        take(find_runs(name), RESULTS / name)
+        copy_runs(find_runs(name), RESULTS / name)
     answers = {}
     for folder in sorted(RESULTS.glob("[!.]*/")):
-        groups = sort_groups(
-            group_runs([read_run(str(path)) for path in sorted(folder.iterdir()) if path.is_dir()])
+        labelled = sort_labels(
+            Run(path, read_config(path), read_scores(path / "test/scores.csv")) for path in folder.glob("*/")
         )
+        scores = comparison.join_scores(labelled)
+        metrics = [name for name in SHOWN if name in scores]
         histories = {
-            label: {run.config.seed: read_history(run.folder) for run in runs} for label, runs in groups.items()
+            label: [pd.DataFrame(read_history(run.folder)) for run in runs] for label, runs in labelled.items()
         }
-        rows, signals = pool_seeds(groups), ["noisy", *groups]
-        scores, tuning = shown_scores(rows), folder / TUNING
-        save_figure(score_curves(rows, scores, signals), folder, "curves", ["png"])
-        save_figure(training_curves(histories), folder, "training", ["png"])
-        page, part = find_page(folder.name)
-        differences = find_differences(rows, BASELINE, scores, groups)
-        verdict = whole_grid_table(rows, differences, signals)
-        write_block(page, part, results_text(groups, verdict, read_tuning(tuning) if tuning.is_file() else ()))
-        if has_block(SUMMARIES, f"summary of {folder.name}"):
-            write_block(SUMMARIES, f"summary of {folder.name}", verdict)
-            answers[f"{groups[BASELINE][0].config.model} ({folder.name})"] = differences
+        figures.save_figure(figures.score_curves(scores, metrics), folder, "curves", ["png"])
+        figures.save_figure(figures.training_curves(histories), folder, "training", ["png"])
+        differences = comparison.find_differences(scores, BASELINE, metrics)
+        verdict = tables.verdict_table(scores, differences, BASELINE, metrics)
+        rates = comparison.read_rates(folder / TUNING) if (folder / TUNING).is_file() else None
+        page = find_page(folder.name)
+        text = "\n\n".join([conditions(labelled), results_text(scores, verdict, metrics, rates)])
+        write_block(page, f"results of {folder.name}", text)
+        if has_block(README, summary := f"summary of {folder.name}"):
+            write_block(README, summary, verdict.markdown())
+            answers[f"{next(iter(labelled.values()))[0].config.model} ({folder.name})"] = differences
         print(f"{folder}: scores and figures; {page}: tables")
     if answers:
-        save_figure(difference_figure(answers), RESULTS, "differences", ["png"])
+        figures.save_figure(figures.difference_figure(answers), RESULTS, "differences", ["png"])
     if settings.samples:
         publish_samples(settings)
     if settings.enhancer:
         publish_enhancer(settings.utterance)
 
 
-def find_page(name: str) -> tuple[Path, str]:
-    """Return the page for a comparison's tables and the name of its part; UserError if there is none."""
+def find_page(name: str) -> Path:
+    """Return the page that has a place for a comparison's tables; UserError if there is none."""
     part = f"results of {name}"
-    pages = [page for page in sorted(DOCS.glob("*.md")) if has_block(page, part)]
-    if len(pages) != 1:
-        raise UserError(
-            f"{DOCS}: found {len(pages)} pages with a part <!-- {part} -->, expected one; write that line and "
-            f"<!-- end of {part} --> into the page that should show the tables"
-        )
-    return pages[0], part
+    for page in sorted(DOCS.glob("*.md")):
+        if has_block(page, part):
+            return page
+    raise UserError(
+        f"{DOCS}: no page has a part <!-- {part} -->; write that line and <!-- end of {part} --> where the tables "
+        "should stand"
+    )
 
 
 def find_runs(name: str, data: str = "") -> list[Run]:
@@ -148,105 +115,185 @@ def find_runs(name: str, data: str = "") -> list[Run]:
     folders = sorted(Path("runs").glob(f"{name}_*_seed*"))
     template = f"{name}_{{loss}}_seed{{seed}}"  # demo_tuned_MSE_seed0 is no run of demo
     folders = [f for f in folders if dataclasses.replace(read_config(f), name=template).run_name == f.name]
-    runs = [read_run(str(folder), data) for folder in folders]
-    if len(runs) < 2:
-        raise UserError(f"runs/{name}_*_seed*: found {len(runs)}, expected the runs of tools.sweep --name {name}")
-    check_same_data(runs)
-    return runs
+    if len(folders) < 2:
+        raise UserError(
+            f"runs/{name}_*_seed*: found {len(folders)}, expected the runs of tools.sweep --name {name}"
+        )
+    return [comparison.read_run(str(folder), data) for folder in folders]
 
 
-def sort_groups(groups: Mapping[str, list[Run]]) -> dict[str, list[Run]]:
-    """Sort losses in the paper's order, then others; UserError without the baseline and another one."""
-    if BASELINE not in groups or len(groups) < 2:
-        raise UserError(f"found runs of {', '.join(groups)}, expected {BASELINE}, the baseline, and others")
-    order = {loss: number for number, loss in enumerate(PAPER_LOSSES)}
-    return {
-        label: groups[label] for label in sorted(groups, key=lambda label: (order.get(label, len(order)), label))
-    }
+def sort_labels(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Return the runs by label, in alphabetical order."""
+    return comparison.label_runs(sorted(runs, key=lambda run: (run.config.loss, run.config.seed)))
 
 
-def take(runs: Sequence[Run], folder: Path) -> None:
+def copy_runs(runs: Sequence[Run], folder: Path) -> None:
     """Copy the published files of runs; the folder is replaced as a whole."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as parent:
+        new = Path(parent) / folder.name
         for run in runs:
-            (partial / run.folder.name).mkdir(parents=True)
-            for kept in KEPT:
-                shutil.copyfile(run.folder / kept, partial / run.folder.name / kept)
-            scores = [
-                {k: round(v, PLACES) if isinstance(v, float) else v for k, v in row.items()} for row in run.rows
-            ]
-            write_csv(partial / run.folder.name / "test" / "scores.csv", scores)
-            again = "train the run again"
-            msgspec.convert(read_history(run.folder), list[_Epoch])
-            calls = read_json(run.folder / "environment.json", list[CALL], again)
-            last = msgspec.convert(read_checkpoint(run.folder / "last.pt"), _Last)
-            data = read_json(Path(run.config.data) / "dataset.json", _Data, "make the set with tools.make_dataset")
-            facts = {"steps": last.progress.step, "item_samples": data.samples, "calls": calls}
-            write_text(partial / run.folder.name / "facts.json", json.dumps(facts, indent=1) + "\n")
+            target = new / run.folder.name
+            target.mkdir(parents=True)
+            for name in COPIED:
+                shutil.copyfile(run.folder / name, target / name)
+            write_csv(target / "test" / "scores.csv", run.scores.round(PLACES).to_dict("records"))
+            calls = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
+            facts = {
+                "steps": read_checkpoint(run.folder / "last.pt")["progress"]["step"],
+                "item_samples": json.loads((Path(run.config.data) / "dataset.json").read_text())["samples"],
+                "calls": [{name: call[name] for name in PUBLIC} for call in calls],
+            }
+            write_text(target / "facts.json", json.dumps(facts, indent=1) + "\n")
         if (tuning := Path("results") / folder.name / TUNING).is_file():
-            shutil.copyfile(tuning, partial / TUNING)
-        put_folder(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            shutil.copyfile(tuning, new / TUNING)
+        put_folder(new, folder)
+
+
+# -- docs/results.md --
+
+
+def results_text(scores: pd.DataFrame, verdict: Table, metrics: Sequence[str], rates: pd.DataFrame | None) -> str:
+    """Return the tables of docs/results.md: scores, differences, spread over seeds, tuned rates."""
+    means = [
+        part
+        for name in metrics
+        for part in (f"#### {METRICS[name].title}", *_untitled(tables.score_tables(scores, name)))
+    ]
+    note = "95% confidence intervals; bold where p < 0.05 after the correction for the number of comparisons."
+    parts = [verdict, tables.MARKS, summary_table(scores, metrics), *_folded("Over dB", means)]
+    parts += [pair_table(scores, metrics), note, *tables.flagged(scores, report.SIGNAL)]
+    if spread := tables.spread_tables(scores[[*scores.columns.difference(METRICS), *metrics]]):
+        parts += _folded("Spread over seeds (± standard deviation)", _untitled(spread))
+    if rates is not None:
+        tuning = [*_untitled([tables.tuning_table(rates)]), *comparison.at_the_edge(rates)]
+        parts += _folded("Learning rates, tuned for each loss", tuning)
+    return tables.markdown(parts).rstrip("\n")
+
+
+def conditions(labelled: Mapping[str, Sequence[Run]]) -> str:
+    """Return a paragraph on network, training, time, machine and code."""
+    runs = [run for group in labelled.values() for run in group]
+    config = runs[0].config
+    facts = pd.DataFrame([json.loads((run.folder / "facts.json").read_text(encoding="utf-8")) for run in runs])
+    calls = list(facts["calls"].explode())
+    hours = facts["steps"][0] * config.batch_size * facts["item_samples"][0] / SAMPLE_RATE / 3600
+    minutes = [sum(row["seconds"] for row in read_history(run.folder)) / 60 for run in runs]
+    losses = pd.Series({label: group[0].config.learning_rate for label, group in labelled.items()})
+    rates = [f"{rate:g} ({', '.join(own.index)})" for rate, own in losses.groupby(losses)]
+    rate = (
+        f"learning rate {config.learning_rate:g}"
+        if len(rates) == 1
+        else f"tuned learning rates {'; '.join(rates)}"
+    )
+    return (
+        f"{describe_network(config)}; {_unique(facts['steps'])} steps with {config.batch_size} "
+        f"utterances each in {config.epochs} epochs ({hours:.1f} hours of audio), Adam, {rate}, {config.schedule} "
+        f"schedule, {config.precision}; seeds {_unique(run.config.seed for run in runs)}. A training took "
+        f"{min(minutes):.1f} to {max(minutes):.1f} minutes, all {len(runs)} together {sum(minutes) / 60:.1f} "
+        f"hours, each on {_unique(_hardware(call) for call in calls)}, with PyTorch "
+        f"{_unique(call['packages'].get('torch') for call in calls)}; commit "
+        f"{_unique(str(call['commit'])[:7] for call in calls)}."
+    )
+
+
+def describe_network(config: Config) -> str:
+    """Return the network's name, number of weights and settings that differ from its defaults."""
+    weights = sum(weight.numel() for weight in build_model(config).parameters())
+    default = complete(Config(model=config.model)).network
+    changed = {name: value for name, value in config.network.items() if value != default[name]}
+    listed = ", ".join(f"`{name}` {str(value).strip('()')}" for name, value in changed.items())
+    return f"{config.model} with {weights:,} weights" + (f" ({listed})" if listed else "")
+
+
+def summary_table(scores: pd.DataFrame, metrics: Sequence[str]) -> Table:
+    """Return means over all dB: a row a signal, a column a noise type and metric."""
+    means = {}
+    for noise_type, own in scores.groupby("noise_type", sort=False):
+        for name in metrics:
+            means[f"{noise_type}: {METRICS[name].title}"] = comparison.by_signal(own, name).mean()
+    numbers = pd.DataFrame(means).rename_axis("mean over all SNRs")
+    return tables.number_table(
+        "", numbers, [METRICS[name].places for name in metrics] * (len(means) // len(metrics))
+    )
+
+
+def pair_table(scores: pd.DataFrame, metrics: Sequence[str]) -> Table:
+    """Return differences over the whole grid: of losses from the baseline, of combinations from their base."""
+    labels = [label for label in scores["signal"].unique() if label != "noisy"]
+    parts = []
+    for base in sorted(labels, key=lambda label: label != BASELINE):
+        others = [label for label in labels if base in (BASELINE, label.partition("+")[0]) and label != base]
+        if others:
+            own = comparison.find_differences(scores[scores["signal"].isin([base, *others])], base, metrics)
+            parts.append(own[own["noise_type"] == EVERYWHERE].assign(signal=own["signal"] + f" − {base}"))
+    table = tables.difference_tables(pd.concat(parts))[0]
+    return Table("", table.texts.rename_axis(index="difference, whole grid"), table.bold)
+
+
+def _hardware(call: Mapping[str, Any]) -> str:
+    if call["gpu"]:
+        return call["gpu"]
+    return f"{call['threads']} thread{'s' * (call['threads'] > 1)} of {call['cores']} cores ({call['cpu']})"
+
+
+def _untitled(tables: Iterable[Table]) -> list[Table]:
+    return [dataclasses.replace(table, title="") for table in tables]
+
+
+def _folded(summary: str, parts: Iterable[str | Table]) -> list[str | Table]:
+    return [f"<details><summary>{summary}</summary>", *parts, "</details>"]
+
+
+def _unique(values: Iterable[object]) -> str:
+    return ", ".join(str(value) for value in sorted(set(values)))
+
+
+# -- Samples --
 
 
 def publish_samples(settings: PublishSettings) -> None:
     """Write the listening page with its audio, and a figure of its spectrograms, in samples/published/."""
-    groups = sort_groups(group_runs(find_runs(settings.samples, settings.samples_data)))
-    rows, signals = pool_seeds(groups), ["noisy", *groups]
-    places = collect_audio(samples_folders(groups), rows, (settings.utterance,))
-    places = [place for place in places if place.snr_db in SAMPLES_DB]
-    if not places:
+    labelled = sort_labels(find_runs(settings.samples, settings.samples_data))
+    scores = comparison.join_scores(labelled)
+    samples = collect_samples(report.samples_folders(labelled), scores, (settings.utterance,))
+    samples = [sample for sample in samples if sample.cell[1] in SAMPLES_DB]
+    if not samples:
         raise UserError(f"samples: found none of {settings.samples} at 0 or 5 dB, expected a test grid with one")
-    scores = shown_scores(rows)
-    differences = find_differences(rows, BASELINE, scores, groups)
-    with tempfile.TemporaryDirectory() as folder:
-        save_figure(score_curves(rows, scores, signals), Path(folder), "curves", ["png"])
-        page = Page(
-            "The losses, side by side",
-            verdict_cells(rows, differences, signals, BASELINE),
-            [how_to_read(groups), *independent_utterances(rows), *alarms(groups, left_out=False)],
-            rows,
-            signals,
-            difference_cells(differences, BASELINE, scores),
-            scores,
-            Path(folder) / "curves.png",
-            places,
-            pool_seeds(first_runs(groups)),
-            comparison=comparison_id(places),
+    SAMPLES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=SAMPLES, prefix=".") as folder:
+        report.report(
+            Path(folder), "The losses, side by side", scores, BASELINE, comparison.metrics_of(scores), samples
         )
-        shutil.rmtree(SAMPLES / "audio", ignore_errors=True)
-        write_page(SAMPLES, page)
-    waveforms = {name: read_wav(path) / 32768 for name, path in places[-1].files.items()}  # unseen noise
-    save_figure(spectrogram_grid(waveforms), SAMPLES, "spectrograms", ["png"], dpi=80)  # as wide as a README
-    print(f"{SAMPLES}: {sum(len(place.files) for place in places)} samples, index.html to listen to them")
+        put_folder(Path(folder) / "audio", SAMPLES / "audio")
+        shutil.move(Path(folder) / "index.html", SAMPLES / "index.html")
+    waveforms = [(name, read_wav(path) / 32768) for name, path in samples[-1].files.items()]  # unseen noise
+    rows = [("", dict(waveforms[start : start + 4])) for start in range(0, len(waveforms), 4)]
+    figures.save_figure(
+        figures.spectrogram_figure(rows), SAMPLES, "spectrograms", ["png"], dpi=80
+    )  # as wide as a README
+    print(f"{SAMPLES}: {sum(len(sample.files) for sample in samples)} samples, index.html to listen to them")
 
 
 def publish_enhancer(utterance: int) -> None:
     """Write noisy, enhanced and clean speech of the demo corpus, with spectrograms, in samples/published/."""
     ensure_demo_corpus()
-    test, model, samples, pairs = PackedDataset(DEMO_DATA, "test"), load_pretrained(), {}, {}
-    for number in range(len(test)):
-        noise, snr_db, found = test.cell(number)
-        if found != utterance or snr_db not in SAMPLES_DB:
-            continue
-        noisy, clean, _ = test[number]
-        with torch.inference_mode():
-            enhanced = model(noisy[None])[0]
-        waveforms = {"noisy": noisy.numpy(), "enhanced": enhanced.numpy(), "clean": clean.numpy()}
-        samples |= {f"{noise}_{snr_db:g}dB_{name}.flac": waveform for name, waveform in waveforms.items()}
-        if snr_db == SAMPLES_DB[-1]:
-            pairs[f"{noise} noise, {snr_db:g} dB"] = waveforms
-    if not samples:
-        raise UserError(f"utterance: found {utterance}, expected 0 to {test.grid[-1] - 1}")
-    folder = SAMPLES / "enhancer"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for name, waveform in samples.items():
-        soundfile.write(folder / name, waveform, SAMPLE_RATE, subtype="PCM_16")
-    save_figure(spectrogram_figure(pairs), folder, "spectrograms", ["png"], dpi=80)
+    grid, folder, rows = PackedDataset(DEMO_DATA, "test"), SAMPLES / "enhancer", []
+    cells = {number: grid.cell(number) for number in range(len(grid))}
+    numbers = [n for n, (_, snr_db, found) in cells.items() if found == utterance and snr_db in SAMPLES_DB]
+    if not numbers:
+        raise UserError(f"utterance: found {utterance}, expected 0 to {grid.grid[-1] - 1}")
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, noisy, clean, estimate in enhance(
+        load_pretrained(), build_loader(Config(), "test", items=numbers)
+    ):
+        noise_type, snr_db, _ = cells[number]
+        waveforms = {"noisy": noisy, "enhanced": estimate, "clean": clean}
+        rows.append((f"{noise_type} noise, {snr_db:g} dB", waveforms))
+        for name, waveform in waveforms.items():
+            path = folder / f"{noise_type}_{snr_db:g}dB_{name}.flac"
+            soundfile.write(path, waveform, SAMPLE_RATE, subtype="PCM_16")
+    figures.save_figure(figures.spectrogram_figure(rows), folder, "spectrograms", ["png"], dpi=80)
     print(f"{folder}: samples of the packaged network, and their spectrograms")
 
 

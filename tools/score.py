@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import pandas as pd
 import tyro
 from tqdm import tqdm
@@ -23,10 +22,10 @@ from tools.common.command_line import parse_arguments, run_command
 from tools.common.files import write_csv, write_text
 from tools.common.processes import ProcessPool
 from tools.reports.significance import confidence_interval
-from tools.reports.tables import TITLES, listed, markdown_table, plain_text
-from tools.scoring.alarm import CONTRADICTED, leave_out
-from tools.scoring.recordings import find_trios, score_trio
-from tools.scoring.scores import choose_scores
+from tools.reports.tables import Table, flagged, markdown, terminal
+from tools.scoring.recordings import find_pairs, score_files
+from tools.scoring.scores import METRICS, installed_metrics
+from tools.scoring.suspect import find_suspect, without_suspect
 
 
 @dataclass(frozen=True)
@@ -41,85 +40,79 @@ class ScoreSettings:
     """The results go to results/<name>/."""
     keep_delay: bool = False
     """Score delayed files as they are; else a delay of up to 0.1 s is removed. It is reported in any case."""
-    flagged: Literal["keep", "leave-out"] = "keep"
-    """Whether to keep a PESQ that the other scores contradict, or to leave it out; it is listed in any case."""
-    workers: int = 0
+    suspect: Annotated[Literal["keep", "leave-out"], tyro.conf.arg(aliases=["--flagged"])] = "keep"
+    """Whether to keep suspect PESQ values (contradicted by STOI and narrow-band PESQ), or to leave them out; they
+    are listed in any case."""
+    processes: Annotated[int, tyro.conf.arg(aliases=["--workers"])] = 0
     """Processes; 0 for one a core."""
 
 
 def score_recordings(settings: ScoreSettings) -> list[str]:
     """Write results/<name>/ and print the report; return a line for each file that could not be scored."""
-    metrics = choose_scores(settings.metrics)
-    trios, failures = find_trios(settings.paths)
+    metrics = installed_metrics(settings.metrics)
+    pairs, failures = find_pairs(settings.paths)
     rows = []
-    with ProcessPool(settings.workers) as pool:
-        results = pool.starmap(score_trio, ((trio, metrics, not settings.keep_delay) for trio in trios))
-        for scored, failed in tqdm(results, "files", len(trios), leave=False, disable=None):
+    with ProcessPool(settings.processes) as pool:
+        results = pool.starmap(score_files, ((pair, metrics, not settings.keep_delay) for pair in pairs))
+        for scored, failed in tqdm(results, "files", len(pairs), leave=False, disable=None):
             rows += scored
             failures += failed
     if not rows:
         return failures
-    report = describe(settings, rows, metrics)
+    scores = pd.DataFrame(rows)
+    scores["suspect"] = find_suspect(scores)
     folder = Path("results") / settings.name
-    write_csv(folder / "scores.csv", rows)
-    write_text(folder / "tables.md", report)
-    print(plain_text(report))
+    write_csv(folder / "scores.csv", scores.to_dict("records"))
+    used = without_suspect(scores) if settings.suspect == "leave-out" else scores
+    parts = [
+        f"# {settings.name}",
+        f"{', '.join(map(str, settings.paths))}: mean ± standard deviation over files [95% interval of the mean].",
+        mean_table(used, metrics),
+        *(describe(signal, own, not settings.keep_delay) for signal, own in scores.groupby("signal", sort=False)),
+        *flagged(scores, "{file}, {signal}"),
+    ]
+    write_text(folder / "tables.md", markdown(parts))
+    print(terminal(parts))
     print(f"The scores of each file are in {folder / 'scores.csv'}, this report in {folder / 'tables.md'}")
     return failures
 
 
-def describe(settings: ScoreSettings, rows: list[dict], metrics: Sequence[str]) -> str:
-    """Return the report: means, checks, contradicted and missing scores."""
-    left_out = settings.flagged == "leave-out"
-    scores = pd.DataFrame(leave_out(rows) if left_out else rows)
-    signals = [name for name in ("noisy", "enhanced") if name in set(scores["signal"])]
-    cells = {TITLES[name][0]: mean_cells(scores, name, signals) for name in metrics}
-    columns = [*signals, *(["enhanced − noisy"] if len(signals) > 1 else []), "files"]
-    parts = [
-        f"# {settings.name}",
-        f"{', '.join(map(str, settings.paths))}: mean ± standard deviation over files [95% interval of the mean].",
-        markdown_table("", columns, cells),
-        *(checks(scores[scores["signal"] == name], name, not settings.keep_delay) for name in signals),
-        *listed(CONTRADICTED + (", left out above" if left_out else ""), rows, "alarm", "{file}, {signal}"),
-        *listed("Without a score", rows, "missing", "{file}, {signal}"),
-    ]
-    return "\n\n".join(parts) + "\n"
+def mean_table(scores: pd.DataFrame, metrics: Sequence[str]) -> Table:
+    """Return a row a metric: mean of each signal and of their difference, and the number of files that have it."""
+    rows = {}
+    for name in metrics:
+        metric = METRICS[name]
+        values = (
+            scores.pivot(index="file", columns="signal", values=name).sort_index(axis=1, ascending=False).dropna()
+        )
+        ranges = dict.fromkeys(values, (metric.low, metric.high))
+        if len(ranges) > 1:
+            values["enhanced − noisy"] = values["enhanced"] - values["noisy"]
+            ranges["enhanced − noisy"] = (metric.low - metric.high, metric.high - metric.low)
+        texts = {column: mean_text(values[column], metric.places, *bounds) for column, bounds in ranges.items()}
+        rows[metric.title] = texts | {"files": str(len(values))}
+    return Table("", pd.DataFrame.from_dict(rows, orient="index"))
 
 
-def mean_cells(scores: pd.DataFrame, name: str, signals: Sequence[str]) -> list[str]:
-    """Return a score's cells: each signal, their difference, and the number of files with all of them."""
-    table = scores.pivot(index="file", columns="signal", values=name).reindex(columns=signals).dropna()
-    values = [table[signal] for signal in signals]
-    if len(signals) > 1:
-        values.append(table["enhanced"] - table["noisy"])
-    places = TITLES[name][1]
-    return [*(_with_interval(column.to_numpy(), places) for column in values), str(len(table))]
+def mean_text(values: pd.Series, places: int, low: float, high: float) -> str:
+    """Return the mean with standard deviation and interval, which stays between low and high."""
+    if len(values) < 2:
+        return f"{values.mean():.{places}f}" if len(values) else "–"
+    start, end = (min(max(bound, low), high) for bound in confidence_interval(values))
+    return f"{values.mean():.{places}f} ± {values.std():.{places}f} [{start:.{places}f}, {end:.{places}f}]"
 
 
-def checks(scores: pd.DataFrame, signal: str, aligned: bool) -> str:
+def describe(signal: str, scores: pd.DataFrame, aligned: bool) -> str:
     """Return a paragraph on what the scores do not show: gain, polarity, delay, clipping."""
-    late, clipped = scores.loc[scores["delay_ms"] != 0, "delay_ms"], int((scores["clipped"] > 0).sum())
-    gain, inverted = scores["gain_db"].dropna(), int((scores["polarity"] < 0).sum())
+    delay, gain = scores.loc[scores["delay_ms"] != 0, "delay_ms"], scores["gain_db"].dropna()
     parts = [f"{len(scores)} files, {scores['seconds'].sum() / 60:.1f} minutes"]
     if len(gain):
         parts.append(f"gain of the speech {gain.mean():+.1f} dB ({gain.min():+.1f} to {gain.max():+.1f})")
-    parts.append(f"{inverted} inverted")
-    if len(late):
-        what = "taken out before scoring" if aligned else "left as it is"
-        parts.append(f"{len(late)} late by {late.min():+.1f} to {late.max():+.1f} ms, {what}")
-    else:
-        parts.append("none delayed")
-    return f"{signal}: {', '.join(parts)}, {clipped} that touch full scale."
-
-
-def _with_interval(values: np.ndarray, places: int) -> str:
-    if not values.size:
-        return "-"
-    low, high = confidence_interval(values)
-    deviation = (
-        f" ± {values.std(ddof=1):.{places}f} [{low:.{places}f}, {high:.{places}f}]" if values.size > 1 else ""
-    )
-    return f"{values.mean():.{places}f}{deviation}"
+    parts.append(f"{(scores['polarity'] < 0).sum()} inverted")
+    if len(delay):
+        treatment = "compensated" if aligned else "kept"
+        parts.append(f"{len(delay)} delayed by {delay.min():.3g} to {delay.max():.3g} ms ({treatment})")
+    return f"{signal}: {', '.join(parts)}, {(scores['clipped'] > 0).sum()} clipped."
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import pandas as pd
 from msgspec import Meta
 
 from config import Config, Device, FolderName
@@ -30,10 +31,10 @@ from tools.common.device import find_device
 from tools.common.errors import UserError
 from tools.common.files import write_csv
 from tools.common.processes import cores
-from tools.common.run_folder import is_tested, read_config, read_history, test_folder
+from tools.common.run_folder import is_tested, read_config, read_history
 from tools.common.settings import parse_config
-from tools.reports.compare_runs import CompareSettings, compare
-from tools.reports.tuning import at_the_edge, judge_rates
+from tools.reports.comparison import at_the_edge, choose_rate
+from tools.reports.report import CompareSettings, compare
 from tools.training.distributed import Processes
 from tools.training.precision import settle_precision
 from tools.training.run import is_trained
@@ -76,8 +77,8 @@ class Job:
     @property
     def is_done(self) -> bool:
         """Return whether it is trained to its last epoch and, if it includes a test, tested since."""
-        scores = test_folder(self.config.run_dir, self.config.data) / "scores.csv"
-        return is_trained(self.config) and (len(self.commands) == 1 or is_tested(self.config.run_dir, scores))
+        tested = len(self.commands) == 1 or is_tested(self.config.run_dir, self.config.data)
+        return tested and is_trained(self.config)
 
 
 def plan(settings: SweepSettings, options: Sequence[str], rates: Mapping[str, float] | None = None) -> list[Job]:
@@ -164,19 +165,19 @@ def sweep(settings: SweepSettings, options: Sequence[str]) -> list[str]:
 
 def choose_rates(settings: SweepSettings, tried: Sequence[Config]) -> tuple[dict[str, float], Path]:
     """Return the learning rate of each loss, and the path of the table of those tried."""
-    rows = []
+    chosen = []
     for loss in settings.losses:
-        histories = {c.learning_rate: read_history(c.run_dir) for c in tried if c.loss == loss}
+        histories = {c.learning_rate: pd.DataFrame(read_history(c.run_dir)) for c in tried if c.loss == loss}
         if not histories:
             raise UserError(f"tune: all trainings with {loss} failed, see above; try lower --tune_rates")
-        rows += judge_rates(loss, histories)
-    table = Path("results") / settings.name / "tuning.csv"
-    write_csv(table, rows)
-    rates = {row["loss"]: row["learning_rate"] for row in rows if row["chosen"]}
+        chosen.append(choose_rate(loss, histories))
+    table, path = pd.concat(chosen, ignore_index=True), Path("results") / settings.name / "tuning.csv"
+    write_csv(path, table.to_dict("records"))
+    rates = table[table["chosen"]].set_index("loss")["learning_rate"].to_dict()
     print("Learning rates: " + ", ".join(f"{loss} {rate:g}" for loss, rate in rates.items()))
-    for sentence in at_the_edge(rows):
+    for sentence in at_the_edge(table):
         print(sentence)
-    return rates, table
+    return rates, path
 
 
 def run_jobs(jobs: Sequence[Job], devices: Sequence[str]) -> list[str]:

@@ -50,21 +50,20 @@ def test_folder(run_dir: Path, data: str) -> Path:
 
 
 def scores_file(run_dir: Path, data: str = "") -> Path:
-    """Return the path of the scores.csv of a run on a data set; it need not exist.
+    """Return the path of the scores.csv of a run on a data set.
 
     data: folder of the set, or its name. By default the set that the run was tested on or, of several, the one
-    that it was trained on. Raises UserError if that is none of them.
+    that it was trained on. Raises UserError if its present best.pt was not tested on that set.
     """
-    if (run_dir / "test" / "scores.csv").exists():  # a published run
-        return run_dir / "test" / "scores.csv"
-    wanted = test_folder(run_dir, data or read_config(run_dir).data) / "scores.csv"
-    found = sorted((run_dir / "test").glob("*/scores.csv"))
-    if wanted in found or not found:
-        return wanted
-    if data or len(found) > 1:
-        names = ", ".join(path.parent.name for path in found)
-        raise UserError(f"{run_dir}: was tested on {names}, not on {wanted.parent.name}; choose one with --data")
-    return found[0]
+    sets = [path.parent.name for path in (run_dir / "test").glob("*/scores.csv")]
+    folder = test_folder(run_dir, sets[0] if len(sets) == 1 and not data else data or read_config(run_dir).data)
+    if not is_tested(run_dir, folder.name):
+        tested = ", ".join(sorted(sets)) or "no set"
+        raise UserError(
+            f"{run_dir}: its best.pt was not tested on {folder.name} (scores: {tested}); run test.py, "
+            "or choose a set with --data"
+        )
+    return folder / "scores.csv"
 
 
 def note_test(folder: Path, checkpoint: Path) -> None:
@@ -72,12 +71,12 @@ def note_test(folder: Path, checkpoint: Path) -> None:
     write_text(folder / "tested.json", json.dumps({"checkpoint": fingerprint(checkpoint)}) + "\n")
 
 
-def is_tested(run_dir: Path, scores: Path) -> bool:
-    """Return whether a scores.csv exists and belongs to the present best.pt; a published run has no best.pt."""
-    best, noted = run_dir / "best.pt", scores.with_name("tested.json")
-    if not scores.is_file() or not best.is_file():
-        return scores.is_file()
-    return noted.is_file() and json.loads(noted.read_text()) == {"checkpoint": fingerprint(best)}
+def is_tested(run_dir: Path, data: str) -> bool:
+    """Return whether the run's present best.pt, if it has one, was tested on a data set."""
+    noted, best = test_folder(run_dir, data) / "tested.json", run_dir / "best.pt"
+    if not noted.is_file() or not best.is_file():
+        return noted.is_file()
+    return json.loads(noted.read_text()) == {"checkpoint": fingerprint(best)}
 
 
 def save_config(config: Config) -> None:

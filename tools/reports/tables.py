@@ -1,180 +1,241 @@
-"""Tables of scores: a block a noise type, a row a signal, a column a dB value and the average."""
+"""One kind of table, for Markdown, a terminal, LaTeX and the page, and the tables of a comparison."""
+
+from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-SIGNALS = ("noisy", "enhanced")
-TITLES = {
-    "pesq": ("PESQ (wide-band)", 2),
-    "pesq_nb": ("PESQ (narrow-band)", 2),
-    "stoi": ("STOI", 3),
-    "estoi": ("ESTOI", 3),
-    "si_sdr": ("SI-SDR (dB)", 2),
-    "ssnr": ("Segmental SNR (dB)", 2),
-    "csig": ("CSIG", 2),
-    "cbak": ("CBAK", 2),
-    "covl": ("COVL", 2),
-    "dnsmos_sig": ("DNSMOS SIG", 2),
-    "dnsmos_bak": ("DNSMOS BAK", 2),
-    "dnsmos_ovrl": ("DNSMOS OVRL", 2),
-    "distillmos": ("DistillMOS", 2),
-}  # title and decimal places
+import pandas as pd
 
-LISTED = 20  # rows that a paragraph lists
+from tools.reports.comparison import EVERYWHERE, VALIDATED, by_signal, metrics_of
+from tools.scoring.scores import METRICS
 
-Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Block:
-    """Means of one score in one noise type: for each signal one a dB value and, last, over all utterances."""
-
-    noise_type: str
-    columns: list[str]
-    means: dict[str, list[float]]
-
-    def best(self) -> list[float]:
-        """Return the highest mean of each column."""
-        return [max(values) for values in zip(*self.means.values(), strict=True)]
-
-    def texts(self, places: int, bold: str = "{}") -> dict[str, list[str]]:
-        """Return each signal's means as text, the best of a column in `bold`."""
-
-        def text(value: float, top: float) -> str:
-            shown = "-" if math.isnan(value) else f"{value:.{places}f}"
-            return bold.format(shown) if value == top else shown
-
-        best = self.best()
-        return {signal: list(map(text, values, best)) for signal, values in self.means.items()}
-
-
-def markdown_table(corner: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
-    """Return a Markdown table. corner: head of the first column, which holds the names of the rows."""
-    lines = [[corner, *columns], *([name, *cells] for name, cells in rows.items())]
-    assert all(len(line) == len(columns) + 1 for line in lines), "as many cells as heads"
-    texts = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-    return "\n".join([texts[0].replace("|  |", "| |"), "|---" * (len(columns) + 1) + "|", *texts[1:]])
-
-
-def listed(title: str, rows: Sequence[Row], column: str, name: str) -> list[str]:
-    """Return a paragraph that lists the rows with a non-empty column, if there are any.
-
-    name: template of a row's name, with columns in braces.
-    """
-    lines = [f"- {name.format_map(row)}: {row[column]}" for row in rows if row[column]]
-    if not lines:
-        return []
-    more = [f"- … and {len(lines) - LISTED} more, see scores.csv"] if len(lines) > LISTED else []
-    return ["\n".join([f"### {title}: {len(lines)} of {len(rows)} signals", "", *lines[:LISTED], *more])]
-
-
-def average_gain(rows: Iterable[Row], score: str) -> float:
-    """Return the mean of enhanced minus noisy over the utterances with both scores; NaN for none."""
-    complete = complete_utterances(rows, score, SIGNALS)
-    return mean([values["enhanced"] - values["noisy"] for values in complete.values()])
-
-
-def score_blocks(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNALS) -> list[Block]:
-    """Return means of one score from rows with noise_type, snr_db, utterance, signal and the score.
-
-    An utterance that has no score for one of the signals is left out of all.
-    """
-    complete = complete_utterances(rows, score, signals)
-    blocks = []
-    for noise in dict.fromkeys(row["noise_type"] for row in rows):
-        snrs = list(dict.fromkeys(row["snr_db"] for row in rows if row["noise_type"] == noise))
-        cells = [[values for key, values in complete.items() if key[:2] == (noise, snr)] for snr in snrs]
-        cells.append([values for cell in cells for values in cell])
-        means = {signal: [mean([values[signal] for values in cell]) for cell in cells] for signal in signals}
-        blocks.append(Block(noise, [*(f"{snr:g} dB" for snr in snrs), "average"], means))
-    return blocks
-
-
-def score_table(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNALS) -> str:
-    """Return the Markdown tables of a score, the best of each column bold, and the utterances left out."""
-    title, places = TITLES[score]
-    lines = [f"### {title}", ""]
-    for block in score_blocks(rows, score, signals):
-        lines += [markdown_table(block.noise_type, block.columns, block.texts(places, "**{}**")), ""]
-    return "\n".join([*lines, *_left_out(rows, score, signals)])
-
-
-def latex_table(rows: Sequence[Row], score: str, signals: Sequence[str] = SIGNALS) -> str:
-    """Return the tables of a score as a LaTeX float that needs no package, for \\input in a paper."""
-    title, places = TITLES[score]
-    blocks = score_blocks(rows, score, signals)
-    caption = " ".join([f"{title}, mean over utterances.", *_left_out(rows, score, signals)]).strip()
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{caption.translate(_LATEX)}}}",
-        rf"\begin{{tabular}}{{ll{'r' * len(blocks[0].columns)}}}",
-        r"\hline",
-    ]
-    for block in blocks:
-        lines += [
-            " & ".join(["", "", *(column.replace("-", "$-$") for column in block.columns)]) + r" \\",
-            r"\hline",
-        ]
-        for number, (signal, cells) in enumerate(block.texts(places, r"\textbf{{{}}}").items()):
-            noise = block.noise_type.translate(_LATEX) if number == 0 else ""
-            cells = [cell.replace("-", "$-$") for cell in cells]
-            lines.append(" & ".join([noise, signal.translate(_LATEX), *cells]) + r" \\")
-        lines.append(r"\hline")
-    return "\n".join([*lines, r"\end{tabular}", r"\end{table}", ""])
-
-
-def plain_text(report: str) -> str:
-    """Return a Markdown report for a terminal: aligned columns, a star for bold, no other markup."""
-    lines: list[str] = []
-    table: list[list[str]] = []
-    for line in [*report.splitlines(), ""]:
-        if line.startswith("|"):
-            cells = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-            table.append([f"{cell.strip('*')}*" if cell.startswith("**") else f"{cell} " for cell in cells])
-            continue
-        rows = [row for row in table if set("".join(row)) - set("-: ")]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            first, *rest = (f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
-            lines.append(" ".join([first.lstrip().ljust(widths[0]), *rest]).rstrip())
-        table = []
-        lines.append(line.lstrip("# ").replace("**", "") if line.startswith("#") else line.replace("**", ""))
-        lines[-1] = lines[-1].replace("best of each column bold", "best of each column marked *")
-    return "\n".join(lines[:-1])
-
-
-def complete_utterances(rows: Iterable[Row], score: str, signals: Sequence[str]) -> dict[tuple, dict[str, float]]:
-    """Return the scores of the signals by (noise type, dB, utterance), of utterances with all of them."""
-    found: dict[tuple, dict[str, float]] = {}
-    for row in rows:
-        if row["signal"] in signals and not math.isnan(row[score]):
-            found.setdefault(utterance_key(row), {})[row["signal"]] = row[score]
-    return {key: values for key, values in found.items() if len(values) == len(signals)}
-
-
-def utterance_key(row: Row) -> tuple[str, float, int]:
-    """Return the place of a row in the test grid: noise type, dB and utterance number."""
-    return row["noise_type"], row["snr_db"], row["utterance"]
-
-
-def mean(values: Sequence[float]) -> float:
-    """Return the mean; NaN for no values."""
-    return sum(values) / len(values) if values else math.nan
-
-
-def _left_out(rows: Sequence[Row], score: str, signals: Sequence[str]) -> list[str]:
-    utterances = len({utterance_key(row) for row in rows})
-    complete = len(complete_utterances(rows, score, signals))
-    if complete == utterances:
-        return []
-    return [f"{utterances - complete} of {utterances} utterances have no {TITLES[score][0]} and are left out.", ""]
-
-
+LABEL_WIDTH = 32  # characters of the first column on a terminal; a longer name continues in the next line
+NAMED = 4  # flagged rows that a sentence names
+MARKS = (
+    "▲ better, ▼ worse than the baseline, ≈ about equal, · not distinguishable; △ ▽: significant for these "
+    "networks; more seeds needed."
+)
 _LATEX = str.maketrans(
     {character: "\\" + character for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 )
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts under a title.
+
+    texts: [rows, columns] of str; the name of its index is the head of the first column.
+    bold: [rows, columns] of bool; by default none is.
+    """
+
+    title: str
+    texts: pd.DataFrame
+    bold: pd.DataFrame | None = None
+
+    @classmethod
+    def of(cls, rows: Mapping[str, Sequence[str]], columns: Sequence[str], corner: str = "") -> Table:
+        """Return a table of rows of cells by name. corner: the head of the column of names."""
+        texts = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+        return cls("", texts.rename_axis(index=corner))
+
+    def lines(self, mark: str = "{}") -> list[list[str]]:
+        """Return the head and the rows as lists of cells, bold ones put into `mark`."""
+        texts = self.texts
+        if self.bold is not None:
+            texts = texts.mask(self.bold.to_numpy(), texts.map(mark.format))
+        rows = zip(texts.index, texts.to_numpy(), strict=True)
+        return [[texts.index.name or "", *texts.columns], *([name, *cells] for name, cells in rows)]
+
+    def markdown(self) -> str:
+        """Return the title as a heading, and the table."""
+        rows = [[cell.replace("|", "\\|") for cell in line] for line in self.lines("**{}**")]
+        head, *lines = ("| " + " | ".join(row) + " |" for row in rows)
+        table = [head.replace("|  |", "| |"), "|---" * len(rows[0]) + "|", *lines]
+        return "\n".join([f"### {self.title}", "", *table] if self.title else table)
+
+    def terminal(self, width: int = 80) -> str:
+        """Return aligned columns, bold cells with a star; columns beyond the width follow below the others."""
+        names, *columns = zip(*self.lines("{}*"), strict=True)
+        names = [textwrap.wrap(name, LABEL_WIDTH) or [""] for name in names]
+        label_width = max(len(part) for name in names for part in name)
+        blocks: list[list[list[str]]] = []
+        for column in columns:
+            cells = [cell if cell.endswith("*") else f"{cell} " for cell in column]
+            cells = [cell.rjust(1 + max(map(len, cells))) for cell in cells]
+            if not blocks or label_width + sum(len(other[0]) for other in [*blocks[-1], cells]) > width:
+                blocks.append([])
+            blocks[-1].append(cells)
+        texts = [self.title] if self.title else []
+        for block in blocks:
+            for (first, *rest), *cells in zip(names, *block, strict=True):
+                texts += ["".join([first.ljust(label_width), *cells]).rstrip(), *rest]
+            texts.append("")
+        return "\n".join(texts[:-1])
+
+    def latex(self) -> str:
+        r"""Return a float that needs no package, for \input in a paper."""
+        texts = self.texts.map(_escape).set_axis(self.texts.index.map(_escape))
+        head, *rows = Table("", texts, self.bold).lines(r"\textbf{{{}}}")
+        head, *rows = (" & ".join(line) + r" \\" for line in (map(_escape, head), *rows))
+        lines = [r"\begin{table}", r"\centering", rf"\caption{{{_escape(self.title)}}}"]
+        lines += [rf"\begin{{tabular}}{{l{'r' * len(texts.columns)}}}", r"\hline", head, r"\hline", *rows]
+        return "\n".join([*lines, r"\hline", r"\end{tabular}", r"\end{table}", ""])
+
+
+def markdown(parts: Sequence[str | Table]) -> str:
+    """Return paragraphs and tables as a Markdown file."""
+    return "\n\n".join(part if isinstance(part, str) else part.markdown() for part in parts) + "\n"
+
+
+def terminal(parts: Sequence[str | Table], width: int = 80) -> str:
+    """Return paragraphs and tables for a terminal: lines wrapped, headings without their marks."""
+    texts = []
+    for part in parts:
+        if isinstance(part, Table):
+            texts.append(part.terminal(width))
+        else:
+            lines = (textwrap.wrap(line.lstrip("# "), width, break_on_hyphens=False) for line in part.splitlines())
+            texts.append("\n".join("\n".join(line) for line in lines))
+    return "\n\n".join(texts) + "\n"
+
+
+def number_table(title: str, numbers: pd.DataFrame, places: Sequence[int]) -> Table:
+    """Return a table of numbers with the decimal places of each column; the highest printed values are bold.
+
+    A column whose values all print alike has no bold one.
+    """
+    columns = [numbers.iloc[:, n].map(f"{{:.{digits}f}}".format) for n, digits in enumerate(places)]
+    texts = pd.concat(columns, axis=1)
+    printed = texts.astype(float)
+    return Table(title, texts.replace("nan", "–"), printed.eq(printed.max()) & (printed.nunique() > 1))
+
+
+def score_tables(scores: pd.DataFrame, name: str) -> list[Table]:
+    """Return a table a noise type: means of a metric, a row a signal, a column a dB value and the average."""
+    metric, values = METRICS[name], by_signal(scores, name)
+    tables = []
+    for noise_type, own in values.groupby(level="noise_type", sort=False):
+        means = own.groupby(level="snr_db").mean().rename("{:g} dB".format)
+        means.loc["average"] = own.mean()
+        means = means.T.rename_axis(index=noise_type)
+        tables.append(number_table(f"{metric.title}, {noise_type}", means, [metric.places] * len(means.columns)))
+    return tables
+
+
+def left_out(scores: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+    """Return a sentence for each metric on the utterances of which a signal lacks it, if there are any."""
+    missing = {name: by_signal(scores, name).isna().any(axis=1) for name in metrics}
+    return [
+        f"{utterances.sum()} of {len(utterances)} utterances have no {METRICS[name].title} and are left out."
+        for name, utterances in missing.items()
+        if utterances.any()
+    ]
+
+
+def verdict_table(scores: pd.DataFrame, differences: pd.DataFrame, baseline: str, metrics: Sequence[str]) -> Table:
+    """Return the summary: mark, mean over the whole grid, and difference from the baseline, a column a metric."""
+    whole = differences[differences["noise_type"] == EVERYWHERE]
+    rows = {(row["signal"], row["metric"]): row for row in whole.to_dict("records")}
+    signals = scores["signal"].unique()
+    texts = pd.DataFrame(index=signals)
+    for name in metrics:
+        means, places = by_signal(scores, name).mean(), METRICS[name].places
+        texts[METRICS[name].title] = [
+            _verdict_cell(means[signal], places, rows.get((signal, name))) for signal in signals
+        ]
+    texts = texts.rename(index={baseline: f"{baseline} (baseline)"} if baseline != "noisy" else {})
+    return Table("", texts.rename_axis(index="mean over the whole grid"))
+
+
+def mark(row: Mapping[str, Any]) -> str:
+    """Return ▲ ▼ ≈ or · for a difference; △ ▽ if it holds for these networks but maybe not for other seeds."""
+    over_seeds = row.get("seed_verdict")
+    if not isinstance(over_seeds, str):
+        return {"better": "△", "worse": "▽", "about equal": "≈"}.get(row["verdict"], "·")
+    hollow = {"better": "△", "worse": "▽"}.get(row["verdict"], "·")
+    return {"better": "▲", "worse": "▼", "about equal": "≈"}.get(over_seeds, hollow)
+
+
+def difference_tables(differences: pd.DataFrame) -> list[Table]:
+    """Return a table for the whole grid and each noise type: differences with intervals, significant ones bold.
+
+    With several seeds, tables with the intervals over seeds follow.
+    """
+    tables = []
+    for prefix in ("", "seed_"):
+        known = differences[differences[f"{prefix}p"].notna()] if f"{prefix}p" in differences else differences[:0]
+        for noise_type, own in known.groupby("noise_type", sort=False):
+            rows = own.to_dict("records")
+            cells = {(row["signal"], METRICS[row["metric"]].title): interval_text(row, prefix) for row in rows}
+            bold = {
+                key: row[f"{prefix}verdict"] in ("better", "worse") for key, row in zip(cells, rows, strict=True)
+            }
+            where = "the whole grid" if noise_type == EVERYWHERE else f"{noise_type} noise"
+            title = f"Difference from {rows[0]['baseline']}, {where}{', over seeds' if prefix else ''}"
+            texts, marked = (pd.Series(values).unstack(sort=False) for values in (cells, bold))
+            tables.append(Table(title, texts.fillna("–"), marked.eq(True)))
+    return tables
+
+
+def interval_text(row: Mapping[str, Any], prefix: str = "") -> str:
+    """Return a difference with its 95% interval, that of the columns <prefix>low and <prefix>high."""
+    low, high, places = row[f"{prefix}low"], row[f"{prefix}high"], METRICS[row["metric"]].places
+    interval = "too few utterances" if math.isinf(low) else f"{low:+.{places}f}, {high:+.{places}f}"
+    return f"{row['difference']:+.{places}f} [{interval}]"
+
+
+def spread_tables(scores: pd.DataFrame) -> list[Table]:
+    """Return a table of mean ± standard deviation over seeds of the average scores, if there are several seeds."""
+    of_runs = scores.groupby(["signal", "seed"], sort=False)[metrics_of(scores)].mean()
+    rows = {}
+    for signal, own in of_runs.groupby(level="signal", sort=False):
+        if len(own) > 1:
+            rows[signal] = {"seeds": str(len(own))}
+            for name, values in own.items():
+                title, places = METRICS[name].title, METRICS[name].places
+                rows[signal][title] = f"{values.mean():.{places}f} ± {values.std():.{places + 1}f}"
+    return [Table("Spread over seeds", pd.DataFrame.from_dict(rows, orient="index"))] if rows else []
+
+
+def flagged(scores: pd.DataFrame, template: str) -> list[str]:
+    """Return sentences on suspect PESQ values and on missing scores, if there are any. template: names a row."""
+    sentences = []
+    for column in ("suspect", "missing"):
+        rows = scores[scores[column] != ""].to_dict("records") if column in scores else []
+        named = [f"{template.format_map(row)}: {row[column]}" for row in rows[:NAMED]]
+        more = [f"and {len(rows) - NAMED} more, see scores.csv"] if len(rows) > NAMED else []
+        text = "; ".join([*named, *more])
+        if rows and column == "missing":
+            sentences.append(f"{len(rows)} of {len(scores)} signals lack a score: {text}.")
+        elif rows:
+            what = "value (contradicts" if len(rows) == 1 else "values (contradict"
+            sentences.append(f"Attention: {len(rows)} suspect PESQ {what} STOI, narrow-band PESQ): {text}.")
+    return sentences
+
+
+def tuning_table(rates: pd.DataFrame) -> Table:
+    """Return the table of the learning rates tried for each loss, with the chosen ones bold."""
+    texts = pd.DataFrame({METRICS[n].title: rates[n].map(f"{{:.{METRICS[n].places}f}}".format) for n in VALIDATED})
+    texts["points"] = rates["points"].map("{:.2f}".format)
+    bold = texts.notna().mul(rates["chosen"], axis=0).assign(judges=False)
+    texts["judged by"] = [", ".join(METRICS[n].title for n in names.split()) for names in rates["judged_by"]]
+    texts.index = [
+        f"{row.loss}, {row.learning_rate:g}{', chosen' * row.chosen}" for row in rates.itertuples(index=False)
+    ]
+    return Table("Learning rates, tuned for each loss", texts, bold)
+
+
+def _verdict_cell(mean: float, places: int, row: Mapping[str, Any] | None) -> str:
+    text = "–" if math.isnan(mean) else f"{mean:.{places}f}"
+    return f"{mark(row)} {text} ({row['difference']:+.{places}f})" if row else text
+
+
+def _escape(text: str) -> str:
+    """Return a text for LaTeX, with minus signs before numbers."""
+    return re.sub(r"-(?=\d)", "$-$", text.translate(_LATEX))

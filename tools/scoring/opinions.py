@@ -10,13 +10,9 @@ import io
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 
 from config import SAMPLE_RATE
-
-PACKAGES = {"dnsmos_sig": "speechmos", "dnsmos_bak": "speechmos", "dnsmos_ovrl": "speechmos"}
-PACKAGES |= {"distillmos": "distillmos"}  # that each score needs
 
 SECONDS = 9.01  # input length of DNSMOS P.835; of a longer signal, it gets a stretch from every second on
 # Polynomials from the network's three outputs to mean opinions, as in package speechmos 0.0.1.1 (dnsmos.py).
@@ -55,7 +51,9 @@ def distillmos(signal: np.ndarray) -> float:
 
 
 @functools.cache
-def _dnsmos_network() -> onnxruntime.InferenceSession:
+def _dnsmos_network() -> Any:
+    import onnxruntime  # takes long to load
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # a pool has a process on every core
     weights = importlib.resources.files("speechmos") / "dnsmos_models" / "sig_bak_ovr.onnx"

@@ -1,27 +1,26 @@
 """Scoring of arbitrary recordings: matching by name, reading at any rate, alignment, checks."""
 
-import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import signal as dsp
 
 from config import SAMPLE_RATE
 from tools.common.audio import SUFFIXES, find_audio, read, read_format
 from tools.common.errors import UserError
-from tools.scoring.alarm import FOLLOW, contradiction
 from tools.scoring.scores import CHECKS, score
+from tools.scoring.suspect import DEPENDENT
 
 LONGEST_DELAY = SAMPLE_RATE // 10  # samples; limit of delay and of difference in length
 ALIGNED_GAIN = 10**0.1  # a shift is a delay if it raises SI-SDR by at least 1 dB
 FULL_SCALE = 32767 / 32768
+KINDS = ("clean", "enhanced", "noisy")
 
 
-@dataclass(frozen=True)
-class Trio:
+class FilePair(NamedTuple):
     """The files of an utterance: clean speech, and the signals to score against it, by name."""
 
     name: str
@@ -29,25 +28,21 @@ class Trio:
     signals: Mapping[str, Path]
 
 
-def find_trios(paths: Sequence[Path]) -> tuple[list[Trio], list[str]]:
+def find_pairs(paths: Sequence[Path]) -> tuple[list[FilePair], list[str]]:
     """Return the matching files of CLEAN ENHANCED [NOISY], or of a CSV of such paths, and messages on the others.
 
     Files match if their paths below the folders are equal except for the suffix. Raises UserError if nothing
     matches, a name occurs twice, or a path is missing.
     """
-    missing = next((path for path in paths if not path.exists()), None)
-    if missing:
-        raise UserError(f"{missing}: no such file or folder")
-    if len(paths) == 1:
+    if len(paths) == 1 and paths[0].suffix.lower() not in SUFFIXES and not paths[0].is_dir():
         return _read_list(paths[0]), []
     if not 2 <= len(paths) <= 3:
         raise UserError(f"paths: found {len(paths)}, expected CLEAN ENHANCED [NOISY] or one CSV of pairs")
-    kinds = ("clean", "enhanced", "noisy")
     if not any(path.is_dir() for path in paths):
         clean, *signals = paths
-        return [Trio(clean.stem, clean, dict(zip(kinds[1:], signals, strict=False)))], []
-    found = {kind: _list_folder(path) for kind, path in zip(kinds, paths, strict=False)}
-    names = sorted(set.intersection(*(set(files) for files in found.values())))
+        return [FilePair(clean.stem, clean, dict(zip(KINDS[1:], signals, strict=False)))], []
+    found = {kind: _list_folder(path) for kind, path in zip(KINDS, paths, strict=False)}
+    names = sorted(set.intersection(*map(set, found.values())))
     if not names:
         examples = " and ".join(next(iter(files)) for files in found.values())
         raise UserError(
@@ -55,40 +50,33 @@ def find_trios(paths: Sequence[Path]) -> tuple[list[Trio], list[str]]:
             "the pairs in a CSV with the columns clean and enhanced"
         )
     lonely = [
-        f"{files[name]}: no file of that name in {path}"
-        for kind, files in found.items()
-        for other, path in zip(kinds, paths, strict=False)
-        if other != kind
-        for name in sorted(set(files) - set(found[other]))
+        f"{files[name]}: no file of that name in the other folders"
+        for files in found.values()
+        for name in sorted(set(files) - set(names))
     ]
-    trios = [
-        Trio(name, found["clean"][name], {kind: files[name] for kind, files in found.items() if kind != "clean"})
-        for name in names
-    ]
-    return trios, lonely
+    clean = found.pop("clean")
+    pairs = [FilePair(name, clean[name], {kind: files[name] for kind, files in found.items()}) for name in names]
+    return pairs, lonely
 
 
-def score_trio(_: None, trio: Trio, metrics: Sequence[str], align: bool) -> tuple[list[dict], list[str]]:
+def score_files(_: None, pair: FilePair, metrics: Sequence[str], align: bool) -> tuple[list[dict], list[str]]:
     """Return a row of scores for each signal of the utterance, and a line for each file that cannot be scored."""
     rows, failures = [], []
-    try:
-        clean, clean_rate = _read(trio.clean)
-    except UserError as error:
-        return [], [str(error)]
-    for name, path in trio.signals.items():
+    for name, path in pair.signals.items():
         try:
+            clean, clean_rate = _read(pair.clean)
             signal, rate = _read(path)
-            row = {"file": trio.name, "signal": name}
+            row = {"file": pair.name, "signal": name}
             rows.append(row | score_pair(clean, signal, min(rate, clean_rate), metrics, align, path))
         except UserError as error:
             failures.append(str(error))
-    return rows, failures
+    return rows, list(dict.fromkeys(failures))
 
 
 def score_pair(
     clean: np.ndarray, signal: np.ndarray, rate: int, metrics: Sequence[str], align: bool, path: Path
 ) -> dict[str, Any]:
-    """Return the scores of a signal, and its delay, length, clipping and contradictions.
+    """Return the scores of a signal, and its delay, length and clipping.
 
     clean, signal: [samples] at 16 kHz; UserError if their lengths differ by more than 0.1 s.
     rate: the lower one of their original rates; below 16 kHz there are no wide-band scores.
@@ -103,17 +91,13 @@ def score_pair(
     if align:
         clean, signal = clean[max(0, -delay) :], signal[max(0, delay) :]
     length = min(clean.size, signal.size)
-    wide = [name for name in metrics if name not in FOLLOW] if rate < SAMPLE_RATE else metrics
+    wide = [name for name in metrics if name not in DEPENDENT] if rate < SAMPLE_RATE else metrics
     scores = score(clean[:length].astype(np.float32), signal[:length].astype(np.float32), (*wide, *CHECKS))
     failed = {name: f"recorded at {rate} Hz, needs {SAMPLE_RATE}" for name in metrics if name not in wide}
     values = {name: scores.values.get(name, float("nan")) for name in (*metrics, *CHECKS)}
-    return values | {
-        "delay_ms": 1000 * delay / SAMPLE_RATE,
-        "seconds": length / SAMPLE_RATE,
-        "clipped": clipped,
-        "alarm": contradiction(values),
-        "missing": "; ".join(f"{name}: {reason}" for name, reason in (scores.failed | failed).items()),
-    }
+    missing = "; ".join(f"{name}: {reason}" for name, reason in (scores.failed | failed).items())
+    measured = {"delay_ms": 1000 * delay / SAMPLE_RATE, "seconds": length / SAMPLE_RATE, "clipped": clipped}
+    return values | measured | {"missing": missing}
 
 
 def find_delay(clean: np.ndarray, signal: np.ndarray) -> int:
@@ -144,10 +128,10 @@ def _read(path: Path) -> tuple[np.ndarray, int]:
 def _list_folder(folder: Path) -> dict[str, Path]:
     """Return the sound files below a folder by their relative path without suffix."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: a file among folders; expected folders only, or files only")
+        raise UserError(f"{folder}: no such folder; expected folders only, or files only")
     found: dict[str, Path] = {}
-    files, refused = find_audio(folder)
-    for path in [*(folder / file for file in files), *refused]:  # reading a refused file reports the reason
+    files, rejected = find_audio(folder)
+    for path in [*(folder / file for file in files), *rejected]:  # reading a rejected file reports the reason
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
             raise UserError(f"{path}: {found[name].name} has the same name; expected one file of each name")
@@ -157,27 +141,21 @@ def _list_folder(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _read_list(path: Path) -> list[Trio]:
+def _read_list(path: Path) -> list[FilePair]:
     """Return the utterances in a CSV with the columns clean, enhanced and, optionally, noisy."""
-    if not path.is_file() or path.suffix.lower() in SUFFIXES:
-        raise UserError(f"{path}: found alone, expected CLEAN ENHANCED [NOISY] or one CSV of pairs")
     try:
-        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-            lines = list(csv.DictReader(file))
-    except csv.Error as error:
-        raise UserError(f"{path}: no CSV ({error})") from None
-    columns = [name for name in ("enhanced", "noisy") if lines and lines[0].get(name)]
-    if not lines or not lines[0].get("clean") or "enhanced" not in columns:
+        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig")
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as CSV ({error})") from None
+    columns = [name for name in KINDS if name in table]
+    if not {"clean", "enhanced"} <= set(columns):
         raise UserError(
-            f"{path}: expected a CSV with a header line and the columns clean, enhanced and, if any, noisy"
+            f"{path}: found the columns {', '.join(table)}, expected clean, enhanced and, if any, noisy"
         )
-    trios, names = [], set()
-    for number, line in enumerate(lines, 2):
-        if not all((line.get(name) or "\0").count("\0") == 0 for name in ("clean", *columns)):
-            raise UserError(f"{path}: line {number}: found an empty cell, expected a path in each column")
-        name = line["enhanced"]
-        if name in names:
-            raise UserError(f"{path}: line {number}: {name} is listed twice; expected each file once")
-        names.add(name)
-        trios.append(Trio(name, path.parent / line["clean"], {kind: path.parent / line[kind] for kind in columns}))
-    return trios
+    if table[columns].isna().any(axis=None) or table["enhanced"].duplicated().any():
+        raise UserError(f"{path}: found an empty cell, or a file twice; expected a path in each column")
+    pairs = []
+    for row in table[columns].to_dict("records"):
+        files = {kind: path.parent / name for kind, name in row.items()}
+        pairs.append(FilePair(row["enhanced"], files.pop("clean"), files))
+    return pairs

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import importlib.util
+import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from config import SAMPLE_RATE
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
 from tools.scoring.composite import composite, log_likelihood_ratio, segmental_snr, weighted_spectral_slope
-from tools.scoring.opinions import PACKAGES, distillmos, dnsmos
+from tools.scoring.opinions import distillmos, dnsmos
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,6 @@ class Scores:
         return Scores(self.values | other.values, self.failed | other.failed)
 
 
-def _part(whole: str, name: str, meaning: str) -> property:
-    """Return a property for one of several scores that are computed together, in the dictionary `whole`."""
-    return property(lambda pair: getattr(pair, whole)[name], doc=meaning)
-
-
 class Pair:
     """Clean speech and a signal to score against it, [samples] at 16 kHz; shared intermediates are cached."""
 
@@ -46,86 +41,20 @@ class Pair:
         self.clean, self.signal = clean, signal
 
     @functools.cached_property
-    def pesq(self) -> float:
-        """Wide-band PESQ (ITU-T P.862.2), MOS-LQO from 1.04 to 4.64."""
-        return self._pesq("wb")
+    def wide_band(self) -> float:
+        """Return wide-band PESQ."""
+        return self.pesq("wb")
 
-    @property
-    def pesq_nb(self) -> float:
-        """Narrow-band PESQ (ITU-T P.862 and P.862.1), MOS-LQO from 1.02 to 4.55."""
-        return self._pesq("nb")
-
-    @property
-    def stoi(self) -> float:
-        """Short-time objective intelligibility, up to 1 (Taal et al. 2011)."""
-        return self._stoi(extended=False)
-
-    @property
-    def estoi(self) -> float:
-        """Extended STOI (Jensen & Taal 2016)."""
-        return self._stoi(extended=True)
-
-    @property
-    def si_sdr(self) -> float:
-        """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019)."""
-        clean, signal = self._doubles
-        target = clean * self._speech_factor
-        distortion = signal - target
-        return 10 * np.log10(target @ target / (distortion @ distortion))
-
-    @functools.cached_property
-    def ssnr(self) -> float:
-        """Segmental SNR in dB, from -10 to 35."""
-        return segmental_snr(self.clean, self.signal)
-
-    csig = _part("_composite", "csig", "Hu & Loizou's prediction of the mean opinion on the speech, 1 to 5.")
-    cbak = _part("_composite", "cbak", "Hu & Loizou's prediction of the mean opinion on the background, 1 to 5.")
-    covl = _part("_composite", "covl", "Hu & Loizou's prediction of the mean opinion on the whole, 1 to 5.")
-    dnsmos_sig = _part("_dnsmos", "dnsmos_sig", "DNSMOS P.835's opinion of the speech, 1 to 5.")
-    dnsmos_bak = _part("_dnsmos", "dnsmos_bak", "DNSMOS P.835's opinion of the background, 1 to 5.")
-    dnsmos_ovrl = _part("_dnsmos", "dnsmos_ovrl", "DNSMOS P.835's opinion of the whole, 1 to 5.")
-
-    @property
-    def distillmos(self) -> float:
-        """DistillMOS's opinion of the whole, 1 to 5."""
-        return distillmos(self.signal)
-
-    @property
-    def gain_db(self) -> float:
-        """Gain in dB of the clean speech in the signal: of <signal, clean> / <clean, clean>."""
-        return 20 * np.log10(abs(self._speech_factor))
-
-    @property
-    def polarity(self) -> float:
-        """-1 if the speech in the signal is inverted, else 1."""
-        return np.sign(self._speech_factor)
-
-    @functools.cached_property
-    def _doubles(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.clean.astype(np.float64), self.signal.astype(np.float64)
-
-    @functools.cached_property
-    def _speech_factor(self) -> float:
-        clean, signal = self._doubles
-        return (signal @ clean) / (clean @ clean)
-
-    @functools.cached_property
-    def _dnsmos(self) -> dict[str, float]:
-        return dnsmos(self.signal)
-
-    @functools.cached_property
-    def _composite(self) -> dict[str, float]:
-        llr = log_likelihood_ratio(self.clean, self.signal)
-        return composite(self.pesq, llr, weighted_spectral_slope(self.clean, self.signal), self.ssnr)
-
-    def _pesq(self, band: str) -> float:
+    def pesq(self, band: str) -> float:
+        """Return PESQ as MOS-LQO: "wb" (ITU-T P.862.2, 1.04 to 4.64) or "nb" (P.862 and P.862.1, 1.02 to 4.55)."""
         try:
             return pesq(SAMPLE_RATE, self.clean, self.signal, band)
         except PesqError as error:
             reason = error.args[0] if error.args else type(error).__name__
             raise ValueError(reason.decode() if isinstance(reason, bytes) else str(reason)) from None
 
-    def _stoi(self, extended: bool) -> float:
+    def stoi(self, extended: bool) -> float:
+        """Return short-time objective intelligibility (Taal et al. 2011) or ESTOI (Jensen & Taal 2016)."""
         with warnings.catch_warnings():
             # pystoi warns and returns 1e-5 if the reference has too little speech; that is no score.
             warnings.simplefilter("error", RuntimeWarning)
@@ -134,53 +63,110 @@ class Pair:
             except RuntimeWarning:
                 raise ValueError("too little speech in the reference") from None
 
+    def si_sdr(self) -> float:
+        """Return the scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019)."""
+        target = self.clean.astype(np.float64) * self.factor
+        distortion = self.signal.astype(np.float64) - target
+        return 10 * np.log10(target @ target / (distortion @ distortion))
 
-# Higher is better in all of these.
-SCORES = ("pesq", "pesq_nb", "stoi", "estoi", "si_sdr", "ssnr", "csig", "cbak", "covl")
-OPINIONS = ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "distillmos")  # without a reference
-ALL_SCORES = SCORES + OPINIONS
-# Names for sets of scores.
-SETS = {"standard": SCORES, "dnsmos": OPINIONS[:3], "all": ALL_SCORES}
-VERSION = 1  # of our own computations; increase it if a value changes
-# Not seen by SI-SNR and SI-SDR.
-CHECKS = ("gain_db", "polarity")
+    @functools.cached_property
+    def factor(self) -> float:
+        """Return the factor of the clean speech in the signal, <signal, clean> / <clean, clean>."""
+        clean, signal = self.clean.astype(np.float64), self.signal.astype(np.float64)
+        return (signal @ clean) / (clean @ clean)
+
+    @functools.cached_property
+    def ssnr(self) -> float:
+        """Return the segmental SNR in dB, from -10 to 35."""
+        return segmental_snr(self.clean, self.signal)
+
+    @functools.cached_property
+    def composite(self) -> dict[str, float]:
+        """Return Hu & Loizou's predictions of the mean opinion on speech, background and whole, 1 to 5."""
+        llr = log_likelihood_ratio(self.clean, self.signal)
+        return composite(self.wide_band, llr, weighted_spectral_slope(self.clean, self.signal), self.ssnr)
+
+    @functools.cached_property
+    def dnsmos(self) -> dict[str, float]:
+        """Return the opinions of speech, background and whole by DNSMOS P.835, 1 to 5."""
+        return dnsmos(self.signal)
 
 
-def choose_scores(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the named scores and sets of scores, in the order of tables.
+@dataclass(frozen=True)
+class Metric:
+    """How a score is computed, shown and compared; higher is better in all of them.
 
-    Raises UserError for an unknown name, and for a score whose package is not installed.
+    low, high: its range. equal: differences below this count as about equal, as they are hardly audible.
+    package: what it needs beyond the project's dependencies.
     """
-    unknown = [name for name in names if name not in {*SETS, *ALL_SCORES}]
+
+    title: str
+    compute: Callable[[Pair], float]
+    places: int = 2
+    low: float = 1
+    high: float = 5
+    equal: float = 0.05
+    package: str = ""
+
+
+METRICS = {
+    "pesq": Metric("PESQ (wide-band)", lambda pair: pair.wide_band),
+    "pesq_nb": Metric("PESQ (narrow-band)", lambda pair: pair.pesq("nb")),
+    "stoi": Metric("STOI", lambda pair: pair.stoi(extended=False), 3, -1, 1, 0.01),
+    "estoi": Metric("ESTOI", lambda pair: pair.stoi(extended=True), 3, -1, 1, 0.01),
+    "si_sdr": Metric("SI-SDR (dB)", Pair.si_sdr, 2, -math.inf, math.inf, 0.25),
+    "ssnr": Metric("Segmental SNR (dB)", lambda pair: pair.ssnr, 2, -10, 35, 0.25),
+    "csig": Metric("CSIG", lambda pair: pair.composite["csig"]),
+    "cbak": Metric("CBAK", lambda pair: pair.composite["cbak"]),
+    "covl": Metric("COVL", lambda pair: pair.composite["covl"]),
+    # Without a reference:
+    "dnsmos_sig": Metric("DNSMOS SIG", lambda pair: pair.dnsmos["dnsmos_sig"], package="speechmos"),
+    "dnsmos_bak": Metric("DNSMOS BAK", lambda pair: pair.dnsmos["dnsmos_bak"], package="speechmos"),
+    "dnsmos_ovrl": Metric("DNSMOS OVRL", lambda pair: pair.dnsmos["dnsmos_ovrl"], package="speechmos"),
+    "distillmos": Metric("DistillMOS", lambda pair: distillmos(pair.signal), package="distillmos"),
+}
+# Not seen by SI-SNR and SI-SDR: gain of the clean speech in the signal in dB, and -1 if it is inverted, else 1.
+CHECKS = {
+    "gain_db": lambda pair: 20 * np.log10(abs(pair.factor)),
+    "polarity": lambda pair: np.sign(pair.factor),
+}
+STANDARD = tuple(METRICS)[:9]
+SETS = {"standard": STANDARD, "dnsmos": ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl"), "all": tuple(METRICS)}
+VERSION = 1  # of our own computations; increase it if a value changes
+
+
+def choose_metrics(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the named metrics and sets of metrics, in the order of tables; UserError for an unknown name."""
+    unknown = [name for name in names if name not in {*SETS, *METRICS}]
     if unknown or not names:
-        known = ", ".join(dict.fromkeys((*SETS, *ALL_SCORES)))
+        known = ", ".join(dict.fromkeys((*SETS, *METRICS)))
         raise UserError(f"metrics: found {unknown[0] if unknown else 'none'}, expected some of {known}")
-    wanted = {score for name in names for score in SETS.get(name, (name,))}
-    for score in wanted & PACKAGES.keys():
-        if importlib.util.find_spec(PACKAGES[score]) is None:
+    wanted = {metric for name in names for metric in SETS.get(name, (name,))}
+    return tuple(name for name in METRICS if name in wanted)
+
+
+def installed_metrics(names: Sequence[str]) -> tuple[str, ...]:
+    """Choose metrics as `choose_metrics`, to compute them; UserError if the package of one is not installed."""
+    chosen = choose_metrics(names)
+    for name in chosen:
+        package = METRICS[name].package
+        if package and importlib.util.find_spec(package) is None:
             raise UserError(
-                f"metrics: {score} needs the package {PACKAGES[score]}, which is not installed; "
-                "pip install -e .[quality]"
+                f"metrics: {name} needs the package {package}, which is not installed; pip install -e .[quality]"
             )
-    return tuple(score for score in ALL_SCORES if score in wanted)
+    return chosen
 
 
 def scores_key() -> dict[str, Any]:
     """Return what kept scores depend on in addition to the audio; if it has changed, they are computed again."""
-    return {
-        "packages": {name: _version(name) for name in ("pesq", "pystoi", *PACKAGES.values())},
-        "version": VERSION,
-    }
+    versions = {}
+    for package in ("pesq", "pystoi", *(metric.package for metric in METRICS.values() if metric.package)):
+        installed = importlib.util.find_spec(package)
+        versions[package] = importlib.metadata.version(package) if installed else None
+    return {"packages": versions, "version": VERSION}
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def score(clean: np.ndarray, signal: np.ndarray, names: Sequence[str] = SCORES + CHECKS) -> Scores:
+def score(clean: np.ndarray, signal: np.ndarray, names: Sequence[str] = (*STANDARD, *CHECKS)) -> Scores:
     """Return the named scores of `signal` against `clean`, [samples] at 16 kHz; never raises for their content."""
     silent = "reference" if not np.any(clean) else "signal" if not np.any(signal) else None
     pair = Pair(clean, signal)
@@ -190,7 +176,8 @@ def score(clean: np.ndarray, signal: np.ndarray, names: Sequence[str] = SCORES +
             if silent:
                 raise ValueError(f"silent {silent}")
             with np.errstate(divide="ignore"):  # an infinite score is reported below
-                values[name] = float(getattr(pair, name))
+                compute = METRICS[name].compute if name in METRICS else CHECKS[name]
+                values[name] = float(compute(pair))
             if not np.isfinite(values[name]):
                 raise ValueError(f"result is {values[name]}")
         except (ValueError, FloatingPointError, ZeroDivisionError) as error:
@@ -204,12 +191,6 @@ class ScorePool(ProcessPool):
     def map(self, jobs: Iterable[tuple[np.ndarray, np.ndarray, Sequence[str]]]) -> Iterator[Scores]:
         """Return the scores of each (clean, signal, names), in order; only a few jobs are read ahead."""
         return self.starmap(_score, jobs)
-
-    def score(
-        self, clean: np.ndarray, signal: np.ndarray, names: Sequence[str] = SCORES + CHECKS
-    ) -> Future[Scores]:
-        """Score a pair in the background."""
-        return self.submit(_score, clean, signal, names)
 
 
 def _score(_: None, clean: np.ndarray, signal: np.ndarray, names: Sequence[str]) -> Scores:

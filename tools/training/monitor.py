@@ -19,7 +19,7 @@ from tqdm import tqdm
 from config import SAMPLE_RATE, Config
 from tools.common.audio import draw_spectrograms
 from tools.common.errors import UserError
-from tools.scoring.scores import ALL_SCORES
+from tools.scoring.scores import METRICS
 from tools.training.state import Step, TrainingState
 
 CHARTS = {"loss": {"training and validation": ["Multiline", ["loss/train", "loss/valid"]]}}  # two lines in one
@@ -31,7 +31,7 @@ def epoch_tag(column: str) -> str:
     if kind in ("train", "valid") and name:
         if name == "loss":
             return f"loss/{kind}"
-        return f"scores/{name}" if name in ALL_SCORES else f"terms/{name}_{kind}"
+        return f"scores/{name}" if name in METRICS else f"terms/{name}_{kind}"
     return f"weights/{name}" if kind == "weight" else f"epoch/{column}"
 
 

@@ -13,7 +13,7 @@ from config import Config
 from losses import build_loss
 from models import enhance
 from tools.common.errors import UserError
-from tools.scoring.scores import ScorePool, Scores, choose_scores
+from tools.scoring.scores import ScorePool, Scores, choose_metrics
 from tools.training.distributed import Interruption
 from tools.training.state import TrainingState, means
 
@@ -35,7 +35,7 @@ def validate(
     early. Raises UserError.
     """
     names = ("loss", *state.loss.weights)
-    metrics, si_sdr = choose_scores(config.valid_metrics), build_loss("SI-SDR").terms["SI-SDR"]
+    metrics, si_sdr = choose_metrics(config.valid_metrics), build_loss("SI-SDR").terms["SI-SDR"]
     sums, gains = torch.zeros(1 + len(names), dtype=torch.float64, device=state.processes.device), {}
 
     def pairs_to_score() -> Iterator[tuple[np.ndarray, np.ndarray, Sequence[str]]]:

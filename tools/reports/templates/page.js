@@ -10,62 +10,12 @@ const player = (() => {
   }));
   const waiting = {}; // what to do once an utterance's script has run, by its id
   const now = document.getElementById("now");
-  const prefer = document.getElementById("prefer");
   const blindBox = document.getElementById("blind");
-  const summary = document.getElementById("preferences");
   const switches = document.getElementById("switch");
-  const place = document.getElementById("listen");
-  const losses = rows[0].signals.filter(signal => signal.dataset.kind === "loss").map(signal => signal.dataset.name);
-  const ballot = readBallot();
-  const preferences = new Map(Object.entries(ballot.preferences)); // name of the preferred signal by utterance's id
+  const losses = row => row.signals.filter(signal => signal.dataset.kind === "loss");
+  const canBlind = losses(rows[0]).length > 1;
   let context = null, current = 0, active = 0, sources = [], gains = [], started = 0, offset = 0, duration = 1;
   let request = 0; // the newest call of play(): an older one that is still loading gives way
-
-  // Votes outlive a reload; a browser that keeps nothing loses them with the page, and says so by keeping no count.
-  function readBallot() {
-    const fresh = { listener: crypto.getRandomValues(new Uint32Array(3)).join("-"), preferences: {} };
-    try {
-      return JSON.parse(localStorage.getItem(ballotKey())) ?? fresh;
-    } catch {
-      return fresh;
-    }
-  }
-
-  function ballotKey() {
-    return `votes ${document.body.dataset.comparison}`;
-  }
-
-  function keepBallot() {
-    ballot.preferences = Object.fromEntries(preferences);
-    try {
-      localStorage.setItem(ballotKey(), JSON.stringify(ballot));
-    } catch { /* a browser that may not keep anything */ }
-  }
-
-  function votesFile() {
-    const votes = rows.filter(row => preferences.has(row.id)).map(row => ({
-      noise_type: row.element.dataset.noise,
-      snr_db: Number(row.element.dataset.snr),
-      utterance: Number(row.element.dataset.utterance),
-      preferred: preferences.get(row.id),
-      among: losses,
-    }));
-    return { format: 1, comparison: document.body.dataset.comparison, listener: ballot.listener, votes };
-  }
-
-  function save() {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([JSON.stringify(votesFile(), null, 1)], { type: "application/json" }));
-    link.download = `votes_${ballot.listener}.json`;
-    link.click();
-    URL.revokeObjectURL(link.href);
-  }
-
-  function forget() {
-    preferences.clear();
-    keepBallot();
-    show();
-  }
 
   function load(row) {
     row.buffers ??= new Promise((resolve, reject) => {
@@ -169,7 +119,7 @@ const player = (() => {
     blindBox.checked = blind;
     document.body.classList.toggle("blind", blind);
     for (const row of rows) {
-      const shown = row.signals.filter(signal => signal.dataset.kind === "loss");
+      const shown = losses(row);
       if (blind) {
         for (let n = shown.length - 1; n > 0; n--) {
           const other = Math.floor(Math.random() * (n + 1));
@@ -185,20 +135,12 @@ const player = (() => {
     show();
   }
 
-  function vote() {
-    const signal = rows[current].signals[active];
-    if (blindBox.checked && signal.dataset.kind === "loss") preferences.set(rows[current].id, signal.dataset.name);
-    keepBallot();
-    show();
-  }
-
   function show() {
     rows.forEach((row, r) => {
       row.element.classList.toggle("current", r === current);
       row.signals.forEach((signal, n) => {
         const here = r === current && n === active;
         signal.classList.toggle("active", here);
-        signal.classList.toggle("preferred", preferences.get(row.id) === signal.dataset.name);
         signal.querySelector(".play").setAttribute("aria-pressed", String(here && sources.length > 0));
       });
     });
@@ -207,14 +149,6 @@ const player = (() => {
     now.textContent = `${signal.querySelector(".play").textContent} · ${title}`;
     document.getElementById("toggle").textContent = sources.length ? "■" : "▶";
     showSwitches();
-    prefer.hidden = !blindBox.checked || signal.dataset.kind !== "loss";
-    const counts = {};
-    for (const name of preferences.values()) counts[name] = (counts[name] ?? 0) + 1;
-    const ranked = Object.entries(counts).sort((a, b) => b[1] - a[1]).map(([name, count]) => `${name} ${count}`);
-    document.getElementById("votes").hidden = !preferences.size;
-    summary.textContent = !preferences.size ? "" :
-      `${preferences.size} of ${rows.length} utterances judged` +
-      (blindBox.checked ? "; leave blind mode to see for whom." : `, preferred: ${ranked.join(", ")}.`);
   }
 
   function draw() {
@@ -242,17 +176,16 @@ const player = (() => {
   document.getElementById("toggle").onclick = toggle;
   document.getElementById("previous").onclick = () => stepRow(-1);
   document.getElementById("next").onclick = () => stepRow(1);
-  prefer.onclick = vote;
   blindBox.onchange = () => setBlind(blindBox.checked);
   const keys = {
     " ": toggle, ArrowLeft: () => step(-1), ArrowRight: () => step(1),
     ArrowUp: () => stepRow(-1), ArrowDown: () => stepRow(1),
-    b: () => losses.length > 1 && setBlind(!blindBox.checked), p: vote,
+    b: () => canBlind && setBlind(!blindBox.checked),
   };
   // Keys act where the focus is in the players or the bar; elsewhere they scroll the page as everywhere.
-  for (const region of [place, document.getElementById("bar")]) {
+  for (const region of [document.getElementById("listen"), document.getElementById("bar")]) {
     region.addEventListener("keydown", event => {
-      if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, a, #votes")) return;
+      if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, a")) return;
       const shown = order(rows[current]), digit = Number(event.key) - 1;
       const act = keys[event.key] ?? (digit in shown ? () => select(current, shown[digit]) : null);
       if (!act) return;
@@ -260,18 +193,16 @@ const player = (() => {
       act();
     });
     region.addEventListener("keyup", event => { // a button would be clicked by space as well
-      if (event.key === " " && event.target.closest("button") && !event.target.closest("#votes")) event.preventDefault();
+      if (event.key === " " && event.target.closest("button")) event.preventDefault();
     });
   }
-  document.getElementById("save").onclick = save;
-  document.getElementById("forget").onclick = forget;
-  document.getElementById("blinding").hidden = losses.length < 2;
+  document.getElementById("blinding").hidden = !canBlind;
   show();
   draw();
 
   return {
     provide: (id, contents) => waiting[id](contents),
     state: () => ({ row: current, signal: active, playing: sources.length > 0, position: position(),
-      votes: votesFile(), gains: gains.map(gain => gain.gain.value), clock: context?.state }),
+      gains: gains.map(gain => gain.gain.value), clock: context?.state }),
   };
 })();
