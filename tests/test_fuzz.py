@@ -27,7 +27,7 @@ changes = st.lists(
     st.tuples(
         st.floats(0, 1),
         st.sampled_from(["replace", "insert", "delete", "repeat", "cut off"]),
-        st.binary(min_size=1, max_size=6) | st.sampled_from([b"[" * 3000, b"1e999", b"null", b"-1", b'"', b"{}"]),
+        st.binary(min_size=1, max_size=6) | st.sampled_from([b"[" * 30, b"1e999", b"null", b"-1", b'"', b"{}"]),
     ),
     min_size=1,
     max_size=3,

@@ -56,7 +56,7 @@ def test_a_page_without_a_table_stays_as_it_is(tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text("nothing")
     assert run(list_losses, "--write", page) == 2
-    assert "page.md: found 0 parts between <!-- losses --> and" in capsys.readouterr().err
+    assert "page.md: found 0 parts <!-- losses --> …" in capsys.readouterr().err
     assert page.read_text() == "nothing"
 
 
