@@ -126,7 +126,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 
 def sync_norms(model: nn.Module) -> None:
     """Make every batch norm of the model use statistics of all processes; its state dict stays the same."""
-    if next(model.parameters()).is_cuda:
+    if any(weight.is_cuda for weight in model.parameters()):
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for norm in model.modules():
         if isinstance(norm, ComplexBatchNorm2d):
