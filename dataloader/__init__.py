@@ -46,12 +46,9 @@ def build_loader(
     else:
         dataset = PackedDataset(config.data, split)
     if split == "train":
-        if len(dataset) < world_size:
-            raise UserError(
-                f"{dataset.path}: found {len(dataset)} items, expected one for each process ({world_size})"
-            )
-        if config.batch_size < world_size:
-            raise UserError(f"batch_size: found {config.batch_size}, expected one for each process ({world_size})")
+        if min(len(dataset), config.batch_size) < world_size:
+            found = f"batch_size {config.batch_size} and {len(dataset)} items in {dataset.path}"
+            raise UserError(f"found {found}, expected one or more for each process ({world_size})")
         batches = {"batch_sampler": EpochBatches(len(dataset), config.batch_size, rank, world_size)}
     else:
         wanted = range(len(dataset)) if items is None else items

@@ -103,7 +103,7 @@ class OnTheFlyDataset(Dataset):
         snr_db, level_db = self._draw.draw(rng)
         try:
             speech, noise = change.sources(speech, draw_noise(rng), draw_noise, active)
-            mixture = mix(speech, noise, change.snr_db(snr_db), level_db, active=active, dtype=np.float32)
+            mixture = mix(speech, noise, change.snr_db(snr_db), level_db, active=active, dtype="float32")
         except (ValueError, LookupError) as error:
             raise UserError(f"{self._speech.path}: item [{number}]: {error}") from None
         return torch.from_numpy(change.recorded(mixture.noisy)), torch.from_numpy(mixture.clean), number

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 PEAK = 0.99
-# Quantisation steps from 0 to 1. Multiples of 2^-24 below 1 and their sums are exact in float32, so that
-# noisy = clean + noise holds to the last bit for both types.
-FULL_SCALE = {np.dtype(np.int16): 2**15, np.dtype(np.float32): 2**24}
+FULL_SCALE = {"int16": 2**15, "float32": 2**24}
 EVERYWHERE = slice(None)
 SILENCE = 1e-4  # RMS below which a signal counts as silent, -80 dBFS
 FRAME = 320  # samples of the frames in which speech is detected, 20 ms at 16 kHz
@@ -32,7 +30,7 @@ def mix(
     level_db: float,
     *,
     active: slice = EVERYWHERE,
-    dtype: type | np.dtype = np.int16,
+    dtype: str = "int16",
 ) -> Mixture:
     """Add noise to clean speech at an SNR, and scale both down together if the result would clip.
 
@@ -50,7 +48,7 @@ def mix(
     clean = speech_gain * speech
     gain = noise_gain(clean, noise, snr_db, active)
     scale = headroom(clean, gain * noise)
-    noisy, clean = quantise(scale * clean, scale * gain * noise, dtype)
+    noisy, clean = add(scale * clean, scale * gain * noise, dtype)
     return Mixture(noisy, clean, speech_gain, gain, scale)
 
 
@@ -100,31 +98,23 @@ def rms(signal: np.ndarray, name: str) -> float:
     return value
 
 
-def quantise_alone(signal: np.ndarray, dtype: type | np.dtype = np.int16) -> np.ndarray:
-    """Return a signal quantised to int16 full scale or float32, clipped at full scale."""
-    steps = FULL_SCALE[np.dtype(dtype)]
-    values = np.clip(np.rint(signal * steps), -steps, steps - 1)
-    return (values if np.dtype(dtype) == np.int16 else values / steps).astype(dtype)
-
-
-def quantise(
-    clean: np.ndarray, noise: np.ndarray, dtype: type | np.dtype = np.int16
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return noisy and clean, quantised so that `noisy - clean` is exactly the rounded noise.
+def add(clean: np.ndarray, noise: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return noisy and clean, quantised so that `noisy - clean` is exactly the quantised noise.
 
     Rounding to int16 changes an SNR of up to 40 dB by at most 0.05 dB, with speech of -40 dBFS or more. Raises
-    ValueError for a sum that clips, and a signal that rounds to zero.
+    ValueError if a signal rounds to zero.
     """
-    dtype = np.dtype(dtype)
+    clean, noise = quantise(clean, dtype), quantise(noise, dtype)
+    if not (clean.any() and noise.any()):
+        raise ValueError(f"clean or noise is too weak for {dtype}: all its samples round to zero")
+    return clean + noise, clean
+
+
+def quantise(signal: np.ndarray, dtype: str) -> np.ndarray:
+    """Return a signal rounded to multiples of 2^-15 (int16 full scale) or 2^-24 (float32), clipped at full scale.
+
+    Sums below 1 of such numbers are exact in both types.
+    """
     steps = FULL_SCALE[dtype]
-    clean_steps = np.rint(clean * steps).astype(np.int64)
-    noise_steps = np.rint(noise * steps).astype(np.int64)
-    noisy_steps = clean_steps + noise_steps
-    for name, signal in (("clean", clean_steps), ("noise", noise_steps)):
-        if not np.any(signal):
-            raise ValueError(f"{name} is too weak for {dtype}: all its samples round to zero")
-    if max(np.max(np.abs(noisy_steps)), np.max(np.abs(clean_steps))) >= steps:
-        raise ValueError("the mixture clips: scale both signals down first")
-    if dtype == np.int16:
-        return noisy_steps.astype(dtype), clean_steps.astype(dtype)
-    return (noisy_steps / steps).astype(dtype), (clean_steps / steps).astype(dtype)
+    values = np.clip(np.rint(signal * steps), -steps, steps - 1)
+    return (values if dtype == "int16" else values / steps).astype(dtype)

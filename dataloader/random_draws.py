@@ -30,10 +30,6 @@ class MixtureDraw:
     level_db: tuple[Decibel, Decibel]
     type_weights: TypeWeights = "equal"
 
-    def __post_init__(self) -> None:
-        if len(self.snr_db) < 1 + self.is_range:
-            raise ValueError(f"{len(self.snr_db)} SNRs, expected one or more, or the two ends of a range")
-
     def draw(self, rng: np.random.Generator) -> tuple[float, float]:
         """Return an SNR in dB and a level in dBFS, to a hundredth."""
         level_db = round(rng.uniform(*self.level_db), 2)

@@ -183,5 +183,5 @@ def test_an_snr_that_int16_cannot_hold_is_refused(tmp_path, capsys):
     options = ["--seconds", 0.6, "--workers", 1, "--test_snr_db", 100]
     assert run(make_dataset, *sources, *options) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "expected up to 40 dB" in error
+    assert "beyond 40 take --dtype float32" in error
     assert not (tmp_path / "out").exists()

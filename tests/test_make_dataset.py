@@ -191,7 +191,7 @@ def test_good_files_are_used_and_bad_ones_listed_or_refused(folders, tmp_path, c
     sources = ("--speech", tmp_path / "speech", "--noise", folders / "noise")
     assert command("--out", tmp_path / "strict", *sources, *SHORT, "--strict") == 2
     errors = capsys.readouterr().err
-    assert "1 files cannot be used and --strict is given" in errors
+    assert "1 files cannot be used; fix or remove them, or leave out --strict" in errors
     assert not (tmp_path / "strict").exists()
     assert command("--out", tmp_path / "set", *sources, *SHORT) == 0
     left_out = describe(tmp_path / "set")["left_out"]
@@ -233,8 +233,8 @@ def test_of_pairs_what_is_good_is_packed_and_what_is_not_is_listed(tmp_path, cap
     expected = [
         f"{clean}/p0_0.wav: no file of that name in {noisy}",
         f"{noisy}/p0_x.wav: no file of that name in {clean}",
-        f"{noisy}/p1_0.wav: 22400 samples, but {clean}/p1_0.wav 24000",
-        f"{noisy}/p2_0.wav: 8000 Hz, but {clean}/p2_0.wav 16000 Hz",
+        f"{noisy}/p1_0.wav: 22400 samples at 16000 Hz, but {clean}/p1_0.wav has 24000 at 16000 Hz",
+        f"{noisy}/p2_0.wav: 12000 samples at 8000 Hz, but {clean}/p2_0.wav has 24000 at 16000 Hz",
         f"{noisy}/p3_0.wav: not readable as audio",
         f"{clean}/p4_0.wav: silent in the clip taken",
     ]
@@ -354,7 +354,7 @@ def test_sources_may_be_several_folders_and_short_noises_are_joined(tmp_path, ca
     }
     sources = [word for name, those in folders.items() for word in (f"--{name}", *(tmp_path / f for f in those))]
     assert command("--out", tmp_path / "set", *sources, "--talker", "", *SHORT, "--n_train", 60) == 0
-    assert "unseen noise: 1 type (rain) is of that name in training too" in capsys.readouterr().err
+    assert "unseen noise: 1 type (rain) is in training too" in capsys.readouterr().err
     items = describe(tmp_path / "set")["items"]
     assert {item["talker"] for item in items["train"]} == {"a", "b"}
     assert {item["noise_type"] for item in items["train"]} == {"rain", "street", "click"}

@@ -7,7 +7,6 @@ is wrong: an SNR other than its label, an item clipped or silent, a talker or a 
 """
 
 import dataclasses
-import itertools
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +34,6 @@ from tools.corpora.recordings import are_swapped, contrast_db
 from tools.corpora.splits import SPLITS
 
 TOLERANCE_DB = 0.05  # of an SNR, for rounding to int16
-BATCH = 32  # items that a process measures at a time
 LISTED = 20  # errors that are printed
 Items = PackedDataset | OnTheFlyDataset
 Record = Mapping[str, Any]  # of an item, a line of items.jsonl
@@ -55,31 +53,30 @@ class Arguments:
 
 def main() -> None:
     arguments = parse_arguments(Arguments, __doc__)
-    folder, errors = arguments.data, []
-    page = arguments.png or folder / "inspection.png"
+    page = arguments.png or arguments.data / "inspection.png"
     if page.suffix != ".png":
         raise UserError(f"png: found {page}, expected a name that ends with .png")
-    head, records, measures = read_description(folder), defaultdict(list), {}
-    for split, record in read_records(folder):
+    head, records, measures, errors = read_description(arguments.data), defaultdict(list), {}, []
+    for split, record in read_records(arguments.data):
         records[split].append(record)
-    print(
-        folder,
-        *(f"{key}: {head[key]}" for key in ("dtype", "seed", "licence", "command") if head.get(key)),
-        sep="\n",
-    )
-    with ProcessPool(arguments.processes) as pool:
-        for split in SPLITS:
-            measures[split] = measure_split(folder, split, records[split], pool, errors)
-            describe(split, open_split(folder, split), measures[split], records[split] + records[f"{split}_noise"])
+    print(arguments.data)
+    for key in ("dtype", "seed", "licence", "command"):
+        if key in head:
+            print(f"{key}: {head[key]}")
+    datasets = {split: open_split(arguments.data, split) for split in SPLITS}
+    with ProcessPool(arguments.processes, shared=datasets) as pool:
+        for split, dataset in datasets.items():
+            if records[split] and len(records[split]) != len(dataset):
+                errors.append(f"{split}: {ITEMS} lists {len(records[split])} items, {len(dataset)} are there")
+            measures[split] = measure_split(split, dataset, records[split], pool)
+            errors += find_errors(split, measures[split])
+            describe(split, dataset, measures[split], records[split] + records[f"{split}_noise"])
     errors += find_shared(records)
     for error in errors[:LISTED]:
         print(f"wrong: {error}")
-    if errors:
-        print(f"{len(errors)} errors")
-    else:
-        print("OK: splits disjoint, SNRs as labelled, no clipping, no silence")
+    print(f"{len(errors)} errors" if errors else "OK: splits disjoint, SNRs as labelled, no clipping, no silence")
     if arguments.items:
-        draw_page(folder, measures, page, arguments.items)
+        draw_page(datasets, measures, page, arguments.items)
         print(f"spectrograms are in {page}")
     sys.exit(bool(errors))
 
@@ -93,63 +90,55 @@ def open_split(folder: Path, split: str) -> Items:
     return PackedDataset(folder, split)
 
 
-def measure_split(
-    folder: Path, split: str, records: Sequence[Record], pool: ProcessPool, errors: list[str]
-) -> pd.DataFrame:
-    """Return label, SNR, level, peak and contrast of each item; what is wrong is added to errors."""
-    dataset = open_split(folder, split)
-    if records and len(records) != len(dataset):
-        errors.append(f"{split}: {ITEMS} lists {len(records)} items, {len(dataset)} are there")
+def measure_split(split: str, dataset: Items, records: Sequence[Record], pool: ProcessPool) -> pd.DataFrame:
+    """Return label, SNR, level, peak and contrast of each item."""
     ordered: list[Record] = [{}] * len(dataset)
     for number, record in enumerate(records[: len(dataset)]):
-        ordered[find_cell(dataset, record) if split == "test" else number] = record
-    batches = [(folder, split, first, ordered[first : first + BATCH]) for first in range(0, len(dataset), BATCH)]
-    bar = tqdm(pool.starmap(measure_batch, batches), f"measuring {split}", len(batches), leave=False, disable=None)
-    found = pd.DataFrame([measures for batch in bar for measures in batch])
-    for wrong, where in (
-        ("clipped", found["peak"] >= 1 - 2**-15),
-        ("clean is silent", found["level_db"].isna()),
-        ("noisy is clean: there is no noise", found["level_db"].notna() & found["snr_db"].isna()),
-        ("SNR is not its label", (found["snr_db"] - found["label_db"]).abs() > TOLERANCE_DB),
-    ):
-        errors += [f"{split} item {number}: {wrong}" for number in found.index[where]]
+        if split == "test":
+            row = dataset.description.noise_types.index(record.get("row") or record["noise_type"])
+            levels = dataset.description.snr_db
+            column = record["column"] if "column" in record else levels.index(record["snr_db"])
+            number = int(np.ravel_multi_index((row, column, record["utterance"]), dataset.grid))
+        ordered[number] = record
+    results = pool.starmap(measure, ((split, number, record) for number, record in enumerate(ordered)))
+    bar = tqdm(results, f"measuring {split}", len(ordered), unit="item", leave=False, disable=None)
+    return pd.DataFrame(list(bar))
+
+
+def measure(datasets: Mapping[str, Items], split: str, number: int, record: Record) -> dict[str, float]:
+    """Measure an item over the active span of its record or, without one, over the speech."""
+    dataset = datasets[split]
+    noisy, clean = (signal.double().numpy() for signal in dataset[number][:2])
+    label = record.get("snr_db", np.nan)
+    if split == "test" and dataset.grid[1] > 1:  # pairs of all levels share one column
+        label = dataset.cell(number)[1]
+    if "early_ms" in record:  # the SNR of a mixture with an early target is not that of clean and noisy
+        label = np.nan
+    silent = is_silent(clean)
+    active = slice(*record.get("active", [None]))
+    if not (silent or record):
+        active = active_span(clean)
+    speech, noise = np.sum(clean[active] ** 2), np.sum((noisy[active] - clean[active]) ** 2)
+    return {
+        "label_db": label,
+        "level_db": np.nan if silent else 10 * np.log10(speech / clean[active].size),
+        "snr_db": np.nan if silent or not noise else 10 * np.log10(speech / noise),
+        "peak": max(np.max(np.abs(noisy)), np.max(np.abs(clean))),
+        "contrast_db": contrast_db(noisy) - contrast_db(clean),
+    }
+
+
+def find_errors(split: str, found: pd.DataFrame) -> Iterator[str]:
+    """Yield what is wrong with items of a split."""
+    for error, where in {
+        "clipped": found["peak"] >= 1 - 2**-15,
+        "clean is silent": found["level_db"].isna(),
+        "noisy is clean: there is no noise": found["level_db"].notna() & found["snr_db"].isna(),
+        "SNR is not its label": (found["snr_db"] - found["label_db"]).abs() > TOLERANCE_DB,
+    }.items():
+        yield from (f"{split} item {number}: {error}" for number in found.index[where])
     if are_swapped(found["contrast_db"]):
-        errors.append(f"{split}: clean has louder pauses than noisy; are they swapped?")
-    return found
-
-
-def find_cell(dataset: PackedDataset, record: Record) -> int:
-    """Return the number of the test's item that a record describes."""
-    row = dataset.description.noise_types.index(record.get("row") or record["noise_type"])
-    column = record["column"] if "column" in record else dataset.description.snr_db.index(record["snr_db"])
-    return int(np.ravel_multi_index((row, column, record["utterance"]), dataset.grid))
-
-
-def measure_batch(
-    _: None, folder: Path, split: str, first: int, records: Sequence[Record]
-) -> list[dict[str, float]]:
-    """Measure items from the first-th on, over the active span of their records or, without one, the speech."""
-    dataset, measured = open_split(folder, split), []
-    for number, record in enumerate(records, first):
-        noisy, clean = (signal.double().numpy() for signal in dataset[number][:2])
-        label = record.get("snr_db")
-        if split == "test" and dataset.grid[1] > 1:  # pairs of all levels share one column
-            label = dataset.cell(number)[1]
-        if "early_ms" in record:  # the SNR of a mixture with an early target is not that of clean and noisy
-            label = None
-        active = active_span(clean) if clean.any() and label is None else slice(*record.get("active", [None]))
-        speech, noise = np.sum(clean[active] ** 2), np.sum((noisy[active] - clean[active]) ** 2)
-        silent = is_silent(clean)
-        measured.append(
-            {
-                "label_db": np.nan if label is None else label,
-                "level_db": np.nan if silent else 10 * np.log10(speech / clean[active].size),
-                "snr_db": np.nan if silent or not noise else 10 * np.log10(speech / noise),
-                "peak": max(np.max(np.abs(noisy)), np.max(np.abs(clean))),
-                "contrast_db": contrast_db(noisy) - contrast_db(clean),
-            }
-        )
-    return measured
+        yield f"{split}: clean has louder pauses than noisy; are they swapped?"
 
 
 def describe(split: str, dataset: Items, measures: pd.DataFrame, records: Sequence[Record]) -> None:
@@ -167,50 +156,44 @@ def describe(split: str, dataset: Items, measures: pd.DataFrame, records: Sequen
     if labels.isna().any() or labels.nunique() > 20:
         labels, name = 5 * (measures["snr_db"] / 5).round(), "about"
     table = measures["snr_db"].groupby(labels.rename(f"{name} (dB)")).agg(["count", "min", "max"])
-    print(table.round(2).to_string(index_names=True))
+    print(table.round(2).to_string())
 
 
 def find_shared(records: Mapping[str, Sequence[Record]]) -> Iterator[str]:
     """Yield talkers and stretches of noise that are in two splits."""
-    for one, other in itertools.combinations(SPLITS, 2):
-        talkers = [{record.get("talker") for record in records[split]} for split in (one, other)]
-        for talker in sorted(set.intersection(*talkers) - {None}):
-            yield f"talker {talker!r} is in {one} and in {other}"
-        ends: dict[str, dict[str, int]] = defaultdict(dict)  # by file and split: where the stretches so far end
-        for file, start, end, split in sorted(
-            itertools.chain(find_stretches(records, one), find_stretches(records, other))
-        ):
-            if start < ends[file].get(other if split == one else one, 0):
-                yield f"noise {file} from {start / SAMPLE_RATE:.2f} s on is in {one} and in {other}"
-                break
-            ends[file][split] = max(end, ends[file].get(split, 0))
+    owners: dict[str, str] = {}
+    stretches = []  # file, start, end and split
+    for split in SPLITS:
+        for talker in sorted({record["talker"] for record in records[split] if "talker" in record}):
+            if owners.setdefault(talker, split) != split:
+                yield f"talker {talker!r} is in {owners[talker]} and in {split}"
+        for record in [*records[split], *records[f"{split}_noise"]]:
+            if "noise_start" in record:
+                start = record["noise_start"]
+                stretches.append((record["noise"], start, start + record["noise_samples"], split))
+            elif isinstance(record.get("noise"), list):  # joined recordings, or the voices of babble
+                pieces = [piece for piece in record["noise"] if "samples" in piece]
+                stretches += [(p["file"], p["start"], p["start"] + p["samples"], split) for p in pieces]
+    reach: dict[str, tuple[int, str]] = {}  # by file: where the stretches so far end, and the split of that one
+    for file, start, end, split in sorted(stretches):
+        reached, other = reach.get(file, (0, split))
+        if start < reached and split != other:
+            yield f"noise {file} from {start / SAMPLE_RATE:.2f} s on is in {other} and in {split}"
+        reach[file] = max((reached, other), (end, split))
 
 
-def find_stretches(records: Mapping[str, Sequence[Record]], split: str) -> Iterator[tuple[str, int, int, str]]:
-    """Yield file, start, end and split of the stretches of noise in a split; a segment may have joined several."""
-    for record in [*records[split], *records[f"{split}_noise"]]:
-        if "noise_start" in record:
-            start = record["noise_start"]
-            yield record["noise"], start, start + record["noise_samples"], split
-        elif isinstance(record.get("noise"), list):
-            for piece in record["noise"]:
-                if "samples" in piece:  # not in babble
-                    yield piece["file"], piece["start"], piece["start"] + piece["samples"], split
-
-
-def draw_page(folder: Path, measures: Mapping[str, pd.DataFrame], path: Path, items: int) -> None:
+def draw_page(datasets: Mapping[str, Items], measures: Mapping[str, pd.DataFrame], path: Path, items: int) -> None:
     """Write a PNG with spectrograms of noisy and clean of some items of each split."""
-    shown = [(split, n) for split in SPLITS for n in np.linspace(0, len(measures[split]) - 1, items).astype(int)]
+    shown = [(split, n) for split in SPLITS for n in np.linspace(0, len(datasets[split]) - 1, items).astype(int)]
     figure = Figure(figsize=(11, 1.7 * len(shown)), layout="constrained")
     axes = figure.subplots(len(shown), 2, squeeze=False, sharex=True, sharey=True)
     for row, (split, number) in zip(axes, shown, strict=True):
-        found = measures[split].iloc[number]
-        title = f"{split} {number}, {found['snr_db']:.2f} dB SNR, {found['level_db']:.0f} dBFS"
-        noisy, clean, _ = open_split(folder, split)[number]
-        levels = [spectrogram(waveform.numpy()) for waveform in (noisy, clean)]
-        for axis, name, shown_levels in zip(row, ("noisy", "clean"), levels, strict=True):
-            show_spectrogram(axis, shown_levels, noisy.numel() / SAMPLE_RATE, levels[0].max())
-            axis.set(title=f"{name}: {title}", xlabel="s", ylabel="kHz")
+        waveforms, found = datasets[split][number][:2], measures[split].iloc[number]
+        levels = [spectrogram(waveform.numpy()) for waveform in waveforms]
+        for axis, name, level in zip(row, ("noisy", "clean"), levels, strict=True):
+            show_spectrogram(axis, level, datasets[split].samples / SAMPLE_RATE, levels[0].max())
+            title = f"{split} {number}, {name}, {found['snr_db']:.2f} dB SNR, {found['level_db']:.0f} dBFS"
+            axis.set(title=title, xlabel="s", ylabel="kHz")
             axis.label_outer()
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)

@@ -43,12 +43,9 @@ def build(asked: DatasetSettings) -> None:
             with ProcessPool(settings.processes) as pool:
                 sources = find_sources(settings, pool, rejected, notes)
         finally:
-            report(rejected, notes, everything=settings.strict or sys.exc_info()[0] is not None)
+            report(rejected, notes)
         if settings.strict and rejected:
-            raise UserError(
-                f"{len(rejected)} files cannot be used and --strict is given; fix or remove them, or "
-                "leave out --strict to make the set without them"
-            )
+            raise UserError(f"{len(rejected)} files cannot be used; fix or remove them, or leave out --strict")
         plan = make_plan(settings, *sources)
         about = {"licence": settings.licence, "command": asked.command, "notes": notes, "left_out": rejected}
         pack(folder, plan, about)
@@ -56,15 +53,13 @@ def build(asked: DatasetSettings) -> None:
     print(f"next: python -m tools.inspect_dataset {settings.out}, then python train.py --data {settings.out}")
 
 
-def report(rejected: Sequence[str], notes: Sequence[str], everything: bool) -> None:
-    """Print rejected files and notes, one line each; everything: all files, not only the first ones."""
-    shown = rejected if everything else rejected[:LISTED]
-    for file in shown:
-        print(f"left out: {file}", file=sys.stderr)
-    if len(rejected) > len(shown):
-        print(f"left out: {len(rejected) - len(shown)} more, listed in {DESCRIPTION}", file=sys.stderr)
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+def report(rejected: Sequence[str], notes: Sequence[str]) -> None:
+    """Print rejected files, at most LISTED, and notes, one line each."""
+    lines = [f"left out: {file}" for file in rejected[:LISTED]]
+    if len(rejected) > LISTED:
+        lines.append(f"left out: {len(rejected) - LISTED} more, listed in {DESCRIPTION}")
+    for line in (*lines, *(f"note: {note}" for note in notes)):
+        print(line, file=sys.stderr)
 
 
 def pack(folder: Path, plan: Plan, about: Mapping[str, Any]) -> None:
@@ -121,14 +116,9 @@ def pack(folder: Path, plan: Plan, about: Mapping[str, Any]) -> None:
     if pairs:
         mean = "mean of the pairs; each item has its own, measured"
         grid |= {"snr_db": [round(float(np.mean(snrs)), 1)], "snr_db_is": mean}
-    described = {
-        "format": 1,
-        "sample_rate": SAMPLE_RATE,
-        "dtype": dtype,
-        "samples": samples,
-        "seed": settings.seed,
-    }
-    text = json.dumps({**described, **grid, **head, **about}, indent=1, ensure_ascii=False)
+    described = {"format": 1, "sample_rate": SAMPLE_RATE, "dtype": dtype, "samples": samples}
+    described |= {"seed": settings.seed, **grid, **head, **about}
+    text = json.dumps(described, indent=1, ensure_ascii=False)
     (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
 
 
@@ -150,17 +140,9 @@ def fill(
 
 def summarise(folder: Path, samples: int) -> str:
     """Return a table of items, minutes, talkers and noise types of each split."""
-    rows = []
-    for split, record in read_records(folder):
-        minutes = record.get("noise_samples", samples) if split == "train_noise" else samples
-        rows.append((split, minutes / SAMPLE_RATE / 60, record.get("talker"), record.get("noise_type")))
-    records = pd.DataFrame(rows, columns=["split", "minutes", "talkers", "noise types"])
-    splits = records.groupby("split", sort=False)
-    return pd.concat(
-        [
-            splits.size().rename("items"),
-            splits["minutes"].sum().round(1),
-            splits[["talkers", "noise types"]].nunique(),
-        ],
-        axis=1,
-    ).to_string()
+    records = pd.DataFrame({"split": split, **record} for split, record in read_records(folder))
+    records = records.reindex(columns=["split", "talker", "noise_type", "noise_samples"])
+    lengths = records["noise_samples"].where(records["split"] == "train_noise", samples)
+    splits = records.assign(minutes=lengths / SAMPLE_RATE / 60).groupby("split", sort=False)
+    counts = {"talkers": ("talker", "nunique"), "noise_types": ("noise_type", "nunique")}
+    return splits.agg(items=("split", "size"), minutes=("minutes", "sum"), **counts).round(1).to_string()

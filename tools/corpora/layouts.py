@@ -88,10 +88,8 @@ def dns_challenge(root: Path) -> dict[str, Any]:
 
 
 LAYOUTS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "voicebank-demand": voicebank_demand,
-    "timit-noisex92": timit_noisex92,
-    "librispeech": librispeech,
-    "dns-challenge": dns_challenge,
+    make.__name__.replace("_", "-"): make
+    for make in (voicebank_demand, timit_noisex92, librispeech, dns_challenge)
 }
 
 

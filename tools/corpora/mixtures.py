@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,7 @@ from typing import Any
 import numpy as np
 
 from dataloader.impulse_response import draw_response, reverberate
-from dataloader.mixing import (
-    active_span,
-    headroom,
-    level_gain,
-    mix,
-    noise_gain,
-    quantise,
-    quantise_alone,
-)
+from dataloader.mixing import active_span, add, headroom, level_gain, mix, noise_gain, quantise
 from dataloader.random_draws import Piece, SegmentDraw
 from tools.common.errors import UserError
 from tools.common.seeding import generator
@@ -57,7 +50,7 @@ class Plan:
     def rows(self) -> list[str]:
         """Return the names of the rows of the test grid; ready-made pairs have one."""
         return (
-            ["pairs"] if self.has_pairs("test") else [name for name in ("seen", "unseen") if self.noise.get(name)]
+            ["pairs"] if self.has_pairs("test") else [name for name in ("seen", "unseen") if name in self.segments]
         )
 
     def has_pairs(self, split: str) -> bool:
@@ -76,16 +69,11 @@ def make_plan(settings: DatasetSettings, speech: Recordings, noise: Recordings, 
     babbling = [name for name in ("train", "valid", "seen") if settings.babble and name in noise]
     for number, name in enumerate(babbling):
         noise[name] += make_babble(speech["train"][number :: len(babbling)], settings, name)
-    segments = {
-        name: SegmentDraw(
-            [recording.label for recording in recordings],
-            [recording.samples for recording in recordings],
-            settings.samples,
-            settings.type_weights,
-        )
-        for name, recordings in noise.items()
-        if recordings
-    }
+    segments = {}
+    for name, recordings in noise.items():
+        if recordings:
+            labels, lengths = zip(*((recording.label, recording.samples) for recording in recordings), strict=True)
+            segments[name] = SegmentDraw(labels, lengths, settings.samples, settings.type_weights)
     clips = {split: order_clips(settings, split, recordings) for split, recordings in speech.items()}
     return Plan(settings, clips, noise, segments, responses)
 
@@ -99,15 +87,17 @@ def order_clips(
     """
     clips = [(recording, start) for recording in recordings for start in recording.starts]
     asked, pairs = settings.asked(split), isinstance(recordings[0], Pair)
-    if pairs and not asked:
-        return clips
-    clips = [clips[place] for place in generator(settings.seed, split, "order").permutation(len(clips))]
-    if pairs or split == "train" or not 0 < asked < len(clips):
-        return clips
-    clips.sort(key=lambda clip: clip[0].starts.index(clip[1]))
-    talkers = [recording.label for recording, _ in clips]
-    turns = [talkers[:place].count(talker) for place, talker in enumerate(talkers)]
-    return [clips[place] for place in np.argsort(turns, kind="stable")]
+    if not pairs or asked:
+        clips = [clips[place] for place in generator(settings.seed, split, "order").permutation(len(clips))]
+    if not pairs and split != "train" and 0 < asked < len(clips):
+        clips.sort(key=lambda clip: clip[0].starts.index(clip[1]))
+        counts = Counter()  # of the clips so far, by talker
+        turns = []
+        for recording, _ in clips:
+            turns.append(counts[recording.label])
+            counts[recording.label] += 1
+        clips = [clips[place] for place in np.argsort(turns, kind="stable")]
+    return clips
 
 
 # -- Items; the first argument is shared by the processes of a pool --
@@ -123,9 +113,7 @@ def make_pair(plan: Plan, split: str, index: int) -> tuple[np.ndarray, list[Reco
     try:
         active = active_span(clean)
         scale = headroom(clean, noisy - clean)
-        if np.array_equal(noisy, clean):
-            raise ValueError("noisy and clean are the same: no SNR")
-        both = np.stack(quantise(scale * clean, scale * (noisy - clean), plan.settings.dtype))
+        both = np.stack(add(scale * clean, scale * (noisy - clean), plan.settings.dtype))
     except ValueError as error:
         raise UserError(f"{pair.noisy}: {error}") from None
     speech, noise = clean[active], (noisy - clean)[active]
@@ -186,7 +174,7 @@ def make_test_utterance(plan: Plan, split: str, index: int) -> tuple[np.ndarray,
     for row, (name, (noise, record)) in enumerate(zip(plan.rows, drawn, strict=True)):
         for column, snr_db in enumerate(settings.test_snr_db):
             gain = noise_gain(clean, noise, snr_db, clip.active)
-            noisy, rounded = quantise(scale * clean, scale * gain * noise, settings.dtype)
+            noisy, rounded = add(scale * clean, scale * gain * noise, settings.dtype)
             grid[row, column] = noisy, clip.target(scale * speech_gain, rounded)
             cell = {"row": name, "column": column, "utterance": index}
             level = {"level_dbfs": level_db, "speech_gain": speech_gain}
@@ -198,7 +186,7 @@ def make_speech(plan: Plan, index: int) -> tuple[np.ndarray, list[Record]]:
     """Return a training item's speech `[samples]` to be mixed later, and its record."""
     clip = read_clip(plan, "train", index, generator(plan.settings.seed, "train", index))
     gain = PACKED_PEAK / float(np.max(np.abs(clip.samples)))
-    return quantise_alone(gain * clip.samples, plan.settings.dtype), [clip.record | {"gain": gain}]
+    return quantise(gain * clip.samples, plan.settings.dtype), [clip.record | {"gain": gain}]
 
 
 def make_noise_row(plan: Plan, number: int, row: int) -> tuple[np.ndarray, list[Record]]:
@@ -206,7 +194,7 @@ def make_noise_row(plan: Plan, number: int, row: int) -> tuple[np.ndarray, list[
     recording, samples = plan.noise["train"][number], plan.settings.samples
     start = row * samples
     segment = recording.read(start, min(samples, recording.samples - start)) * (PACKED_PEAK / recording.peak)
-    return quantise_alone(np.pad(segment, (0, samples - segment.size)), plan.settings.dtype), []
+    return quantise(np.pad(segment, (0, samples - segment.size)), plan.settings.dtype), []
 
 
 # -- Parts of an item --
@@ -223,7 +211,7 @@ class Clip:
 
     def target(self, gain: float, clean: np.ndarray) -> np.ndarray:
         """Return the target, given the clean speech of the mixture and its gain."""
-        return clean if self.early is None else quantise_alone(gain * self.early, clean.dtype)
+        return clean if self.early is None else quantise(gain * self.early, str(clean.dtype))
 
 
 def read_clip(plan: Plan, split: str, index: int, rng: np.random.Generator) -> Clip:
@@ -278,28 +266,24 @@ def draw_noise(
         segment, pieces = plan.segments[name].draw(rng, read, clip.active, kind, turn)
     except LookupError as error:
         raise UserError(f"noise of {kind or name}: {error}; leave out files that are mostly silent") from None
-    stretches = []
+    first = recordings[pieces[0].recording]
+    record = {"noise_type": first.label} | ({"talkers": list(first.voices)} if first.voices else {})
+    if pieces[0].count == samples:
+        start = first.offset + pieces[0].start
+        return segment, record | {"noise": str(first.path), "noise_start": start, "noise_samples": samples}
+    joined = []
     for piece in pieces:
         recording = recordings[piece.recording]
         stretch = {"file": str(recording.path), "start": recording.offset + piece.start, "samples": piece.count}
-        stretches.append(stretch | {"position": piece.position, "gain": gain(piece)})
-    record = {"noise_type": recordings[pieces[0].recording].label}
-    if pieces[0].count < samples:
-        return segment, record | {"noise": stretches}
-    if voices := recordings[pieces[0].recording].voices:
-        record["talkers"] = list(voices)
-    file, start, count = list(stretches[0].values())[:3]
-    return segment, record | {"noise": file, "noise_start": start, "noise_samples": count}
+        joined.append(stretch | {"position": piece.position, "gain": gain(piece)})
+    return segment, record | {"noise": joined}
 
 
 def make_babble(speech: Sequence[Recording], settings: DatasetSettings, name: str) -> list[Recording]:
     """Return noise recordings in which several talkers speak at once. Raises UserError for too few talkers."""
     talkers, babble, rng = by_label(speech), [], generator(settings.seed, BABBLE, name)
     if len(talkers) <= BABBLE_TALKERS[0]:
-        raise UserError(
-            f"babble: found {len(talkers)} training talkers for it in {name}, expected more than "
-            f"{BABBLE_TALKERS[0]}; leave out --babble, or give more speech"
-        )
+        raise UserError(f"babble: found {len(talkers)} talkers for {name}, expected more than {BABBLE_TALKERS[0]}")
     for number in range(BABBLE_RECORDINGS):
         voices = {}
         for talker in rng.permutation(list(talkers))[: rng.integers(BABBLE_TALKERS[0], BABBLE_TALKERS[1] + 1)]:

@@ -22,11 +22,8 @@ from tools.common.seeding import generator
 Cut = Literal["first", "random", "every"]
 MIN_SAMPLES = SAMPLE_RATE // 2  # anything shorter is no utterance and too short for scores
 MIN_NOISE_SAMPLES = SAMPLE_RATE // 50  # noise may be a click
-FIRST_FOLDER = "([^/]+)/"
-UP_TO_SEPARATOR = "([^/_.-]+)[^/]*$"
-WHOLE_STEM = r"([^/]+?)(?:\.[^/.]*)?$"
-TALKER = f"{FIRST_FOLDER}|{UP_TO_SEPARATOR}"
-NOISE_TYPE = f"{FIRST_FOLDER}|{WHOLE_STEM}"
+TALKER = "([^/]+)/|([^/_.-]+)[^/]*$"  # the first folder, or the name up to the first separator
+NOISE_TYPE = r"([^/]+)/|([^/]+?)(?:\.[^/.]*)?$"  # the first folder, or the name without suffix
 SWAPPED_DB = 3.0  # if the contrast of noisy exceeds that of clean by more, they are taken as swapped
 
 
@@ -113,10 +110,7 @@ def find_recordings(
     for folder in folders:
         files = find_files(folder, selection.files, rejected)
         if not files and not rejected:
-            raise UserError(
-                f"{folder}: found no audio{' that matches ' + selection.files if selection.files else ''}, "
-                f"expected files that end in {', '.join(SUFFIXES)}"
-            )
+            raise UserError(f"{folder}: found no audio {selection.files}, expected {', '.join(SUFFIXES)}")
         results = pool.starmap(check_recording, ((folder, file, selection) for file in files))
         for result in tqdm(results, f"reading {folder}", len(files), unit="file", leave=False, disable=None):
             (found if isinstance(result, Recording) else rejected).append(result)
@@ -128,8 +122,8 @@ def find_pairs(
 ) -> list[Pair]:
     """Return the usable pairs below a noisy and a clean folder; other files and the reasons go to `rejected`.
 
-    key: regular expression whose first group is equal in the names of a pair; if empty, paths without suffix must
-    be equal. Raises UserError if a folder is missing, or if noisy and clean seem to be swapped.
+    key: regular expression whose first group is equal in the names of a pair. Raises UserError if a folder is
+    missing, or if noisy and clean seem to be swapped.
     """
     noisy, clean = (_by_key(folder, key, selection.files, rejected) for folder in folders)
     for names, others, folder, other in ((noisy, clean, *folders), (clean, noisy, *folders[::-1])):
@@ -189,10 +183,9 @@ def check_pair(
         return recording
     try:
         found, expected = read_format(path), read_format(recording.path)
-        if found.rate != expected.rate:
-            raise UserError(f"{found.rate} Hz, but {recording.path} {expected.rate} Hz")
-        if found.frames != expected.frames:
-            raise UserError(f"{found.frames} samples, but {recording.path} {expected.frames}")
+        if (found.rate, found.frames) != (expected.rate, expected.frames):
+            has = f"{recording.path} has {expected.frames} at {expected.rate} Hz"
+            raise UserError(f"{found.frames} samples at {found.rate} Hz, but {has}")
         for start in recording.starts:
             signal = read(path, start, selection.samples)
             if is_silent(signal):
@@ -236,15 +229,11 @@ def _by_key(folder: Path, key: str, files: str, rejected: list[str]) -> dict[str
     """Return the files by the part of their names that is equal in a pair."""
     found: dict[str, str] = {}
     for file in find_files(folder, files, rejected):
-        match = re.search(key, file) if key else None
-        if key and not (match and match.group(1)):
-            rejected.append(f"{folder / file}: its name does not match {key}")
-            continue
-        name = match.group(1) if match else str(Path(file).with_suffix(""))
-        if name in found:
-            rejected.append(f"{folder / file}: as {found[name]} it is {name!r}, one of them is left out")
-            continue
-        found[name] = file
+        match = re.search(key, file)
+        if match and match[1] not in found:
+            found[match[1]] = file
+        else:
+            rejected.append(f"{folder / file}: does not match {key}, or as another file")
     return found
 
 

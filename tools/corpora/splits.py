@@ -96,22 +96,16 @@ def find_noise(
     needed = ["valid", "seen"] if tested else ["valid"]
     if tested:
         for kind in set(by_label(noise["seen"])) - kinds:
-            raise UserError(
-                f"test_noise: found type {kind!r}, expected types of --noise; add others as --unseen_noise"
-            )
+            raise UserError(f"test_noise: found type {kind!r}, expected types of --noise (see --unseen_noise)")
         if shared := sorted(set(by_label(noise["unseen"])) & kinds):
-            notes.append(
-                f"unseen noise: {listed(shared, 'type')} of that name in training too, by other recordings"
-            )
+            notes.append(f"unseen noise: {listed(shared, 'type')} in training too, as other recordings")
         if not noise["unseen"]:
             notes.append("the test has no noise that is not in training; see --unseen_noise and --unseen_types")
     cut = ["train", *(name for name in needed if not noise[name])]
     noise |= split_noise(noise["train"], cut, settings.samples, settings.seed, notes)
     for name in needed:
         if not (noise[name] or settings.babble or (name == "seen" and noise["unseen"])):
-            raise UserError(
-                f"found no noise for {name}; give longer or more recordings, --valid_noise or --test_noise"
-            )
+            raise UserError(f"found no noise for {name}: add recordings, or --valid_noise and --test_noise")
     return noise
 
 
@@ -149,11 +143,8 @@ def split_by_talker(
     drawn = [split for split in splits[1:] if not named.get(split)]
     free = [talker for talker in talkers if talker not in owner]
     if len(free) <= len(drawn):
-        raise UserError(
-            f"found {len(talkers)} talker{'s' * (len(talkers) > 1)}, as in {speech[0].path}, expected "
-            f"{len(drawn) + 1} or more to cut {' and '.join(splits)} from; give the other folders, or --talker, "
-            "the pattern of a talker's name in a path"
-        )
+        found = f"found {len(talkers)} talkers, as in {speech[0].path}, expected more for {' and '.join(splits)}"
+        raise UserError(f"{found}; give other folders, or --talker, the pattern of a talker's name in a path")
     free = [free[place] for place in generator(seed, "talkers").permutation(len(free))]
     count = held_out(len(free), len(drawn))
     for number, split in enumerate(drawn):
@@ -165,11 +156,10 @@ def check_talkers_apart(speech: Mapping[str, Sequence[Recording]]) -> None:
     """Raise UserError if a talker's name is found in two splits."""
     talkers = {split: {recording.label for recording in recordings} for split, recordings in speech.items()}
     for one, other in itertools.combinations(talkers, 2):
-        common = sorted(talkers[one] & talkers[other])
-        if common:
+        if common := sorted(talkers[one] & talkers[other]):
+            found = f"talker {common[0]!r}: found in {one} and in {other}"
             raise UserError(
-                f"talker {common[0]!r}: found in {one} and in {other} ({len(common)} such talkers), expected in "
-                "one; choose other folders, or --talker, the pattern of a talker's name in a path"
+                f"{found}; choose other folders, or --talker, the pattern of a talker's name in a path"
             )
 
 
