@@ -115,25 +115,13 @@ def test_a_part_has_the_length_asked_for_or_what_there_is(tmp_path_factory, rate
     assert read(path, start, size).size == max(0, min(size, read_format(path).samples - start))
 
 
-def cut_short(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
 BAD_AUDIO = {
     "an empty file": (lambda p: p.write_bytes(b""), "not readable as audio"),
     "text": (lambda p: p.write_text("not audio"), "not readable as audio"),
-    "corrupt header": (
-        lambda p: p.write_bytes(b"RIFF\xff\xff\xff\xffWAVEfmt \x00" + bytes(50)),
-        "not readable as audio",
-    ),
-    "zero length": (lambda p: write(p, np.zeros(0)), "holds no samples"),
     "too short": (lambda p: write(p, speech("a", 0.1)), "too short: 0.10 s, expected 0.5 s or more"),
     "silence": (lambda p: write(p, np.zeros(RATE)), "silent in the clip taken"),
-    "silence at first": (lambda p: write(p, np.append(np.zeros(RATE), speech("a"))), "silent in the clip taken"),
-    "next to silence": (lambda p: write(p, 1e-5 * speech("a"), subtype="FLOAT"), "silent in the clip taken"),
     "channels that cancel": (lambda p: write(p, np.outer(speech("a"), [1, -1])), "silent in the clip taken"),
     "NaN": (lambda p: write(p, np.append(speech("a"), np.nan)[-RATE:], subtype="FLOAT"), "holds NaN or infinity"),
-    "infinity": (lambda p: write(p, np.append(np.inf, speech("a")), subtype="FLOAT"), "holds NaN or infinity"),
     "a name that is no text": (None, "its name is not text"),
 }
 
@@ -151,18 +139,10 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, case):
 
 
 def test_a_flac_that_is_cut_short_is_named(tmp_path):
-    cut_short(write(tmp_path / "a.flac", noise("a")))
+    path = write(tmp_path / "a.flac", noise("a"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(UserError, match=r"cut short|not readable"):
         read(tmp_path / "a.flac", 2 * RATE, RATE)
-
-
-def test_a_file_that_may_not_be_read_is_named(tmp_path):
-    if os.geteuid() == 0:
-        pytest.skip("root may read everything")
-    path = write(tmp_path / "a.wav", speech("a"))
-    path.chmod(0)
-    with pytest.raises(UserError, match="Permission denied"):
-        read_format(path)
 
 
 # -- Rooms --

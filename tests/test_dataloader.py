@@ -180,14 +180,6 @@ def test_a_description_that_contradicts_the_data_is_named(tmp_path, description,
         PackedDataset(tmp_path / "set", "test")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "\ufeff"])
-def test_a_damaged_description_is_named(tmp_path, text):
-    folder = write(tmp_path / "set", "train", counted(2, 2, 5))
-    (folder / "dataset.json").write_text(text)
-    with pytest.raises(UserError, match=r"dataset\.json"):
-        PackedDataset(folder, "train")
-
-
 def test_a_grid_of_another_shape_needs_a_description(tmp_path):
     with pytest.raises(UserError, match=r"dataset\.json is missing"):
         PackedDataset(write(tmp_path / "set", "test", counted(3, 7, 1, 2, 5)), "test")
@@ -243,13 +235,6 @@ def test_reading_all_of_a_large_set_leaves_nothing_of_it_in_memory(tmp_path):
 
 def resident_mb():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def test_the_records_of_items_are_not_read_for_training(tmp_path):
-    write(tmp_path, "test", counted(1, 1, 2, 2, 5))
-    (tmp_path / "dataset.json").write_text('{"noise_types": ["b"], "snr_db": [5]}')
-    (tmp_path / "items.jsonl").write_text("damaged")
-    assert PackedDataset(tmp_path, "test").cell(0) == ("b", 5, 0)
 
 
 def test_a_batch_too_small_for_the_processes_is_refused(tmp_path):

@@ -6,7 +6,6 @@ import json
 import re
 import sys
 
-import espeakng_loader
 import numpy as np
 import pytest
 from scipy.stats import kurtosis
@@ -123,20 +122,6 @@ def test_the_description_names_no_place_on_this_machine(corpus):
     assert not re.search(r'"/|[A-Z]:\\', text)
 
 
-def test_the_command_refuses_an_existing_set_in_one_line(corpus, monkeypatch, capsys):
-    folder, _, _ = corpus
-    before = {name: (folder / name).stat().st_mtime_ns for name in FILES}
-    monkeypatch.setattr(sys, "argv", ["make_demo_corpus", "--out", str(folder)])
-    with pytest.raises(SystemExit) as stop:
-        run_command(command.main)
-    message = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert message.startswith("error: ")
-    assert message.count("\n") == 1
-    assert "--overwrite" in message
-    assert before == {name: (folder / name).stat().st_mtime_ns for name in FILES}
-
-
 def test_a_mistyped_argument_gives_exit_code_2(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["make_demo_corpus", "--sed", "1"])
     with pytest.raises(SystemExit) as stop:
@@ -178,22 +163,6 @@ def test_every_talker_of_the_corpus_can_speak():
     assert all(speech.dtype == np.float32 and 0.4 < speech.size / 16000 < 3 for speech in spoken)
     assert all(0.01 < np.abs(speech).max() < 0.99 for speech in spoken)
     assert len({speech.tobytes() for speech in spoken}) == len(set(voices))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "name"),
-    [((SENTENCE, "xx"), "xx"), ((SENTENCE, "en-us", "nobody"), "nobody"), (("...",), "...")],
-)
-def test_what_cannot_be_spoken_is_named(arguments, name):
-    with pytest.raises(ValueError, match=re.escape(repr(name))):
-        synthesise(*arguments)
-
-
-def test_a_missing_espeak_is_one_line_with_the_remedy(monkeypatch):
-    monkeypatch.setattr(espeakng_loader, "get_library_path", lambda: "/nowhere/libespeak-ng.so")
-    with pytest.raises(UserError, match="pip install espeakng-loader") as caught:
-        synthesise(SENTENCE)
-    assert "\n" not in str(caught.value)
 
 
 # -- Noises --
