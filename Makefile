@@ -45,4 +45,4 @@ test-slow: .venv/.done
 gpu: .venv/.done
 	-$(BIN)/python -m pytest -v -m gpu
 	$(BIN)/python -m tools.benchmark --against tests/upstream.py --json gpu.jsonl --data $(DATA)
-	$(BIN)/python -m tools.benchmark --against tests/upstream.py --json gpu.jsonl --model GTCRN --network channels=48
+	$(BIN)/python -m tools.benchmark --against tests/upstream.py --json gpu.jsonl --model GTCRN --channels 48

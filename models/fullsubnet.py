@@ -1,4 +1,4 @@
-"""FullSubNet: a full-band LSTM, and a sub-band LSTM that all bins share, for a bin and its neighbours."""
+"""FullSubNet: a full-band LSTM, and a sub-band LSTM over each bin and its neighbours, shared by all bins."""
 
 import math
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ class FullSubNet(SpectralNetwork):
     def estimate(self, parts: Tensor) -> Tensor:
         """Return real and imaginary part of the mask, given those of the noisy spectrum, [B, 2, 257, T] both."""
         parts = F.pad(parts, (0, self.look_ahead))
-        return self.follow(parts, self.first_memory(parts.shape[0]))[0][..., self.look_ahead :]
+        return self.forward_frames(parts, self.initial_memory(parts.shape[0]))[0][..., self.look_ahead :]
 
     @property
     def streams(self) -> bool:
@@ -85,7 +85,7 @@ class FullSubNet(SpectralNetwork):
 
         return CentredStep(self, self.look_ahead)
 
-    def first_memory(self, batch: int) -> list[Tensor]:
+    def initial_memory(self, batch: int) -> list[Tensor]:
         """Return the memory before the first frame, all zero.
 
         It holds the number of frames, sums of their levels (full band and each bin), and the states of both LSTMs.
@@ -94,7 +94,7 @@ class FullSubNet(SpectralNetwork):
         shapes = [(1,), (batch, 1), (batch, BINS), hidden[0], hidden[0], hidden[1], hidden[1]]
         return [self.stft.window.new_zeros(shape) for shape in shapes]
 
-    def follow(self, parts: Tensor, memory: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def forward_frames(self, parts: Tensor, memory: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return masks as `estimate` does, delayed by `look_ahead` frames, and the memory after these frames."""
         frames, full_sum, sub_sum, full_hidden, full_cell, sub_hidden, sub_cell = memory
         real, imag = parts.unbind(1)
@@ -102,7 +102,11 @@ class FullSubNet(SpectralNetwork):
         frames = frames + torch.arange(1, x.shape[0] + 1, device=x.device, dtype=x.dtype)
         y, full_sum = self._to_one_level(x[:, :, None], full_sum, frames)
         band, full_memory = self.full(y[:, :, 0], (full_hidden, full_cell))
-        y, sub_sum = self._to_one_level(self._join(x, self.full_linear(band).relu()), sub_sum, frames)
+        band = self.full_linear(band).relu()  # [T, B, 257]
+        y = torch.cat(
+            [x[..., self.neighbours], band[..., None]], 3
+        )  # of each bin: neighbours, and full-band output
+        y, sub_sum = self._to_one_level(y, sub_sum, frames)
         mask, sub_memory = self.sub(y.flatten(1, 2), (sub_hidden, sub_cell))  # [T, B * 257, units]
         mask = self.sub_linear(mask).to(x.dtype).unflatten(1, y.shape[1:3]).permute(1, 3, 2, 0)
         return decompress(mask), [frames[-1:], full_sum, sub_sum, *full_memory, *sub_memory]
@@ -117,13 +121,6 @@ class FullSubNet(SpectralNetwork):
         sums = before + x.mean(3).cumsum(0)  # [T, B, N]
         level = sums / frames[:, None, None]
         return x / (level[..., None] + LEVEL_FLOOR[self.normalisation]), sums[-1]
-
-    def _join(self, x: Tensor, band: Tensor) -> Tensor:
-        """Return the sub-band input, [T, B, 257, 32]: the neighbourhood of each bin and its full-band output.
-
-        x, band: magnitudes and full-band outputs, [T, B, 257].
-        """
-        return torch.cat([x[..., self.neighbours], band[..., None]], 3)
 
 
 def decompress(mask: Tensor) -> Tensor:

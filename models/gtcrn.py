@@ -19,6 +19,7 @@ from .stft import CentredSTFT, SpectralNetwork
 FFT, HOP = 512, 256
 BINS = FFT // 2 + 1
 LOW, BANDS = 65, 64  # unchanged lower bins, and ERB bands of the other 192
+WIDTH = 33  # bins after the encoder has halved 129 twice, rounding up
 DILATIONS = (1, 2, 5)
 START = (0.1, 1.5)  # initial scale of the last norm, and its bias for the mask's real part: tanh gives 0.905
 
@@ -45,7 +46,7 @@ class GTCRN(SpectralNetwork):
     def __init__(self, **settings: Any) -> None:
         """Build the network with the values of GTCRNSettings that are given. Raises UserError."""
         super().__init__()
-        self.channels = channels = GTCRNSettings(**settings).channels
+        channels = GTCRNSettings(**settings).channels
         self.stft = CentredSTFT(torch.hann_window(FFT).sqrt(), HOP)
         self.register_buffer("bands", erb_bands(), persistent=False)  # [64, 192]
         half = (1, 5), (1, 2), (0, 2)  # kernel, stride and padding of a layer that halves the bins
@@ -56,8 +57,7 @@ class GTCRN(SpectralNetwork):
                 *(TemporalBlock(channels, dilation) for dilation in DILATIONS),
             ]
         )
-        width = (((LOW + BANDS) + 1) // 2 + 1) // 2  # bins after the encoder, 33
-        self.recurrences = nn.ModuleList(DualPathRNN(channels, width) for _ in range(2))
+        self.recurrences = nn.ModuleList(DualPathRNN(channels) for _ in range(2))
         self.decoder = nn.ModuleList(
             [
                 *(TemporalBlock(channels, dilation) for dilation in reversed(DILATIONS)),
@@ -77,7 +77,7 @@ class GTCRN(SpectralNetwork):
 
     def estimate(self, parts: Tensor) -> Tensor:
         """Return real and imaginary part of the mask, given those of the noisy spectrum, [B, 2, 257, T] both."""
-        return self.follow(parts, self.first_memory(parts.shape[0]))[0]
+        return self.forward_frames(parts, self.initial_memory(parts.shape[0]))[0]
 
     def streaming_step(self, for_export: bool = False) -> nn.Module:
         """Return the network hop by hop; see models/streaming."""
@@ -85,51 +85,43 @@ class GTCRN(SpectralNetwork):
 
         return CentredStep(self)
 
-    def first_memory(self, batch: int) -> list[Tensor]:
+    def initial_memory(self, batch: int) -> list[Tensor]:
         """Return the memory before the first frame, all zero."""
-        width = self.recurrences[0].width
-        blocks = [layer for layer in (*self.encoder, *self.decoder) if isinstance(layer, TemporalBlock)]
-        channels = self.channels
-        shapes = [shape for b in blocks for shape in ((batch, channels, b.past, width), (1, batch, channels))]
-        shapes += [(1, batch * width, channels)] * len(self.recurrences)
-        return [self.bands.new_zeros(shape) for shape in shapes]
+        layers = [layer for layer in self.modules() if isinstance(layer, (TemporalBlock, DualPathRNN))]
+        return [self.bands.new_zeros(shape) for layer in layers for shape in layer.memory_shapes(batch)]
 
-    def follow(self, parts: Tensor, memory: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def forward_frames(self, parts: Tensor, memory: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return the mask of some frames as `estimate` does, and the memory after them; memory: before them."""
-        memory, after = list(memory), []
+        before, after = iter(memory), []
+
+        def apply(layer: nn.Module, x: Tensor) -> Tensor:
+            if isinstance(layer, nn.Sequential):
+                return layer(x)
+            x, *following = layer(x, *(next(before) for _ in layer.memory_shapes(batch=1)))
+            after.extend(following)
+            return x
+
         real, imag = parts.unbind(1)
         magnitude = (real.square() + imag.square() + 1e-12).sqrt()
         x = torch.stack([magnitude, real, imag], 1).transpose(2, 3)  # [B, 3, T, 257]
         x = torch.cat([x[..., :LOW], x[..., LOW:] @ self.bands.T], 3)  # [B, 3, T, 129]
         x = with_neighbours(x)
-
-        def apply(layer: nn.Module, x: Tensor) -> Tensor:
-            if not isinstance(layer, TemporalBlock):
-                return layer(x)
-            x, *kept = layer(x, memory.pop(0), memory.pop(0))
-            after.extend(kept)
-            return x
-
         skips = []
         for layer in self.encoder:
             x = apply(layer, x)  # [B, C, T, 65], then 33 bins
             skips.append(x)
-        hiddens = [memory.pop() for _ in self.recurrences]
-        kept = []
-        for recurrence in self.recurrences:
-            x, hidden = recurrence(x, hiddens.pop())
-            kept.append(hidden)
+        for layer in self.recurrences:
+            x = apply(layer, x)
         for layer in self.decoder:
             x = apply(layer, x + skips.pop())
         x = torch.cat([x[..., :LOW], x[..., LOW:] @ self.bands], 3)  # [B, 2, T, 257]
-        return x.transpose(2, 3), after + kept
+        return x.transpose(2, 3), after
 
 
 class TemporalBlock(nn.Module):
     """Passes half of the channels; convolves the others over bins and past frames and weights them over time.
 
-    [B, C, T, F] to the same shape, with the two halves interleaved. Memory of earlier frames: inputs of the
-    depth-wise convolution, [B, C, past, F], and the state of the attention, [1, B, C].
+    [B, C, T, F] to the same shape, with the two halves interleaved.
     """
 
     def __init__(self, channels: int, dilation: int) -> None:
@@ -142,6 +134,11 @@ class TemporalBlock(nn.Module):
         self.narrow = nn.Sequential(nn.Conv2d(channels, half, 1), nn.BatchNorm2d(half))
         self.attention = nn.GRU(half, channels, batch_first=True)
         self.gate = nn.Linear(channels, half)
+
+    def memory_shapes(self, batch: int) -> list[tuple[int, ...]]:
+        """Return the shapes of earlier inputs of the depth-wise convolution, and of the attention's state."""
+        channels = self.gate.in_features
+        return [(batch, channels, self.past, WIDTH), (1, batch, channels)]
 
     def forward(self, x: Tensor, before: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         changed, passed = x.chunk(2, 1)
@@ -157,16 +154,18 @@ class TemporalBlock(nn.Module):
 class DualPathRNN(nn.Module):
     """A grouped RNN over the bins of each frame, then one over the frames of each bin, both added to their input.
 
-    [B, C, T, F] to the same shape; hidden: state of the RNN over frames, [1, B * F, C].
+    [B, C, T, F] to the same shape; hidden: state of the RNN over frames.
     """
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.width = width
         self.over_bins = GroupedGRU(channels, 2, both_ways=True)
         self.over_frames = GroupedGRU(channels, 2)
         self.linears = nn.ModuleList(nn.Linear(channels, channels) for _ in range(2))
-        self.norms = nn.ModuleList(nn.LayerNorm((width, channels), eps=1e-8) for _ in range(2))
+        self.norms = nn.ModuleList(nn.LayerNorm((WIDTH, channels), eps=1e-8) for _ in range(2))
+
+    def memory_shapes(self, batch: int) -> list[tuple[int, ...]]:
+        return [(1, batch * WIDTH, self.linears[0].in_features)]
 
     def forward(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         x = x.permute(0, 2, 3, 1)  # [B, T, F, C]

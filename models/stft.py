@@ -59,19 +59,16 @@ class STFT(nn.Module):
         indicators of even and odd samples). By the Woodbury identity, its inverse subtracts from every sample the
         sum over the samples of the same parity divided by K + window/2: an inverse FFT and two sums suffice.
         """
-        frames = torch.fft.irfft(self._double_edge_bins(spectrum), self.fft, dim=1)[:, : self.window]
-        parity = frames.unflatten(1, (-1, 2))  # [B, window/2, even or odd, frames]
-        frames = (parity - parity.sum(1, keepdim=True) / (self.fft // 2 + self.window // 2)).flatten(1, 2)
-        pieces = (frames * self.hann[:, None]).unflatten(1, (-1, self.hop))  # [B, window/hop, hop, frames]
-        waveform = (overlap_add(pieces) / self.overlap[:, None]).transpose(1, 2).flatten(1)
-        edge = self.window - self.hop
-        return waveform[:, edge : edge + samples]
-
-    def _double_edge_bins(self, spectrum: Tensor) -> Tensor:
-        """Double DC and Nyquist: a full spectrum holds the other bins twice, but A' weights all bins equally."""
+        # DC and Nyquist twice: a full spectrum holds the other bins twice, but A' weights all bins equally.
         weight = torch.ones(self.bins, 1, device=spectrum.device, dtype=spectrum.real.dtype)
         weight[0] = weight[-1] = 2
-        return spectrum * weight
+        frames = torch.fft.irfft(spectrum * weight, self.fft, dim=1)[:, : self.window]
+        parity = frames.unflatten(1, (-1, 2))  # [B, window/2, even or odd, frames]
+        frames = (parity - parity.sum(1, keepdim=True) / (self.fft // 2 + self.window // 2)).flatten(1, 2)
+        hops = (frames * self.hann[:, None]).unflatten(1, (-1, self.hop))  # [B, window/hop, hop, frames]
+        waveform = (overlap_add(hops) / self.overlap[:, None]).transpose(1, 2).flatten(1)
+        edge = self.window - self.hop
+        return waveform[:, edge : edge + samples]
 
 
 class CentredSTFT(nn.Module):
@@ -101,17 +98,17 @@ class CentredSTFT(nn.Module):
         divides them by nearly zero, which can give a click of any height; here they fade out.
         """
         frames = torch.fft.irfft(spectrum, self.fft, dim=1) * self.window[:, None]
-        pieces = frames.unflatten(1, (-1, self.hop))  # [B, fft/hop, hop, frames]
-        squares = self.window.square().view(-1, self.hop, 1).expand(-1, -1, pieces.shape[3])
-        waveform = overlap_add(pieces) / overlap_add(squares[None]).clamp(min=LEAST_OVERLAP)
+        hops = frames.unflatten(1, (-1, self.hop))  # [B, fft/hop, hop, frames]
+        squares = self.window.square().view(-1, self.hop, 1).expand(-1, -1, hops.shape[3])
+        waveform = overlap_add(hops) / overlap_add(squares[None]).clamp(min=LEAST_OVERLAP)
         waveform = waveform.transpose(1, 2).flatten(1)
         return waveform[:, self.fft // 2 :][:, :samples]
 
 
-def overlap_add(pieces: Tensor) -> Tensor:
+def overlap_add(hops: Tensor) -> Tensor:
     """Return the hops [B, hop, frames + count - 1] of frames cut into hops, [B, count, hop, frames]."""
-    count = pieces.shape[1]  # piece k of frame t belongs to hop t + k
-    return sum(F.pad(pieces[:, k], (k, count - 1 - k)) for k in range(count))
+    count = hops.shape[1]  # hop k of frame t is added to hop t + k
+    return sum(F.pad(hops[:, k], (k, count - 1 - k)) for k in range(count))
 
 
 def check_waveforms(waveforms: Tensor) -> None:

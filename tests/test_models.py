@@ -17,11 +17,6 @@ from models.complex_layers import ComplexLSTM
 from models.dccrn import Conv, ConvTranspose
 from models.layers import ComplexBatchNorm2d, PReLU
 from models.stft import STFT
-from tools.common.errors import UserError
-
-
-def test_the_full_network_has_the_published_number_of_weights():
-    assert sum(p.numel() for p in build_model(Config()).parameters() if p.requires_grad) == 3_671_053
 
 
 def test_the_full_network_takes_no_more_operations_than_published():
@@ -32,14 +27,6 @@ def test_the_full_network_takes_no_more_operations_than_published():
         estimate.sum().backward()
     assert 40e9 < forward.get_total_flops() <= 50.3e9
     assert forward.get_total_flops() + backward.get_total_flops() <= 150e9
-
-
-@settings(max_examples=25, deadline=None)
-@given(samples=st.integers(1, 3000))
-def test_no_length_loses_samples(samples):
-    model = DCCRN(**SMALL).eval()
-    with torch.no_grad():
-        assert model(torch.randn(2, samples)).shape == (2, samples)
 
 
 @settings(max_examples=25, deadline=None)
@@ -153,37 +140,6 @@ def test_a_checkpoint_alone_rebuilds_the_network(tmp_path):
     noisy = torch.randn(1, 500)
     with torch.no_grad():
         torch.testing.assert_close(load_model(tmp_path / "best.pt")(noisy), model(noisy), rtol=0, atol=0)
-
-
-class _RunsCode:
-    def __reduce__(self):
-        return (print, ("code from a checkpoint ran",))
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "no such checkpoint"),
-        (b"", "not a readable checkpoint"),
-        (b"text", "not a readable checkpoint"),
-        ({"model": {}}, "no checkpoint by train.py"),
-        ({"config": {"loss": 3}, "model": {}, "epoch": 1}, "loss: found 3"),
-        ({"config": {"colour": "red"}, "model": {}, "epoch": 1}, "colour: no such setting"),
-        ({"config": {}, "model": {}, "epoch": 1}, "weights do not fit"),
-        ({"config": {}, "model": {}, "epoch": 1, "extra": _RunsCode()}, "not a readable checkpoint"),
-    ],
-)
-def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path, capsys, content, message):
-    path = tmp_path / "best.pt"
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif content is not None:
-        torch.save(content, path)
-    with pytest.raises(UserError, match=message) as caught:
-        load_model(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert "ran" not in capsys.readouterr().out
 
 
 def as_parts(x: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from models.crn import CRN
 from models.dccrn import DCCRN
 from models.encoder_decoder import KERNEL, STRIDE
-from models.gtcrn import BANDS, BINS, DILATIONS, FFT, GTCRN, LOW, erb_bands
+from models.gtcrn import BANDS, BINS, DILATIONS, FFT, GTCRN, LOW, WIDTH, erb_bands
 from models.gtcrn import HOP as GTCRN_HOP
 from models.published import convert
 
@@ -245,7 +245,7 @@ class UpstreamGTCRN(nn.Module):
 
     def __init__(self, model: GTCRN) -> None:
         super().__init__()
-        channels, width = model.channels, model.recurrences[0].width
+        channels = model.recurrences[0].linears[0].in_features
         self.register_buffer("window", torch.hann_window(FFT).sqrt(), persistent=False)
         self.erb = nn.ModuleDict(
             {
@@ -264,7 +264,7 @@ class UpstreamGTCRN(nn.Module):
                 *(_Block(nn.Conv2d, channels, dilation) for dilation in DILATIONS),
             ]
         )
-        self.dpgrnn1, self.dpgrnn2 = (_DualPath(channels, width) for _ in range(2))
+        self.dpgrnn1, self.dpgrnn2 = (_DualPath(channels) for _ in range(2))
         self.decoder = nn.ModuleDict({"de_convs": nn.ModuleList()})
         self.decoder.de_convs.extend(
             [
@@ -335,12 +335,12 @@ class _Block(nn.Module):
 
 
 class _DualPath(nn.Module):
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.intra_rnn = _Grouped(channels // 2, channels // 4, both_ways=True)
         self.inter_rnn = _Grouped(channels // 2, channels // 2)
         self.intra_fc, self.inter_fc = nn.Linear(channels, channels), nn.Linear(channels, channels)
-        self.intra_ln, self.inter_ln = (nn.LayerNorm((width, channels), eps=1e-8) for _ in range(2))
+        self.intra_ln, self.inter_ln = (nn.LayerNorm((WIDTH, channels), eps=1e-8) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.permute(0, 2, 3, 1)  # [B, T, F, C]

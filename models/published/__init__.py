@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tools.common.errors import UserError
 
-from ..checkpoint import load_tensors
+from .. import load_tensors
 from ..gtcrn import erb_bands
 from ..stft import STFT
 
@@ -97,10 +97,9 @@ def read_published(path: Path, **given: str | None) -> tuple[str, dict[str, Any]
         choices = CHOICES[network].get(name, (None,))
         if value not in choices:
             raise UserError(f"{name}: found {value}, expected one of {', '.join(map(str, choices))} for {network}")
-    for name, tensor in fixed_tensors(network).items():
-        if name in state and not (
-            state[name].shape == tensor.shape and torch.allclose(state[name], tensor, atol=1e-4)
-        ):
+    for name, tensor in fixed_tensors().items():
+        found = state.get(name, tensor)
+        if found.shape != tensor.shape or not torch.allclose(found, tensor, atol=1e-4):
             raise UserError(f"{path}: found {name} of another transform than that of {network} here")
     weights = convert(network, state)
     try:
@@ -110,15 +109,11 @@ def read_published(path: Path, **given: str | None) -> tuple[str, dict[str, Any]
     return network, settings | {name: value for name, value in given.items() if value is not None}, weights
 
 
-def fixed_tensors(network: str) -> dict[str, Tensor]:
-    """Return what the published code saves of the network's transform, to recognise other transforms by."""
-    if network == "GTCRN":
-        return {"erb.erb_fc.weight": erb_bands()}
-    if network == "FullSubNet":
-        return {}
+def fixed_tensors() -> dict[str, Tensor]:
+    """Return what published code saves of the transforms here, to recognise others by."""
     spectra = torch.fft.rfft(torch.diag(STFT().hann), STFT.fft)  # [window, bins]
     kernel = torch.cat([spectra.real, spectra.imag], 1).T[:, None]  # [2 * bins, 1, window]
-    return {"stft.weight": kernel}
+    return {"erb.erb_fc.weight": erb_bands(), "stft.weight": kernel}
 
 
 def convert(network: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

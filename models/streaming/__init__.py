@@ -6,14 +6,67 @@ import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .step import State, Step, can_stream, require_streaming, streaming_step
+from tools.common.errors import UserError
 
-__all__ = ["Step", "StreamState", "StreamingEnhancer", "can_stream", "require_streaming", "streaming_step"]
+State = dict[str, Tensor]
+TRACED_AFTER = 8  # blocks of a single hop
+
+
+class Step(Protocol):
+    """A network as a function of some hops of waveform and a state, as a network's `streaming_step` returns it.
+
+        state = step.initial_state(batch)
+        estimate, state = step(noisy, state, present)
+
+    noisy, estimate: [B, T * hop] samples; present: [T], 1 for hops of the waveform and its ending, 0 for later
+    ones (left out: all 1). A state is never changed in place, so it can be kept and used again.
+
+    The estimate is delayed by `delay` hops. After a waveform, feed its `ending` with present 1, which fills the
+    last hop, and then `look_ahead` hops of silence with present 0; without its first `delay` hops, the output
+    equals that of the offline network for the whole waveform.
+    """
+
+    hop: int  # samples
+    delay: int  # hops
+    look_ahead: int  # hops
+    history: int  # hops of past waveform that `ending` needs
+
+    def initial_state(self, batch: int = 1) -> State: ...
+
+    def ending(self, waveform: Tensor) -> Tensor: ...
+
+    def __call__(self, noisy: Tensor, state: State, present: Tensor | None = None) -> tuple[Tensor, State]: ...
+
+
+def can_stream(model: nn.Module) -> bool:
+    """Return whether the network can be computed hop by hop."""
+    return getattr(model, "streams", hasattr(model, "streaming_step"))
+
+
+def require_streaming(model: nn.Module) -> None:
+    """Raise UserError for a network that cannot be computed hop by hop."""
+    if not can_stream(model):
+        raise UserError(
+            f"{type(model).__name__} needs the whole recording and cannot enhance block by block; DCCRN, CRN, "
+            "GTCRN and FullSubNet with --normalisation cumulative can"
+        )
+
+
+def streaming_step(model: nn.Module, for_export: bool = False) -> Step:
+    """Return the network hop by hop, with a copy of its weights.
+
+    for_export: for an ONNX graph instead of PyTorch.
+    Raises UserError for a network that cannot be computed hop by hop.
+    """
+    require_streaming(model)
+    with torch.no_grad():
+        return model.streaming_step(for_export).eval()
 
 
 @dataclass(frozen=True)
@@ -21,14 +74,9 @@ class StreamState:
     """The state of a stream, never changed in place: keep one and set it again to return to it."""
 
     network: State
-    heard: Tensor  # [channels, samples], the newest: some that were fed, and those that do not fill a hop yet
-    arrived: int  # samples
-    hops: int  # fed to the network
-
-    def copy(self) -> StreamState:
-        """Return an independent copy, which shares no memory with the stream."""
-        network = {name: tensor.clone() for name, tensor in self.network.items()}
-        return replace(self, network=network, heard=self.heard.clone())
+    input: Tensor  # [channels, samples], the newest: some that were fed, and those that do not fill a hop yet
+    arrived: int = 0  # samples
+    hops: int = 0  # fed to the network
 
 
 class StreamingEnhancer:
@@ -50,12 +98,13 @@ class StreamingEnhancer:
         self.channels = channels
         self.latency = (self.step.delay + 1) * self.step.hop
         self._is_numpy = False
+        self._single_hops = 0
         self.reset()
 
     def reset(self) -> None:
         """Clear the state: the next sample is the first."""
-        network = self.step.first_state(self.channels or 1)
-        self.state = StreamState(network, next(iter(network.values())).new_zeros(self.channels or 1, 0), 0, 0)
+        network = self.step.initial_state(self.channels or 1)
+        self.state = StreamState(network, next(iter(network.values())).new_zeros(self.channels or 1, 0))
 
     def push(self, samples: Tensor | np.ndarray) -> Tensor | np.ndarray:
         """Return the estimate [m] that is ready after noisy [n]; with channels, [channels, m] and [channels, n].
@@ -71,24 +120,23 @@ class StreamingEnhancer:
         ):
             raise ValueError(f"samples: found shape {list(samples.shape)}, expected {expected}")
         state, hop = self.state, self.step.hop
-        samples = samples.to(state.heard).view(self.channels or 1, -1)
-        waiting, arrived = state.arrived % hop, state.arrived + samples.shape[1]
-        heard = torch.cat([state.heard, samples], 1)
-        begin, end = state.heard.shape[1] - waiting, heard.shape[1] - arrived % hop
-        estimate = self._feed(heard[:, begin:end], present=True)
-        heard = heard[:, max(0, end - self.step.kept * hop) :]
-        self.state = replace(self.state, arrived=arrived, heard=heard)
+        samples = samples.to(state.input).reshape(self.channels or 1, -1)
+        arrived = state.arrived + samples.shape[1]
+        waveform = torch.cat([state.input, samples], 1)
+        begin, end = state.input.shape[1] - state.arrived % hop, waveform.shape[1] - arrived % hop
+        estimate = self._feed(waveform[:, begin:end])
+        kept = waveform[:, max(0, end - self.step.history * hop) :]
+        self.state = replace(self.state, arrived=arrived, input=kept)
         return self._as_given(estimate)
 
     def flush(self) -> Tensor | np.ndarray:
         """Return the remaining estimate and reset the stream."""
-        state = self.state
-        out = max(state.hops - self.step.delay, 0) * self.step.hop
-        waiting = state.heard[:, state.heard.shape[1] - state.arrived % self.step.hop :]
-        last = torch.cat([waiting, self.step.ending(state.heard)], 1)
-        silence = last.new_zeros(last.shape[0], self.step.look_ahead * self.step.hop)
-        estimate = torch.cat([self._feed(last, present=True), self._feed(silence, present=False)], 1)
-        estimate = estimate[:, : state.arrived - out]
+        state, hop = self.state, self.step.hop
+        waiting = state.input[:, state.input.shape[1] - state.arrived % hop :]
+        last = torch.cat([waiting, self.step.ending(state.input)], 1)
+        silence = last.new_zeros(last.shape[0], self.step.look_ahead * hop)
+        rest = state.arrived - max(state.hops - self.step.delay, 0) * hop
+        estimate = torch.cat([self._feed(last), self._feed(silence, present=False)], 1)[:, :rest]
         self.reset()
         return self._as_given(estimate)
 
@@ -97,14 +145,15 @@ class StreamingEnhancer:
         estimate = estimate[0] if self.channels is None else estimate
         return estimate.cpu().numpy() if self._is_numpy else estimate
 
-    def _feed(self, samples: Tensor, present: bool) -> Tensor:
+    def _feed(self, samples: Tensor, present: bool = True) -> Tensor:
         """Return the network's output for whole hops, without what lies before the signal's beginning."""
         hops = samples.shape[1] // self.step.hop
         if hops == 0:
             return samples
+        self._single_hops += hops == 1 and present
         with torch.inference_mode():
-            if hops == 1 and present:
-                estimate, network = self._one_hop(samples, self.state.network)
+            if hops == 1 and present and self._single_hops > TRACED_AFTER:
+                estimate, network = self._traced(samples, self.state.network)
             else:
                 flags = None if present else samples.new_zeros(hops)
                 estimate, network = self.step(samples, self.state.network, flags)
@@ -113,12 +162,13 @@ class StreamingEnhancer:
         return estimate[:, early:]
 
     @functools.cached_property
-    def _one_hop(self) -> Callable[[Tensor, State], tuple[Tensor, State]]:
+    def _traced(self) -> Callable[[Tensor, State], tuple[Tensor, State]]:
         """Return `step` for a single hop, as TorchScript: this saves the calls from Python, a third of the time.
 
-        TorchScript is deprecated, but torch's replacement needs a C++ compiler and half a minute.
+        TorchScript is deprecated, but torch's replacement needs a C++ compiler and half a minute. Tracing takes as
+        long as tens of hops: a recording in large blocks, whose last one may be a single hop, does without it.
         """
-        hop = self.state.heard.new_zeros(self.channels or 1, self.step.hop)
+        hop = self.state.input.new_zeros(self.channels or 1, self.step.hop)
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # about the deprecation, and the fixed number of hops
             traced = torch.jit.trace(self.step, (hop, self.state.network), check_trace=False, strict=False)

@@ -7,15 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..stft import LEAST_OVERLAP
-from .step import State
+from . import State
 
 
 class CentredStep(nn.Module):
     """The network of `model` as a `Step`, with a copy of its weights.
 
-    The model's `follow` maps spectra [B, 2, bins, T], real and imaginary part, and a memory to masks of that
-    shape, delayed by `look_ahead` frames, and the memory after them. The memory is a list of tensors; at the start
-    it is `first_memory(batch)`, all zero.
+    The model's `forward_frames` maps spectra [B, 2, bins, T], real and imaginary part, and a memory to masks of
+    that shape, delayed by `look_ahead` frames, and the memory after them. The memory is a list of tensors; at the
+    start it is `initial_memory(batch)`, all zero.
     """
 
     def __init__(self, model: nn.Module, look_ahead: int = 0) -> None:
@@ -24,7 +24,7 @@ class CentredStep(nn.Module):
         window = model.stft.window.double()
         self.hop, self.bins, self.frames_ahead = model.stft.hop, model.stft.bins, look_ahead
         self.look_ahead = self.delay = look_ahead + 1  # a sample also needs the frame after the one it arrives in
-        self.kept = 2  # mirroring reaches a sample further back than the last hop
+        self.history = 2  # mirroring reaches a sample further back than the last hop
         eye = torch.eye(2 * self.hop, dtype=torch.float64, device=window.device)
         spectra = torch.fft.rfft(eye * window)
         units = torch.eye(2 * self.bins, dtype=torch.float64, device=window.device)
@@ -36,9 +36,9 @@ class CentredStep(nn.Module):
         }.items():
             self.register_buffer(name, matrix.to(model.stft.window.dtype))
 
-    def first_state(self, batch: int = 1) -> State:
+    def initial_state(self, batch: int = 1) -> State:
         """Return the state before the first hop."""
-        memory = self.network.first_memory(batch)
+        memory = self.network.initial_memory(batch)
         zeros = self.analysis.new_zeros
         state = {
             "begun": zeros(1),
@@ -49,13 +49,13 @@ class CentredStep(nn.Module):
         }
         return state | {f"memory{n}": tensor for n, tensor in enumerate(memory)}
 
-    def ending(self, heard: Tensor) -> Tensor:
+    def ending(self, waveform: Tensor) -> Tensor:
         """Return what the transform appends to a waveform [B, samples]: its end, mirrored."""
-        samples = heard.shape[1]
+        samples = waveform.shape[1]
         # 1 up to a hop, else 0, in traceable operations; onnxruntime computes m // n as m times (1 // n).
         is_short = 2 // ((samples + self.hop - 1) // (2 * self.hop) + 2)
         length = samples + is_short * (self.bins - samples)
-        filled = F.pad(heard, (0, self.bins))[:, :length]
+        filled = F.pad(waveform, (0, self.bins))[:, :length]
         mirrored = length // self.hop * self.hop + self.hop - length
         return torch.cat([filled[:, samples:], filled.flip(1)[:, 1 : mirrored + 1]], 1)
 
@@ -69,7 +69,7 @@ class CentredStep(nn.Module):
         frames = torch.cat([torch.cat([earlier, hops[:, :-1]], 1), hops], 2)  # [B, T, 2 hops]
         parts = torch.matmul(frames, self.analysis).unflatten(2, (2, -1)).permute(0, 2, 3, 1) * present
         memory = [state[f"memory{n}"] for n in range(len(state) - len(following) - 3)]
-        mask, memory = self.network.follow(parts, memory)
+        mask, memory = self.network.forward_frames(parts, memory)
         following |= {f"memory{n}": tensor for n, tensor in enumerate(memory)}
 
         line = torch.cat([state["spectrum"], parts], 3)

@@ -28,7 +28,7 @@ class StreamingRecurrence(nn.Module):
             linears = [recurrence.linear]
         self.linears = nn.ModuleList(copy.deepcopy(linears)).requires_grad_(False)
 
-    def first_memory(self, batch: int) -> list[Memory]:
+    def initial_memory(self, batch: int) -> list[Memory]:
         """Return the memory of every layer before the first frame."""
         rows = 2 * batch if self.complex else batch
         sizes = [(len(layer.units), rows, layer.units[0]) for layer in self.lstms]

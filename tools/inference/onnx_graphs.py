@@ -32,7 +32,7 @@ class OfflineGraph(nn.Module):
 
     def forward(self, noisy: Tensor) -> Tensor:
         whole, present = with_ending(self.step, noisy)
-        estimate, _ = self.step(whole, self.step.first_state(noisy.shape[0]), present)
+        estimate, _ = self.step(whole, self.step.initial_state(noisy.shape[0]), present)
         return estimate[:, self.step.delay * self.step.hop :][:, : noisy.shape[1]]
 
 
@@ -42,7 +42,7 @@ class StepGraph(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.step = streaming_step(model, for_export=True)
-        self.names = list(self.step.first_state())
+        self.names = list(self.step.initial_state())
 
     def forward(self, noisy: Tensor, present: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         estimate, following = self.step(noisy, dict(zip(self.names, state, strict=True)), present)
@@ -81,7 +81,7 @@ def export_step(model: nn.Module, path: Path, int8: bool = False) -> float:
     """
     graph = StepGraph(model)
     step = graph.step
-    state = {f"state_{name}": tensor for name, tensor in step.first_state().items()}
+    state = {f"state_{name}": tensor for name, tensor in step.initial_state().items()}
     inputs = {"noisy": _noise(1, 3 * step.hop), "present": torch.ones(3), **state}
     outputs = ["estimate", *(f"next_{name}" for name in graph.names)]
     axes = {"noisy": {1: "block"}, "present": {0: "hops"}, "estimate": {1: "block"}}
@@ -102,7 +102,7 @@ def export_step(model: nn.Module, path: Path, int8: bool = False) -> float:
 def describe_step(step: Step) -> dict[str, int]:
     """Return what a program needs to feed a step: sizes in hops of `hop` samples, and the kind of its ending."""
     sizes = {"hop": step.hop, "edge": step.delay - step.look_ahead, "look_ahead": step.look_ahead}
-    return sizes | {"mirrored": int(step.kept > 0), "sample_rate": SAMPLE_RATE}
+    return sizes | {"mirrored": int(step.history > 0), "sample_rate": SAMPLE_RATE}
 
 
 @contextlib.contextmanager

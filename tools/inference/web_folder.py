@@ -34,7 +34,7 @@ def export_web(model: nn.Module, folder: Path, runtime: Path | None = None) -> f
     weights = sum(weight.numel() for weight in model.parameters())
     settings = describe_step(step) | {
         "network": f"{type(model).__name__} with {weights:,} weights",
-        "state": {f"state_{name}": list(tensor.shape) for name, tensor in step.first_state().items()},
+        "state": {f"state_{name}": list(tensor.shape) for name, tensor in step.initial_state().items()},
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.partial") as made:
