@@ -39,7 +39,6 @@ from tools.common.run_folder import (
     save_history,
 )
 from tools.common.settings import Resume, parse_training
-from tools.demo_corpus.corpus import ensure_demo_corpus
 from tools.scoring.scores import ScorePool, installed_metrics
 from tools.training.console import describe_end, describe_epoch, describe_start
 from tools.training.distributed import Interruption, Processes, join_processes
@@ -69,6 +68,8 @@ def train(config: Config, resume: Resume = "same") -> list[dict[str, Any]]:
         config, reason = settle_precision(config, processes)
         set_kernels(config)
         if config.data == DEMO_DATA:
+            from tools.demo_corpus.corpus import ensure_demo_corpus  # loads what generates it
+
             processes.main_first(ensure_demo_corpus)
         loaders = [
             build_loader(config, split, processes.device, rank=processes.rank, world_size=processes.world_size)

@@ -1,6 +1,7 @@
 """The items of a packed set: mixtures on disk, or mixed again in every epoch."""
 
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,6 @@ from torch.utils.data import Dataset
 
 from tools.common.errors import UserError
 
-from .augmentation import Augmentation
 from .files import DESCRIPTION, Description, Waveforms, open_array
 from .mixing import mix
 from .random_draws import Piece, SegmentDraw
@@ -67,8 +67,10 @@ class OnTheFlyDataset(Dataset):
     """
 
     def __init__(self, folder: str | Path, augment: Collection[str] = ()) -> None:
+        from .augmentation import Augmentation  # scipy takes seconds to import
+
         self.path = Path(folder)
-        self._augment = augment
+        self._augment = partial(Augmentation, augment)
         self._speech = Waveforms(folder, SPEECH, "N", "samples")
         self.samples = self._speech.shape[1]
         self._noise = Waveforms(folder, NOISE, "rows", self.samples)
@@ -93,7 +95,7 @@ class OnTheFlyDataset(Dataset):
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor, int]:
         rng = np.random.default_rng([*self._seed_and_epoch.tolist(), number])
-        change = Augmentation(self._augment, np.random.default_rng([*self._seed_and_epoch.tolist(), number, 1]))
+        change = self._augment(np.random.default_rng([*self._seed_and_epoch.tolist(), number, 1]))
         speech = self._speech.read(number)
         active = slice(*self._active[number].tolist())
 

@@ -6,8 +6,6 @@ import io
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_stoi import NegSTOILoss
-from torchaudio.transforms import Resample
 
 from config import SAMPLE_RATE
 from tools.common.errors import UserError
@@ -106,9 +104,13 @@ class STOI(LossTerm):
     extended = False
 
     def __init__(self) -> None:
+        from torch_stoi import NegSTOILoss  # these take seconds to import
+        from torchaudio.transforms import Resample
+
         super().__init__()
         self.resample = freeze_constants(Resample(SAMPLE_RATE, STOI_RATE))
-        self.distance = freeze_constants(_OnDevice(STOI_RATE, extended=self.extended, do_resample=False))
+        self.distance = freeze_constants(NegSTOILoss(STOI_RATE, extended=self.extended, do_resample=False))
+        self.distance.remove_silent_frames = remove_silent_frames
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
         fill = max(0, STOI_SHORTEST - estimate.shape[-1])
@@ -128,26 +130,23 @@ class ESTOI(STOI):
     extended = True
 
 
-class _OnDevice(NegSTOILoss):
-    """torch-stoi with a removal of silent frames that does not wait for the device."""
+def remove_silent_frames(
+    x: Tensor, y: Tensor, dyn_range: float, window: Tensor, framelen: int, hop: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return clean x and estimate y, [B, samples], without the silent frames of x, and which these are.
 
-    @staticmethod
-    def remove_silent_frames(
-        x: Tensor, y: Tensor, dyn_range: float, window: Tensor, framelen: int, hop: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return clean x and estimate y, [B, samples], without the silent frames of x, and which these are.
-
-        The frames that remain move to the front, zeros fill the end. The mask is [B, frames], 1 for speech.
-        """
-        frames = torch.stack((x, y)).unfold(-1, framelen, hop) * window.to(x.dtype)  # [2, B, frames, framelen]
-        level = 20 * (torch.linalg.vector_norm(frames[0], dim=-1) + 1e-8).log10()
-        speech = level > level.amax(-1, keepdim=True) - dyn_range
-        order = speech.int().argsort(dim=-1, descending=True, stable=True)
-        frames = (frames * speech[..., None]).gather(2, order[None, :, :, None].expand_as(frames))
-        samples = (frames.shape[2] - 1) * hop + framelen
-        columns = frames.flatten(0, 1).transpose(1, 2)
-        joined = F.fold(columns, (1, samples), (1, framelen), stride=(1, hop)).reshape(*frames.shape[:2], samples)
-        return joined[0], joined[1], speech.long()
+    The frames that remain move to the front, zeros fill the end. The mask is [B, frames], 1 for speech. Replaces
+    that of torch-stoi, which waits for the device.
+    """
+    frames = torch.stack((x, y)).unfold(-1, framelen, hop) * window.to(x.dtype)  # [2, B, frames, framelen]
+    level = 20 * (torch.linalg.vector_norm(frames[0], dim=-1) + 1e-8).log10()
+    speech = level > level.amax(-1, keepdim=True) - dyn_range
+    order = speech.int().argsort(dim=-1, descending=True, stable=True)
+    frames = (frames * speech[..., None]).gather(2, order[None, :, :, None].expand_as(frames))
+    samples = (frames.shape[2] - 1) * hop + framelen
+    columns = frames.flatten(0, 1).transpose(1, 2)
+    joined = F.fold(columns, (1, samples), (1, framelen), stride=(1, hop)).reshape(*frames.shape[:2], samples)
+    return joined[0], joined[1], speech.long()
 
 
 @register("DistillMOS", perceptual=True, invariances=("scale",))

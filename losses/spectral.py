@@ -3,7 +3,6 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchaudio.functional import melscale_fbanks
 
 from config import SAMPLE_RATE
 
@@ -114,6 +113,8 @@ class LMS(LossTerm):
     """
 
     def __init__(self) -> None:
+        from torchaudio.functional import melscale_fbanks  # takes seconds to import, and only this term needs it
+
         super().__init__()
         self.register_buffer("window", F.pad(torch.hann_window(WINDOW), (0, FFT - WINDOW)), persistent=False)
         banks = [

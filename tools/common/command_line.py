@@ -1,6 +1,7 @@
 """The command line: settings from arguments, and errors of the user as one line with an exit code."""
 
 import ast
+import contextlib
 import dataclasses
 import inspect
 import itertools
@@ -58,10 +59,11 @@ def field_help(kind: type) -> dict[str, str]:
     """Return the text below each field of a dataclass, in one line."""
     texts = {}
     for part in reversed(kind.__mro__[:-1]):
-        body = ast.parse(inspect.getsource(part)).body[0].body
-        for field, text in itertools.pairwise(body):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                texts[field.target.id] = " ".join(text.value.value.split())
+        with contextlib.suppress(OSError):  # no source, as in an interactive session
+            body = ast.parse(inspect.getsource(part)).body[0].body
+            for field, text in itertools.pairwise(body):
+                if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                    texts[field.target.id] = " ".join(text.value.value.split())
     return texts
 
 

@@ -21,7 +21,8 @@ from tools.common.files import fingerprint, read_csv, read_json, replacing, writ
 
 def find_run(name: str) -> Path:
     """Return the folder of a run, given the folder or its name in runs/; it need not exist."""
-    return Path(name) if (Path(name) / "config.json").is_file() else Path("runs") / name
+    is_run = any((Path(name) / file).is_file() for file in ("config.json", "best.pt"))
+    return Path(name) if is_run else Path("runs") / name
 
 
 def find_checkpoint(name: str) -> Path | None:
@@ -31,12 +32,12 @@ def find_checkpoint(name: str) -> Path | None:
     """
     if name == "pretrained":
         return PRETRAINED
-    for folder in (Path(name), Path("runs") / name):
-        if (folder / "config.json").is_file() or (folder / "best.pt").is_file():
-            if not (folder / "best.pt").is_file():
-                raise UserError(f"{folder}: no best.pt in it yet, which train.py writes after the first epoch")
-            return folder / "best.pt"
-    return Path(name) if Path(name).suffix in (".pt", ".pth") else None
+    folder = find_run(name)
+    if not folder.is_dir():
+        return Path(name) if Path(name).suffix in (".pt", ".pth") else None
+    if not (folder / "best.pt").is_file():
+        raise UserError(f"{folder}: no best.pt in it yet, which train.py writes after the first epoch")
+    return folder / "best.pt"
 
 
 def checkpoint_path(name: str) -> Path:

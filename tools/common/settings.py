@@ -60,14 +60,14 @@ def parse_with_config(
         groups[section.__name__.removesuffix("Settings").lower()] = with_help(section, start)
         if section is ModelSettings:
             network = find_network(start.model).settings
-            groups[start.model] = with_help(network, network(**start.network))
+            groups["network"] = with_help(network, network(**start.network))
     fields = [(name, group, dataclasses.field(default_factory=group)) for name, group in groups.items()]
     whole = dataclasses.make_dataclass("Options", fields, bases=(with_help(kind),), namespace={"__doc__": ""})
     description = f"{description}\n\n{_losses()}\nNetworks: {', '.join(NETWORKS)}."
     markers = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)
     options = vars(run_parser(whole, description, args, config=markers))
     parts = {name: vars(options.pop(name)) for name in groups}
-    network = parts.pop(start.model)
+    network = parts.pop("network")
     settings = {name: value for part in parts.values() for name, value in part.items()}
     config = Config(**settings, network=network)
     if config.init:

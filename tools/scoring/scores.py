@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from pesq import PesqError, pesq
-from pystoi import stoi
 
 from config import SAMPLE_RATE
 from tools.common.errors import UserError
@@ -48,6 +46,8 @@ class Pair:
 
     def pesq(self, band: str) -> float:
         """Return PESQ as MOS-LQO: "wb" (ITU-T P.862.2, 1.04 to 4.64) or "nb" (P.862 and P.862.1, 1.02 to 4.55)."""
+        from pesq import PesqError, pesq
+
         try:
             return pesq(SAMPLE_RATE, self.clean, self.signal, band)
         except PesqError as error:
@@ -56,6 +56,8 @@ class Pair:
 
     def stoi(self, extended: bool) -> float:
         """Return short-time objective intelligibility (Taal et al. 2011) or ESTOI (Jensen & Taal 2016)."""
+        from pystoi import stoi  # takes a second to import, as it needs scipy
+
         with warnings.catch_warnings():
             # pystoi warns and returns 1e-5 if the reference has too little speech; that is no score.
             warnings.simplefilter("error", RuntimeWarning)
