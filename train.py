@@ -131,7 +131,7 @@ def run_epochs(
                 stop, due = interruption.signal > 0, 0 < 60 * config.checkpoint_minutes < now - saved_at
                 if processes.world_size > 1:
                     stop, due = processes.any(stop, due and processes.is_main)
-                if stop or due or state.unread >= READ_STEPS or now > monitor.read_at + READ_SECONDS:
+                if stop or due or len(state.unread) >= READ_STEPS or now > monitor.read_at + READ_SECONDS:
                     monitor.flush()
                 if stop:
                     leave(config, state, digest, interruption)

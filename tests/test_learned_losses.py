@@ -35,7 +35,7 @@ def loss_tensors(name):
     """{name: tensor} of a loss's weights and buffers, and of their optimisers' moments."""
     content = last(name)
     found = {f"loss/{key}": value for key, value in content["loss"].items()}
-    for term, optimizer in content["loss_optimizers"].items():
+    for term, optimizer in content["optimizers"].items():
         for number, moments in optimizer["state"].items():
             found |= {f"{term}/{number}/{key}": value for key, value in moments.items()}
     return found | {f"model/{key}": value for key, value in content["model"].items()}
@@ -91,7 +91,7 @@ def test_weights_without_an_own_objective_are_trained_with_the_network(workplace
 def test_another_loss_starts_with_weights_of_its_own(workplace):
     assert run(train, *OPTIONS, "--epochs", "1", "--name", "a") == 0
     assert run(train, *OPTIONS, "--loss", "MSE", "--epochs", "2", "--name", "a", "--resume", "override") == 0
-    assert last("a")["loss_optimizers"] == {}
+    assert last("a")["optimizers"].keys() == {"network"}
 
 
 class Pretrained(LossTerm):

@@ -253,7 +253,7 @@ def test_skipped_steps_are_counted_and_leave_no_trace(workplace, monkeypatch, ca
         assert math.isfinite(float(line["train_loss"]))
         assert math.isfinite(float(line["valid_loss"]))
     content = torch.load("runs/a/last.pt", weights_only=True)
-    for tensors in (content["model"], content["average"], *content["optimizer"]["state"].values()):
+    for tensors in (content["model"], content["average"], *content["optimizers"]["network"]["state"].values()):
         assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
     poison(monkeypatch, at_steps=(1, 3))
     assert run(train, *TINY, "--name", "b", "--epochs", "2", "--skip_nonfinite", "1") == 2

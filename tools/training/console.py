@@ -1,7 +1,5 @@
 """Console output of a training: its start, a row for each epoch, and its end."""
 
-import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +7,6 @@ from config import Config
 from tools.common.run_folder import best_epochs
 from tools.training.state import TrainingState
 
-COLUMNS = 100
 SCORES = {
     "pesq": ("PESQ", "{:.2f}"),
     "dnsmos_ovrl": ("DNSMOS", "{:.2f}"),
@@ -30,27 +27,21 @@ def describe_start(config: Config, state: TrainingState, computation: str) -> st
 
 
 def describe_epoch(config: Config, history: Sequence[Mapping[str, Any]]) -> str:
-    """Return the last epoch's row: epoch, losses, the terms of the validation loss, scores, seconds.
-
-    Terms, then scores from the right, are left out if they do not fit the terminal; history.csv has all.
-    """
-    width = min(COLUMNS, shutil.get_terminal_size().columns) if sys.stdout.isatty() else COLUMNS
+    """Return the last epoch's row: epoch, losses, scores, seconds, and the terms of the validation loss."""
     row, best = history[-1], best_epochs(history, config.best_by)[-1] == len(history)
-    scores = [
+    epoch = f"{row['epoch']:>{len(str(config.epochs))}}/{config.epochs}{'*' if best else ' '}"
+    parts = [f"{epoch} train {_number(row['train_loss'], 6)} valid {_number(row['valid_loss'], 6)} "]
+    parts += [
         f"{title} {form.format(row[f'valid_{key}'])}".replace(" 0.", " .")
         for key, (title, form) in SCORES.items()
         if f"valid_{key}" in row
     ]
+    parts.append(f"{row['seconds']:>3.0f} s" + (f", {row['skipped']} skipped" if row["skipped"] else ""))
     terms = [name.removeprefix("weight_") for name in row if name.startswith("weight_")]
-    detail = ", ".join(f"{name} {_number(row[f'valid_{name}'], 4)}" for name in terms) if len(terms) > 1 else ""
-    epoch = f"{row['epoch']:>{len(str(config.epochs))}}/{config.epochs}{'*' if best else ' '}"
-    losses = f"{epoch} train {_number(row['train_loss'], 6)} valid {_number(row['valid_loss'], 6)}"
-    end = f"{row['seconds']:>3.0f} s" + (f", {row['skipped']} skipped" if row["skipped"] else "")
-    while True:
-        line = " ".join([f"{losses} ({detail}) " if detail else f"{losses} ", *scores, end])
-        if len(line) <= width or not (detail or scores):
-            return line
-        detail, scores = ("", scores) if detail else ("", scores[:-1])
+    if len(terms) > 1:
+        shown = [f"{name} {_number(row[f'valid_{name}'], 4)}" for name in terms]
+        parts.append(f" ({', '.join(shown)})")
+    return " ".join(parts)
 
 
 def _number(value: float, width: int) -> str:

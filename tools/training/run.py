@@ -119,7 +119,7 @@ def log_environment(run_dir: Path, processes: Processes, step: int) -> None:
 
 def describe_environment(processes: Processes) -> dict[str, Any]:
     """Return command, time, machine, versions and commit, as plain values."""
-    device = processes.device
+    device, commit = processes.device, find_commit()
     return {
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join([sys.executable, *sys.argv]),
@@ -136,8 +136,8 @@ def describe_environment(processes: Processes) -> dict[str, Any]:
         "cores": processes.cores,
         "threads": torch.get_num_threads(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
-        "commit": _git("rev-parse", "HEAD"),
-        "changed": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "commit": commit.removesuffix("-dirty") or None,
+        "changed": commit.endswith("-dirty"),
     }
 
 
@@ -149,9 +149,9 @@ def processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def _git(*arguments: str) -> str | None:
-    """Return the output of git in this repository; None outside git."""
+def find_commit() -> str:
+    """Return the commit of this code, with "-dirty" if files differ from it; "" outside git."""
     if not shutil.which("git"):
-        return None
-    done = subprocess.run(["git", "-C", REPOSITORY, *arguments], capture_output=True, text=True)
-    return done.stdout.strip() if done.returncode == 0 else None
+        return ""
+    command = ["git", "-C", REPOSITORY, "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import InitVar, dataclass, field
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -91,13 +89,8 @@ class TrainingState:
         self.names = ("loss", *self.loss.weights, *(f"{name}_own" for name in self.loss.own_terms))
         # Of this epoch: items, and loss and parts times items. Means over items do not depend on the batches.
         self.sums = torch.zeros(1 + len(self.names), dtype=torch.float64, device=self.processes.device)
-        self._unread: list[tuple[int, int, float, Tensor]] = []
+        self.unread: list[tuple[int, int, float, Tensor]] = []  # steps, for `read_steps`
         self._clock = time.monotonic()
-
-    @property
-    def unread(self) -> int:
-        """Return the number of steps that `read_steps` has not read yet."""
-        return len(self._unread)
 
     @property
     def items_per_second(self) -> float:
@@ -124,7 +117,7 @@ class TrainingState:
         are on the device, where they stay until `read_steps`.
         """
         self.sums += torch.where(skipped, torch.zeros_like(sums), sums)
-        self._unread.append((self.step + 1, self.batch, rate, torch.cat([sums, torch.stack([norm, skipped])])))
+        self.unread.append((self.step + 1, self.batch, rate, torch.cat([sums, torch.stack([norm, skipped])])))
         self.batch += 1
         self.step += 1
         self.average.update(self.step)
@@ -134,7 +127,7 @@ class TrainingState:
 
     def read_steps(self) -> Iterator[Step]:
         """Yield the steps since the last call, read from the device in one transfer, and count skipped ones."""
-        unread, self._unread = self._unread, []
+        unread, self.unread = self.unread, []
         rows = torch.stack([numbers for *_, numbers in unread]).tolist() if unread else []
         for (number, batch, rate, _), (items, *sums, norm, skipped) in zip(unread, rows, strict=True):
             self.skipped += int(skipped)
@@ -158,13 +151,11 @@ class TrainingState:
 
         Steps must have been read: see `read_steps`.
         """
-        network, *terms = self.optimizers
         content = {
             "epoch": len(self.history),
             "model": self.model.state_dict(),
-            "optimizer": self.optimizers[network].state_dict(),
             "loss": self.loss.state_dict(),
-            "loss_optimizers": {name: self.optimizers[name].state_dict() for name in terms},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "progress": {name: getattr(self, name) for name in POSITION},
             "totals": {"sums": self.sums.cpu()},
             "history": self.history,
@@ -188,11 +179,10 @@ class TrainingState:
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise UserError(f"last.pt: its weights do not fit the settings: {reason}") from None
-        saved = {"network": content["optimizer"]}
-        if not changed & OTHER_LOSS:
-            saved |= content.get("loss_optimizers", {})
-        for name, optimizer_state in saved.items():
-            self.optimizers[name].load_state_dict(optimizer_state)
+        # Before losses had weights, the network's optimiser was the only one.
+        saved = content.get("optimizers") or {"network": content["optimizer"]}
+        for name in {"network"} if changed & OTHER_LOSS else saved:
+            self.optimizers[name].load_state_dict(saved[name])
             _lay_out_like_weights(self.optimizers[name])
         for name in POSITION:
             setattr(self, name, content["progress"][name])
@@ -218,23 +208,14 @@ def means(names: Collection[str], sums: Tensor) -> dict[str, float]:
     return {name: total / count if count else math.nan for name, total in zip(names, totals, strict=True)}
 
 
-def random_state(device: torch.device) -> dict[str, Any]:
-    """Return the state of the random generators of Python, numpy, torch and the device."""
-    kind, keys, *rest = np.random.get_state()  # noqa: NPY002, other packages may use it
-    state = {
-        "python": random.getstate(),
-        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
-        "torch": torch.get_rng_state(),
-    }
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """Return the state of torch's random generators, on the CPU and the device."""
+    state = {"torch": torch.get_rng_state()}
     return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
 
 
-def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    """Restore the state of the random generators."""
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
+    """Restore the state of torch's random generators."""
     torch.set_rng_state(state["torch"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)
