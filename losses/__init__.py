@@ -8,19 +8,10 @@ from typing import Literal
 from tools.common.errors import UserError
 
 from .combined import Balancer, CombinedLoss
-from .names import COMBINATIONS, PAPER_LOSSES, balanced_shares, fixed_weights, parse_loss
-from .registry import TERMS, LossTerm, known_terms, register
+from .names import balanced_shares, fixed_weights, parse_loss
+from .registry import TERMS, LossTerm, register
 
-__all__ = [
-    "COMBINATIONS",
-    "PAPER_LOSSES",
-    "TERMS",
-    "CombinedLoss",
-    "LossTerm",
-    "build_loss",
-    "known_terms",
-    "register",
-]
+__all__ = ["TERMS", "CombinedLoss", "LossTerm", "build_loss", "register"]
 
 for file in pkgutil.iter_modules(__path__):  # all files, so that a new term is one new file
     importlib.import_module(f"{__name__}.{file.name}")

@@ -30,6 +30,11 @@ class CombinedLoss(nn.Module):
         self.terms = nn.ModuleDict(terms)
         self.balancer = weights if isinstance(weights, Balancer) else None
         self._fixed = None if self.balancer else dict(weights)
+        # With weights to train: by an objective of their own, and all.
+        self.own_terms = {name: term for name, term in terms.items() if term.has_own_loss}
+        self.trained_terms = {
+            name: term for name, term in terms.items() if any(weight.requires_grad for weight in term.parameters())
+        }
         for name in self.trained_terms.keys() - self.own_terms.keys() if self.balancer else ():
             raise UserError(
                 f"coupling: found balanced, but {name} trains weights with the network; choose fixed ones"
@@ -40,17 +45,6 @@ class CombinedLoss(nn.Module):
     def weights(self) -> dict[str, float] | dict[str, Tensor]:
         """Return each term's present weight; their sum is one. A Balancer's are tensors on the loss's device."""
         return self.balancer.weights if self.balancer else self._fixed
-
-    @property
-    def own_terms(self) -> dict[str, LossTerm]:
-        """Return the terms whose weights have an objective of their own."""
-        return {name: term for name, term in self.terms.items() if term.has_own_loss}
-
-    @property
-    def trained_terms(self) -> dict[str, LossTerm]:
-        """Return the terms with weights to train, by an objective of their own or with the network."""
-        terms = self.terms.items()
-        return {name: term for name, term in terms if any(weight.requires_grad for weight in term.parameters())}
 
     def own_losses(self, estimate: Tensor, clean: Tensor, noisy: Tensor) -> dict[str, Tensor]:
         """Return the mean over the batch of each own objective, as `<term>_own`."""
@@ -85,22 +79,8 @@ class CombinedLoss(nn.Module):
             gradients.append(torch.autograd.grad(mean, leaf)[0])
         self.balancer.update(torch.stack([torch.linalg.vector_norm(g, dim=1) for g in gradients]))
         gradient = sum(weight * g for weight, g in zip(self.weights.values(), gradients, strict=True))
-        return _WithGradient.apply(estimate, self.total(parts), gradient.to(estimate.dtype)), parts
-
-
-class _WithGradient(torch.autograd.Function):
-    """A value, [], whose gradient with respect to the estimate is given."""
-
-    @staticmethod
-    def forward(ctx: Any, estimate: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-        ctx.save_for_backward(gradient)
-        return value.clone()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return outer * gradient, None, None
+        with_gradient = (estimate * gradient.to(estimate.dtype)).sum()
+        return self.total(parts) + (with_gradient - with_gradient.detach()), parts
 
 
 class Balancer(nn.Module):

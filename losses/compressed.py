@@ -3,17 +3,14 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .registry import LossTerm, register
-from .spectral import SILENCE, STFT, power
+from .registry import register
+from .spectral import SILENCE, SpectralTerm, power
 
 COMPRESSION = 0.3
-COMPLEX_SHARE = 0.3
-FRAME, HOP = 320, 160  # samples, 20 and 10 ms
 LEVEL_FLOOR = 1e-4  # RMS; -80 dBFS
 POWER_FLOOR = 1e-6  # frames of a signal of RMS 1 have a power of about 100
-WINDOWS = (80, 160, 320, 640)  # samples; 5 to 40 ms
 RELATIVE_FLOOR = 1e-8  # of the clean speech's mean power; -80 dB
 
 
@@ -24,23 +21,24 @@ def compress(spectrum: Tensor, floor: float | Tensor) -> tuple[Tensor, Tensor]:
     return spectrum * factor, squared.sqrt() * factor
 
 
+def compressed_distances(e: Tensor, s: Tensor, floor: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Return the means of |c(S) − c(E)|² and (|S|ᶜ − |E|ᶜ)² of spectra [B, F, T], [B] each."""
+    (e, e_magnitude), (s, s_magnitude) = compress(e, floor), compress(s, floor)
+    return power(s - e).mean((1, 2)), (s_magnitude - e_magnitude).square().mean((1, 2))
+
+
 @register("compressed-complex", perceptual=True)
-class CompressedComplexMSE(LossTerm):
+class CompressedComplexMSE(SpectralTerm):
     """Mean of |c(S) − c(E)|², c(X) = X |X|ᶜ⁻¹, c = 0.3, over frames and frequencies; FFT and window 512, hop 256.
 
     Source: Rong et al. 2024 ("GTCRN").
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.stft = STFT(512, 256, torch.hann_window(512).sqrt())
+    resolutions = ((512, 256, torch.hann_window(512).sqrt()),)
 
-    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
-        (e, _), (s, _) = self._compressed(estimate, clean)
+    def distance(self, e: Tensor, s: Tensor) -> Tensor:
+        (e, _), (s, _) = compress(e, SILENCE), compress(s, SILENCE)
         return power(s - e).mean((1, 2))
-
-    def _compressed(self, *signals: Tensor) -> list[tuple[Tensor, Tensor]]:
-        return [compress(self.stft(x), SILENCE) for x in signals]  # complex and magnitude, [B, F, T] each
 
 
 @register("compressed-magnitude", perceptual=True, invariances=("sign",))
@@ -50,13 +48,13 @@ class CompressedMagnitudeMSE(CompressedComplexMSE):
     Source: Rong et al. 2024 ("GTCRN").
     """
 
-    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
-        (_, e), (_, s) = self._compressed(estimate, clean)
+    def distance(self, e: Tensor, s: Tensor) -> Tensor:
+        (_, e), (_, s) = compress(e, SILENCE), compress(s, SILENCE)
         return (s - e).square().mean((1, 2))
 
 
 @register("PC-MSE", perceptual=True)
-class PowerCompressedMSE(LossTerm):
+class PowerCompressedMSE(SpectralTerm):
     """0.7 (|S|ᶜ − |E|ᶜ)² + 0.3 |c(S) − c(E)|², c = 0.3, mean over frames of 20 ms and frequencies.
 
     Both signals are first divided by the RMS of the clean speech: quiet utterances count as much as loud ones.
@@ -64,18 +62,15 @@ class PowerCompressedMSE(LossTerm):
     Source: Braun & Tashev 2020 ("Data augmentation and loss normalization for deep noise suppression").
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.stft = STFT(FRAME, HOP, FRAME)
+    resolutions = ((320, 160, 320),)
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
-        (e, e_magnitude), (s, s_magnitude) = self._compressed(estimate, clean)
-        of_magnitude = (s_magnitude - e_magnitude).square()
-        return (COMPLEX_SHARE * power(s - e) + (1 - COMPLEX_SHARE) * of_magnitude).mean((1, 2))
-
-    def _compressed(self, estimate: Tensor, clean: Tensor) -> list[tuple[Tensor, Tensor]]:
         level = (clean.square().mean(-1, keepdim=True) + LEVEL_FLOOR**2).sqrt()
-        return [compress(self.stft(x / level), POWER_FLOOR) for x in (estimate, clean)]
+        return super().compare(estimate / level, clean / level)
+
+    def distance(self, e: Tensor, s: Tensor) -> Tensor:
+        of_complex, of_magnitude = compressed_distances(e, s, POWER_FLOOR)
+        return 0.3 * of_complex + 0.7 * of_magnitude
 
 
 @register("asymmetric", perceptual=True, invariances=("sign",))
@@ -88,14 +83,14 @@ class AsymmetricMagnitude(PowerCompressedMSE):
     Source: Wang et al. 2020 ("VoiceFilter-Lite"); Eskimez et al. 2021 ("Human listening and live captioning").
     """
 
-    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
-        (_, e), (_, s) = self._compressed(estimate, clean)
+    def distance(self, e: Tensor, s: Tensor) -> Tensor:
+        (_, e), (_, s) = compress(e, POWER_FLOOR), compress(s, POWER_FLOOR)
         return (s - e).clamp(min=0).square().mean((1, 2))
 
 
 @register("MR-compressed", perceptual=True)
-class MultiResolutionCompressed(LossTerm):
-    """Sum over four STFTs of the means of 500 (|S|ᶜ − |E|ᶜ)² + 250 |c(S) − c(E)|², c = 0.3.
+class MultiResolutionCompressed(SpectralTerm):
+    """Mean over four STFTs of the means of 2000 (|S|ᶜ − |E|ᶜ)² + 1000 |c(S) − c(E)|², c = 0.3.
 
     Hann windows and FFT of n = 80, 160, 320 and 640 samples, a quarter of a window of hop, spectra divided by √n.
     The source has these durations at 48 kHz. Its floor, |X| ≥ 10⁻¹², has no gradient at a silent estimate and one
@@ -104,23 +99,16 @@ class MultiResolutionCompressed(LossTerm):
     Source: Schröter et al. 2023 ("DeepFilterNet: Perceptually motivated real-time speech enhancement").
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.transforms = nn.ModuleList(STFT(n, n // 4, torch.hann_window(n) / math.sqrt(n)) for n in WINDOWS)
+    resolutions = tuple((n, n // 4, torch.hann_window(n) / math.sqrt(n)) for n in (80, 160, 320, 640))
 
-    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
-        distances = []
-        for stft in self.transforms:
-            e, s = stft(estimate), stft(clean)  # [B, F, T]
-            floor = RELATIVE_FLOOR * power(s).mean((1, 2), keepdim=True) + SILENCE
-            (e, e_magnitude), (s, s_magnitude) = compress(e, floor), compress(s, floor)
-            of_magnitude = (s_magnitude - e_magnitude).square()
-            distances.append((500 * of_magnitude + 250 * power(s - e)).mean((1, 2)))
-        return torch.stack(distances).sum(0)
+    def distance(self, e: Tensor, s: Tensor) -> Tensor:
+        floor = RELATIVE_FLOOR * power(s).mean((1, 2), keepdim=True) + SILENCE
+        of_complex, of_magnitude = compressed_distances(e, s, floor)
+        return 1000 * of_complex + 2000 * of_magnitude
 
 
 @register("phase", perceptual=True, invariances=("scale", "offset"))
-class Phase(LossTerm):
+class Phase(SpectralTerm):
     """Mean |φS − φE| plus the means of its differences between neighbouring bins and frames, wrapped to 0 … π.
 
     Errors of instantaneous phase, group delay and instantaneous angular frequency; FFT and window 400, hop 100,
@@ -131,14 +119,10 @@ class Phase(LossTerm):
     Source: Ai & Ling 2023 ("Neural speech phase prediction"); Lu et al. 2023 ("MP-SENet").
     """
 
+    resolutions = ((400, 100, 400),)
     weighted = False
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.stft = STFT(400, 100, 400)
-
-    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
-        e, s = self.stft(estimate), self.stft(clean)
+    def distance(self, e: Tensor, s: Tensor) -> Tensor:
         floor = 1e-6 * power(s).mean((1, 2), keepdim=True) + SILENCE
         error = s.angle() - _angle(e, floor)  # [B, F, T]
         weight = s.abs() if self.weighted else torch.ones_like(error)

@@ -10,13 +10,13 @@ LMS 1.8, PMSQE 2.7 and SI-SNR -6 dB.
 Other combinations have no such weights and are refused: equal weights would be arbitrary, as the units differ.
 """
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from tools.common.errors import UserError
 
-from .registry import TERMS, known_terms
+from .registry import TERMS, LossTerm, known_terms
 
 # Compared by default: the paper's two bases, each alone and with either perceptual term.
 PAPER_LOSSES = ("MSE", "MSE+LMS", "MSE+PMSQE", "SI-SNR", "SI-SNR+LMS", "SI-SNR+PMSQE")
@@ -44,27 +44,21 @@ PAPER: dict[str, tuple[float, float]] = {
 }
 
 
-class Combination(NamedTuple):
-    """Terms that were published together, with their weights, by whom, and how it differs."""
-
-    loss: str
-    source: str
-
-
-COMBINATIONS = {
+# Terms that were published together: the loss, and its source with what is left out here.
+COMBINATIONS: dict[str, tuple[str, str]] = {
     # Their SI-SNR keeps the means, as SI-SDR does, and is a bare logarithm: a tenth of the decibels.
-    "GTCRN": Combination("30*compressed-complex+70*compressed-magnitude+0.1*SI-SDR", 'Rong et al. 2024 ("GTCRN")'),
-    # The complex term counts twice in the source, which compares the network's spectrum as well: 0.1 + 0.15.
-    "FastEnhancer": Combination(
+    "GTCRN": ("30*compressed-complex+70*compressed-magnitude+0.1*SI-SDR", 'Rong et al. 2024 ("GTCRN")'),
+    # The complex term stands for two in the source, which compares the network's spectrum as well: 0.1 + 0.15.
+    "FastEnhancer": (
         "0.3*compressed-magnitude+0.25*compressed-complex+0.2*L1+0.001*PESQ",
         "github.com/aask1357/fastenhancer; window Hann there, its root here",
     ),
     # 0.9, 0.1, 0.3 and 0.2 on signals divided by the RMS of the noisy one. Here for an RMS of 0.05, -26 dBFS.
-    "MP-SENet": Combination(
+    "MP-SENet": (
         "5*compressed-magnitude+0.5*compressed-complex+0.3*phase+4*L1",
         'Lu et al. 2023 ("MP-SENet"), without consistency and discriminator, weights for -26 dBFS',
     ),
-    "DFN3": Combination("MR-compressed", 'Schröter et al. 2023 ("DeepFilterNet"), without the local SNR'),
+    "DFN3": ("MR-compressed", 'Schröter et al. 2023 ("DeepFilterNet"), without the local SNR'),
 }
 
 
@@ -74,15 +68,14 @@ def parse_loss(name: str) -> dict[str, float | None]:
     A published combination may be given by its name alone. Raises UserError.
     """
     numbers: dict[str, float | None] = {}
-    terms = "".join((COMBINATIONS[name].loss if name in COMBINATIONS else name).split())
-    for part in terms.split("+"):
+    written, _ = COMBINATIONS.get(name, (name, ""))
+    for part in "".join(written.split()).split("+"):
         number, star, term = part.rpartition("*")
         if term not in TERMS:
-            known = ", ".join(known_terms(perceptual=False) + known_terms(perceptual=True))
-            combined = ", ".join(COMBINATIONS)
-            raise UserError(
-                f"loss: found {name!r}, but there is no {term!r}; known terms: {known}; combinations: {combined}"
-            )
+            known = ", ".join([*known_terms(perceptual=False), *known_terms(perceptual=True), *COMBINATIONS])
+            unnamed = [kind.__name__ for kind in LossTerm.__subclasses__() if not kind.name]
+            forgotten = f"; without @register: {', '.join(unnamed)}" if unnamed else ""
+            raise UserError(f"loss: found {name!r}, but there is no {term!r}; known: {known}{forgotten}")
         if term in numbers:
             raise UserError(f"loss: found {name!r}, expected every term once")
         numbers[term] = _positive(number, name) if star else None
@@ -90,13 +83,10 @@ def parse_loss(name: str) -> dict[str, float | None]:
 
 
 def _positive(text: str, name: str) -> float:
-    try:
-        number = float(text) if text.isascii() else math.nan
-    except ValueError:
-        number = math.nan
-    if not 0 < number <= 1e30:  # sums of larger ones overflow
-        raise UserError(f"loss: found {name!r}, expected a positive number before '*', not {text!r}")
-    return number
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise UserError(f"loss: found {name!r}, expected a positive number before '*', not {text!r}")
 
 
 def fixed_weights(numbers: Mapping[str, float | None], coupling: str | Sequence[float]) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+from collections.abc import Iterator
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,7 @@ from config import SAMPLE_RATE
 from tools.common.errors import UserError
 
 from .registry import LossTerm, freeze_constants, register
+from .spectral import power
 
 FRAME, HOP = 512, 256  # samples, of PMSQE
 POWER_FLOOR = 1e-12  # -120 dB: silence counts as white noise of this power
@@ -20,6 +23,15 @@ TONE = 1e-6  # amplitude of a tone added to both signals, -120 dBFS, so that sil
 
 STOI_RATE = 10000  # Hz
 STOI_SHORTEST = 6656  # samples at 16 kHz; 30 frames at 10 kHz, the least that STOI needs
+
+
+@contextlib.contextmanager
+def needs_package(installation: str) -> Iterator[None]:
+    """Raise UserError with the command that installs a package, if one that is imported within is missing."""
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(f"loss: {error}; {installation}") from None
 
 
 @register("PMSQE", perceptual=True, invariances=("scale", "sign"))
@@ -46,12 +58,10 @@ class PMSQE(LossTerm):
     def _power(self, waveform: Tensor) -> Tensor:
         """Return the power spectra of [B, samples], [B, frames, 257]; the last frame is padded with zeros."""
         waveform = waveform.to(self.window.dtype)  # asteroid's tables have this precision
-        short = FRAME - waveform.shape[-1]
-        fill = short if short > 0 else short % HOP
-        spectrum = torch.stft(
-            F.pad(waveform, (0, fill)), FRAME, HOP, window=self.window, center=False, return_complex=True
-        )
-        return (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2) + POWER_FLOOR
+        samples = waveform.shape[-1]
+        padded = F.pad(waveform, (0, max(FRAME - samples, -samples % HOP)))
+        spectrum = torch.stft(padded, FRAME, HOP, window=self.window, center=False, return_complex=True)
+        return power(spectrum).transpose(1, 2) + POWER_FLOOR
 
 
 @register("PESQ", perceptual=True, invariances=("scale", "sign", "offset"))
@@ -65,8 +75,12 @@ class PESQ(LossTerm):
 
     def __init__(self) -> None:
         super().__init__()
+        # Its type annotations fail under typeguard 4, which the command line needs: switch its check off.
+        unchecked = mock.patch("typeguard.typechecked", lambda function: function)
+        with needs_package("pip install --no-deps -r requirements-pesq.txt"), unchecked:
+            from torch_pesq import PesqLoss
         # Double precision: the filters have poles near one, and small disturbances are raised to the sixth power.
-        self.distance = freeze_constants(_import_pesq()(1.0, sample_rate=SAMPLE_RATE)).double()
+        self.distance = freeze_constants(PesqLoss(1.0, sample_rate=SAMPLE_RATE)).double()
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
         samples = max(PESQ_SHORTEST, estimate.shape[-1])
@@ -75,27 +89,11 @@ class PESQ(LossTerm):
         return self.distance(s, e).to(estimate.dtype)
 
 
-def _import_pesq() -> type:
-    import typeguard
-
-    # Its type annotations fail under typeguard 4 and later, which the command line needs: switch its check off.
-    kept, typeguard.typechecked = typeguard.typechecked, lambda function: function
-    try:
-        from torch_pesq import PesqLoss
-    except ImportError:
-        raise UserError(
-            "loss: PESQ needs torch-pesq, which is not installed; pip install --no-deps -r requirements-pesq.txt"
-        ) from None
-    finally:
-        typeguard.typechecked = kept
-    return PesqLoss
-
-
 @register("STOI", perceptual=True, invariances=("scale", "sign", "offset"))
 class STOI(LossTerm):
     """Minus STOI: correlation of third-octave envelopes over 0.4 s where there is speech, −1 to 0.
 
-    Computed by torch-stoi. Without 0.4 s of speech the value is 0 and there is no gradient.
+    Computed by torch-stoi, which waits for a GPU. Without 0.4 s of speech the value is 0 and there is no gradient.
 
     Source: Taal et al. 2011 ("An algorithm for intelligibility prediction of time-frequency weighted noisy
     speech").
@@ -110,7 +108,6 @@ class STOI(LossTerm):
         super().__init__()
         self.resample = freeze_constants(Resample(SAMPLE_RATE, STOI_RATE))
         self.distance = freeze_constants(NegSTOILoss(STOI_RATE, extended=self.extended, do_resample=False))
-        self.distance.remove_silent_frames = remove_silent_frames
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
         fill = max(0, STOI_SHORTEST - estimate.shape[-1])
@@ -130,25 +127,6 @@ class ESTOI(STOI):
     extended = True
 
 
-def remove_silent_frames(
-    x: Tensor, y: Tensor, dyn_range: float, window: Tensor, framelen: int, hop: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return clean x and estimate y, [B, samples], without the silent frames of x, and which these are.
-
-    The frames that remain move to the front, zeros fill the end. The mask is [B, frames], 1 for speech. Replaces
-    that of torch-stoi, which waits for the device.
-    """
-    frames = torch.stack((x, y)).unfold(-1, framelen, hop) * window.to(x.dtype)  # [2, B, frames, framelen]
-    level = 20 * (torch.linalg.vector_norm(frames[0], dim=-1) + 1e-8).log10()
-    speech = level > level.amax(-1, keepdim=True) - dyn_range
-    order = speech.int().argsort(dim=-1, descending=True, stable=True)
-    frames = (frames * speech[..., None]).gather(2, order[None, :, :, None].expand_as(frames))
-    samples = (frames.shape[2] - 1) * hop + framelen
-    columns = frames.flatten(0, 1).transpose(1, 2)
-    joined = F.fold(columns, (1, samples), (1, framelen), stride=(1, hop)).reshape(*frames.shape[:2], samples)
-    return joined[0], joined[1], speech.long()
-
-
 @register("DistillMOS", perceptual=True, invariances=("scale",))
 class DistillMOS(LossTerm):
     """Minus DistillMOS, a network's prediction of the mean opinion of e, without s: −5 to −1.
@@ -163,10 +141,8 @@ class DistillMOS(LossTerm):
 
     def __init__(self) -> None:
         super().__init__()
-        try:
+        with needs_package("pip install -e .[quality]"):
             from distillmos import ConvTransformerSQAModel
-        except ImportError:
-            raise UserError("loss: DistillMOS needs the package distillmos; pip install -e .[quality]") from None
         with contextlib.redirect_stdout(io.StringIO()):  # it prints the path of its weights
             self.opinion = freeze_constants(ConvTransformerSQAModel())
         self.opinion.cnn = _SmoothSpectra(self.opinion.cnn.cnn)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,13 +40,21 @@ class LossTerm(nn.Module):
     pool: Any = None  # set by train.py: the ScorePool whose processes may compute scores for own_loss
 
     def forward(self, estimate: Tensor, clean: Tensor, noisy: Tensor | None = None) -> Tensor:
-        signals = [estimate, clean, noisy] if self.needs_noisy else [estimate, clean]
-        shapes = [None if x is None else list(x.shape) for x in signals]
-        if estimate.dim() != 2 or any(shape != shapes[0] for shape in shapes):
-            raise ValueError(f"loss term {type(self).__name__}: found {shapes}, expected [batch, samples] for all")
-        needs_gradient = torch.is_grad_enabled() and estimate.requires_grad
-        with as_constants(self) if self.has_own_loss else contextlib.nullcontext():
-            return self._checked(self.compare, needs_gradient, *signals)
+        signals = {"estimate": estimate, "clean": clean} | ({"noisy": noisy} if self.needs_noisy else {})
+        shapes = {name: list(getattr(x, "shape", [type(x).__name__])) for name, x in signals.items()}
+        if len(shapes["clean"]) != 2 or any(shape != shapes["clean"] for shape in shapes.values()):
+            raise UserError(
+                f"loss term {type(self).__name__}: found {shapes}, expected [batch, samples] for all; "
+                "a network returns one tensor of the shape of its input"
+            )
+        # Its own objective trains the weights, not this value.
+        own_weights = [w for w in self.parameters() if w.requires_grad and self.has_own_loss]
+        for weight in own_weights:
+            weight.requires_grad_(False)
+        result = self._checked(self.compare, estimate.requires_grad, *signals.values())
+        for weight in own_weights:
+            weight.requires_grad_(True)
+        return result
 
     @property
     def has_own_loss(self) -> bool:
@@ -55,7 +63,7 @@ class LossTerm(nn.Module):
 
     def compute_own_loss(self, estimate: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
         """Return `own_loss` of estimates without their graph, checked as `compare` is."""
-        return self._checked(self.own_loss, torch.is_grad_enabled(), estimate.detach(), clean, noisy)
+        return self._checked(self.own_loss, True, estimate.detach(), clean, noisy)
 
     def train(self, mode: bool = True) -> LossTerm:
         """Set training or evaluation mode; parts whose weights are all frozen stay in evaluation mode."""
@@ -70,12 +78,15 @@ class LossTerm(nn.Module):
     def _checked(self, function: Callable[..., Tensor], needs_gradient: bool, *signals: Tensor) -> Tensor:
         """Return the result of `compare` or `own_loss`; UserError if it is not one value an utterance."""
         name, expected = type(self).__name__, [len(signals[0])]
+        versions = [x._version for x in signals]
         with torch.autocast(signals[0].device.type, enabled=False):
             result = function(*map(at_least_float32, signals))
         found = list(getattr(result, "shape", [type(result).__name__]))
         if found != expected:  # it would be broadcast in silence
             raise UserError(f"loss term {name}: {function.__name__} returned {found}, expected {expected}")
-        if needs_gradient and not result.requires_grad:
+        if versions != [x._version for x in signals]:
+            raise UserError(f"loss term {name}: {function.__name__} changes a signal in place, which others use")
+        if torch.is_grad_enabled() and needs_gradient and not result.requires_grad:
             raise UserError(f"loss term {name}: its value has no gradient, expected one to train with")
         return result
 
@@ -106,15 +117,18 @@ def register(
         polarity), "offset" (a constant added). The tests check these, and that there are no others.
     """
     if not re.fullmatch(r"[A-Za-z][\w-]*", name) or name.lower() in RESERVED:
-        raise UserError(
-            f"loss term {name!r}: expected a letter, then letters, digits, '-' and '_' only, and none of "
-            f"{', '.join(RESERVED)}, which name signals and columns"
-        )
+        raise UserError(f"loss term {name!r}: expected letters, digits, '-' and '_', and none of {RESERVED}")
 
     def add(term: type[LossTerm]) -> type[LossTerm]:
         known = TERMS.get(name, term)
         if (known.__module__, known.__qualname__) != (term.__module__, term.__qualname__):
             raise UserError(f"loss term {name}: registered twice, by {known.__name__} and {term.__name__}")
+        found = list(inspect.signature(term.compare).parameters)
+        if len(found) != 3 + needs_noisy:
+            raise UserError(
+                f"loss term {name}: compare takes {found}, expected self, estimate and clean, and with "
+                f"needs_noisy=True noisy; it is {needs_noisy}"
+            )
         term.name, term.perceptual = name, perceptual
         term.needs_noisy, term.invariances = needs_noisy, invariances
         TERMS[name] = term
@@ -131,19 +145,6 @@ def known_terms(perceptual: bool) -> list[str]:
 def at_least_float32(x: Tensor) -> Tensor:
     """Return the tensor in float32, or in float64 if it has that."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-@contextlib.contextmanager
-def as_constants(module: nn.Module) -> Iterator[None]:
-    """Let a module's weights get no gradients from what is computed within."""
-    trained = [weight for weight in module.parameters() if weight.requires_grad]
-    for weight in trained:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight in trained:
-            weight.requires_grad_(True)
 
 
 def freeze_constants(module: nn.Module) -> nn.Module:

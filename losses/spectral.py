@@ -1,5 +1,7 @@
 """Losses that compare spectra: complex ones, magnitudes, ratio masks, mel bands, one or several resolutions."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,19 +10,12 @@ from config import SAMPLE_RATE
 
 from .registry import LossTerm, register
 
-FFT, HOP, WINDOW = 512, 100, 400  # samples, of DCCRN and CRN
 SILENCE = 1e-12  # of a squared magnitude
-
-MASK_HOP = 256  # of FullSubNet, with windows of 512
 MASK_FLOOR = 1e-7  # of the noisy spectrum's power
 MASK_LIMIT, STEEPNESS = 10.0, 0.1  # K and C
-
 BANDS = (16, 32, 64)
 MEL_FLOOR = 1e-7
-
-RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))  # FFT, hop, window in samples
 MAGNITUDE_FLOOR = 1e-8  # of a squared magnitude
-L1_WINDOWS = (256, 512, 768, 1024)
 
 
 class STFT(nn.Module):
@@ -49,30 +44,50 @@ def power(spectrum: Tensor) -> Tensor:
     return spectrum.real.square() + spectrum.imag.square()
 
 
+class SpectralTerm(LossTerm):
+    """Base of terms that compare spectra: the mean of `distance` over one or several STFTs.
+
+    resolutions: FFT, hop and window of each, as for STFT.
+    """
+
+    resolutions: Sequence[tuple[int, int, int | Tensor]] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.transforms = nn.ModuleList(STFT(*resolution) for resolution in self.resolutions)
+
+    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
+        return torch.stack([self.distance(stft(estimate), stft(clean)) for stft in self.transforms]).mean(0)
+
+    def distance(self, e: Tensor, s: Tensor) -> Tensor:
+        """Return one value an utterance, [B], for complex spectra of estimate and clean speech, [B, F, T]."""
+        raise NotImplementedError
+
+
 @register("spectral-MSE")
-class SpectralMSE(LossTerm):
+class SpectralMSE(SpectralTerm):
     """Mean of ((Re S − Re E)² + (Im S − Im E)²) / 2 over frames and frequencies; FFT 512, window 400, hop 100.
 
     Source: direct mapping with DCCRN, github.com/seorim0/DNN-based-Speech-Enhancement-in-the-frequency-domain.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.stft = STFT(FFT, HOP, WINDOW)
+    resolutions = ((512, 100, 400),)
 
-    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
-        return power(self.stft(clean - estimate)).mean((1, 2)) / 2
+    def distance(self, e: Tensor, s: Tensor) -> Tensor:
+        return power(s - e).mean((1, 2)) / 2
 
 
 @register("magnitude-MSE", perceptual=True, invariances=("sign",))
-class MagnitudeMSE(SpectralMSE):
+class MagnitudeMSE(SpectralTerm):
     """Mean of (|S| − |E|)² over frames and frequencies; FFT 512, window 400, hop 100.
 
     Source: direct mapping with CRN, github.com/seorim0/DNN-based-Speech-Enhancement-in-the-frequency-domain.
     """
 
-    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
-        e, s = ((power(self.stft(x)) + SILENCE).sqrt() for x in (estimate, clean))
+    resolutions = ((512, 100, 400),)
+
+    def distance(self, e: Tensor, s: Tensor) -> Tensor:
+        e, s = ((power(x) + SILENCE).sqrt() for x in (e, s))
         return (s - e).square().mean((1, 2))
 
 
@@ -88,7 +103,7 @@ class MaskMSE(LossTerm):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stft = STFT(FFT, MASK_HOP, FFT)
+        self.stft = STFT(512, 256, 512)
 
     def compare(self, estimate: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
         x = self.stft(noisy)
@@ -116,10 +131,8 @@ class LMS(LossTerm):
         from torchaudio.functional import melscale_fbanks  # takes seconds to import, and only this term needs it
 
         super().__init__()
-        self.register_buffer("window", F.pad(torch.hann_window(WINDOW), (0, FFT - WINDOW)), persistent=False)
-        banks = [
-            melscale_fbanks(FFT // 2 + 1, 0.0, 8000.0, bands, SAMPLE_RATE, mel_scale="htk") for bands in BANDS
-        ]
+        self.register_buffer("window", F.pad(torch.hann_window(400), (0, 112)), persistent=False)
+        banks = [melscale_fbanks(257, 0.0, 8000.0, bands, SAMPLE_RATE, mel_scale="htk") for bands in BANDS]
         self.register_buffer("banks", torch.cat(banks, 1), persistent=False)  # [257, 16 + 32 + 64]
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
@@ -129,15 +142,15 @@ class LMS(LossTerm):
 
     def _log_mel(self, waveform: Tensor) -> Tensor:
         # Zeros at both ends: every sample lies in the same number of frames, and any length has a frame.
-        padded = F.pad(waveform, (WINDOW - HOP, FFT - HOP))
+        padded = F.pad(waveform, (300, 412))
         window = self.window.to(waveform.dtype)
-        spectrum = torch.stft(padded, FFT, HOP, window=window, center=False, return_complex=True)
-        mel = spectrum.abs().transpose(1, 2) / FFT @ self.banks.to(waveform.dtype)
+        spectrum = torch.stft(padded, 512, 100, window=window, center=False, return_complex=True)
+        mel = spectrum.abs().transpose(1, 2) / 512 @ self.banks.to(waveform.dtype)
         return (mel + MEL_FLOOR).log()
 
 
 @register("MR-STFT", perceptual=True, invariances=("sign",))
-class MultiResolutionSTFT(LossTerm):
+class MultiResolutionSTFT(SpectralTerm):
     """‖|S| − |E|‖ / ‖|S|‖ plus the mean of |ln |S| − ln |E||, over three STFTs (FFT 512, 1024, 2048).
 
     Hann windows of 240, 600 and 1200 samples, hops of 50, 120 and 240. Each utterance is computed as auraloss
@@ -146,21 +159,16 @@ class MultiResolutionSTFT(LossTerm):
     Source: Yamamoto et al. 2020 ("Parallel WaveGAN"); Steinmetz & Reiss 2020 ("auraloss").
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.transforms = nn.ModuleList(STFT(*resolution) for resolution in RESOLUTIONS)
+    resolutions = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
 
-    def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
-        distances = []
-        for stft in self.transforms:
-            e, s = (power(stft(x)).clamp(min=MAGNITUDE_FLOOR).sqrt() for x in (estimate, clean))  # [B, F, T]
-            convergence = torch.linalg.matrix_norm(s - e) / torch.linalg.matrix_norm(s)
-            distances.append(convergence + (s.log() - e.log()).abs().mean((1, 2)))
-        return torch.stack(distances).mean(0)
+    def distance(self, e: Tensor, s: Tensor) -> Tensor:
+        e, s = (power(x).clamp(min=MAGNITUDE_FLOOR).sqrt() for x in (e, s))
+        convergence = torch.linalg.matrix_norm(s - e) / torch.linalg.matrix_norm(s)
+        return convergence + (s.log() - e.log()).abs().mean((1, 2))
 
 
 @register("MR-L1", perceptual=True, invariances=("scale", "sign"))
-class MultiResolutionL1(LossTerm):
+class MultiResolutionL1(SpectralTerm):
     """0.5 mean |y − s| + 0.5 mean ||Y| − |S||, y = a e nearest to s, s at a variance of 1, over four STFTs.
 
     a = ⟨e, s⟩ / ⟨e, e⟩; rectangular windows and FFT of 256, 512, 768 and 1024 samples, half a window of hop.
@@ -172,12 +180,12 @@ class MultiResolutionL1(LossTerm):
     URGENT challenges.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.transforms = nn.ModuleList(STFT(n, n // 2, torch.ones(n)) for n in L1_WINDOWS)
+    resolutions = tuple((n, n // 2, torch.ones(n)) for n in (256, 512, 768, 1024))
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
         s = clean / (clean.var(-1, keepdim=True, correction=min(1, clean.shape[-1] - 1)) + SILENCE).sqrt()
         y = (estimate * s).sum(-1, keepdim=True) / (estimate.square().sum(-1, keepdim=True) + SILENCE) * estimate
-        of_spectra = [(stft(y).abs() - stft(s).abs()).abs().mean((1, 2)) for stft in self.transforms]
-        return 0.5 * (y - s).abs().mean(-1) + 0.5 * torch.stack(of_spectra).mean(0)
+        return 0.5 * (y - s).abs().mean(-1) + 0.5 * super().compare(y, s)
+
+    def distance(self, e: Tensor, s: Tensor) -> Tensor:
+        return (e.abs() - s.abs()).abs().mean((1, 2))

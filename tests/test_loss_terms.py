@@ -135,6 +135,8 @@ def test_half_precision_outside_does_not_change_a_loss(term):
 
 def test_nothing_is_copied_to_or_read_from_the_device(term):
     """The meta device has no values: an operation that reads one, or mixes in a tensor of the CPU, fails there."""
+    if "STOI" in term.name:
+        pytest.skip("torch-stoi reads which frames are silent")
     elsewhere = build(term.name).to("meta")
     noisy, clean = (torch.empty(2, 4000, device="meta") for _ in range(2))
     assert elsewhere.compare(*(noisy, clean, noisy)[: 3 if term.needs_noisy else 2]).shape == (2,)

@@ -121,11 +121,8 @@ def test_differentiable_pesq_orders_noise_levels_as_pesq_does():
 
 def test_a_term_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_pesq", None)
-    with pytest.raises(
-        UserError, match=r"torch-pesq, .* pip install --no-deps -r requirements-pesq.txt"
-    ) as caught:
+    with pytest.raises(UserError, match=r"torch_pesq.*; pip install --no-deps -r requirements-pesq.txt"):
         build_loss("SI-SNR+PESQ", "balanced")
-    assert "\n" not in str(caught.value)
 
 
 # -- Against formulas --
@@ -339,7 +336,7 @@ def test_asymmetric_is_that_of_plcpa_asym_with_its_spectra(monkeypatch):
     monkeypatch.setattr(compressed, "POWER_FLOOR", 1e-10)
     estimate, clean = (x - x.mean(-1, keepdim=True) for x in reference_pair())
     term, whole_frames = TERMS["asymmetric"]().double(), STFT(512, 160, torch.hamming_window(320).sqrt())
-    term.stft.forward = lambda x: whole_frames.double()(x)[..., 1:-1]
+    term.transforms[0].forward = lambda x: whole_frames.double()(x)[..., 1:-1]
     at_one_level = clean.square().mean(-1).sqrt().numpy() ** 0.6
     assert_is_original(term(estimate, clean), REFERENCE["value/asymmetric"] / at_one_level)
 
@@ -352,7 +349,7 @@ def test_gtcrns_loss_is_the_original_but_for_the_samples_after_the_last_whole_ho
     by_term["SI-SDR"] = TERMS["SI-SDR"]()(estimate[:, :whole], clean[:, :whole])
     value = sum(weights[name] * by_term[name] for name in weights)
     assert_is_original(value, REFERENCE["value/gtcrn_hybrid"])
-    with pytest.raises(UserError, match=r"there is no 'GTCRN'; known terms: .*; combinations: GTCRN"):
+    with pytest.raises(UserError, match=r"there is no 'GTCRN'; known: .*, GTCRN"):
         build_loss("GTCRN+LMS")
 
 
@@ -431,7 +428,7 @@ def test_the_papers_twelve_losses_are_there(base, perceptual):
 
 
 def test_signals_of_different_shape_are_refused():
-    with pytest.raises(ValueError, match=r"\[2, 5\], \[2, 6\]"):
+    with pytest.raises(UserError, match=r"'estimate': \[2, 5\], 'clean': \[2, 6\]"):
         TERMS["MSE"]()(torch.zeros(2, 5), torch.zeros(2, 6))
-    with pytest.raises(ValueError, match="WeightedSDR: found"):
+    with pytest.raises(UserError, match=r"'noisy': \['NoneType'\]"):
         build_loss("wSDR")(torch.zeros(2, 5), torch.zeros(2, 5))

@@ -11,7 +11,8 @@ from signals import voiced
 from trainings import history_of
 
 import train
-from losses import COMBINATIONS, TERMS, build_loss
+from losses import TERMS, build_loss
+from losses.names import COMBINATIONS
 from models import GTCRN, NETWORKS, load_model
 from tools.common.errors import UserError
 from tools.demo_corpus.corpus import make_demo_corpus

@@ -7,7 +7,8 @@ python -m tools.list_losses --write docs/losses.md  # update the table in a file
 import inspect
 from dataclasses import dataclass
 
-from losses import COMBINATIONS, TERMS, LossTerm
+from losses import TERMS, LossTerm
+from losses.names import COMBINATIONS
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.files import write_block
 from tools.reports.tables import Table

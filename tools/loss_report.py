@@ -26,7 +26,8 @@ from tqdm import tqdm
 
 from config import PRESETS, SAMPLE_RATE, Config, Device, FolderName, Threads
 from dataloader import PackedDataset, build_loader
-from losses import TERMS, LossTerm, known_terms
+from losses import TERMS, LossTerm
+from losses.registry import known_terms
 from models import build_model, enhance, load_model
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device, times_side_by_side, use_threads

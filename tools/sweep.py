@@ -25,7 +25,8 @@ import pandas as pd
 from msgspec import Meta
 
 from config import Config, Device, FolderName
-from losses import PAPER_LOSSES, build_loss
+from losses import build_loss
+from losses.names import PAPER_LOSSES
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device
 from tools.common.errors import UserError

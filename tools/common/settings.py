@@ -10,7 +10,8 @@ from typing import Literal, TypeVar
 import tyro
 
 from config import PRESETS, RENAMED, Config, ModelSettings
-from losses import COMBINATIONS, known_terms
+from losses.names import COMBINATIONS
+from losses.registry import known_terms
 from models import NETWORKS, complete, read_checkpoint, read_settings
 from models.registry import find_network
 from tools.common.command_line import run_parser, with_help
