@@ -44,7 +44,7 @@ from tools.training.console import describe_end, describe_epoch, describe_start
 from tools.training.distributed import Interruption, Processes, join_processes
 from tools.training.monitor import Monitor
 from tools.training.precision import arrange_channels, set_kernels, settle_precision
-from tools.training.run import digest_data, is_other_data, log_environment, open_run
+from tools.training.run import digest_data, log_environment, open_run
 from tools.training.state import TrainingState, means, weighted
 from tools.training.validation import enhance_some, validate
 
@@ -75,11 +75,9 @@ def train(config: Config, resume: Resume = "same") -> list[dict[str, Any]]:
             build_loader(config, split, processes.device, rank=processes.rank, world_size=processes.world_size)
             for split in ("train", "valid")
         ]
-        digest = digest_data(config.data)
         state = build_state(config, processes, fresh=not saved)
         if saved:
-            other_data = {"data"} if is_other_data(saved, config, digest, resume) else set()
-            state.load_state_dict(saved, changed | other_data)
+            state.load_state_dict(saved, changed)
         if is_over(config, state.history):
             if processes.is_main:
                 print(f"{config.run_dir}: all {len(state.history)} epochs are done, nothing to do")
@@ -93,7 +91,7 @@ def train(config: Config, resume: Resume = "same") -> list[dict[str, Any]]:
             stack.enter_context(log_console(config.run_dir / "log.txt"))
             computation = f"{processes}, {threads} thread{'s' * (threads > 1)}, {config.precision} ({reason})"
             print(describe_start(config, state, computation), flush=True)
-        run_epochs(config, state, *loaders, digest)
+        run_epochs(config, state, *loaders)
         if processes.is_main:
             print(describe_end(config, state.history))
         return state.history
@@ -111,14 +109,12 @@ def build_state(config: Config, processes: Processes, fresh: bool) -> TrainingSt
     return TrainingState(model, loss, processes, config.ema)
 
 
-def run_epochs(
-    config: Config, state: TrainingState, train_loader: DataLoader, valid_loader: DataLoader, digest: str
-) -> None:
+def run_epochs(config: Config, state: TrainingState, train_loader: DataLoader, valid_loader: DataLoader) -> None:
     """Train and validate epoch by epoch from `state` on; an interruption saves last.pt and exits."""
-    processes = state.processes
+    processes, digest = state.processes, digest_data(config.data)
     with (
         ScorePool(processes.cores) as pool,
-        Monitor(config, state, train_loader) as monitor,
+        contextlib.closing(Monitor(config, state, train_loader)) as monitor,
         Interruption(processes) as interruption,
     ):
         for term in state.loss.terms.values():

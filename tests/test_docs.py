@@ -13,6 +13,7 @@ import sys
 import typing
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "samples/README.md"]
 }
+OWN_LOSSES = {"cube": "Cube", "telephone": "Telephone", "residue": "Residue", "GAN": "GAN"}
 EXAMPLES = {"losses/cube.py", "models/filter.py"}  # files that the docs tell the reader to write
 of_each_page = pytest.mark.parametrize("page", PAGES)
 
@@ -193,14 +195,33 @@ def example():
         )
 
     yield run
-    TERMS.pop("cube", None)
+    for name in OWN_LOSSES:
+        TERMS.pop(name, None)
     NETWORKS.pop("Filter", None)
 
 
-def test_the_docs_own_loss_is_one(example):
-    example("docs/losses.md", "class Cube", "losses")
-    value, _ = build_loss("cube")(torch.full((1, 9), 2.0), torch.zeros(1, 9))
-    assert value == 8
+@pytest.mark.parametrize(("name", "kind"), OWN_LOSSES.items())
+def test_the_docs_own_losses_can_be_trained_with(example, name, kind):
+    example("docs/losses.md", f"class {kind}", "losses")
+    loss = build_loss(name)
+    estimate = (0.1 * torch.randn(2, 4000)).requires_grad_()
+    signals = estimate, torch.zeros(2, 4000), torch.zeros(2, 4000)
+    loss(*signals)[0].backward()
+    assert estimate.grad.isfinite().all()
+    assert estimate.grad.any()
+    assert not any(weight.grad is not None for weight in loss.parameters())
+    assert list(loss.own_losses(*signals)) == ([f"{name}_own"] if name == "GAN" else [])
+    assert bool(loss.state_dict()) == (name in ("GAN", "residue"))
+
+
+def test_the_docs_own_training_step_sees_the_networks_spectrum():
+    (text,) = (text for _, text in fences("docs/losses.md") if "state.model.spectrum" in text)
+    model = build_model(Config(model="GTCRN", network={"channels": 4}))
+    noisy = 0.1 * torch.randn(2, 8000)
+    model.spectrum = model.enhance(model.stft(noisy))
+    scope = {"state": SimpleNamespace(model=model), "estimate": model(noisy), "loss": torch.zeros(())}
+    exec(text, scope)
+    assert scope["loss"] > 0
 
 
 def test_the_docs_own_network_is_one(example):

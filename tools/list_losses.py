@@ -13,6 +13,8 @@ from tools.common.command_line import parse_arguments, run_command
 from tools.common.files import write_block
 from tools.reports.tables import Table
 
+WAVEFORM = "losses.waveform"  # its terms come first
+
 
 @dataclass(frozen=True)
 class ListSettings:
@@ -23,14 +25,13 @@ class ListSettings:
 
 
 def loss_table() -> str:
-    """Return the Markdown table of all terms, base ones first, and combinations."""
+    """Return the Markdown table of all terms, those on waveforms first, and combinations."""
     rows = {}
-    for name, term in sorted(TERMS.items(), key=lambda item: item[1].perceptual):
+    for name, term in sorted(TERMS.items(), key=lambda item: (item[1].perceptual, item[1].__module__ != WAVEFORM)):
         definition, source = _describe(term)
-        kind = "perceptual" if term.perceptual else "base"
-        rows[name] = [kind, definition, ", ".join(term.invariances), source]
-    rows |= {name: ["combination", loss, "", source] for name, (loss, source) in COMBINATIONS.items()}
-    columns = ["", "definition", "does not see", "source"]
+        rows[name] = ["1" if term.perceptual else "balance", definition, ", ".join(term.invariances), source]
+    rows |= {name: ["", loss, "", source] for name, (loss, source) in COMBINATIONS.items()}
+    columns = ["in balancing", "definition", "does not see", "source"]
     return Table.of(rows, columns, "term").markdown()
 
 

@@ -36,7 +36,7 @@ def epoch_tag(column: str) -> str:
 
 
 class Monitor:
-    """Reads, checks, logs and shows steps, as a context manager; only the main process logs and shows.
+    """Reads, checks, logs and shows steps; only the main process logs and shows.
 
     loader: of the training items.
     """
@@ -48,10 +48,7 @@ class Monitor:
         self._bar = tqdm(disable=True)
         self.read_at = time.monotonic()
 
-    def __enter__(self) -> Monitor:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._bar.close()
         if self._board:
             self._board.close()

@@ -5,13 +5,11 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +33,7 @@ def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str,
 
     resume: if the folder holds a run with other settings, use the "saved" ones, or those of `config`
     ("override"), or refuse ("same"). The saved settings are those of last.pt, if there is one: config.json may
-    have been replaced. Writes nothing. Raises UserError.
+    have been replaced. "data" differs also if the data set has changed. Writes nothing. Raises UserError.
     """
     config = complete(config)
     saved, content, last = None, None, config.run_dir / "last.pt"
@@ -60,18 +58,18 @@ def open_run(config: Config, resume: Resume = "same") -> tuple[Config, dict[str,
     if changed and resume == "saved":
         config = dataclasses.replace(config, **{key: getattr(saved, key) for key in changed})
         changed = set()
+    if (
+        content
+        and Path(config.data).is_dir()
+        and content.get("data_digest") not in (None, digest_data(config.data))
+    ):
+        if resume != "override":
+            raise UserError(
+                f"{config.data}: holds other data than this run was trained on so far; choose another --name, or "
+                "--resume override to train on with these"
+            )
+        changed.add("data")
     return config, content, changed
-
-
-def is_other_data(saved: Mapping[str, Any], config: Config, digest: str, resume: Resume) -> bool:
-    """Return whether last.pt was trained on other data; UserError if it was, unless resume is "override"."""
-    other = saved.get("data_digest", digest) != digest
-    if other and resume != "override":
-        raise UserError(
-            f"{config.data}: holds other data than this run was trained on so far; choose another --name, or "
-            "--resume override to train on with these"
-        )
-    return other
 
 
 def differing_settings(saved: Config, wanted: Config) -> set[str]:
@@ -124,18 +122,14 @@ def describe_environment(processes: Processes) -> dict[str, Any]:
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join([sys.executable, *sys.argv]),
         "machine": platform.node(),
-        "system": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "processes": processes.world_size,
         "device": str(device),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
         "cpu": processor(),
         "cores": processes.cores,
         "threads": torch.get_num_threads(),
-        "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "commit": commit.removesuffix("-dirty") or None,
         "changed": commit.endswith("-dirty"),
     }
