@@ -96,7 +96,7 @@ class LossSettings:
     loss: str = "SI-SNR"
     """One or several terms, such as SI-SNR+LMS; numbers before terms are their weights: SI-SNR+0.3*MR-STFT."""
     coupling: Literal["paper", "balanced"] | Annotated[tuple[PositiveFloat, ...], Meta(min_length=1)] = "paper"
-    """Weights of the loss's terms, divided by their sum: paper (published constants, in losses/coupling.py), one
+    """Weights of the loss's terms, divided by their sum: paper (published constants, in losses/names.py), one
     number a term, or balanced (adjusted in training to the influences that balance sets)."""
     balance: PositiveFloat = 1.0
     """With balanced coupling, the ratio of the influences of a base term and a perceptual one: 1 to 10 in the

@@ -103,7 +103,7 @@ def rebuild_model(path: str | Path, content: Mapping[str, Any]) -> nn.Module:
 def read_trained(path: str | Path, config: Config) -> dict[str, Any]:
     """Return a checkpoint's content. Raises UserError if its network or loss differs from the config's."""
     content = read_checkpoint(path)
-    trained = read_settings(content["config"])
+    trained, config = read_settings(content["config"]), complete(config)
     names = ("model", "network", "loss", "coupling")
     other = [name for name in names if getattr(trained, name) != getattr(config, name)]
     if other:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from networks import SMALL, save_checkpoint, trained_like
 
-from models import load_model
+from config import Config
+from models import complete, load_model, read_trained
 from models.published import read_published
 from tools.common.errors import UserError
 
@@ -72,3 +73,9 @@ def test_a_checkpoint_that_cannot_be_used_is_refused_and_runs_no_code(tmp_path, 
     with pytest.raises(UserError, match=r"bad\.pt: "):
         read_published(path, mask="E")
     assert not Path("code_ran").exists()
+
+
+def test_a_config_that_leaves_out_its_networks_defaults_names_the_trained_run(tmp_path):
+    config = Config(model="GTCRN")
+    torch.save(content(config=complete(config).to_dict()), tmp_path / "best.pt")
+    assert read_trained(tmp_path / "best.pt", config)["epoch"] == 1
