@@ -259,7 +259,7 @@ def test_the_quick_starts_table_is_of_the_published_demo():
                 cells[score, row["signal"], float(row["snr_db"])].append(float(row[score]))
     for score, title, places in (("pesq", "PESQ", 2), ("stoi", "STOI", 3), ("si_sdr", "SI-SDR (dB)", 2)):
         for signal in ("noisy", "enhanced"):
-            means = [np.mean(cells[score, signal, snr]) for snr in range(-10, 25, 5)]
+            means = [np.mean(cells[score, signal, snr]) for snr in (-10, 0, 10, 20)]
             head = f"| {title} | noisy" if signal == "noisy" else "| | enhanced"
             line = " | ".join([head, *(f"{mean:.{places}f}" for mean in means)]) + " |"
             assert line in PAGES["README.md"].splitlines(), line
@@ -299,18 +299,6 @@ SHORT = [
 ]
 # Words of the README, and the significant differences whose sizes they give.
 FINDINGS = [
-    (
-        "SI-SNR is a better base than MSE: by {:.1f} dB SI-SDR with GTCRN, {:.1f} dB with DCCRN",
-        [(GTCRN, "MSE − SI-SNR", "SI-SDR"), (DCCRN, "MSE − SI-SNR", "SI-SDR")],
-    ),
-    (
-        "(DNSMOS) by {:.2f} and {:.2f}, a log-mel distance (LMS) by {:.2f} with DCCRN only",
-        [
-            (GTCRN, "SI-SNR+PMSQE − SI-SNR", "DNSMOS"),
-            (DCCRN, "SI-SNR+PMSQE − SI-SNR", "DNSMOS"),
-            (DCCRN, "SI-SNR+LMS − SI-SNR", "DNSMOS"),
-        ],
-    ),
     (
         "by {:.1f} dB SI-SDR and {:.2f} DNSMOS with GTCRN, by {:.1f} dB and {:.2f} with DCCRN",
         [(run, "MSE − SI-SNR", score) for run in (GTCRN, DCCRN) for score in ("SI-SDR", "DNSMOS")],
