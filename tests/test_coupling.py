@@ -12,7 +12,6 @@ from torch import distributed, multiprocessing
 
 from losses import TERMS, CombinedLoss, LossTerm, build_loss, register
 from losses.combined import Balancer
-from losses.registry import known_terms
 from tools.common.errors import UserError
 
 
@@ -58,18 +57,12 @@ def test_weights_are_the_chosen_ones_divided_by_their_sum(name, coupling, weight
     ("name", "coupling", "message"),
     [
         ("SISNR", "paper", "no 'SISNR'; known: .*MSE"),
-        ("MSE+", "paper", "no ''"),
         ("MSE+MSE", "paper", "every term once"),
-        ("MSE+2*MSE", "paper", "every term once"),
         ("MSE+LMS", (1.0,), "found 1 numbers for MSE[+]LMS, expected 2"),
         ("MSE+x*LMS", "paper", "expected a positive number before '[*]', not 'x'"),
         ("MSE+0*LMS", "paper", "a positive number"),
-        ("MSE+-1*LMS", "paper", "a positive number"),
-        ("MSE+inf*LMS", "paper", "a positive number"),
         ("MSE+nan*LMS", "paper", "a positive number"),
-        ("MSE+*LMS", "paper", "not ''"),
         ("MSE+2*LMS", (1.0, 2.0), "the weights stand in the loss's name, MSE[+]2[*]LMS"),
-        ("MSE+2*LMS", "balanced", "the weights stand in the loss's name"),
         ("L1+LMS", "paper", "no weights are published for L1[+]LMS; choose --coupling balanced"),
     ],
 )
@@ -79,17 +72,13 @@ def test_a_loss_that_cannot_be_is_named_in_one_line(name, coupling, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_new_term_needs_nothing_but_its_class():
+def test_a_name_belongs_to_one_term_which_a_notebook_may_define_again():
     @register("cube")
     class Cube(LossTerm):
         def compare(self, estimate, clean):
             return (estimate - clean).abs().pow(3).mean(-1)
 
     try:
-        assert "cube" in known_terms(perceptual=False)
-        loss, parts = build_loss("cube+LMS", (1, 1))(torch.zeros(2, 500), torch.ones(2, 500))
-        assert parts["cube"] == 1
-        assert loss == pytest.approx((1 + parts["LMS"].item()) / 2)
         register("cube")(Cube)  # as a cell of a notebook that is run again
         with pytest.raises(UserError, match="registered twice"):
             register("cube")(TERMS["MSE"])
@@ -97,8 +86,8 @@ def test_a_new_term_needs_nothing_but_its_class():
         del TERMS["cube"]
 
 
-@pytest.mark.parametrize("name", ["a+b", "2*a", "", "a b", "a/b", "a.b", "1e3"])
-def test_a_term_whose_name_a_loss_could_not_hold_is_refused(name):
+@pytest.mark.parametrize("name", ["a+b", "2*a", "", "a/b", "1e3", "noisy", "Loss"])
+def test_a_name_that_no_loss_file_or_table_could_hold_is_refused(name):
     with pytest.raises(UserError, match="expected letters, digits"):
         register(name)
 
@@ -117,24 +106,16 @@ def influences(loss_fn: CombinedLoss, estimate: torch.Tensor, clean: torch.Tenso
 
 
 @pytest.mark.parametrize("balance", [1, 3, 10])
-@pytest.mark.parametrize("name", ["MSE+LMS", "SI-SNR+LMS", "SI-SNR+PMSQE", "MSE+SI-SNR+LMS+PMSQE"])
+@pytest.mark.parametrize("name", ["MSE+LMS", "SI-SNR+LMS", "SI-SNR+PMSQE", "MSE+SI-SNR+LMS+PMSQE", "LMS+PMSQE"])
 def test_the_first_step_has_the_influence_asked_for(name, balance):
     noisy, clean = (x.float() for x in voiced(0, samples=8000))
     loss_fn = build_loss(name, "balanced", balance)
     loss_fn(noisy.requires_grad_(), clean)
     found = influences(loss_fn, noisy, clean)
     for term, influence in found.items():
-        asked = 1 if TERMS[term].perceptual else balance
+        asked = 1 if TERMS[term].perceptual else balance  # terms of one kind count alike
         assert influence / found[name.split("+")[-1]] == pytest.approx(asked, rel=1e-4)
     assert sum(float(weight) for weight in loss_fn.weights.values()) == pytest.approx(1)
-
-
-def test_terms_of_one_kind_count_alike_whatever_the_balance():
-    noisy, clean = (x.float() for x in voiced(0, samples=8000))
-    loss_fn = build_loss("LMS+PMSQE", "balanced", 5)
-    loss_fn(noisy.requires_grad_(), clean)
-    one, other = influences(loss_fn, noisy, clean).values()
-    assert one == pytest.approx(other, rel=1e-4)
 
 
 def test_the_gradient_is_that_of_the_weighted_sum():
@@ -164,23 +145,6 @@ def test_weights_follow_the_norms_smoothly():
     assert ratios[-1] == pytest.approx(100, rel=0.02)
 
 
-@pytest.mark.parametrize("balance", [1, 3, 10])
-def test_the_influence_stays_near_the_chosen_one_while_norms_drift_and_scatter(balance):
-    generator = torch.Generator().manual_seed(0)
-    balancer = Balancer({"a": balance, "b": 1.0})
-    deviations = []
-    for step in range(300):
-        scatter = 0.5 * torch.randn(2, 8, generator=generator)
-        drift = torch.tensor([[0.8 * step / 300], [-0.8 * step / 300]])  # their ratio grows fivefold
-        logs = scatter + drift
-        balancer.update(logs.exp())
-        ratio = balancer.weights["a"].log() - balancer.weights["b"].log() + (logs[0] - logs[1]).mean()
-        deviations.append(float(ratio) - np.log(balance))
-    smooth = np.convolve(deviations, np.ones(50) / 50, "valid")
-    assert np.abs(smooth).max() < np.log(1.1)
-    assert np.abs(deviations).max() < np.log(2.5)
-
-
 def test_utterances_without_a_usable_gradient_change_nothing():
     balancer = Balancer({"a": 1.0, "b": 1.0})
     balancer.update(torch.tensor([[0.0, 0.0], [2.0, 2.0]]))
@@ -206,20 +170,6 @@ def test_weights_learn_in_training_only():
     assert state.keys() == loss_fn.state_dict().keys() == {"balancer.log_norms", "balancer.seen"}
     for name, value in loss_fn.state_dict().items():
         assert torch.equal(value, state[name])
-
-
-def test_the_state_dict_is_the_whole_state():
-    batches = [[x.float() for x in voiced(seed, samples=4000)] for seed in range(6)]
-    whole, first = (build_loss("SI-SNR+LMS", "balanced") for _ in range(2))
-    for noisy, clean in batches:
-        whole(noisy.clone().requires_grad_(), clean)
-    for noisy, clean in batches[:3]:
-        first(noisy.clone().requires_grad_(), clean)
-    second = build_loss("SI-SNR+LMS", "balanced")
-    second.load_state_dict(first.state_dict())
-    for noisy, clean in batches[3:]:
-        second(noisy.clone().requires_grad_(), clean)
-    assert all(torch.equal(whole.weights[name], second.weights[name]) for name in whole.weights)
 
 
 def test_balanced_works_under_autocast_with_half_precision_estimates():

@@ -110,11 +110,10 @@ def test_a_worker_gets_the_path_and_not_the_data(tmp_path):
     ("array", "message"),
     [
         (counted(3, 5), r"train.npy: found shape \[3, 5\], expected \[N, 2, samples\]"),
-        (counted(3, 3, 5), r"found shape \[3, 3, 5\]"),
         (counted(0, 2, 5), r"found shape \[0, 2, 5\], expected .*, not empty"),
-        (counted(3, 2, 0), "not empty"),
         (counted(3, 2, 5, dtype=np.float64), "found float64 values, expected float32 or int16"),
         (np.array([[{"a": 1}]]), "not a .npy file of numbers"),
+        (np.asfortranarray(counted(3, 2, 5)), "Fortran order"),
     ],
 )
 def test_an_array_that_does_not_fit_is_named(tmp_path, array, message):
@@ -123,19 +122,12 @@ def test_an_array_that_does_not_fit_is_named(tmp_path, array, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"text", b"\x93NUMPY\x01\x00"])
-def test_a_file_that_is_no_array_is_named(tmp_path, content):
-    (tmp_path / "train.npy").write_bytes(content)
+@pytest.mark.parametrize("size", [0, 5, -500])
+def test_a_file_that_is_no_whole_array_is_named(tmp_path, size):
+    path = write(tmp_path / "set", "train", counted(100, 2, 100)) / "train.npy"
+    path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(UserError, match=r"train.npy: not a .npy file of numbers"):
-        PackedDataset(tmp_path, "train")
-
-
-def test_a_truncated_file_is_named(tmp_path):
-    folder = write(tmp_path / "set", "train", counted(100, 2, 100))
-    whole = (folder / "train.npy").read_bytes()
-    (folder / "train.npy").write_bytes(whole[:-500])
-    with pytest.raises(UserError, match=r"train.npy: not a .npy file of numbers"):
-        PackedDataset(folder, "train")
+        PackedDataset(path.parent, "train")
 
 
 def test_a_file_that_is_cut_short_meanwhile_is_named(tmp_path):
@@ -171,7 +163,7 @@ def test_nan_in_the_data_is_found_with_its_item(tmp_path, bad, workers):
         ({"noise_types": ["a", "../b"]}, "noise_types"),
         ({"noise_types": ["a", "a"]}, "names 1 different noise types"),
         ({"snr_db": ["loud"]}, "snr_db"),
-        ({"snr_db": 5}, "snr_db"),
+        ({"snr_db": [-10, -5, 0, 5, 5 + 1e-9, 15, 20]}, "names 2 different noise types and 6 dB values"),
     ],
 )
 def test_a_description_that_contradicts_the_data_is_named(tmp_path, description, message):
@@ -202,10 +194,8 @@ def test_shards_are_read_as_one(tmp_path):
 @pytest.mark.parametrize(
     ("shards", "message"),
     [
-        ({}, "expected .npy files"),
         ({"a": counted(2, 2, 5), "b": counted(2, 2, 6)}, "expected .npy files of one type and one shape"),
         ({"a": counted(2, 2, 5), "b": counted(2, 2, 5, dtype=np.int16)}, "expected .npy files of one type"),
-        ({"a": counted(2, 5)}, r"train: found shape \[2, 5\]"),
     ],
 )
 def test_shards_that_do_not_fit_are_named(tmp_path, shards, message):
@@ -213,12 +203,6 @@ def test_shards_that_do_not_fit_are_named(tmp_path, shards, message):
     for name, array in shards.items():
         np.save(tmp_path / "train" / f"{name}.npy", array)
     with pytest.raises(UserError, match=message):
-        PackedDataset(tmp_path, "train")
-
-
-def test_an_array_in_fortran_order_is_refused_and_not_misread(tmp_path):
-    write(tmp_path, "train", np.asfortranarray(counted(3, 2, 5)))
-    with pytest.raises(UserError, match="Fortran order"):
         PackedDataset(tmp_path, "train")
 
 

@@ -5,7 +5,6 @@ Each ends with one line and exit code 2; a traceback is a failure.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -16,23 +15,21 @@ import soundfile
 import torch
 from networks import SMALL, save_checkpoint, trained_like
 from programs import run
-from recordings import write_noise, write_speech
 from trainings import TINY
 
 import test as test_program
 import train
-from losses import TERMS, LossTerm, register
+from losses import LossTerm
 from tools import (
     enhance,
     export,
     inspect_dataset,
-    make_dataset,
     make_demo_corpus,
     sweep,
 )
 from tools.common.errors import UserError
 from tools.common.files import exclusive
-from tools.common.run_folder import read_config, read_history
+from tools.common.run_folder import read_config
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,13 +58,6 @@ def test_a_loss_that_is_not_one_value_an_utterance_is_refused(compare_signals):
         term(torch.randn(2, 100, requires_grad=True), torch.randn(2, 100))
 
 
-@pytest.mark.parametrize("name", ["noisy", "Loss"])
-def test_a_loss_may_not_be_called_like_a_signal_or_column(name):
-    with pytest.raises(UserError):
-        register(name)
-    assert name not in TERMS
-
-
 @pytest.mark.parametrize("link", [os.link, os.symlink])
 def test_no_output_replaces_an_input_through_a_link(tmp_path, capsys, link):
     path = save_checkpoint(trained_like(), tmp_path / "a.pt", **SMALL)
@@ -81,37 +71,21 @@ def test_no_output_replaces_an_input_through_a_link(tmp_path, capsys, link):
     assert (path.read_bytes(), (tmp_path / "a.wav").read_bytes()) == before
 
 
-@pytest.mark.parametrize("text", ["{{", "5", '{"name": "{run_dir}"}', '{"seed": 1e99}'])
+@pytest.mark.parametrize("text", ["{{", "5", '{"seed": 1e99}'])
 def test_a_config_of_any_json_is_named(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match=r"config.json: "):
         read_config(tmp_path)
 
 
-@pytest.mark.parametrize("text", [b"epoch\nword\n", b"epoch\n\xe9\n", b"epoch\n1,2,3\n", b"epoch\n1"])
-def test_a_history_that_holds_no_numbers_is_named(tmp_path, text):
-    (tmp_path / "history.csv").write_bytes(text)
-    with pytest.raises(UserError, match=r"history.csv: "):
-        read_history(tmp_path)
-
-
 @pytest.mark.parametrize(
     "args",
     [
         ["--losses", "MSE", "MSE"],
-        ["--losses", "MSE"],
         ["--seeds", "0", "0"],
-        ["--seeds", "1" + "0" * 30],
-        ["--name", ""],
-        ["--name", "a\nb"],
-        ["--name", "{run_dir}"],
         ["--devices", "foo"],
-        ["--losses", "MSE", " MSE "],
         ["--tune_rates", "1e-3", "2e-3"],
-        ["--tune", "learning_rate", "--tune_rates", "1e-3", "1.0001e-3"],
         ["--", "--name", "a"],
-        ["--", "--loss=MSE"],
-        ["--", "--device", "cuda"],
     ],
     ids=" ".join,
 )
@@ -154,28 +128,3 @@ def test_a_folder_is_replaced_only_by_what_it_held_before(tmp_path, monkeypatch,
     assert "png" in refused(capsys, inspect_dataset, "data", "--png", "data/train.npy")
     assert Path("data/train.npy").read_bytes() == before
     assert checkpoint.is_file()
-
-
-def test_a_test_description_with_names_that_share_a_folder_is_refused(workplace, capsys):
-    assert run(train, *TINY, "--name", "a", "--epochs", 1) == 0
-    data = workplace / "copy"
-    data.mkdir()
-    for file in Path("data").iterdir():
-        (data / file.name).write_bytes(file.read_bytes())
-    head = json.loads((data / "dataset.json").read_text())
-    head["snr_db"][1] = head["snr_db"][0] + 1e-9
-    (data / "dataset.json").write_text(json.dumps(head))
-    capsys.readouterr()
-    error = refused(capsys, test_program, "--name", "a", "--data", "copy", "--device", "cpu")
-    assert "2 different noise types and 6 dB values" in error
-
-
-def test_an_snr_that_int16_cannot_hold_is_refused(tmp_path, capsys):
-    write_speech(tmp_path / "speech", utterances=1)
-    write_noise(tmp_path / "noise")
-    sources = ["--speech", tmp_path / "speech", "--noise", tmp_path / "noise", "--out", tmp_path / "out"]
-    options = ["--seconds", 0.6, "--workers", 1, "--test_snr_db", 100]
-    assert run(make_dataset, *sources, *options) == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert "beyond 40 take --dtype float32" in error
-    assert not (tmp_path / "out").exists()

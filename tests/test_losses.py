@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 
@@ -17,50 +16,62 @@ import torchaudio
 import torchmetrics.functional.audio as reference
 from asteroid.losses import SingleSrcPMSQE
 from asteroid_filterbanks import STFTFB, Encoder, transforms
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from signals import speech_like, voiced
-from torch_stoi import NegSTOILoss
 
-from losses import TERMS, build_loss, compressed, spectral
+from losses import TERMS, build_loss, compressed, spectral, waveform
 from losses.metric_gan import Discriminator
 from losses.spectral import STFT
-from losses.waveform import KNEE
 from tools.common.errors import UserError
 from tools.scoring.scores import ScorePool
 
 # -- Against other implementations --
 
 
-@pytest.mark.parametrize(
-    ("name", "outside"),
-    [
-        ("SI-SNR", reference.scale_invariant_signal_noise_ratio),
-        ("SI-SDR", reference.scale_invariant_signal_distortion_ratio),
-        ("SDR", reference.signal_noise_ratio),  # "SNR" is torchmetrics' name for it
-        ("MSE", lambda estimate, clean: -(estimate - clean).square().mean(-1)),
-        ("L1", lambda estimate, clean: -(estimate - clean).abs().mean(-1)),
-    ],
-)
-def test_base_losses_agree_with_torchmetrics(name, outside):
-    estimate, clean = speech_like(0)
-    torch.testing.assert_close(TERMS[name]()(estimate, clean), -outside(estimate, clean), rtol=1e-6, atol=1e-6)
+def correlation(e, s):
+    return torch.cosine_similarity(e - e.mean(-1, keepdim=True), s - s.mean(-1, keepdim=True), dim=-1)
 
 
-def test_log_cosh_agrees_with_auraloss():
-    estimate, clean = voiced(0)
-    outside = auraloss.time.LogCoshLoss(a=1 / KNEE, eps=0.0, reduction="none")
-    expected = torch.stack([outside(e, s).mean() for e, s in zip(estimate, clean, strict=True)])
-    torch.testing.assert_close(TERMS["log-cosh"]()(estimate, clean), expected, rtol=1e-6, atol=1e-9)
+def weighted_sdr(e, s, x):
+    speech, noise = s.square().sum(-1), (x - s).square().sum(-1)
+    similarities = torch.cosine_similarity(e, s, dim=-1), torch.cosine_similarity(x - e, x - s, dim=-1)
+    return -(speech * similarities[0] + noise * similarities[1]) / (speech + noise)
 
 
-def test_mr_stft_agrees_with_auraloss_on_each_utterance():
-    estimate, clean = voiced(3)
+def each(loss, e, s):
+    """Return the value of every utterance, for an auraloss that averages over a batch."""
+    return torch.stack([loss(one[None, None], other[None, None]) for one, other in zip(e, s, strict=True)])
+
+
+def auraloss_mr_stft(e, s, x):
     outside = auraloss.freq.MultiResolutionSTFTLoss()
     for part in outside.stft_losses:
         part.window = part.window.double()
-    expected = torch.stack([outside(e[None, None], s[None, None]) for e, s in zip(estimate, clean, strict=True)])
-    torch.testing.assert_close(TERMS["MR-STFT"]()(estimate, clean), expected, rtol=1e-6, atol=1e-6)
+    return each(outside, e, s)
+
+
+# Of estimate, clean and noisy.
+OUTSIDE = {
+    "SI-SNR": lambda e, s, x: -reference.scale_invariant_signal_noise_ratio(e, s),
+    "SI-SDR": lambda e, s, x: -reference.scale_invariant_signal_distortion_ratio(e, s),
+    "SDR": lambda e, s, x: -reference.signal_noise_ratio(e, s),  # "SNR" is torchmetrics' name for it
+    "SNR": lambda e, s, x: 10 * torch.log10((s - e).square().sum(-1) / s.square().sum(-1) + 1e-3),
+    "signed-SI-SNR": lambda e, s, x: 10 * torch.log10(2 - 2 * correlation(e, s)),
+    "wSDR": weighted_sdr,
+    "MSE": lambda e, s, x: (e - s).square().mean(-1),
+    "L1": lambda e, s, x: (e - s).abs().mean(-1),
+    "log-cosh": lambda e, s, x: each(auraloss.time.LogCoshLoss(a=100, eps=0.0), e, s),
+    "MR-STFT": auraloss_mr_stft,
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+@pytest.mark.parametrize("share", [-0.5, 0.03, 1.0])
+def test_losses_agree_with_torchmetrics_auraloss_and_closed_forms(name, share, monkeypatch):
+    monkeypatch.setattr(waveform, "LEAST_NOISE", 0.0)
+    noisy, clean = speech_like(0)
+    estimate = 0.9 * clean + share * (0.4 * noisy - 2 * clean.roll(9, -1))
+    expected = OUTSIDE[name](estimate, clean, noisy)
+    torch.testing.assert_close(TERMS[name]()(estimate, clean, noisy), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_lms_agrees_with_torchaudios_mel_spectrogram():
@@ -98,14 +109,6 @@ def test_stoi_agrees_with_pystoi(name, extended):
     assert (-value).tolist() == pytest.approx(expected, abs=0.005)
 
 
-def test_stoi_leaves_out_silence_as_torch_stoi_does():
-    noisy, clean = (x.float() for x in voiced(7, samples=20000))
-    clean[:, 6000:9000] = 0
-    clean[1, 12000:15000] = 0
-    outside = NegSTOILoss(10000, do_resample=False)
-    torch.testing.assert_close(TERMS["STOI"]().distance(noisy, clean), outside(noisy, clean), rtol=1e-5, atol=1e-6)
-
-
 def test_differentiable_pesq_orders_noise_levels_as_pesq_does():
     try:
         term = TERMS["PESQ"]()
@@ -126,76 +129,6 @@ def test_a_term_without_its_package_says_what_to_install(monkeypatch):
 
 
 # -- Against formulas --
-
-
-@settings(max_examples=20, deadline=None)
-@given(gain=st.floats(0.01, 100), seed=st.integers(0, 99))
-def test_scale_invariant_losses_do_not_see_the_level(gain, seed):
-    estimate, clean = speech_like(seed, samples=2000)
-    for name in ("SI-SNR", "SI-SDR", "MR-L1"):
-        term = TERMS[name]()
-        torch.testing.assert_close(term(gain * estimate, clean), term(estimate, clean), rtol=0, atol=1e-5)
-
-
-@settings(max_examples=20, deadline=None)
-@given(gain_db=st.floats(-40, 20).filter(lambda g: abs(g) > 0.5), seed=st.integers(0, 99))
-def test_sdr_of_a_scaled_copy_is_its_closed_form(gain_db, seed):
-    _, clean = speech_like(seed, samples=2000)
-    gain = 10 ** (gain_db / 20)
-    expected = torch.full((3,), 20 * math.log10(abs(1 - gain)), dtype=torch.float64)
-    torch.testing.assert_close(TERMS["SDR"]()(gain * clean, clean), expected, rtol=0, atol=1e-5)
-
-
-def test_a_louder_estimate_is_as_far_in_lms_as_its_gain():
-    _, clean = speech_like(2)
-    value = TERMS["LMS"]()(2 * clean, clean)  # ln 2 in each band that the floor of 1e-7 does not reach
-    torch.testing.assert_close(value, torch.full_like(value, math.log(2)), rtol=0.02, atol=0)
-
-
-def test_snr_with_a_soft_threshold_is_the_snr_far_below_it_and_ends_there():
-    noisy, clean = voiced(0)
-    term, snr = TERMS["SNR"](), reference.signal_noise_ratio
-    far = clean + 3 * (noisy - clean)
-    torch.testing.assert_close(term(far, clean), -snr(far, clean), rtol=0, atol=0.01)
-    torch.testing.assert_close(term(clean, clean), torch.full((3,), -30.0).double(), rtol=0, atol=1e-3)
-    at_threshold = clean + 10 ** (-25 / 20) * (noisy - clean)  # the noise of `noisy` is at 5 dB
-    assert snr(at_threshold, clean).tolist() == pytest.approx([30.0] * 3, abs=0.3)
-    assert term(at_threshold, clean).tolist() == pytest.approx([-27.0] * 3, abs=0.2)
-
-
-@settings(max_examples=20, deadline=None)
-@given(correlation=st.floats(-0.999, 0.999), gain=st.floats(0.01, 100), seed=st.integers(0, 99))
-def test_signed_si_snr_is_its_closed_form_in_the_correlation(correlation, gain, seed):
-    noise, clean = (x - x.mean(-1, keepdim=True) for x in speech_like(seed, samples=2000))
-    noise = noise - (noise * clean).sum(-1, keepdim=True) / clean.square().sum(-1, keepdim=True) * clean
-    clean, noise = (x / x.norm(dim=-1, keepdim=True) for x in (clean, noise))
-    estimate = gain * (correlation * clean + math.sqrt(1 - correlation**2) * noise) + 0.3
-    expected = torch.full((3,), 10 * math.log10(2 - 2 * correlation), dtype=torch.float64)
-    torch.testing.assert_close(TERMS["signed-SI-SNR"]()(estimate, clean), expected, rtol=0, atol=1e-4)
-
-
-def test_signed_si_snr_leads_out_of_the_inverted_solution_where_si_snr_keeps_it():
-    noisy, clean = voiced(1)
-    inverted = (-noisy).requires_grad_()
-    towards = {}
-    for name in ("SI-SNR", "signed-SI-SNR"):
-        (gradient,) = torch.autograd.grad(TERMS[name]()(inverted, clean).sum(), inverted)
-        towards[name] = -(gradient * clean).sum(-1)
-    assert (towards["SI-SNR"] < 0).all()
-    assert (towards["signed-SI-SNR"] > 0).all()
-
-
-def test_weighted_sdr_agrees_with_the_papers_formula_in_numpy():
-    noisy, clean = voiced(2)
-    estimate = 0.4 * noisy + 0.5 * clean
-    expected = []
-    for x, y, z in zip(noisy.numpy(), clean.numpy(), estimate.numpy(), strict=True):
-        n, m = x - y, x - z
-        share = (y @ y) / (y @ y + n @ n)
-        cosines = [(u @ v) / np.sqrt((u @ u) * (v @ v)) for u, v in ((y, z), (n, m))]
-        expected.append(-share * cosines[0] - (1 - share) * cosines[1])
-    value = TERMS["wSDR"]()(estimate, clean, noisy)
-    torch.testing.assert_close(value, torch.tensor(np.array(expected)), rtol=0, atol=5e-4)
 
 
 def spectra(signals: np.ndarray, fft: int, hop: int, window: np.ndarray) -> np.ndarray:
@@ -258,19 +191,6 @@ def test_losses_on_spectra_are_their_formulas_in_numpy(name, monkeypatch):
     torch.testing.assert_close(value, torch.tensor(expected), rtol=1e-4, atol=0)
 
 
-def test_pc_mse_does_not_depend_on_the_level_of_the_recording():
-    noisy, clean = voiced(5)
-    term = TERMS["PC-MSE"]()
-    torch.testing.assert_close(term(0.1 * noisy, 0.1 * clean), term(noisy, clean), rtol=1e-3, atol=0)
-
-
-def test_asymmetric_costs_removed_speech_only():
-    _, clean = voiced(6)
-    term = TERMS["asymmetric"]()
-    assert (term(0.5 * clean, clean) > 0.03).all()
-    assert (term(2 * clean, clean) < 1e-9).all()
-
-
 def test_phases_are_their_formulas_in_numpy():
     e, s = (spectra(x.numpy(), 400, 100, hann(400)) for x in speech_like(4))
     weight, error, total = np.abs(s), np.angle(s) - np.angle(e), {False: 0, True: 0}
@@ -283,11 +203,6 @@ def test_phases_are_their_formulas_in_numpy():
     for name in ("phase", "phase-weighted"):
         value = TERMS[name]().double()(*speech_like(4))
         torch.testing.assert_close(value, torch.tensor(total[name != "phase"]), rtol=1e-6, atol=0)
-
-
-def test_a_delay_of_one_sample_costs_as_much_phase_as_chance():
-    _, clean = voiced(6)
-    assert TERMS["phase"]()(clean.roll(1, -1), clean).tolist() == pytest.approx([math.pi / 2] * 3, rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["MR-compressed", "PC-MSE", "compressed-complex"])
@@ -416,15 +331,6 @@ def test_metric_gan_learns_the_scores_of_items_that_have_one():
     ]
     predicted = 1 - term.eval()(estimate, clean).detach().sqrt()
     assert predicted[:3].tolist() == pytest.approx(wanted, abs=0.15)
-
-
-@pytest.mark.parametrize("base", ["MSE", "SDR", "SI-SNR", "SI-SDR"])
-@pytest.mark.parametrize("perceptual", ["", "+LMS", "+PMSQE"])
-def test_the_papers_twelve_losses_are_there(base, perceptual):
-    estimate, clean = speech_like(0, samples=2000)
-    loss, parts = build_loss(base + perceptual)(estimate, clean)
-    assert loss.isfinite()
-    assert "+".join(parts) == base + perceptual
 
 
 def test_signals_of_different_shape_are_refused():

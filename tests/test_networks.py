@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from networks import SMALL_NETWORKS, small
+from networks import ALL_SETTINGS, SMALL_NETWORKS, small
 from programs import run
 from signals import voiced
 from trainings import history_of
@@ -31,12 +31,15 @@ def test_every_network_returns_as_many_samples_as_it_gets(name, samples):
     assert estimate.isfinite().all()
 
 
+FRESH = [(name, {}) for name in SMALL_NETWORKS] + [("DCCRN", options) for options in ALL_SETTINGS]
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("name", SMALL_NETWORKS)
-def test_a_fresh_network_passes_its_input_through_so_that_no_polarity_is_inverted(name):
+@pytest.mark.parametrize(("name", "options"), FRESH, ids=str)
+def test_a_fresh_network_passes_its_input_through_so_that_no_polarity_is_inverted(name, options):
     torch.manual_seed(0)
     noisy = torch.randn(2, 16000) * 0.1
-    estimate = small(name).train()(noisy)
+    estimate = small(name, **options).train()(noisy)
     least = 0.5 if name == "CRN direct" else 0.9  # magnitudes that are estimated directly begin all alike
     assert torch.nn.functional.cosine_similarity(noisy, estimate).min() > least
 
