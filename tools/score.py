@@ -112,7 +112,9 @@ def describe(signal: str, scores: pd.DataFrame, aligned: bool) -> str:
     if len(delay):
         treatment = "compensated" if aligned else "kept"
         parts.append(f"{len(delay)} delayed by {delay.min():.3g} to {delay.max():.3g} ms ({treatment})")
-    return f"{signal}: {', '.join(parts)}, {(scores['clipped'] > 0).sum()} clipped."
+    parts.append(f"{(scores['clipped'] > 0).sum()} clipped")
+    parts += [f"{count} {note}" for note, count in scores["note"].value_counts().items() if note]
+    return f"{signal}: {', '.join(parts)}."
 
 
 def main() -> None:

@@ -20,6 +20,12 @@ SUFFIXES += (".w64", ".rf64")
 LOSSY = ("MP3",)  # frames depend on earlier ones, and the header may announce a few samples too many
 DYNAMIC_RANGE = 70  # dB below the loudest point that a spectrogram shows
 GAP = 6  # pixels between two spectrograms
+OFFSET = 0.02  # of the standard deviation: a larger mean is a DC offset
+CANCELLED = (
+    0.4  # of the loudest channel's power a channel: uncorrelated channels leave 1, two of which one is silent 0.5
+)
+LOUD = 0.8  # of the loudest channel's power: the first channel above it is used
+HAS_OFFSET, HAS_OPPOSITE = "with a DC offset (removed)", "with channels of opposite phase (the louder is used)"
 
 
 @dataclass(frozen=True)
@@ -63,13 +69,14 @@ def read_format(path: Path) -> AudioFormat:
         return AudioFormat(file.samplerate, file.channels, file.frames)
 
 
-def read(path: Path, start: int = 0, samples: int | None = None) -> np.ndarray:
-    """Return part of a recording, float64 `[samples]`, the mean of its channels, full scale 1.
+def read(path: Path, start: int = 0, samples: int | None = None, traits: set[str] | None = None) -> np.ndarray:
+    """Return part of a recording, float64 `[samples]`, full scale 1: `mix_down` of its channels.
 
     Args:
         path: The file.
         start: First sample, counted at the project's sample rate.
         samples: Number of samples; None for the rest. Parts that do not overlap share no sample of the file.
+        traits: Gets HAS_OFFSET and HAS_OPPOSITE if they are true.
 
     Raises UserError if the file is unreadable, holds less than its header says, NaN or infinity.
     """
@@ -77,18 +84,20 @@ def read(path: Path, start: int = 0, samples: int | None = None) -> np.ndarray:
         rate = file.samplerate
         first = start * rate // SAMPLE_RATE
         end = file.frames if samples is None else min((start + samples) * rate // SAMPLE_RATE, file.frames)
+        # An offset is found from half a second or more.
+        begin, stop = max(0, min(first, end - rate // 2)), min(file.frames, max(end, first + rate // 2))
         # After a seek in an MP3, libsndfile gives silence for some 0.2 s.
-        lead = min(first, rate) if file.format in LOSSY else 0
+        lead = min(begin, rate) if file.format in LOSSY else 0
         try:
-            file.seek(first - lead)
-            channels = file.read(lead + end - first, dtype="float64", always_2d=True)[lead:]
+            file.seek(begin - lead)
+            channels = file.read(lead + stop - begin, dtype="float64", always_2d=True)[lead:]
         except soundfile.SoundFileError as error:
             raise UserError(f"not readable at {first / rate:.1f} s ({error})") from None
-        if len(channels) < end - first and file.format not in LOSSY:
-            raise UserError(f"cut short: its header says {file.frames} samples, {first + len(channels)} are there")
+        if len(channels) < stop - begin and file.format not in LOSSY:
+            raise UserError(f"cut short: its header says {file.frames} samples, {begin + len(channels)} are there")
     if not np.isfinite(channels).all():
         raise UserError("holds NaN or infinity")
-    mono = channels.mean(axis=1)
+    mono = mix_down(channels, set() if traits is None else traits)[first - begin : end - begin]
     if rate != SAMPLE_RATE:
         mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
     if samples is None:
@@ -96,6 +105,22 @@ def read(path: Path, start: int = 0, samples: int | None = None) -> np.ndarray:
     wanted = max(0, min(samples, AudioFormat(rate, 1, file.frames).samples - start))
     # Resampling leaves a sample more or less than wanted.
     return np.pad(mono[:wanted], (0, max(wanted - mono.size, 0)))
+
+
+def mix_down(channels: np.ndarray, traits: set[str]) -> np.ndarray:
+    """Return the mean of channels `[samples, channels]` or, if they cancel, a loud one; without a DC offset.
+
+    traits: gets HAS_OFFSET and HAS_OPPOSITE if they are true.
+    """
+    mono, powers = channels.mean(axis=1), channels.var(axis=0)
+    if mono.var() < CANCELLED / powers.size * powers.max():
+        traits.add(HAS_OPPOSITE)
+        mono = channels[:, np.argmax(powers > LOUD * powers.max())]
+    offset = mono.mean()
+    if abs(offset) > OFFSET * mono.std():
+        traits.add(HAS_OFFSET)
+        mono = mono - offset
+    return mono
 
 
 @contextlib.contextmanager

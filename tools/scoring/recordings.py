@@ -64,9 +64,10 @@ def score_files(_: None, pair: FilePair, metrics: Sequence[str], align: bool) ->
     rows, failures = [], []
     for name, path in pair.signals.items():
         try:
-            clean, clean_rate = _read(pair.clean)
-            signal, rate = _read(path)
-            row = {"file": pair.name, "signal": name}
+            traits = set()
+            clean, clean_rate = _read(pair.clean, traits)
+            signal, rate = _read(path, traits)
+            row = {"file": pair.name, "signal": name, "note": ", ".join(sorted(traits))}
             rows.append(row | score_pair(clean, signal, min(rate, clean_rate), metrics, align, path))
         except UserError as error:
             failures.append(str(error))
@@ -114,10 +115,10 @@ def find_delay(clean: np.ndarray, signal: np.ndarray) -> int:
     return best - reach if ratio[best] >= ALIGNED_GAIN * ratio[reach] else 0
 
 
-def _read(path: Path) -> tuple[np.ndarray, int]:
+def _read(path: Path, traits: set[str]) -> tuple[np.ndarray, int]:
     """Return a recording, float64 [samples] at 16 kHz, and the rate of its file. Raises UserError."""
     try:
-        rate, waveform = read_format(path).rate, read(path)
+        rate, waveform = read_format(path).rate, read(path, traits=traits)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if not waveform.any():
