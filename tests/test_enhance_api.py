@@ -11,13 +11,14 @@ import soundfile
 import torch
 from networks import SMALL, save_checkpoint, trained_like
 from programs import run
+from recordings import speech
 
 import models
 from models.streaming import StreamingEnhancer
 from tools import enhance as command
 from tools.common.errors import UserError
 from tools.inference import enhance
-from tools.inference.gains import Limiter
+from tools.inference.gains import Limiter, SlowGain
 
 MODEL = trained_like()
 
@@ -47,9 +48,11 @@ def test_shape_and_type_come_back(shape, kind):
     assert not getattr(estimate, "requires_grad", False)
 
 
-def test_at_16_khz_it_is_the_network():
-    noisy = noise(20_000)
-    np.testing.assert_allclose(enhance(noisy, 16000, MODEL), offline(MODEL, noisy), rtol=0, atol=1e-5)
+@pytest.mark.parametrize("samples", [1, 2, 4800, 20_000, 170_000])
+def test_at_16_khz_it_is_the_network_warmed_up_by_the_mirrored_beginning(samples):
+    noisy = 0.5 * noise(samples)
+    whole = offline(MODEL, np.concatenate([noisy[4800:0:-1], noisy]))[-samples:]
+    np.testing.assert_allclose(enhance(noisy, 16000, MODEL), whole, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
@@ -138,6 +141,61 @@ def test_enhanced_recordings_keep_what_the_limit_says():
 
     assert worst(estimate) < -20
     assert worst(limited(12.0, noisy[:, None], estimate[:, None])[:, 0]) > -13
+
+
+NETWORK = models.load_pretrained()
+
+
+def decibels(signal):
+    return 10 * np.log10(np.mean(np.square(signal, dtype=float)))
+
+
+def test_a_voice_in_the_middle_stays_there_unless_channels_are_separate():
+    voice = speech("a", 3.0).astype(np.float32)
+    noisy = voice + np.stack([0.1 * noise(48_000), noise(48_000, seed=1)])
+
+    def place(options):
+        """Return the level of the voice on the left less that on the right, in dB, in each loud 0.2 s."""
+        estimate = enhance(noisy, 16000, NETWORK, **options).reshape(2, -1, 3200)
+        parts = voice.reshape(-1, 3200)
+        loud = np.square(parts).mean(1) > np.square(parts).mean() / 4
+        gains = np.abs((estimate * parts).sum(2))[:, loud]
+        return 20 * np.log10(gains[0] / gains[1])
+
+    assert np.abs(place({})).max() < 1 < np.abs(place({"stereo": "separate"})).max()
+
+
+def test_separate_channels_are_enhanced_as_if_alone():
+    both = enhance(noise(2, 4000), 44_100, MODEL, stereo="separate")
+    for channel, estimate in zip(noise(2, 4000), both, strict=True):
+        np.testing.assert_allclose(estimate, enhance(channel, 44_100, MODEL), rtol=0, atol=1e-5)
+
+
+def test_a_recording_of_any_level_is_enhanced_alike():
+    noisy = speech("a", 2.0) + noise(32_000)
+    noisy = np.float32(noisy / np.abs(noisy).max())
+    usual = enhance(noisy * np.float32(0.1), 16000, NETWORK) * 10
+    for level_db in range(-85, 1, 5):
+        gain = np.float32(10 ** (level_db / 20))
+        assert abs(decibels(enhance(gain * noisy, 16000, NETWORK) / gain) - decibels(usual)) < 0.5, level_db
+
+
+def test_a_live_signal_of_any_level_is_brought_to_a_usual_one():
+    spoken = speech("a", 6.0) + 0.001 * noise(96_000)
+    for level_db in (-85, -65, -30):
+        signal = np.float32(spoken / spoken.std() * 10 ** (level_db / 20))[:, None]
+        gains = SlowGain(16000, 1).push(signal)
+        slow = SlowGain(16000, 1)
+        blocks = [slow.push(block) for block in np.array_split(signal, 77)]
+        np.testing.assert_allclose(np.concatenate(blocks), gains, rtol=1e-5)
+        assert -42 < decibels(signal[-16000:] * gains[-16000:]) < -20
+
+
+def test_noise_is_removed_from_the_first_tenth_of_a_second_on():
+    noisy = noise(24_000)
+    removed = decibels(noisy) - decibels(enhance(noisy, 16000, NETWORK)[:1600])
+    later = decibels(noisy) - decibels(enhance(noisy, 16000, NETWORK)[9600:])
+    assert removed > later - 6
 
 
 def energy(signal, rate, low, high):

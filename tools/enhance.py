@@ -30,7 +30,7 @@ from tqdm import tqdm
 from config import Count, Device, Positive
 from models import load_model, load_pretrained
 from models.streaming import can_stream, require_streaming
-from tools.common.audio import SUFFIXES, find_audio, read_format
+from tools.common.audio import DECODED, SUFFIXES, find_audio, read_format
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device, use_threads
 from tools.common.errors import UserError
@@ -135,9 +135,10 @@ def enhance_files(model: nn.Module, arguments: Arguments, pairs: list[tuple[Path
             if isinstance(result, str):
                 errors.append(result)
                 continue
-            bar.write(f"{source} -> {target}")
-            bar.update(result if processes > 1 else 0)
-            done += result
+            seconds, note = result
+            bar.write(f"{source} -> {target}{note}")
+            bar.update(seconds if processes > 1 else 0)
+            done += seconds
     took = time.monotonic() - start
     print(f"{len(pairs) - len(errors)} of {len(pairs)} files enhanced, {done:.1f} s of audio in {took:.1f} s")
     for error in errors:
@@ -145,8 +146,10 @@ def enhance_files(model: nn.Module, arguments: Arguments, pairs: list[tuple[Path
     return len(errors)
 
 
-def enhance_pair(shared: tuple[nn.Module, Arguments, Callable | None], source: Path, target: Path) -> float | str:
-    """Return the seconds of audio of a file, or why it could not be enhanced."""
+def enhance_pair(
+    shared: tuple[nn.Module, Arguments, Callable | None], source: Path, target: Path
+) -> tuple[float, str] | str:
+    """Return the seconds of audio of a file and a note on its encoding, or why it could not be enhanced."""
     model, arguments, progress = shared
     try:
         return enhance_file(model, source, target, arguments, arguments.stream, progress)
@@ -165,6 +168,7 @@ def audio_seconds(path: Path) -> float:
 def find_files(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
     """Return each file to enhance and the file to write; files of folders keep their relative paths.
 
+    Kinds of files that cannot be written become FLAC.
     Raises UserError for a folder without sound files, and for one output file for several inputs.
     """
     one_file = out is not None and out.suffix[1:2].isalpha() and not out.is_dir()
@@ -183,7 +187,9 @@ def find_files(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
             pairs.append((path, path.with_name(f"{path.stem}_enhanced{path.suffix}")))
         else:
             pairs.append((path, out if one_file else out / path.name))
-    return pairs
+    return [
+        (p, target.with_suffix(".flac") if target.suffix.lower() in DECODED else target) for p, target in pairs
+    ]
 
 
 def main() -> None:

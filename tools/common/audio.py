@@ -1,7 +1,13 @@
 """Audio: files of any format as mono at the project's rate, WAV files to listen to, spectrograms in dB."""
 
 import contextlib
+import functools
+import io
 import os
+import re
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +21,13 @@ from config import SAMPLE_RATE
 from tools.common.errors import UserError
 from tools.common.files import replacing
 
+DECODED = (".m4a", ".m4b", ".mp4", ".aac", ".webm", ".mka", ".mkv", ".mov", ".wma", ".amr", ".3gp")  # by ffmpeg
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".sph")
-SUFFIXES += (".w64", ".rf64")
-LOSSY = ("MP3",)  # frames depend on earlier ones, and the header may announce a few samples too many
+SUFFIXES += (".w64", ".rf64", *DECODED)
+MP3 = "MPEG_LAYER_III"  # subtype: frames depend on earlier ones
+MP3_RATES = (44_100, 48_000, 32_000)  # Hz, of MPEG 1; MPEG 2 has their halves, MPEG 2.5 their quarters
+BLOCK_CODECS = ("MS_ADPCM", "IMA_ADPCM", "GSM610", MP3)  # subtypes of WAV whose last block is padded
+BLOCK = 1 << 18  # samples
 DYNAMIC_RANGE = 70  # dB below the loudest point that a spectrogram shows
 GAP = 6  # pixels between two spectrograms
 OFFSET = 0.02  # of the standard deviation: a larger mean is a DC offset
@@ -87,13 +97,13 @@ def read(path: Path, start: int = 0, samples: int | None = None, traits: set[str
         # An offset is found from half a second or more.
         begin, stop = max(0, min(first, end - rate // 2)), min(file.frames, max(end, first + rate // 2))
         # After a seek in an MP3, libsndfile gives silence for some 0.2 s.
-        lead = min(begin, rate) if file.format in LOSSY else 0
+        lead = min(begin, rate) if file.subtype == MP3 else 0
         try:
             file.seek(begin - lead)
             channels = file.read(lead + stop - begin, dtype="float64", always_2d=True)[lead:]
         except soundfile.SoundFileError as error:
             raise UserError(f"not readable at {first / rate:.1f} s ({error})") from None
-        if len(channels) < stop - begin and file.format not in LOSSY:
+        if len(channels) < stop - begin and file.subtype != MP3:
             raise UserError(f"cut short: its header says {file.frames} samples, {begin + len(channels)} are there")
     if not np.isfinite(channels).all():
         raise UserError("holds NaN or infinity")
@@ -125,17 +135,107 @@ def mix_down(channels: np.ndarray, traits: set[str]) -> np.ndarray:
 
 @contextlib.contextmanager
 def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
-    """Open an audio file. Raises UserError if it cannot be read or holds no samples."""
+    """Open a sound file for reading and seeking, or a decoded copy of it. Raises UserError if it cannot be read.
+
+    Copies stand for files with a wrong length, in which libsndfile cannot seek (GSM), or which it does not read
+    whole (joined MP3s, chained Ogg) or at all: the latter are decoded by ffmpeg if that is installed.
+    """
     try:
-        path.open("rb").close()  # raises the system's error, which libsndfile reports as "System error" only
-        file = soundfile.SoundFile(path)
-    except (OSError, soundfile.SoundFileError, TypeError) as error:
-        reason = getattr(error, "strerror", None) or getattr(error, "error_string", str(error))
-        raise UserError(f"not readable as audio ({reason.strip('. ')})") from None
-    with file:
+        way = _choose_way(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise UserError(f"cannot be opened ({error.strerror})") from None
+    with contextlib.ExitStack() as stack:
+        source = path
+        if way:
+            source = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "copy.w64"
+            _copy(path, source) if way == "copy" else _decode(path, source, way)
+        file = stack.enter_context(soundfile.SoundFile(source))
         if file.frames <= 0:
             raise UserError("holds no samples")
         yield file
+
+
+def read_blocks(file: soundfile.SoundFile, size: int = BLOCK) -> Iterator[np.ndarray]:
+    """Yield float32 blocks [n, channels] up to the end, whatever length the header says."""
+    while len(block := file.read(size, dtype="float32", always_2d=True)):
+        yield block
+
+
+class _Sequential(soundfile.SoundFile):
+    """A file that is read without seeking, as soundfile does after each read of others."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+@functools.lru_cache(1 << 16)
+def _choose_way(path: Path, changed: int) -> str:
+    """Return "" for a file that libsndfile reads and seeks in, "copy" if it only reads it, or why it does not."""
+    path.open("rb").close()  # raises the system's error, which libsndfile reports as "System error" only
+    if path.suffix.lower() in DECODED:  # libsndfile may take their inside for a file
+        return "needs ffmpeg"
+    try:
+        file = soundfile.SoundFile(path)
+    except (soundfile.SoundFileError, TypeError) as error:
+        reason = getattr(error, "error_string", str(error))
+        return f"not readable as audio ({reason.strip('. ')})"
+    with file:
+        content = path.read_bytes() if file.format in ("MP3", "OGG") else b""
+        excess = _count_mp3(content, file.samplerate) - file.frames if file.format == "MP3" else 0
+        tolerance = file.samplerate / 4 + file.frames / 100
+        if excess > tolerance or content.count(b"OggS\0\2") > 1:
+            return "libsndfile reads only the first of several recordings in it"
+        padded = file.subtype in BLOCK_CODECS and file.format != "MP3"
+        counted = 0 < file.frames < 1 << 60 and excess > -tolerance
+        return "" if counted and file.seekable() and not padded else "copy"
+
+
+def _count_mp3(content: bytes, rate: int) -> int:
+    """Return about how many samples an MP3 file has, by its frames' headers; up to 1% more by chance."""
+    halvings = next(number for number in range(3) if rate << number in MP3_RATES)
+    place = MP3_RATES.index(rate << halvings)
+    beginning = (b"[\xfa\xfb]", b"[\xf2\xf3]", b"[\xe2\xe3]")[halvings]
+    bit_rates = bytes(byte for byte in range(0x10, 0xF0) if byte >> 2 & 3 == place)
+    frames = re.findall(b"\xff" + beginning + b"[" + re.escape(bit_rates) + b"]", content)
+    return len(frames) * (576 if halvings else 1152)
+
+
+def _copy(path: Path, target: Path) -> None:
+    """Write a file in floating point, as long as it really is."""
+    chunks = riff_chunks(path)
+    left = int.from_bytes(chunks[b"fact"][:4], "little") if b"fact" in chunks else 1 << 60  # without padding
+    source = path
+    if chunks.get(b"data") == b"":  # as from a pipe: up to the end
+        source = io.BytesIO(path.read_bytes().replace(b"data\0\0\0\0", b"data\xff\xff\xff\xff", 1))
+    with _Sequential(source) as file:
+        form = {"samplerate": file.samplerate, "channels": file.channels, "subtype": "FLOAT", "format": "W64"}
+        with soundfile.SoundFile(target, "w", **form) as copy:
+            for block in read_blocks(file):
+                copy.write(block[: left - copy.frames])
+
+
+def _decode(path: Path, target: Path, reason: str) -> None:
+    """Write the first audio stream of a file in floating point. Raises UserError with the reason if that fails."""
+    if not shutil.which("ffmpeg"):
+        raise UserError(f"{reason}; install ffmpeg, or convert the file to FLAC")
+    options = ["-map", "0:a:0", "-c:a", "pcm_f32le", target]
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-i", f"file:{path}", *options]
+    if subprocess.run(command, capture_output=True).returncode:
+        raise UserError(f"{reason}; ffmpeg cannot decode it either")
+
+
+def riff_chunks(path: Path) -> dict[bytes, bytes]:
+    """Return the chunks of a WAV file by name, of the audio its first byte."""
+    chunks = {}
+    with path.open("rb") as file:
+        if file.read(12)[8:] != b"WAVE":
+            return chunks
+        while len(head := file.read(8)) == 8:
+            name, size = head[:4], int.from_bytes(head[4:], "little")
+            place = file.tell()
+            chunks[name] = file.read(min(size, 1) if name == b"data" else size)
+            file.seek(place + size + size % 2)
+    return chunks
 
 
 def write_wav(path: Path, waveform: np.ndarray) -> None:

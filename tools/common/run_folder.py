@@ -33,11 +33,11 @@ def find_checkpoint(name: str) -> Path | None:
     if name == "pretrained":
         return PRETRAINED
     folder = find_run(name)
-    if not folder.is_dir():
-        return Path(name) if Path(name).suffix in (".pt", ".pth") else None
-    if not (folder / "best.pt").is_file():
+    if (folder / "best.pt").is_file():
+        return folder / "best.pt"
+    if (folder / "config.json").is_file():
         raise UserError(f"{folder}: no best.pt in it yet, which train.py writes after the first epoch")
-    return folder / "best.pt"
+    return Path(name) if Path(name).suffix in (".pt", ".pth") else None
 
 
 def checkpoint_path(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Gains beside the network: a limit of its attenuation, and the band above its 8 kHz."""
+"""Gains beside the network: a usual level, a limit of attenuation, and the band above its 8 kHz."""
 
 from typing import Literal
 
@@ -14,6 +14,9 @@ SHORT_HOP = 80  # of the high band's gain, 5 ms
 SHORT_WINDOW = 0.5 - 0.5 * np.cos(np.pi * np.arange(2 * SHORT_HOP) / SHORT_HOP)
 LOWEST = 4000  # Hz: the gain above 8 kHz follows the network's from here on
 TINY = 1e-15
+USUAL = 0.02, 0.1  # root of the loud frames' power at which networks work alike: -34 to -20 dBFS
+LEVEL_SECONDS = 0.02  # of a frame that a level is measured in
+FALL_DB = 3  # a second, of a live signal's level
 
 
 class Line:
@@ -132,3 +135,38 @@ class HighBand:
         between = gains[:-1, None] * (1 - way) + gains[1:, None] * way  # [hops, SHORT_HOP, channels]
         ready = waiting[SHORT_HOP : (hops + 1) * SHORT_HOP]
         return [*np.split(ready, 2, 1), between.reshape(len(ready), -1)]
+
+
+def usual_gain(level: np.ndarray) -> np.ndarray:
+    """Return the gain that brings a level, the root of a power, into the usual range; 1 for silence."""
+    return np.where(level > 0, np.clip(level, *USUAL) / np.maximum(level, 1e-6), 1).astype(np.float32)
+
+
+class SlowGain:
+    """The gain that brings a live signal to a usual level, from what has passed.
+
+    The level is that of the loudest frames of 20 ms, forgotten by 3 dB a second. The gain is the same for any size
+    of the blocks.
+    """
+
+    def __init__(self, rate: int, channels: int) -> None:
+        self.size = max(1, round(LEVEL_SECONDS * rate))
+        self.level = np.zeros(channels)
+        self.power, self.place = np.zeros(channels), 0  # sum of squares, and samples, of this frame so far
+        self.before = self.after = np.ones(channels, np.float32)  # gains at both ends of this frame
+
+    def push(self, noisy: np.ndarray) -> np.ndarray:
+        """Return the gains [n, channels] of samples [n, channels]."""
+        gains = [np.ones((0, noisy.shape[1]), np.float32)]
+        while len(noisy):
+            part, noisy = np.split(noisy, [self.size - self.place])
+            way = (self.place + np.arange(len(part), dtype=np.float32)[:, None]) / self.size
+            gains.append(self.before + way * (self.after - self.before))
+            self.power = self.power + np.square(part, dtype=float).sum(0)
+            self.place += len(part)
+            if self.place == self.size:
+                faded = self.level * 10 ** (-LEVEL_SECONDS * FALL_DB / 20)
+                self.level = np.maximum(np.sqrt(self.power / self.size), faded)
+                self.power, self.place = np.zeros_like(self.power), 0
+                self.before, self.after = self.after, usual_gain(self.level)
+        return np.concatenate(gains)

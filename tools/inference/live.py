@@ -11,6 +11,7 @@ from tools.common.errors import UserError
 from tools.inference.signal_chain import LIVE_BLOCK_SECONDS, EnhanceOptions, SignalChain
 
 ENCODINGS = {"s16le": ("<i2", 32768.0), "f32le": ("<f4", 1.0)}
+MOST_WAITING = 3  # blocks from the microphone
 FILE_HEADERS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b".snd")
 
 
@@ -61,7 +62,10 @@ def enhance_pipe(
 def enhance_microphone(
     model: nn.Module, input_device: str | None, output_device: str | None, options: EnhanceOptions
 ) -> None:
-    """Enhance from microphone to loudspeaker until Ctrl-C. Raises UserError without sounddevice or the devices."""
+    """Enhance from microphone to loudspeaker until Ctrl-C. Raises UserError without sounddevice or the devices.
+
+    Blocks that wait for more than 60 ms, as after a pause of the computer, are dropped, so that no delay remains.
+    """
     try:
         import sounddevice
     except (ImportError, OSError) as error:  # OSError: the PortAudio library is missing
@@ -69,11 +73,14 @@ def enhance_microphone(
             f"--live needs sounddevice ({error}); `pip install -r requirements-live.txt`, "
             "on Linux also the package libportaudio2"
         ) from None
-    chain = SignalChain(model, SAMPLE_RATE, channels=1, options=options)
     block = round(LIVE_BLOCK_SECONDS * SAMPLE_RATE)
+    chain = SignalChain(model, SAMPLE_RATE, channels=1, options=options)
+    chain.network.push(np.zeros((1, SAMPLE_RATE), np.float32))  # the first hops take longest
+    chain.network.reset()
     # The loudspeaker starts with silence for the time that the network needs before its first block.
     ready = np.zeros((chain.network.latency + block, 1), np.float32)
     arrived: queue.Queue[np.ndarray] = queue.Queue()
+    dropped = 0
     names = (input_device, output_device)
     devices = [int(name) if name is not None and name.isdecimal() else name for name in names]
     settings = {"samplerate": SAMPLE_RATE, "blocksize": block, "channels": 1, "dtype": "float32"}
@@ -88,8 +95,12 @@ def enhance_microphone(
         ):
             while True:
                 loudspeaker.write(ready)
-                ready = np.ascontiguousarray(chain.push(arrived.get()))
+                noisy = arrived.get()
+                while arrived.qsize() > MOST_WAITING:
+                    noisy = arrived.get()
+                    dropped += 1
+                ready = np.ascontiguousarray(chain.push(noisy))
     except KeyboardInterrupt:
-        return
+        print(f"{dropped * LIVE_BLOCK_SECONDS:.2f} s came too late and were dropped")
     except (sounddevice.PortAudioError, ValueError) as error:
         raise UserError(f"microphone or loudspeaker: {error}; `python -m sounddevice` lists the devices") from None

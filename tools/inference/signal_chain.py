@@ -1,9 +1,8 @@
 """Enhancement of recordings at any rate, block by block."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import soxr
@@ -14,11 +13,21 @@ from torch import nn
 from config import SAMPLE_RATE, PositiveFloat, check
 from models.streaming import StreamingEnhancer, can_stream
 from tools.common.errors import UserError
-from tools.inference.gains import HighBand, HighBandWay, Limiter, Line
+from tools.inference.gains import (
+    LEVEL_SECONDS,
+    TINY,
+    HighBand,
+    HighBandWay,
+    Limiter,
+    Line,
+    SlowGain,
+    usual_gain,
+)
 
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # Hz
 BLOCK_SECONDS, LIVE_BLOCK_SECONDS = 4.0, 0.02
 CHUNK_SECONDS, OVERLAP_SECONDS = 10, 1
+LEAD_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,10 @@ class EnhanceOptions:
     highband: HighBandWay = "follow"
     """Band above 8 kHz, which the network does not process: follow its gain from 4 to 8 kHz, keep, or drop."""
 
+    stereo: Literal["linked", "separate"] = "linked"
+    """Two channels: linked enhances their sum and difference, so that a voice in the middle stays there; separate
+    is for a microphone for each talker."""
+
     def __post_init__(self) -> None:
         check(self)
 
@@ -40,19 +53,33 @@ class EnhanceOptions:
 class Recording:
     """What is found by reading a recording before it is enhanced."""
 
-    frames: float
-    peak: float  # highest magnitude; floating-point files may go beyond 1
+    frames: int
+    gain: np.ndarray  # [channels], to a usual level
+    lead: np.ndarray  # [n, channels], its mirrored beginning
 
 
-LIVE = Recording(math.inf, 1.0)
+def inspect(blocks: Iterable[np.ndarray], rate: int) -> Recording:
+    """Return what is found in a recording in blocks [n, channels], one or more.
 
-
-def inspect(blocks: Iterable[np.ndarray]) -> Recording:
-    """Return the properties of a recording in blocks [n, channels]."""
-    frames, peak = 0, 0.0
+    Its level is that of the loudest twentieth of its frames of 20 ms. Raises UserError for NaN and infinity.
+    """
+    frames, peak, powers, lead = 0, np.float32(TINY), [], None
     for block in blocks:
-        frames, peak = frames + len(block), max(peak, float(np.abs(block).max()))
-    return Recording(frames, peak)
+        require_finite(block, frames)
+        if lead is None:
+            lead = block[round(LEAD_SECONDS * rate) : 0 : -1].copy()
+        size = min(len(block), max(1, round(LEVEL_SECONDS * rate)))
+        whole = block[: len(block) // size * size]
+        powers.append(np.square(whole).reshape(-1, size, block.shape[1]).mean(1))
+        frames, peak = frames + len(block), np.maximum(peak, np.abs(block).max(0))
+    level = np.sqrt(np.percentile(np.concatenate(powers), 95, axis=0))
+    return Recording(frames, np.minimum(usual_gain(level), 1 / peak), lead)
+
+
+def require_finite(samples: np.ndarray, before: int) -> None:
+    """Raise UserError for NaN and infinity in [n, channels], given the number of samples before."""
+    if not (finite := np.isfinite(samples).all(1)).all():
+        raise UserError(f"sample {before + int(np.argmin(finite))} is NaN or infinity, expected finite numbers")
 
 
 class SignalChain:
@@ -66,8 +93,9 @@ class SignalChain:
         model: The network, on any device.
         rate, channels: Sample rate in Hz and number of channels.
         options: What is done beside the network.
-        recording: What is known of the whole signal; left out for a live one. Above a peak of 1, it is scaled down
-            for the network, which clips at 1. Signals of up to 10 s are enhanced as a whole, which is faster.
+        recording: What is known of the whole signal; left out for a live one, whose gain follows its level. The
+            network's state is warmed up by the mirrored beginning.
+        stream: Whether to enhance hop by hop also recordings of up to 10 s, which are faster as a whole.
     """
 
     def __init__(
@@ -76,14 +104,15 @@ class SignalChain:
         rate: int,
         channels: int,
         options: EnhanceOptions,
-        recording: Recording = LIVE,
+        recording: Recording | None = None,
+        stream: bool = False,
     ) -> None:
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise UserError(f"rate: found {rate} Hz, expected {LOWEST_RATE} to {HIGHEST_RATE}")
-        is_short = recording.frames <= CHUNK_SECONDS * rate
-        self.network = (StreamingEnhancer if can_stream(model) and not is_short else ChunkEnhancer)(
-            model, channels
-        )
+        is_short = recording is not None and recording.frames + len(recording.lead) <= CHUNK_SECONDS * rate
+        streams = can_stream(model) and (stream or not is_short)
+        self.network = (StreamingEnhancer if streams else ChunkEnhancer)(model, channels)
+        self.linked = options.stereo == "linked" and channels == 2
         self.limiter = self.down = self.up = None
         floor = 0.0 if options.limit_db is None else 10 ** (-options.limit_db / 20)
         if floor > 0:
@@ -92,15 +121,18 @@ class SignalChain:
             self.down = soxr.ResampleStream(rate, SAMPLE_RATE, channels)
             way = options.highband if rate > SAMPLE_RATE else "drop"
             self.up = HighBand(way, rate, channels, floor)
-        self.dry, self.gain = np.float32(options.dry), np.float32(max(recording.peak, 1.0))
-        self.noisy = Line(channels)
+        self.dry = np.float32(options.dry)
+        self.noisy, self.levels = Line(channels), Line(channels)  # whose estimate is not out yet, and its gains
+        self.gain = SlowGain(rate, channels).push if recording is None else lambda _: recording.gain
         self.taken = self.given = 0  # samples
+        self.early = 0  # samples of output to drop
+        if recording is not None and can_stream(model):
+            self.early = len(recording.lead)
+            self.push(recording.lead)
 
     def push(self, noisy: np.ndarray) -> np.ndarray:
         """Return the output that is ready after float32 [n, channels]. Raises UserError for NaN and infinity."""
-        if not np.isfinite(noisy).all():
-            first = int(np.flatnonzero(~np.isfinite(noisy).all(1))[0])
-            raise UserError(f"sample {self.taken + first} is NaN or infinity, expected finite numbers")
+        require_finite(noisy, self.taken)
         return self._process(noisy, last=False)
 
     def finish(self) -> np.ndarray:
@@ -109,11 +141,16 @@ class SignalChain:
 
     def _process(self, noisy: np.ndarray, last: bool) -> np.ndarray:
         self.taken += len(noisy)
-        noisy = noisy / self.gain
+        gain = self.gain(noisy)
+        gain = np.broadcast_to(gain.min(-1, keepdims=True) if self.linked else gain, noisy.shape)
+        noisy = noisy * gain
         low = self.down.resample_chunk(np.ascontiguousarray(noisy), last) if self.down else noisy
-        estimate = self.network.push(np.ascontiguousarray(low.T)).T
+        heard = sum_and_difference(low) / 2 if self.linked else low
+        estimate = self.network.push(np.ascontiguousarray(heard.T)).T
         if last:
             estimate = np.concatenate([estimate, self.network.flush().T])
+        if self.linked:
+            estimate = sum_and_difference(estimate)
         if self.limiter:
             estimate = self.limiter.push(low, estimate, last)
         if self.up:
@@ -123,8 +160,16 @@ class SignalChain:
         if last:  # two resamplings may round the length down
             estimate = np.pad(estimate, ((0, left - len(estimate)), (0, 0)))
         self.given += len(estimate)
-        present = self.noisy.exchange(noisy, len(estimate))
-        return (estimate + self.dry * (present - estimate)) * self.gain
+        present, gain = self.noisy.exchange(noisy, len(estimate)), self.levels.exchange(gain, len(estimate))
+        estimate = (estimate + self.dry * (present - estimate)) / gain
+        drop = min(self.early, len(estimate))
+        self.early -= drop
+        return estimate[drop:]
+
+
+def sum_and_difference(stereo: np.ndarray) -> np.ndarray:
+    """Return the sum of two channels and their difference, [n, 2]."""
+    return np.stack([stereo.sum(1), stereo[:, 0] - stereo[:, 1]], 1)
 
 
 class ChunkEnhancer:

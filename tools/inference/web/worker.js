@@ -3,6 +3,7 @@
 import * as ort from "./ort/ort.wasm.min.mjs";
 
 const BLOCK = 4000; // samples
+const LEAD = 4800; // samples, 0.3 s
 let session, settings, live;
 
 function join(...parts) {
@@ -90,12 +91,13 @@ async function enhanceFile({ channels }) {
   const estimates = [];
   for (const [number, channel] of channels.entries()) {
     const stream = new Stream();
-    const parts = [];
+    const lead = channel.slice(1, LEAD + 1).reverse(); // warms up the state
+    const parts = [await stream.push(lead)];
     for (let start = 0; start < channel.length; start += BLOCK) {
       parts.push(await stream.push(channel.subarray(start, start + BLOCK)));
       postMessage({ type: "progress", share: (number + start / channel.length) / channels.length });
     }
-    estimates.push(join(...parts, await stream.flush()));
+    estimates.push(join(...parts, await stream.flush()).slice(lead.length));
   }
   postMessage({ type: "enhanced", channels: estimates, seconds: (performance.now() - begun) / 1000 });
 }
