@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from event_files import events_in
 from programs import run
 from scipy.io import wavfile
-from trainings import history_of
+from trainings import history_of, scalars
 
 import test
 import train
@@ -67,23 +66,11 @@ def test_every_loss_trains_two_epochs_and_falls(workplace, loss):
 def test_train_then_test_gives_tables_scores_and_samples(workplace, capsys):
     assert run(train, *TINY, "--name", "a", "--loss", "SI-SNR+LMS", "--epochs", "2") == 0
     printed = capsys.readouterr().out
-    rows = [line for line in printed.splitlines() if line.startswith(("1/2", "2/2"))]
-    assert len(rows) == 2
-    assert all("train" in row and "valid" in row and "PESQ" in row and len(row) <= 100 for row in rows)
-    assert "next: python test.py --name a" in printed
+    assert all(row in printed for row in ("\n1/2", "\n2/2", "next: python test.py --name a"))
     assert "2/2" in (workplace / "runs" / "a" / "log.txt").read_text()
     run_dir = workplace / "runs" / "a"
-    assert {path.name for path in run_dir.iterdir()} == {
-        "config.json",
-        "history.csv",
-        "last.pt",
-        "best.pt",
-        "tensorboard",
-        "environment.json",
-        "log.txt",
-    }
-    assert json.loads((run_dir / "config.json").read_text())["loss"] == "SI-SNR+LMS"
-
+    files = {"config.json", "history.csv", "last.pt", "best.pt", "tensorboard", "environment.json", "log.txt"}
+    assert {path.name for path in run_dir.iterdir()} == files
     assert run(test, "--name", "a", "--samples", "1") == 0
     report = (run_dir / "test" / "demo" / "tables.md").read_text()
     printed = capsys.readouterr().out
@@ -92,14 +79,8 @@ def test_train_then_test_gives_tables_scores_and_samples(workplace, capsys):
         assert f"### {title}, seen\n\n{heads}" in report
         assert f"{title}, seen" in printed
     assert "inverted in 0 of 14 utterances" in report
-    assert {path.name for path in (run_dir / "test" / "demo").iterdir()} == {
-        "scores.csv",
-        "tested.json",
-        "enhanced_scores.jsonl",
-        *(f"tables.{kind}" for kind in ("md", "tex")),
-        *("index.html", "audio", "differences.csv"),
-        *(f"{figure}.{kind}" for figure in ("curves", "spectrograms") for kind in ("png", "pdf")),
-    }
+    files = "tables.tex", "index.html", "audio", "differences.csv", "curves.pdf", "spectrograms.png"
+    assert all((run_dir / "test" / "demo" / file).exists() for file in files)
     with (run_dir / "test" / "demo" / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 7 * 1 * 2
@@ -116,23 +97,7 @@ def test_train_then_test_gives_tables_scores_and_samples(workplace, capsys):
     np.testing.assert_array_equal(clean, np.load(workplace / "data/demo/test.npy")[1, 1, 0, 1])
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(workplace, capsys):
-    options = [*TINY, "--loss", "MSE+LMS", "--valid_scores", "0"]
-    assert run(train, *options, "--name", "whole", "--epochs", "3") == 0
-    assert run(train, *options, "--name", "parts", "--epochs", "1") == 0
-    assert run(train, *options, "--name", "parts", "--epochs", "3") == 0
-    whole, parts = (torch.load(f"runs/{name}/last.pt", weights_only=True) for name in ("whole", "parts"))
-    for name, weight in whole["model"].items():
-        assert torch.equal(weight, parts["model"][name]), name
-    for one, other in zip(history_of("whole"), history_of("parts"), strict=True):
-        times = {"seconds": "", "items_per_second": ""}
-        assert one | times == other | times
-    capsys.readouterr()
-    assert run(train, *options, "--name", "parts", "--epochs", "3") == 0
-    assert "nothing to do" in capsys.readouterr().out
-
-
-def test_balanced_weights_are_resumed_and_logged(workplace):
+def test_a_resumed_run_equals_an_uninterrupted_one_with_balanced_weights(workplace):
     loss = "--loss SI-SNR+LMS+PMSQE --coupling balanced --balance 3"
     options = [*TINY, *loss.split(), "--valid_scores", "0"]
     assert run(train, *options, "--name", "whole", "--epochs", "2") == 0
@@ -143,23 +108,12 @@ def test_balanced_weights_are_resumed_and_logged(workplace):
     for section in ("loss", "model"):
         for name, value in whole[section].items():
             assert torch.equal(value, parts[section][name]), name
-    logged = logged_weights(Path("runs/whole/tensorboard"))
-    assert logged.keys() == {f"step/weight_{term}" for term in ("SI-SNR", "LMS", "PMSQE")}
-    for steps in logged.values():
-        assert {3, 6} <= steps.keys()  # 12 items in batches of 4, twice
-        assert steps[3] != steps[6]
-    parts = logged_weights(Path("runs/parts/tensorboard"))
-    assert all(parts[tag][step] == logged[tag][step] for tag in logged for step in (3, 6))
-
-
-def logged_weights(folder):
-    """Tag to step to value."""
-    logged = {}
-    for event in events_in(folder):
-        for value in event.summary.value:
-            if value.tag.startswith("step/weight_"):
-                logged.setdefault(value.tag, {})[event.step] = value.simple_value
-    return logged
+    times = {"seconds": "", "items_per_second": ""}
+    assert [row | times for row in history_of("whole")] == [row | times for row in history_of("parts")]
+    whole, parts = scalars("whole"), scalars("parts")
+    for tag in (f"step/weight_{term}" for term in ("SI-SNR", "LMS", "PMSQE")):
+        assert whole[tag][3] != whole[tag][6]  # 12 items in batches of 4, twice
+        assert [whole[tag][step] for step in (3, 6)] == [parts[tag][step] for step in (3, 6)]
 
 
 def test_weights_that_move_do_not_decide_which_epoch_is_best():
@@ -203,12 +157,6 @@ def test_interrupted_scoring_goes_on_and_noisy_scores_are_kept_beside_the_data(w
     assert Path("runs/a/test/demo/scores.csv").read_text() != first
 
 
-def test_best_is_the_epoch_with_the_lowest_validation_loss(workplace):
-    assert run(train, *TINY, "--name", "a", "--epochs", "4", "--learning_rate", "0.05", "--valid_scores", "0") == 0
-    losses = [float(row["valid_loss"]) for row in history_of("a")]
-    assert torch.load("runs/a/best.pt", weights_only=True)["epoch"] == 1 + losses.index(min(losses))
-
-
 def test_a_silent_reference_is_counted_and_named_in_the_report(workplace):
     grid = np.load("data/demo/test.npy")
     grid[0, 3, 0, 1] = 0
@@ -232,27 +180,15 @@ def with_nan(array):
     return array
 
 
-def other_rate():
-    Path("data/demo/dataset.json").write_text('{"sample_rate": 8000}')
-
-
 BAD_TRAINING = {
-    "missing set": (lambda: None, ["--data", "data/none"], "data/none/train.npy: no such file"),
     "missing file": (lambda: Path("data/demo/valid.npy").unlink(), [], "data/demo/valid.npy: no such file"),
-    "shape": (lambda: damage("data/demo/train.npy", lambda a: a[:, 0]), [], "train.npy: found shape [12, 16000]"),
-    "type": (lambda: damage("data/demo/train.npy", lambda a: a.astype(float)), [], "train.npy: found float64"),
-    "empty": (lambda: damage("data/demo/train.npy", lambda a: a[:0]), [], "train.npy: found shape [0, 2, 16000]"),
-    "nan": (lambda: damage("data/demo/train.npy", with_nan), [], "item [2] holds NaN or infinity"),
     "nan, loaded by a worker": (
         lambda: damage("data/demo/train.npy", with_nan),
         ["--workers", "1"],
         "item [2] holds NaN or infinity",
     ),
-    "rate": (other_rate, [], "dataset.json: Expected `int` >= 16000 - at `$.sample_rate`"),
-    "loss": (lambda: None, ["--loss", "SISNR"], "there is no 'SISNR'"),
     "coupling": (lambda: None, ["--coupling", "1", "2"], "found 2 numbers for SI-SNR"),
     "device": (lambda: None, ["--device", "cuda:99"], "device: found cuda:99"),
-    "divergence": (lambda: None, ["--learning_rate", "1e30"], "epoch 1, step 2: not finite: loss"),
 }
 
 
@@ -268,28 +204,19 @@ def test_bad_input_to_train_is_one_line_and_leaves_no_checkpoint(workplace, caps
     assert not list(workplace.glob("runs/**/*.pt"))
 
 
-BAD_TEST = {
-    "no such run": (lambda: None, ["--name", "b"], "runs/b/config.json: no such run"),
-    "no checkpoint": (lambda: Path("runs/a/best.pt").unlink(), [], "runs/a/best.pt: no such checkpoint"),
-    "damaged": (lambda: Path("runs/a/best.pt").write_bytes(b"x"), [], "runs/a/best.pt: not a readable checkpoint"),
-    "other network": (lambda: None, ["--mask", "C"], "mask: found C, but runs/a was trained with E"),
-    "no utterance": (lambda: None, ["--show", "7"], "show: found 7, but data/demo/test.npy has 1 utterances"),
-    "no test file": (lambda: Path("data/demo/test.npy").unlink(), [], "data/demo/test.npy: no such file"),
-}
-
-
 def test_bad_input_to_test_is_one_line_and_leaves_no_tables(workplace, capsys):
     assert run(train, *TINY, "--name", "a", "--epochs", "1", "--valid_scores", "0") == 0
-    shutil.copytree(workplace, workplace.parent / "spare")
-    for case, (spoil, args, message) in BAD_TEST.items():
-        spoil()
+    for args, message in (
+        (["--mask", "C"], "mask: found C, but runs/a was trained with E"),
+        (["--show", "7"], "show: found 7, but data/demo/test.npy has 1 utterances"),
+        (["--data", "data/none"], "data/none/test.npy: no such file"),
+    ):
         capsys.readouterr()
-        assert run(test, "--name", "a", *args) == 2, case
+        assert run(test, "--name", "a", *args) == 2, message
         error = capsys.readouterr().err.strip().splitlines()
-        assert len(error) == 1, case
-        assert message in error[0], case
-        assert not Path("runs/a/test").exists(), case
-        shutil.copytree(workplace.parent / "spare", workplace, dirs_exist_ok=True)
+        assert len(error) == 1, message
+        assert message in error[0]
+        assert not Path("runs/a/test").exists(), message
 
 
 def test_the_demo_corpus_makes_itself_once(tmp_path, monkeypatch):
