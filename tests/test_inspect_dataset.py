@@ -135,24 +135,3 @@ def test_what_is_wrong_is_found_and_the_exit_code_is_1(copy, capsys, case):
     assert inspect(copy, "--items", 0) == 1
     wrong = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong: ")]
     assert any(message in line for line in wrong)
-
-
-UNREADABLE = {
-    "missing": (lambda f: (f / "valid.npy").unlink(), "valid.npy: no such file"),
-    "nan": (
-        lambda f: np.save(f / "train.npy", np.full((2, 2, 9), np.nan, np.float32)),
-        "train.npy: item [0] holds NaN",
-    ),
-    "description": (lambda f: (f / "dataset.json").write_text("{"), "dataset.json: Input data was truncated"),
-    "line": (lambda f: (f / "items.jsonl").write_text("[]\n"), "items.jsonl: line 1 is no record"),
-}
-
-
-@pytest.mark.parametrize("case", UNREADABLE)
-def test_what_cannot_be_measured_is_one_line_and_exit_code_2(copy, capsys, case):
-    spoil, message = UNREADABLE[case]
-    spoil(copy)
-    assert inspect(copy, "--items", 0) == 2
-    error = capsys.readouterr().err.strip().splitlines()
-    assert len(error) == 1
-    assert message in error[0]
