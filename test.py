@@ -4,7 +4,10 @@
 
 Takes the run's best checkpoint and settings from runs/<name>/; writes runs/<name>/test/<data>/ and
 samples/<name>/<data>/. Rerun the same command to resume after an interruption. To test a checkpoint without a run:
-`python test.py --init pretrained --name pretrained --data data/mycorpus`.
+`python test.py --init pretrained --name pretrained --data data/mycorpus`. To test another system:
+
+    python test.py --data data/mycorpus --write_noisy noisy            # the grid as WAV files, to be enhanced
+    python test.py --data data/mycorpus --outputs enhanced --name RNNoise
 """
 
 import dataclasses
@@ -22,50 +25,87 @@ if __name__ == "__main__":
 import numpy as np
 import pandas as pd
 
-from config import MAY_DIFFER, Config
+from config import MAY_DIFFER, SAMPLE_RATE, Config
 from dataloader import PackedDataset, build_loader
+from dataloader.files import read_records
 from models import enhance, read_checkpoint, read_trained, rebuild_model
 from tools.common.audio import sample_path, write_wav
 from tools.common.command_line import run_command
 from tools.common.device import find_device, keep_freed_memory, use_threads
 from tools.common.errors import UserError
-from tools.common.files import exclusive, write_csv
+from tools.common.files import exclusive, fingerprint, write_csv
 from tools.common.run_folder import checkpoint_path, log_console, note_test, read_config, save_config, test_folder
-from tools.common.settings import named_settings, parse_config
+from tools.common.settings import Arguments, named_settings, parse_with_config
 from tools.reports.comparison import SIGNALS
 from tools.reports.figures import save_figure, spectrogram_figure
 from tools.reports.page import collect_samples
 from tools.reports.report import report
-from tools.scoring.cache import ENHANCED, NOISY, ScoreCache, number_clean, score_missing
+from tools.scoring.grid import (
+    ENHANCED,
+    NOISY,
+    ScoreCache,
+    constant_delay,
+    find_outputs,
+    number_clean,
+    read_output,
+    score_missing,
+    write_grid,
+)
 from tools.scoring.scores import CHECKS, installed_metrics
 from tools.scoring.suspect import find_suspect
 
 
-def test(config: Config) -> None:
-    """Score the run's best checkpoint on config.data's test grid; write tables, figures and samples."""
+@dataclasses.dataclass(frozen=True)
+class TestArguments(Arguments):
+    """Options of test.py beside the config."""
+
+    write_noisy: Path | None = None
+    """Only write the noisy speech of the test grid to this folder, <noise type>/<dB>dB/<utterance>.wav, and the
+    clean speech to a second one, <folder>_clean."""
+    outputs: Path | None = None
+    """Score these files, which another system made of those of --write_noisy, instead of a network's output. A
+    constant delay of up to 0.1 s is taken out."""
+
+
+def test(config: Config, outputs: Path | None = None) -> None:  # noqa: PT028, no test of pytest's
+    """Score the run's best checkpoint, or another system's outputs, on config.data's test grid; write a report."""
     metrics = installed_metrics(config.metrics)
     device = find_device(config.device)
     use_threads(config.threads)
-    best, content = find_network(config)
-    model = rebuild_model(best, content).to(device)
     grid = PackedDataset(config.data, "test")
     plotted = choose_plotted(grid, config.show)
     saved = {n for n in range(len(grid)) if grid.cell(n)[2] < config.samples}
     folder = test_folder(config.run_dir, config.data)
     samples = Path("samples") / config.run_name / folder.name
     shutil.rmtree(samples, ignore_errors=True)
+    if outputs:
+        files = find_outputs(outputs, grid)
+        delay = constant_delay(files, grid)
+        origin = {"outputs": fingerprint(*files)}
+        source = f"outputs in {outputs}, delayed by {1000 * delay / SAMPLE_RATE:g} ms (compensated)"
+    else:
+        best, content = find_network(config)
+        model = rebuild_model(best, content).to(device)
+        origin = {"checkpoint": fingerprint(best)}
+        source = f"best checkpoint (epoch {content['epoch']})"
 
     # Enhance and score what is not scored yet; noisy speech is scored once for all runs.
+    names = (*metrics, *CHECKS)
     caches = {
-        "noisy": ScoreCache(Path(config.data) / NOISY, grid.path, (*metrics, *CHECKS)),
-        "enhanced": ScoreCache(folder / ENHANCED, grid.path, (*metrics, *CHECKS), best),
+        "noisy": ScoreCache(Path(config.data) / NOISY, grid.path, names),
+        "enhanced": ScoreCache(folder / ENHANCED, grid.path, names, origin),
     }
     missing = [n for n in range(len(grid)) for signal in SIGNALS if caches[signal].missing(n)]
-    loader = build_loader(config, "test", device, sorted({*missing, *saved, *plotted}))
+    numbers = sorted({*missing, *saved, *plotted})
     spectrograms = []
 
     def items() -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        for number, noisy, clean, estimate in enhance(model, loader):
+        if outputs:
+            pairs = ((n, *(w.numpy() for w in grid[n][:2])) for n in numbers)
+            estimates = ((n, *pair, read_output(files[n], grid.samples, delay)) for n, *pair in pairs)
+        else:
+            estimates = enhance(model, build_loader(config, "test", device, numbers))
+        for number, noisy, clean, estimate in estimates:
             waveforms = {"clean": clean, "noisy": noisy, "enhanced": estimate}
             if number in saved:
                 for name, waveform in waveforms.items():
@@ -75,15 +115,15 @@ def test(config: Config) -> None:
             yield number, waveforms
 
     score_missing(caches, items(), len(missing))
-    scores = collect_scores(grid, caches, (*metrics, *CHECKS))
+    scores = collect_scores(grid, caches, names, config.data)
     write_csv(folder / "scores.csv", scores.to_dict("records"))
-    note_test(folder, best)
+    note_test(folder, origin)
 
     if spectrograms:
         save_figure(spectrogram_figure(spectrograms), folder, "spectrograms")
-    source = f"{config.data}, best checkpoint (epoch {content['epoch']}), {grid.grid[2]} utterances a cell."
     heard = collect_samples({"enhanced": samples}, scores, [u for u in config.show if u < config.samples])
-    report(folder, config.run_name, scores.assign(seed=config.seed), "noisy", metrics, heard, notes=[source])
+    notes = [f"{config.data}, {source}, {grid.grid[2]} utterances a cell."]
+    report(folder, config.run_name, scores.assign(seed=config.seed), "noisy", metrics, heard, notes=notes)
     print(f"Samples are in {samples}")
 
 
@@ -108,42 +148,65 @@ def choose_plotted(grid: PackedDataset, utterances: Sequence[int]) -> set[int]:
     return {number for number, _, snr_db, utterance in cells if snr_db in shown and utterance in utterances}
 
 
-def collect_scores(grid: PackedDataset, caches: dict[str, ScoreCache], names: Sequence[str]) -> pd.DataFrame:
-    """Return the rows of scores.csv, one an utterance and signal."""
+def collect_scores(
+    grid: PackedDataset, caches: dict[str, ScoreCache], names: Sequence[str], data: str
+) -> pd.DataFrame:
+    """Return the rows of scores.csv, one an utterance and signal, with talker and noise if the set lists them."""
     clean_id = number_clean(grid[number][1].numpy() for number in range(len(grid)))
+    records = [record for split, record in read_records(data) if split == "test"]
+    by_row = {(record.get("row", record.get("noise_type")), record["utterance"]): record for record in records}
     rows = []
     for number in range(len(grid)):
         cell = dict(zip(("noise_type", "snr_db", "utterance"), grid.cell(number), strict=True))
+        record = by_row.get((cell["noise_type"], cell["utterance"]), {})
+        noise = record.get("noise", "")
+        if isinstance(noise, list):  # stretches of several recordings
+            noise = noise[0]["file"]
+        drawn = {"clean_id": clean_id[number], "talker": record.get("talker", ""), "noise": noise}
         for signal in SIGNALS:
             found = caches[signal][number]
             reasons = [f"{name}: {reason}" for name, reason in found.failed.items() if name in names]
             values = {name: found.values[name] for name in names}
-            extra = {"suspect": "", "missing": "; ".join(reasons), "clean_id": clean_id[number]}
-            rows.append(cell | {"signal": signal} | values | extra)
+            rows.append(
+                cell | {"signal": signal} | values | {"suspect": "", "missing": "; ".join(reasons)} | drawn
+            )
     scores = pd.DataFrame(rows)
     return scores.assign(suspect=find_suspect(scores))
 
 
-def parse_test_config() -> Config:
-    """Return the run's config with the changes on the command line that a test may make. Raises UserError."""
-    asked = parse_config(__doc__)
-    if asked.init and not (asked.run_dir / "config.json").is_file():
-        return asked
+def parse_test_config() -> tuple[Config, TestArguments]:
+    """Return the run's config with the changes on the command line that a test may make, and the other options.
+
+    Raises UserError.
+    """
+    asked, arguments = parse_with_config(TestArguments, __doc__)
+    given = named_settings(sys.argv[1:])
+    trained = (asked.run_dir / "config.json").is_file()
+    if arguments.outputs and ("name" not in given or trained):
+        raise UserError(
+            f"name: found {asked.run_name}, expected a new --name for the system that made the outputs"
+        )
+    if arguments.outputs or arguments.write_noisy or (asked.init and not trained):
+        return asked, arguments
     saved = read_config(asked.run_dir)
-    wanted, trained = asked.flat(), saved.flat()
-    names = wanted.keys() & named_settings(sys.argv[1:])
+    wanted, before = asked.flat(), saved.flat()
+    names = wanted.keys() & given
     for name in sorted(names - MAY_DIFFER["tested"]):
-        if wanted[name] != trained.get(name):
-            was = f"{saved.run_dir} was trained with {trained.get(name)}"
+        if wanted[name] != before.get(name):
+            was = f"{saved.run_dir} was trained with {before.get(name)}"
             raise UserError(f"{name}: found {wanted[name]}, but {was}; leave it out")
-    return dataclasses.replace(saved, **{name: getattr(asked, name) for name in names & MAY_DIFFER["tested"]})
+    changes = {name: getattr(asked, name) for name in names & MAY_DIFFER["tested"]}
+    return dataclasses.replace(saved, **changes), arguments
 
 
 def main() -> None:
-    config = parse_test_config()
+    config, arguments = parse_test_config()
+    if arguments.write_noisy:
+        write_grid(arguments.write_noisy, PackedDataset(config.data, "test"))
+        return
     keep_freed_memory()
     with exclusive(config.run_dir / "test"), log_console(config.run_dir / "log.txt"):
-        test(config)
+        test(config, arguments.outputs)
 
 
 if __name__ == "__main__":

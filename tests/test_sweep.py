@@ -18,6 +18,7 @@ from programs import run
 from config import Config
 from models import complete
 from tools import sweep
+from tools.common.files import fingerprint
 from tools.common.run_folder import note_test
 
 
@@ -96,7 +97,7 @@ def test_a_sweep_compares_the_other_runs_after_a_failure_and_skips_what_is_finis
             best = Path("runs") / name / "best.pt"
             best.write_bytes(b"")
             (Path("runs") / name / "history.csv").write_text("epoch\n1\n")
-            note_test(Path("runs") / name / "test" / "demo", best)
+            note_test(Path("runs") / name / "test" / "demo", {"checkpoint": fingerprint(best)})
         return FINISHED[name in broken]
 
     monkeypatch.setattr(sweep.subprocess, "Popen", pretend)

@@ -20,7 +20,7 @@ from tools.common.errors import UserError
 from tools.common.files import fingerprint, replacing, write_csv
 from tools.common.run_folder import read_config, save_checkpoint, save_config
 from tools.reports.tables import Table, left_out, score_tables, terminal
-from tools.scoring.cache import ScoreCache
+from tools.scoring.grid import ScoreCache
 from tools.scoring.scores import Scores
 from tools.training.run import open_run
 

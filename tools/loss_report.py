@@ -32,11 +32,11 @@ from models import build_model, enhance, load_model
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device, times_side_by_side, use_threads
 from tools.common.errors import UserError
-from tools.common.files import write_csv, write_text
+from tools.common.files import fingerprint, write_csv, write_text
 from tools.common.run_folder import find_run, test_folder
 from tools.reports.figures import save_figure
 from tools.reports.tables import Table, markdown, terminal
-from tools.scoring.cache import ENHANCED, NOISY, ScoreCache, score_missing
+from tools.scoring.grid import ENHANCED, NOISY, ScoreCache, score_missing
 from tools.scoring.scores import METRICS
 
 SHOWN = ("pesq", "stoi", "si_sdr")
@@ -128,7 +128,8 @@ def measure(
     loader = build_loader(config, "test", device, numbers)
     model = load_model(checkpoint, device) if checkpoint else nn.Identity()
     folder = test_folder(checkpoint.parent, settings.data) if checkpoint else Path(settings.data)
-    cache = ScoreCache(folder / (ENHANCED if checkpoint else NOISY), grid.path, SHOWN, checkpoint)
+    origin = {"checkpoint": fingerprint(checkpoint)} if checkpoint else {}
+    cache = ScoreCache(folder / (ENHANCED if checkpoint else NOISY), grid.path, SHOWN, origin)
     rows = {}
 
     def items() -> Iterator[tuple[int, dict[str, np.ndarray]]]:

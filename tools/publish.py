@@ -31,7 +31,7 @@ from tools.common.files import has_block, put_folder, write_block, write_csv, wr
 from tools.common.run_folder import read_config, read_history
 from tools.demo_corpus.corpus import ensure_demo_corpus
 from tools.reports import comparison, figures, report, tables
-from tools.reports.comparison import EVERYWHERE, Run, read_scores
+from tools.reports.comparison import EVERYWHERE, Run, trained_run
 from tools.reports.page import collect_samples
 from tools.reports.tables import Table
 from tools.scoring.scores import METRICS
@@ -70,9 +70,7 @@ def publish(settings: PublishSettings) -> None:
         copy_runs(find_runs(name), RESULTS / name)
     answers = {}
     for folder in sorted(RESULTS.glob("[!.]*/")):
-        labelled = sort_labels(
-            Run(path, read_config(path), read_scores(path / "test/scores.csv")) for path in folder.glob("*/")
-        )
+        labelled = sort_labels(trained_run(path, path / "test/scores.csv") for path in folder.glob("*/"))
         scores = comparison.join_scores(labelled)
         metrics = [name for name in SHOWN if name in scores]
         histories = {
@@ -88,7 +86,7 @@ def publish(settings: PublishSettings) -> None:
         write_block(page, f"results of {folder.name}", text)
         if has_block(README, summary := f"summary of {folder.name}"):
             write_block(README, summary, verdict.markdown())
-            answers[f"{next(iter(labelled.values()))[0].config.model} ({folder.name})"] = differences
+            answers[f"{labelled[BASELINE][0].settings['model']} ({folder.name})"] = differences
         print(f"{folder}: scores and figures; {page}: tables")
     if answers:
         figures.save_figure(figures.difference_figure(answers), RESULTS, "differences", ["png"])
@@ -124,7 +122,7 @@ def find_runs(name: str, data: str = "") -> list[Run]:
 
 def sort_labels(runs: Iterable[Run]) -> dict[str, list[Run]]:
     """Return the runs by label, in alphabetical order."""
-    return comparison.label_runs(sorted(runs, key=lambda run: (run.config.loss, run.config.seed)))
+    return comparison.label_runs(sorted(runs, key=lambda run: (run.settings["loss"], run.seed)))
 
 
 def copy_runs(runs: Sequence[Run], folder: Path) -> None:
@@ -141,7 +139,7 @@ def copy_runs(runs: Sequence[Run], folder: Path) -> None:
             calls = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
             facts = {
                 "steps": read_checkpoint(run.folder / "last.pt")["progress"]["step"],
-                "item_samples": json.loads((Path(run.config.data) / "dataset.json").read_text())["samples"],
+                "item_samples": json.loads((Path(run.settings["data"]) / "dataset.json").read_text())["samples"],
                 "calls": [{name: call[name] for name in PUBLIC} for call in calls],
             }
             write_text(target / "facts.json", json.dumps(facts, indent=1) + "\n")
@@ -174,12 +172,12 @@ def results_text(scores: pd.DataFrame, verdict: Table, metrics: Sequence[str], r
 def conditions(labelled: Mapping[str, Sequence[Run]]) -> str:
     """Return a paragraph on network, training, time, machine and code."""
     runs = [run for group in labelled.values() for run in group]
-    config = runs[0].config
+    config = read_config(runs[0].folder)
     facts = pd.DataFrame([json.loads((run.folder / "facts.json").read_text(encoding="utf-8")) for run in runs])
     calls = list(facts["calls"].explode())
     hours = facts["steps"][0] * config.batch_size * facts["item_samples"][0] / SAMPLE_RATE / 3600
     minutes = [sum(row["seconds"] for row in read_history(run.folder)) / 60 for run in runs]
-    losses = pd.Series({label: group[0].config.learning_rate for label, group in labelled.items()})
+    losses = pd.Series({label: group[0].settings["learning_rate"] for label, group in labelled.items()})
     rates = [f"{rate:g} ({', '.join(own.index)})" for rate, own in losses.groupby(losses)]
     rate = (
         f"learning rate {config.learning_rate:g}"
@@ -189,7 +187,7 @@ def conditions(labelled: Mapping[str, Sequence[Run]]) -> str:
     return (
         f"{describe_network(config)}; {_unique(facts['steps'])} steps with {config.batch_size} "
         f"utterances each in {config.epochs} epochs ({hours:.1f} hours of audio), Adam, {rate}, {config.schedule} "
-        f"schedule, {config.precision}; seeds {_unique(run.config.seed for run in runs)}. A training took "
+        f"schedule, {config.precision}; seeds {_unique(run.seed for run in runs)}. A training took "
         f"{min(minutes):.1f} to {max(minutes):.1f} minutes, all {len(runs)} together {sum(minutes) / 60:.1f} "
         f"hours, each on {_unique(_hardware(call) for call in calls)}, with PyTorch "
         f"{_unique(call['packages'].get('torch') for call in calls)}; commit "

@@ -5,6 +5,7 @@ import csv
 import errno
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
@@ -152,10 +153,11 @@ def _block(name: str) -> re.Pattern[str]:
     return re.compile(rf"(<!-- {re.escape(name)}(?![\w-])[^\n]*-->\n).*?({end})", re.DOTALL)
 
 
-def fingerprint(path: str | Path) -> str:
-    """Return a digest of the content of a file, or of all files in a folder, without their names."""
+def fingerprint(*paths: str | Path) -> str:
+    """Return a digest of the content of files, or of all files in a folder, without their names."""
     digest = hashlib.blake2b(digest_size=16)
-    for file in sorted(Path(path).iterdir()) if Path(path).is_dir() else [Path(path)]:
+    files = [sorted(Path(path).iterdir()) if Path(path).is_dir() else [Path(path)] for path in paths]
+    for file in itertools.chain.from_iterable(files):
         with file.open("rb") as opened:
             while chunk := opened.read(CHUNK):
                 digest.update(chunk)

@@ -67,9 +67,9 @@ def scores_file(run_dir: Path, data: str = "") -> Path:
     return folder / "scores.csv"
 
 
-def note_test(folder: Path, checkpoint: Path) -> None:
-    """Write tested.json: which checkpoint the scores in a folder belong to."""
-    write_text(folder / "tested.json", json.dumps({"checkpoint": fingerprint(checkpoint)}) + "\n")
+def note_test(folder: Path, origin: Mapping[str, str]) -> None:
+    """Write tested.json: digests of the checkpoint, or of the outputs, that the scores in a folder belong to."""
+    write_text(folder / "tested.json", json.dumps(origin) + "\n")
 
 
 def is_tested(run_dir: Path, data: str) -> bool:

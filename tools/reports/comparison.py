@@ -1,6 +1,6 @@
 """Tested runs in one table of scores, the differences between their losses, and the choice of learning rates."""
 
-import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from config import MAY_DIFFER, Config
+from config import MAY_DIFFER
 from tools.common.errors import UserError
 from tools.common.run_folder import find_run, read_config, scores_file
-from tools.reports.significance import LEVEL, Difference, correct, paired_difference, seed_difference
+from tools.reports.significance import LEVEL, correct, paired_difference, pool_seeds, seed_difference
 from tools.scoring.scores import METRICS
 from tools.scoring.suspect import find_suspect
 
 SIGNALS = ("noisy", "enhanced")
+DRAWN = ("talker", "noise")  # of an utterance, with others
 CELL = ["noise_type", "snr_db"]
 UTTERANCE = [*CELL, "utterance"]
 MAIN = ("pesq", "stoi", "estoi", "si_sdr")  # PESQ alone can mislead
+FEW = 10  # talkers; fewer allow no conclusions
 EVERYWHERE = "all"  # noise type of differences over the whole grid
 # The scores that a loss term approximates: improving them alone says little about what a listener hears.
 OWN_METRICS = {"PMSQE": ("pesq", "pesq_nb"), "PESQ": ("pesq", "pesq_nb"), "STOI": ("stoi",), "ESTOI": ("estoi",)}
@@ -29,10 +31,15 @@ VALIDATED = ("pesq", "estoi", "si_sdr")  # choose a learning rate
 
 @dataclass(frozen=True)
 class Run:
-    """A tested run: its folder, settings and scores, and the name of the set that it was tested on."""
+    """A tested run, or the tested outputs of another system.
+
+    settings: those that define the experiment; the loss, or the system's name, labels it.
+    data: name of the set that it was tested on.
+    """
 
     folder: Path
-    config: Config
+    settings: Mapping[str, Any]
+    seed: int
     scores: pd.DataFrame
     data: str = ""
 
@@ -44,34 +51,45 @@ def read_run(name: str, data: str = "") -> Run:
     """
     folder = find_run(name)
     path = scores_file(folder, data)
-    return Run(folder, read_config(folder), read_scores(path), path.parent.name)
+    if not (folder / "config.json").is_file():
+        return Run(folder, {"loss": folder.name}, 0, read_scores(path), path.parent.name)
+    return trained_run(folder, path)
+
+
+def trained_run(folder: Path, path: Path) -> Run:
+    """Return a run with a config.json, and the scores in a file."""
+    config = read_config(folder)
+    settings = {key: value for key, value in config.flat().items() if key not in MAY_DIFFER["seeds"]}
+    return Run(folder, settings, config.seed, read_scores(path), path.parent.name)
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """Return cell, utterance, signal, metrics and clean_id of the rows of a scores.csv.
+    """Return utterance, signal and metrics of the rows of a scores.csv, and what is known of speech and noise.
 
     Earlier versions called clean_id clean, or lacked it: then the number of the utterance takes its place.
     """
     try:
         texts = pd.read_csv(path, dtype=str, keep_default_na=False).rename(columns={"clean": "clean_id"})
-        texts = texts if "clean_id" in texts else texts.assign(clean_id=texts["utterance"])
-        kinds = dict.fromkeys(("snr_db", *metrics_of(texts)), float) | {"utterance": int, "clean_id": int}
-        return texts[[*UTTERANCE, "signal", *metrics_of(texts), "clean_id"]].replace("", "nan").astype(kinds)
+        scores = texts[[*UTTERANCE, "signal"]].astype({"snr_db": float, "utterance": int})
+        scores["clean_id"] = texts.get("clean_id", texts["utterance"]).astype(int)
+        scores = scores.assign(**{name: texts.get(name, "") for name in DRAWN})
+        scores[metrics_of(texts)] = texts[metrics_of(texts)].replace("", "nan").astype(float)
     except (ValueError, KeyError) as error:
         raise UserError(f"{path}: not the scores of a test ({error}); test the run again") from None
+    return scores.assign(suspect=find_suspect(scores))
 
 
 def label_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Return the runs by label, seeds of one experiment together; a label is the loss and differing settings."""
     experiments: dict[str, list[Run]] = {}
     for run in runs:
-        experiments.setdefault(str(_settings(run)), []).append(run)
+        experiments.setdefault(str(run.settings), []).append(run)
     labelled = {}
     for group in experiments.values():
-        if len({run.config.seed for run in group}) < len(group):
+        if len({run.seed for run in group}) < len(group):
             raise UserError(f"{group[-1].folder}: the same experiment and seed is named twice; name each run once")
-        own = _settings(group[0])
-        rivals = [_settings(other[0]) for other in experiments.values() if other[0].config.loss == own["loss"]]
+        own = group[0].settings
+        rivals = [other[0].settings for other in experiments.values() if other[0].settings["loss"] == own["loss"]]
         differing = [key for key in own if any(rival.get(key) != own[key] for rival in rivals)]
         details = ", ".join(f"{key} {own[key]}" for key in differing)
         labelled[own["loss"] + (f" ({details})" if details else "")] = group
@@ -86,25 +104,21 @@ def join_scores(labelled: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     """
     runs = [run for group in labelled.values() for run in group]
     metrics = [name for name in METRICS if all(name in run.scores for run in runs)]
-    rows = {}
-    for run in runs:
-        scores = run.scores.assign(seed=run.config.seed, suspect=find_suspect(run.scores))
-        scores = scores[[*UTTERANCE, "clean_id", "signal", "seed", *metrics, "suspect"]]
-        rows[run.folder] = {signal: own.reset_index(drop=True) for signal, own in scores.groupby("signal")}
-    noisy = rows[runs[0].folder]["noisy"]
-    for folder, own in rows.items():
-        other = own["noisy"]
-        if not other[UTTERANCE].equals(noisy[UTTERANCE]) or not np.allclose(
-            other[metrics], noisy[metrics], atol=1e-3, equal_nan=True
-        ):
+    noisy = [run.scores[run.scores["signal"] == "noisy"] for run in runs]
+    values = [own.set_index(UTTERANCE)[metrics] for own in noisy]
+    for run, own in zip(runs, values, strict=True):
+        same = own.index.equals(values[0].index)
+        if not same or not np.allclose(own, values[0], atol=1e-3, equal_nan=True):
             raise UserError(
-                f"{folder}: was tested on other data than {runs[0].folder} (the scores of the noisy speech "
+                f"{run.folder}: was tested on other data than {runs[0].folder} (the scores of the noisy speech "
                 "differ); test both on the same --data"
             )
-    enhanced = [
-        rows[run.folder]["enhanced"].assign(signal=label) for label, group in labelled.items() for run in group
-    ]
-    return pd.concat([noisy, *enhanced], ignore_index=True)
+    parts = [noisy[0].assign(seed=runs[0].seed)]
+    for label, group in labelled.items():
+        for run in group:
+            parts.append(run.scores[run.scores["signal"] == "enhanced"].assign(signal=label, seed=run.seed))
+    columns = [*UTTERANCE, "clean_id", *DRAWN, "signal", "seed", *metrics, "suspect"]
+    return pd.concat(parts, ignore_index=True)[columns]
 
 
 def metrics_of(scores: pd.DataFrame) -> list[str]:
@@ -127,29 +141,33 @@ def by_signal(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     return by_seed(scores, metric).T.groupby(level="signal", sort=False).mean().T
 
 
+def drawn_with(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return talker, or else clean recording, and noise recording, if it is known, of each utterance."""
+    drawn = scores.drop_duplicates(UTTERANCE).set_index(UTTERANCE)
+    talkers, noises = ((drawn[name] != "").all() for name in DRAWN)
+    ways = {"talkers": drawn["talker"]} if talkers else {"clean recordings": drawn["clean_id"]}
+    return pd.DataFrame(ways | ({"noise recordings": drawn["noise"]} if noises else {}))
+
+
 def find_differences(scores: pd.DataFrame, baseline: str, metrics: Sequence[str]) -> pd.DataFrame:
     """Return the differences of signals from the baseline in each metric, on the whole grid and each noise type.
 
     `p_corrected` accounts for all of these comparisons; `verdict` is about these trained networks. The columns
-    seed_… hold the same for the losses, that is, for other seeds as well; empty without two seeds of both.
+    seed_… hold the same for the losses, that is, for other seeds as well; empty without two seeds of both. Fewer
+    than ten talkers have differences only.
     """
     signals = [signal for signal in scores["signal"].unique() if signal not in ("noisy", baseline)]
-    clean_id = scores.groupby(UTTERANCE)["clean_id"].last()
-    found = []
-    for metric, signal in itertools.product(metrics, signals):
-        whole = by_seed(scores[scores["signal"].isin([signal, baseline])], metric).dropna()
-        parts = {EVERYWHERE: whole, **dict(iter(whole.groupby(level="noise_type", sort=False)))}
-        for noise_type, values in parts.items():
-            if values.empty:
-                continue
-            clusters = clean_id.loc[values.index].to_numpy()
-            own, other = (values[name].to_numpy().T for name in (signal, baseline))  # [seeds, utterances]
-            row = {"signal": signal, "baseline": baseline, "metric": metric, "noise_type": noise_type}
-            row |= _columns(paired_difference(own.mean(0) - other.mean(0), clusters), metric)
-            if min(len(own), len(other)) > 1:
-                over_seeds = _columns(seed_difference(own, other, clusters), metric)
-                row |= {f"seed_{name}": over_seeds[name] for name in ("low", "high", "p", "equal")}
-            found.append(row)
+    drawn, found = drawn_with(scores), []
+    for metric in metrics:
+        runs = by_seed(scores[scores["signal"] != "noisy"], metric).dropna()
+        for signal in signals:
+            whole = by_seed(scores[scores["signal"].isin([signal, baseline])], metric).dropna()
+            parts = {EVERYWHERE: whole, **dict(iter(whole.groupby(level="noise_type", sort=False)))}
+            for noise_type, values in parts.items():
+                row = {"signal": signal, "baseline": baseline, "metric": metric, "noise_type": noise_type}
+                if len(values):
+                    seeds = runs.loc[runs.index.isin(values.index)].mean()
+                    found.append(row | _compare(values, signal, baseline, metric, drawn.loc[values.index], seeds))
     differences = pd.DataFrame(found).astype(object)
     for prefix in ("", "seed_"):
         if f"{prefix}p" in differences:
@@ -158,6 +176,32 @@ def find_differences(scores: pd.DataFrame, baseline: str, metrics: Sequence[str]
             verdicts = [_verdict(row, prefix) for row in differences.loc[p.index].to_dict("records")]
             differences.loc[p.index, f"{prefix}verdict"] = verdicts
     return differences
+
+
+def _compare(
+    values: pd.DataFrame, signal: str, baseline: str, metric: str, drawn: pd.DataFrame, seeds: pd.Series
+) -> dict[str, Any]:
+    """Return the columns of `find_differences` for one comparison.
+
+    values: [utterances, (signal, seed)]. drawn: what the utterances were drawn with. seeds: mean of each run, by
+    signal and seed.
+    """
+    own, other = (values[name].to_numpy().T for name in (signal, baseline))  # [seeds, utterances]
+    row = {"utterances": len(values)} | drawn.nunique().to_dict()
+    row |= {"difference": (own.mean(0) - other.mean(0)).mean(), "equal_within": METRICS[metric].equal}
+    if drawn.iloc[:, 0].nunique() < FEW:
+        return row | dict.fromkeys(("low", "high", "p", "verdict"), math.nan)
+    ways = [drawn[way].to_numpy() for way in drawn]
+    results = {"": paired_difference(own.mean(0) - other.mean(0), *ways)}
+    if min(len(own), len(other)) > 1:
+        pooled = pool_seeds([means.to_numpy() for _, means in seeds.groupby(level="signal")])
+        results["seed_"] = seed_difference(own, other, *ways, pooled=pooled)
+        row["seeds_pooled"] = pooled is not None
+    for prefix, result in results.items():
+        columns = {"low": result.low, "high": result.high, "p": result.p}
+        columns["equal"] = result.is_within(row["equal_within"])
+        row |= {f"{prefix}{name}": value for name, value in columns.items()}
+    return row
 
 
 def own_metrics(loss: str) -> list[str]:
@@ -205,18 +249,6 @@ def at_the_edge(rates: pd.DataFrame) -> list[str]:
     return [
         f"Attention: the best rate may lie beyond those tried for {', '.join(edges)}; give more as --tune_rates."
     ]
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    """Return the settings that define a run's experiment."""
-    return {key: value for key, value in run.config.flat().items() if key not in MAY_DIFFER["seeds"]}
-
-
-def _columns(result: Difference, metric: str) -> dict[str, Any]:
-    bound = METRICS[metric].equal
-    columns = {"utterances": result.utterances, "independent": result.independent, "difference": result.mean}
-    columns |= {"low": result.low, "high": result.high, "p": result.p}
-    return columns | {"equal_within": bound, "equal": result.is_within(bound)}
 
 
 def _verdict(row: Mapping[str, Any], prefix: str) -> str:

@@ -19,7 +19,6 @@ from tools.scoring.scores import METRICS, choose_metrics
 from tools.scoring.suspect import without_suspect
 
 SUMMARY = (*MAIN, "dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "distillmos")
-FEW = 10  # independent utterances; fewer allow no conclusions
 SIGNAL = "{signal}, seed {seed}, {noise_type} noise, {snr_db:g} dB, utterance {utterance}"
 
 
@@ -41,11 +40,12 @@ def report(
     differences = comparison.find_differences(scores, baseline, metrics)
     summary = [name for name in SUMMARY if name in metrics]
     verdict = tables.verdict_table(scores, differences, baseline, summary)
-    sentences = [*notes, *how_to_read(scores), *trade_offs(differences)]
+    sentences = [*notes, *how_to_read(scores, differences), *trade_offs(differences)]
     if baseline != "noisy":
         sentences += trade_offs(comparison.find_differences(scores, "noisy", summary))
     sentences += [*tables.flagged(scores, SIGNAL), *gain_and_polarity(scores)]
-    head = [f"# {title}", verdict, tables.MARKS, *further, *sentences]
+    marks = [tables.MARKS] if differences["p"].notna().any() else []
+    head = [f"# {title}", verdict, *marks, *further, *sentences]
     means = {name: tables.score_tables(scores, name) for name in metrics}
     every = [table for own in means.values() for table in own]
     main = [table for name in summary if name in MAIN for table in means[name]] or every
@@ -56,7 +56,7 @@ def report(
     write_text(folder / "tables.md", tables.markdown([*head, *every, *gaps, *details]))
     write_text(folder / "tables.tex", "\n".join(table.latex() for table in every))
     figures.save_figure(figures.score_curves(scores, metrics), folder, "curves")
-    content = {"title": title, "verdict": verdict, "marks": tables.MARKS, "further": further}
+    content = {"title": title, "verdict": verdict, "marks": "".join(marks), "further": further}
     content |= {"sentences": [*sentences, *gaps], "means": every, "details": details}
     page.write_page(folder, scores, samples, folder / "curves.png", content)
     where = f"All tables are in {folder / 'tables.md'}; open {folder / 'index.html'} in a browser."
@@ -133,26 +133,32 @@ def samples_folders(labelled: Mapping[str, Sequence[Run]]) -> dict[str, Path]:
     return folders
 
 
-def how_to_read(scores: pd.DataFrame) -> list[str]:
-    """Return sentences on what the numbers are, and on how many utterances and seeds they rest."""
-    seeds = scores[scores["signal"] != "noisy"].groupby("signal", sort=False)["seed"].nunique()
-    several = ", ".join(f"{label}: {count}" for label, count in seeds.items() if count > 1)
-    over_seeds = f"Scores are averaged over seeds ({several}); intervals over seeds hold for the losses."
-    utterances, clean = (len(scores[key].drop_duplicates()) for key in (comparison.UTTERANCE, ["clean_id"]))
-    sentences = [
-        "Means over utterances, the best of each column marked. Differences are paired, with 95% confidence "
-        "intervals from a bootstrap over utterances (those with the same clean speech are drawn together), marked "
-        "if p < 0.05 after correction for the number of comparisons (Benjamini-Hochberg). About equal: not "
-        "different, and the 90% interval within ±0.05 of PESQ or an opinion, ±0.01 of STOI or ESTOI, ±0.25 dB "
-        "(two one-sided tests). They hold for these trained networks. "
-        + (over_seeds if several else "Each was trained with one seed."),
-        f"{utterances} noisy utterances, made of {clean} clean ones: {clean} are independent.",
-    ]
-    if clean < FEW:
-        sentences.append(
-            f"Attention: {clean} independent utterances are too few to conclude from; test {FEW} or more."
-        )
-    return sentences
+def how_to_read(scores: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
+    """Return sentences on what was drawn, and on what intervals and marks mean."""
+    of_labels = scores[scores["signal"] != "noisy"].groupby("signal", sort=False)["seed"].nunique()
+    several = ", ".join(f"{label}: {count}" for label, count in of_labels.items() if count > 1)
+    seeds = f"seeds {several}" if several else "one seed"
+    drawn = comparison.drawn_with(scores)
+    counts = [f"{drawn[way].nunique()} {way}" for way in drawn]
+    grid = f"{len(drawn)} noisy utterances with {' and '.join(counts)}; {seeds}."
+    if drawn.iloc[:, 0].nunique() < comparison.FEW:
+        return [
+            grid,
+            f"Attention: {counts[0]} are too few for intervals and marks; test {comparison.FEW} or more.",
+        ]
+    text = (
+        "Means over utterances, the best of each column marked. Differences are paired, with 95% intervals from a "
+        f"bootstrap over {' and '.join(drawn)}, marked if p < 0.05 after correction for the number of comparisons "
+        "(Benjamini-Hochberg). About equal: not different, and the 90% interval within ±0.05 of PESQ or an "
+        "opinion, ±0.01 of STOI or ESTOI, ±0.25 dB (two one-sided tests). They hold for these trained networks."
+    )
+    if "seeds_pooled" in differences:
+        apart = differences.loc[differences["seeds_pooled"].eq(False), "metric"].unique()
+        text += " Intervals over seeds, whose variance is pooled over the losses, hold for the losses."
+        if len(apart):
+            titles = ", ".join(METRICS[name].title for name in apart)
+            text += f" In {titles} it differs (Bartlett's test) and is not pooled."
+    return [grid, text]
 
 
 def trade_offs(differences: pd.DataFrame) -> list[str]:

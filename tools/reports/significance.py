@@ -1,8 +1,9 @@
-"""Tests of differences and of equivalence, over utterances, and over seeds and utterances."""
+"""Tests of differences and of equivalence over what was drawn: talkers, noise recordings and seeds."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -16,7 +17,6 @@ class Difference:
     """Mean difference of paired scores, its 95% confidence interval and two-sided p-value.
 
     half_90: half of the 90% interval, for two one-sided tests of equivalence at 5% (Schuirmann 1987).
-    independent: number of utterances with different clean speech.
     """
 
     mean: float
@@ -24,83 +24,99 @@ class Difference:
     high: float
     p: float
     half_90: float
-    utterances: int
-    independent: int
 
     def is_within(self, bound: float) -> bool:
         """Return whether the absolute difference is smaller than the bound, at the 5% level."""
         return abs(self.mean) + self.half_90 < bound
 
 
-def paired_difference(differences: np.ndarray, groups: np.ndarray, seed: int = 0) -> Difference:
+def paired_difference(
+    differences: np.ndarray, talkers: np.ndarray, noises: np.ndarray | None = None, seed: int = 0
+) -> Difference:
     """Return the bootstrap-t of the mean of paired differences (Efron & Tibshirani 1993, chapters 12 and 16).
 
-    differences: one a noisy utterance, [N]. groups: [N], equal for those with the same clean speech; as these are
-    not independent, whole groups are drawn. Interval and p-value come from the same resamples of |t|, so that
-    they never contradict each other. With one group, the interval is infinite.
+    differences: [N]. talkers, noises: [N], equal for values that are not independent, as they have the same talker
+    (or clean speech), or the same noise recording; both are drawn independently of each other (the pigeonhole
+    bootstrap of Owen 2007). Interval and p-value come from the same resamples of |t|, so that they never
+    contradict each other. With one talker, the interval is infinite.
     """
-    index, sizes = _number(groups)
-    sums = np.bincount(index, differences)
-    mean, count = float(sums.sum() / sizes.sum()), len(sizes)
+    sums, counts = _tabulate(differences, talkers, noises)
+    mean, error = (float(value[0]) for value in _mean_and_error(sums, counts))
 
     def result(half: float, p: float, half_90: float) -> Difference:
-        return Difference(mean, mean - half, mean + half, float(p), float(half_90), len(differences), count)
+        return Difference(mean, mean - half, mean + half, float(p), float(half_90))
 
+    count = len(sums)
     if np.abs(differences).max() < np.finfo(float).tiny:
         return result(0.0, 1.0, 0.0)
     if count < 2:
         return result(np.inf, 1.0, np.inf)
-    error = _mean_and_error(sums[None], sizes[None])[1][0]
-    if error < 1e-9 * abs(mean):  # all groups equal: only a resample of a single group could differ
+    if error < 1e-9 * abs(mean):  # all talkers equal: only a resample of a single talker could differ
         return result(0.0, max(count ** (1.0 - count), 1 / (1 + RESAMPLES)), 0.0)
-    draws = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
-    centres, errors = _mean_and_error(sums[draws], sizes[draws])
+    rng = np.random.default_rng(seed)
     with np.errstate(divide="ignore", invalid="ignore"):
+        centres, errors = _mean_and_error(sums, counts, *(_draw(rng, size) for size in sums.shape))
         t = np.abs(centres - mean) / errors
-        observed = abs(mean) / error
-    t[np.isnan(t)] = np.inf  # a resample of a single group has no spread
+    t[np.isnan(t)] = np.inf  # a resample of a single talker has no spread
     half, half_90 = (float(np.quantile(t, q, method="higher") * error) for q in (1 - LEVEL, 1 - 2 * LEVEL))
-    return result(half, (1 + np.count_nonzero(t >= observed)) / (1 + RESAMPLES), half_90)
+    return result(half, (1 + np.count_nonzero(t >= abs(mean) / error)) / (1 + RESAMPLES), half_90)
 
 
-def seed_difference(signal: np.ndarray, baseline: np.ndarray, groups: np.ndarray) -> Difference:
-    """Return the difference of two losses, each trained with two or more seeds, over seeds and utterances.
+def seed_difference(own: np.ndarray, other: np.ndarray, *drawn: np.ndarray | None, **pooled: Any) -> Difference:
+    """Return the difference of two losses, each trained with two or more seeds, over seeds, talkers and noises.
 
-    signal, baseline: scores [seeds, N] of the same N noisy utterances; groups [N] as for paired_difference. The
-    interval is Student's, with the variance and degrees of freedom of seed_variance.
+    own, other: scores [seeds, N]; the other arguments are those of seed_variance. The interval is Student's.
     """
-    index, sizes = _number(groups)
-    sums = [np.array([np.bincount(index, row) for row in scores]) for scores in (signal, baseline)]
-    mean = float((sums[0].mean(0) - sums[1].mean(0)).sum() / sizes.sum())
-    variance, freedom = seed_variance(sums, sizes) if len(sizes) > 1 else (math.inf, 1.0)
+    mean = float((own.mean(0) - other.mean(0)).mean())
+    variance, freedom = seed_variance(own, other, *drawn, **pooled)
     error = math.sqrt(variance)
     half, half_90 = (float(stats.t.ppf(1 - tail, freedom) * error) for tail in (LEVEL / 2, LEVEL))
     p = float(2 * stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
-    return Difference(mean, mean - half, mean + half, p, half_90, signal.shape[1], len(sizes))
+    return Difference(mean, mean - half, mean + half, p, half_90)
 
 
-def seed_variance(sums: Sequence[np.ndarray], sizes: np.ndarray) -> tuple[float, float]:
-    """Return variance and degrees of freedom of the difference of two losses' means over seeds and utterances.
+def seed_variance(
+    own: np.ndarray,
+    other: np.ndarray,
+    talkers: np.ndarray,
+    noises: np.ndarray | None = None,
+    pooled: tuple[float, float] | None = None,
+) -> tuple[float, float]:
+    """Return variance and degrees of freedom of the difference of two losses' means.
 
-    sums: of the scores of each group of utterances, [seeds, groups], for each loss; sizes: [groups]. Seeds and
-    utterances are random effects: the variance is that between the seeds of each loss, plus that between
-    utterances, minus the interaction, which both contain; degrees of freedom are Satterthwaite's. A hierarchical
-    bootstrap (seeds, then utterances) gives the same variance without its surplus of interaction (McCullagh 2000,
-    "Resampling and exchangeable arrays"), as a test checks.
+    own, other: scores [seeds, N]. talkers, noises: as for paired_difference. pooled: variance between the means of
+    seeds and its degrees of freedom, if more losses than these two tell it. Seeds, talkers and noises are random
+    effects: the variance is that between seeds, plus that over talkers and noises, minus their interaction, which
+    both contain (McCullagh 2000, "Resampling and exchangeable arrays"); degrees of freedom are Satterthwaite's.
     """
-    count, total = len(sizes), sizes.sum()
-    difference = sums[0].mean(0) - sums[1].mean(0)  # [groups]
-    parts = [(_mean_and_error(difference[None], sizes[None])[1][0] ** 2, count - 1)]  # variance, its freedom
+    parts = [_speech_variance(own.mean(0) - other.mean(0), talkers, noises)]
     interaction = 0.0
-    for of_seed in sums:
-        seeds, means = len(of_seed), of_seed.sum(1) / total
-        parts.append((means.var(ddof=1) / seeds, seeds - 1))
-        rest = of_seed - of_seed.mean(0) - np.outer(means - means.mean(), sizes)
-        interaction += (rest**2).sum() / ((seeds - 1) * (count - 1)) * count / total**2 / seeds
-    between_utterances, *between_seeds = (variance for variance, _ in parts)
-    variance = max(between_utterances + sum(between_seeds) - interaction, between_utterances, sum(between_seeds))
-    freedom = variance**2 / sum(part**2 / own for part, own in parts) if variance else 1.0
+    for scores in (own, other):
+        seeds, means = len(scores), scores.mean(1)
+        variance, freedom = pooled or (means.var(ddof=1), seeds - 1)
+        parts.append((variance / seeds, freedom))
+        for rest in scores - scores.mean(0) - (means - means.mean())[:, None]:
+            interaction += _speech_variance(rest, talkers, noises)[0] / seeds / (seeds - 1)
+    if pooled:
+        parts[1:] = [(parts[1][0] + parts[2][0], pooled[1])]
+    of_speech, *of_seeds = (variance for variance, _ in parts)
+    variance = max(of_speech + sum(of_seeds) - interaction, of_speech, sum(of_seeds))
+    freedom = variance**2 / sum(part**2 / own for part, own in parts) if 0 < variance < math.inf else 1.0
     return float(variance), float(freedom)
+
+
+def pool_seeds(means: Sequence[np.ndarray]) -> tuple[float, float] | None:
+    """Return the variance between seeds and its degrees of freedom, pooled over losses.
+
+    means: of the seeds, for each loss. None if the losses differ in their variance (Bartlett's test at 5%), or if
+    none has several seeds.
+    """
+    several = [values for values in means if len(values) > 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if not several or (len(several) > 1 and not stats.bartlett(*several).pvalue >= LEVEL):
+            return None
+    freedom = sum(len(values) - 1 for values in several)
+    return sum(np.var(values) * len(values) for values in several) / freedom, freedom
 
 
 def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -117,15 +133,57 @@ def correct(p_values: Sequence[float]) -> np.ndarray:
     return stats.false_discovery_control(p_values) if len(p_values) else np.array([])
 
 
-def _number(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the index of each item's group, [N], and the sizes of the groups."""
-    _, index = np.unique(groups, return_inverse=True)
-    return index, np.bincount(index).astype(float)
+def _tabulate(values: np.ndarray, talkers: np.ndarray, noises: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return sum and number of the values of each talker and noise, [talkers, noises]."""
+    noises = np.zeros(len(values)) if noises is None else noises
+    ways = [np.unique(way, return_inverse=True)[1] for way in (talkers, noises)]
+    sums, counts = np.zeros((2, ways[0].max() + 1, ways[1].max() + 1))
+    np.add.at(sums, tuple(ways), values)
+    np.add.at(counts, tuple(ways), 1)
+    return sums, counts
 
 
-def _mean_and_error(sums: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean of all values and its standard error, [...], given sums and sizes of groups, [..., groups]."""
-    count = sums.shape[-1]
-    mean = sums.sum(-1) / sizes.sum(-1)
-    residual = sums - mean[..., None] * sizes
-    return mean, np.sqrt((residual**2).sum(-1) * count / (count - 1)) / sizes.sum(-1)
+def _mean_and_error(
+    sums: np.ndarray, counts: np.ndarray, talkers: np.ndarray | None = None, noises: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean of all values and its standard error, [draws].
+
+    sums, counts: from `_tabulate`. talkers, noises: how often each is drawn, [draws, talkers] and [draws, noises];
+    by default once. The variance is that between talkers, plus that between noises, minus that between their
+    pairs, which both contain (Cameron, Gelbach & Miller 2011); with one noise, that between talkers.
+    """
+    talkers = np.ones((1, sums.shape[0])) if talkers is None else talkers
+    noises = np.ones((1, sums.shape[1])) if noises is None else noises
+
+    def total(table: np.ndarray) -> np.ndarray:
+        return ((talkers @ table) * noises).sum(-1)
+
+    mean = total(sums) / total(counts)
+    by_talker = noises @ sums.T - mean[:, None] * (noises @ counts.T)  # [draws, talkers]
+    by_noise = talkers @ sums - mean[:, None] * (talkers @ counts)  # [draws, noises]
+    drawn = ((talkers, by_talker), (noises, by_noise))
+    sizes = [len(table) for table in (sums, sums.T)]
+    variances = [
+        (times * residuals**2).sum(-1) * size / (size - 1)
+        for (times, residuals), size in zip(drawn, sizes, strict=True)
+        if size > 1
+    ]
+    if len(variances) > 1:
+        pairs = total(sums**2) - 2 * mean * total(sums * counts) + mean**2 * total(counts**2)
+        variances.append(sum(variances) - pairs)
+    variance = np.max(variances, axis=0) if variances else np.full_like(mean, np.inf)
+    return mean, np.sqrt(variance) / total(counts)
+
+
+def _speech_variance(values: np.ndarray, talkers: np.ndarray, noises: np.ndarray | None) -> tuple[float, float]:
+    """Return the variance of the mean of values [N] over talkers and noises, and its degrees of freedom."""
+    sums, counts = _tabulate(values, talkers, noises)
+    sizes = [size for size in sums.shape if size > 1]
+    return float(_mean_and_error(sums, counts)[1][0] ** 2), min(sizes, default=2) - 1
+
+
+def _draw(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Return how often each of `size` is drawn in each resample, [RESAMPLES, size]."""
+    counts = np.zeros((RESAMPLES, size))
+    np.add.at(counts, (np.arange(RESAMPLES)[:, None], rng.integers(size, size=(RESAMPLES, size))), 1)
+    return counts

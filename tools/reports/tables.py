@@ -154,7 +154,12 @@ def verdict_table(scores: pd.DataFrame, differences: pd.DataFrame, baseline: str
 
 
 def mark(row: Mapping[str, Any]) -> str:
-    """Return ▲ ▼ ≈ or · for a difference; △ ▽ if it holds for these networks but maybe not for other seeds."""
+    """Return ▲ ▼ ≈ or · for a difference; △ ▽ if it holds for these networks but maybe not for other seeds.
+
+    Nothing for a difference without an interval.
+    """
+    if not isinstance(row["verdict"], str):
+        return ""
     over_seeds = row.get("seed_verdict")
     if not isinstance(over_seeds, str):
         return {"better": "△", "worse": "▽", "about equal": "≈"}.get(row["verdict"], "·")
@@ -168,8 +173,8 @@ def difference_tables(differences: pd.DataFrame) -> list[Table]:
     With several seeds, tables with the intervals over seeds follow.
     """
     tables = []
-    for prefix in ("", "seed_"):
-        known = differences[differences[f"{prefix}p"].notna()] if f"{prefix}p" in differences else differences[:0]
+    for prefix in ("", "seed_") if "seed_p" in differences else ("",):
+        known = differences.dropna(subset="seed_p") if prefix else differences
         for noise_type, own in known.groupby("noise_type", sort=False):
             rows = own.to_dict("records")
             cells = {(row["signal"], METRICS[row["metric"]].title): interval_text(row, prefix) for row in rows}
@@ -186,8 +191,8 @@ def difference_tables(differences: pd.DataFrame) -> list[Table]:
 def interval_text(row: Mapping[str, Any], prefix: str = "") -> str:
     """Return a difference with its 95% interval, that of the columns <prefix>low and <prefix>high."""
     low, high, places = row[f"{prefix}low"], row[f"{prefix}high"], METRICS[row["metric"]].places
-    interval = "too few utterances" if math.isinf(low) else f"{low:+.{places}f}, {high:+.{places}f}"
-    return f"{row['difference']:+.{places}f} [{interval}]"
+    interval = f" [{low:+.{places}f}, {high:+.{places}f}]" if math.isfinite(low) else ""
+    return f"{row['difference']:+.{places}f}{interval}"
 
 
 def spread_tables(scores: pd.DataFrame) -> list[Table]:
@@ -233,7 +238,7 @@ def tuning_table(rates: pd.DataFrame) -> Table:
 
 def _verdict_cell(mean: float, places: int, row: Mapping[str, Any] | None) -> str:
     text = "–" if math.isnan(mean) else f"{mean:.{places}f}"
-    return f"{mark(row)} {text} ({row['difference']:+.{places}f})" if row else text
+    return f"{mark(row)} {text} ({row['difference']:+.{places}f})".strip() if row else text
 
 
 def _escape(text: str) -> str:

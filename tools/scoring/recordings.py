@@ -106,6 +106,7 @@ def find_delay(clean: np.ndarray, signal: np.ndarray) -> int:
 
     It maximises the correlation, in either polarity, and is 0 unless it raises SI-SDR by 1 dB or more.
     """
+    clean, signal = clean.astype(np.float64), signal.astype(np.float64)
     correlation = dsp.correlate(signal, clean, method="fft")
     centre, reach = clean.size - 1, min(LONGEST_DELAY, clean.size - 1, signal.size - 1)
     near = correlation[centre - reach : centre + reach + 1] ** 2 / ((clean @ clean) * (signal @ signal))

@@ -1,15 +1,22 @@
-"""Scores of a test grid, kept in a file and computed only once."""
+"""The test grid: its scores, computed only once; its speech as files for another system, and their outputs."""
 
 import contextlib
 import dataclasses
 import json
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import soundfile
 from tqdm import tqdm
 
-from tools.common.files import fingerprint, write_text
+from config import SAMPLE_RATE
+from tools.common.audio import find_audio, open_audio
+from tools.common.errors import UserError
+from tools.common.files import fingerprint, replacing, write_csv, write_text
+from tools.scoring.recordings import find_delay
 from tools.scoring.scores import ScorePool, Scores, scores_key
 
 NOISY, ENHANCED = "noisy_scores.jsonl", "enhanced_scores.jsonl"
@@ -27,16 +34,15 @@ class ScoreCache:
         path: The file: NOISY beside the data, for all runs, or ENHANCED in a test's folder.
         grid: The test grid's .npy file, or folder of shards.
         names: The requested scores.
-        checkpoint: The network that enhanced the signal, if any.
+        origin: Digests of what made the signal, if it is not the grid's own.
     """
 
-    def __init__(self, path: Path, grid: Path, names: Sequence[str], checkpoint: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, grid: Path, names: Sequence[str], origin: Mapping[str, str] | None = None
+    ) -> None:
         self._names = names
         self._scores: dict[int, Scores] = {}
-        depends_on = {"data": fingerprint(grid)} | scores_key()
-        if checkpoint:
-            depends_on |= {"checkpoint": fingerprint(checkpoint)}
-        head = json.dumps(depends_on, sort_keys=True)
+        head = json.dumps({"data": fingerprint(grid)} | scores_key() | dict(origin or {}), sort_keys=True)
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
         first, *lines = text.splitlines() or [""]
         if first == head:
@@ -86,7 +92,8 @@ def score_missing(
             for signal, cache in caches.items():
                 if missing := cache.missing(number):
                     jobs.append((signal, number))
-                    yield waveforms["clean"], waveforms[signal], missing
+                    waveform = waveforms[signal]
+                    yield waveforms["clean"][: len(waveform)], waveform, missing
 
     try:
         with ScorePool() as pool:
@@ -116,3 +123,70 @@ def number_clean(waveforms: Iterable[np.ndarray]) -> list[int]:
             known.append(part)
         numbers.append(int(alike[0]))
     return numbers
+
+
+def write_grid(folder: Path, grid: Any) -> None:
+    """Write the noisy speech of a PackedDataset of the test grid, and its clean speech to <folder>_clean.
+
+    manifest.csv in the folder lists both files of each utterance.
+    """
+    rows = []
+    clean_folder = folder.with_name(f"{folder.name}_clean")
+    for number in range(len(grid)):
+        cell = grid.cell(number)
+        paths = {"noisy": grid_path(folder, cell), "clean": grid_path(clean_folder, cell)}
+        for path, waveform in zip(paths.values(), grid[number][:2], strict=True):
+            with replacing(path) as temporary:  # float32, so that nothing is rounded
+                soundfile.write(temporary, waveform.numpy(), SAMPLE_RATE, format="WAV", subtype="FLOAT")
+        rows.append(paths | dict(zip(("noise_type", "snr_db", "utterance"), cell, strict=True)))
+    write_csv(folder / "manifest.csv", rows)
+    print(f"{len(grid)} noisy files are in {folder}, the clean ones in {clean_folder}")
+
+
+def find_outputs(folder: Path, grid: Any) -> list[Path]:
+    """Return a file for each item of the grid, named as by `write_grid`, after reading each.
+
+    Raises UserError for a missing, unreadable, shorter or further file.
+    """
+    paths = [grid_path(folder, grid.cell(number)) for number in range(len(grid))]
+    missing = [path for path in paths if not path.is_file()]
+    extra = sorted({folder / file for file in find_audio(folder)[0]} - set(paths))
+    if missing or extra:
+        what = f"{missing[0]}: no such file" if missing else f"{extra[0]}: not in the test grid"
+        raise UserError(
+            f"{what} ({len(missing)} missing, {len(extra)} extra); expected the files of --write_noisy"
+        )
+    for path in paths:
+        read_output(path, grid.samples)
+    return paths
+
+
+def read_output(path: Path, samples: int, delay: int = 0) -> np.ndarray:
+    """Return an output without its delay in samples, float32, at most [samples]. Raises UserError."""
+    try:
+        with open_audio(path) as file:
+            waveform, rate = file.read(dtype="float32"), file.samplerate
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if rate != SAMPLE_RATE or waveform.ndim > 1 or len(waveform) < samples:
+        raise UserError(
+            f"{path}: found shape {waveform.shape} at {rate} Hz, expected one channel of {samples} or more samples "
+            f"at {SAMPLE_RATE} Hz"
+        )
+    if not np.isfinite(waveform).all():
+        raise UserError(f"{path}: holds NaN or infinity")
+    return np.pad(waveform, (max(0, -delay), 0))[max(0, delay) :][:samples]
+
+
+def constant_delay(files: Sequence[Path], grid: Any) -> int:
+    """Return the most frequent delay in samples at the highest dB, at most 0.1 s."""
+    highest = max(grid.description.snr_db)
+    numbers = [number for number in range(len(grid)) if grid.cell(number)[1] == highest]
+    pairs = ((grid[number][1].numpy(), read_output(files[number], grid.samples)) for number in numbers)
+    return statistics.mode(find_delay(clean, output) for clean, output in pairs)
+
+
+def grid_path(folder: Path, cell: tuple[str, float, int]) -> Path:
+    """Return <folder>/<noise type>/<dB>dB/<utterance>.wav."""
+    noise_type, snr_db, utterance = cell
+    return folder / noise_type / f"{snr_db:g}dB" / f"{utterance:03d}.wav"

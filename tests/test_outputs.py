@@ -1,0 +1,126 @@
+"""Another system's outputs, scored as a network's own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from programs import run
+
+import test
+from config import Config
+from models import build_model, load_model
+from tools import compare
+from tools.common.run_folder import save_checkpoint, save_config
+from tools.demo_corpus.corpus import make_demo_corpus
+
+TINY = {"kernel_num": (4, 8), "rnn_units": 8}
+OPTIONS = ("--data", "set", "--metrics", "stoi", "si_sdr")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small packed set, a run tested on it, and the noisy speech as files."""
+    folder = tmp_path_factory.mktemp("outputs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        make_demo_corpus(Path("set"), n_train=2, n_valid=1, n_test=1, seconds=1.0)
+        config = Config(name="own", data="set", batch_size=1, network=TINY, precision="fp32", device="cpu")
+        save_config(config)
+        torch.manual_seed(0)
+        content = {"config": config.to_dict(), "epoch": 1, "model": build_model(config).state_dict()}
+        save_checkpoint(config.run_dir / "best.pt", content)
+        assert run(test, "--name", "own", *OPTIONS) == 0
+        assert run(test, "--data", "set", "--write_noisy", "noisy") == 0
+    return folder
+
+
+@pytest.fixture
+def workplace(finished, tmp_path, monkeypatch):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def enhance_files(change=lambda waveform: waveform):
+    """What the run's network makes of each noisy file, changed, in enhanced/."""
+    model = load_model("runs/own/best.pt")
+    for path in Path("noisy").rglob("*.wav"):
+        noisy, rate = soundfile.read(path, dtype="float32")
+        with torch.inference_mode():
+            estimate = model(torch.from_numpy(noisy)[None])[0].numpy()
+        output = Path("enhanced") / path.relative_to("noisy")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(output, change(estimate), rate, subtype="FLOAT")
+
+
+def scores_of(name):
+    scores = pd.read_csv(f"runs/{name}/test/set/scores.csv", dtype=str)
+    return scores[scores["signal"] == "enhanced"].reset_index(drop=True)
+
+
+def test_a_runs_own_outputs_get_the_scores_of_its_test_to_the_last_digit(workplace):
+    enhance_files()
+    assert run(test, "--outputs", "enhanced", "--name", "system", *OPTIONS) == 0
+    columns = ["snr_db", "si_sdr", "gain_db", "polarity"]  # STOI draws noise of 1e-16
+    assert scores_of("system")[columns].equals(scores_of("own")[columns])
+    stoi = [scores_of(name)["stoi"].astype(float) for name in ("own", "system")]
+    np.testing.assert_allclose(*stoi, atol=1e-12)
+    assert {path.name for path in Path("runs/own/test/set").iterdir()} == {
+        path.name for path in Path("runs/system/test/set").iterdir()
+    }
+    assert run(compare, "own", "system", "--utterances", "0") == 0
+    assert "| system |" in Path("results/comparison/tables.md").read_text()
+
+
+def test_a_constant_delay_is_taken_out_and_polarity_reported(workplace):
+    enhance_files(lambda waveform: -0.5 * np.concatenate([np.zeros(480, np.float32), waveform]))
+    assert run(test, "--outputs", "enhanced", "--name", "late", *OPTIONS) == 0
+    report = Path("runs/late/test/set/tables.md").read_text()
+    assert "delayed by 30 ms (compensated)" in report
+    assert "inverted in 14 of 14 utterances" in report
+    si_sdr = [scores_of(name)["si_sdr"].astype(float) for name in ("own", "late")]
+    np.testing.assert_allclose(*si_sdr, atol=1e-6)
+
+
+def first(folder):
+    return sorted(Path(folder).rglob("*.wav"))[0]
+
+
+REFUSALS = {
+    "missing": (lambda: first("enhanced").unlink(), "enhanced/seen/-10dB/000.wav: no such file (1 missing"),
+    "extra": (
+        lambda: first("noisy").rename("enhanced/x.wav"),
+        "enhanced/x.wav: not in the test grid (0 missing, 1",
+    ),
+    "shorter": (lambda: soundfile.write(first("enhanced"), np.ones(99), 16000), "found shape (99,) at 16000 Hz"),
+    "rate": (
+        lambda: soundfile.write(first("enhanced"), np.ones(16000), 8000),
+        "at 8000 Hz, expected one channel",
+    ),
+    "NaN": (
+        lambda: soundfile.write(first("enhanced"), np.full(16000, np.nan), 16000, subtype="FLOAT"),
+        "000.wav: holds NaN",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_outputs_of_another_grid_are_named_in_one_line(workplace, capsys, case):
+    shutil.copytree("noisy", "enhanced")
+    spoil, message = REFUSALS[case]
+    spoil()
+    assert run(test, "--outputs", "enhanced", "--name", "system", *OPTIONS) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("runs/system/test").exists()
+
+
+def test_outputs_need_a_name_of_their_own(workplace, capsys):
+    assert run(test, "--outputs", "noisy", *OPTIONS) == 2
+    assert run(test, "--outputs", "noisy", "--name", "own", *OPTIONS) == 2
+    assert capsys.readouterr().err.count("expected a new --name for the system") == 2
