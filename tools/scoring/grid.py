@@ -170,8 +170,8 @@ def read_output(path: Path, samples: int, delay: int = 0) -> np.ndarray:
         raise UserError(f"{path}: {error}") from None
     if rate != SAMPLE_RATE or waveform.ndim > 1 or len(waveform) < samples:
         raise UserError(
-            f"{path}: found shape {waveform.shape} at {rate} Hz, expected one channel of {samples} or more samples "
-            f"at {SAMPLE_RATE} Hz"
+            f"{path}: found shape {waveform.shape} at {rate} Hz, expected one channel at {SAMPLE_RATE} Hz, "
+            f"{samples} samples or more"
         )
     if not np.isfinite(waveform).all():
         raise UserError(f"{path}: holds NaN or infinity")
