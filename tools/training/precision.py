@@ -38,7 +38,10 @@ def set_kernels(config: Config) -> None:
     torch.backends.cudnn.allow_tf32 = tf32
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-    torch.use_deterministic_algorithms(config.deterministic)
+    os.environ.setdefault(
+        "USER", str(os.getuid())
+    )  # a container's user may lack a name, which torch's compiler needs
+    torch.use_deterministic_algorithms(config.deterministic)  # loads that compiler, as optimisers do
     # Measuring kernels pays as all batches have one shape, but does not choose the same every time.
     torch.backends.cudnn.benchmark = not config.deterministic
 
