@@ -6,7 +6,10 @@ import dataclasses
 import inspect
 import itertools
 import os
+import re
+import shutil
 import sys
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -19,6 +22,7 @@ from config import check
 from tools.common.errors import UserError
 
 Settings = TypeVar("Settings")
+HELP_ALL = {"--help_all", "--help-all"}
 
 
 def parse_arguments(
@@ -28,26 +32,34 @@ def parse_arguments(
 
     Exits with code 2 and tyro's message for arguments that cannot be used; raises UserError for values.
     """
+    args = sys.argv[1:] if args is None else args
     if not dataclasses.is_dataclass(kind):
         return run_parser(kind, description, args, **options)
-    settings = kind(**vars(run_parser(with_help(kind), description, args, **options)))
+    settings = kind(**vars(run_parser(with_help(kind, args=args), description, args, **options)))
     check(settings)
     return settings
 
 
-def run_parser(kind: Any, description: str | None, args: Sequence[str] | None, **options: Any) -> Any:
+def run_parser(kind: Any, description: str | None, args: Sequence[str], **options: Any) -> Any:
     """Return what `tyro.cli` returns, with options as they are spelt in Python."""
     spec, name = getattr(sys.modules["__main__"], "__spec__", None), Path(sys.argv[0]).name
     prog = f"python -m {spec.name}" if spec else f"python {name}" if name.endswith(".py") else name
+    form = {"width": shutil.get_terminal_size().columns, "subsequent_indent": "  ", "break_on_hyphens": False}
+    lines = f"{(description or '').strip()}\n\n--help_all shows the whole text of each option.".splitlines()
+    description = "\n".join(line if line.startswith(" ") else textwrap.fill(line, **form) for line in lines)
+    args = ["--help" if arg in HELP_ALL else arg for arg in args]
     return tyro.cli(kind, prog=prog, description=description, args=args, use_underscores=True, **options)
 
 
-def with_help(kind: type, values: Any = None) -> type:
+def with_help(kind: type, values: Any = None, args: Sequence[str] = ()) -> type:
     """Return a dataclass with the fields of another for tyro: their help in one line, lists as "INT ...".
 
     values: an object whose attributes are the defaults, instead of the dataclass's own.
+    args: those of the program; with --help_all the help is the whole text below a field, else its beginning.
     """
     hints, texts, fields = typing.get_type_hints(kind, include_extras=True), field_help(kind), []
+    if HELP_ALL.isdisjoint(args):
+        texts = {name: re.split(r"(?<=\.) |; (?!\w+:)", text)[0] for name, text in texts.items()}
     for field in dataclasses.fields(kind):
         about = tyro.conf.arg(help=texts.get(field.name, ""), metavar=_placeholder(hints[field.name]))
         default = field.default if values is None else getattr(values, field.name)

@@ -58,12 +58,14 @@ def parse_with_config(
     start = _start(args, kind.preset)
     groups = {}
     for section in reversed(Config.__bases__):
-        groups[section.__name__.removesuffix("Settings").lower()] = with_help(section, start)
+        groups[section.__name__.removesuffix("Settings").lower()] = with_help(section, start, args)
         if section is ModelSettings:
             network = find_network(start.model).settings
-            groups["network"] = with_help(network, network(**start.network))
+            groups["network"] = with_help(network, network(**start.network), args)
     fields = [(name, group, dataclasses.field(default_factory=group)) for name, group in groups.items()]
-    whole = dataclasses.make_dataclass("Options", fields, bases=(with_help(kind),), namespace={"__doc__": ""})
+    whole = dataclasses.make_dataclass(
+        "Options", fields, bases=(with_help(kind, args=args),), namespace={"__doc__": ""}
+    )
     description = f"{description}\n\n{_losses()}\nNetworks: {', '.join(NETWORKS)}."
     markers = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)
     options = vars(run_parser(whole, description, args, config=markers))
