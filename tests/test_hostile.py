@@ -5,9 +5,13 @@ Each ends with one line and exit code 2; a traceback is a failure.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
+import tempfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -113,6 +117,19 @@ def test_a_run_folder_belongs_to_one_training_at_a_time(workplace, capsys):
     assert run(train, *TINY, "--name", "a", "--epochs", 1) == 0
     with exclusive(Path("runs/a/test")):
         assert "another process" in refused(capsys, test_program, "--name", "a", "--device", "cpu")
+
+
+@pytest.mark.filterwarnings("ignore:flock")
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_network_disk_without_locks_is_written_all_the_same(tmp_path, monkeypatch, code):
+    monkeypatch.setattr(fcntl, "flock", mock.Mock(side_effect=OSError(code, os.strerror(code))))
+    with exclusive(tmp_path / "a"):
+        (tmp_path / "a" / "log.txt").touch()
+
+
+def test_a_folder_for_temporary_files_that_would_hang_the_loader_is_named(workplace, capsys, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/" + 100 * "x")
+    assert "TMPDIR: found /xxx" in refused(capsys, train, *TINY, "--name", "a", "--workers", 2)
 
 
 def test_a_folder_is_replaced_only_by_what_it_held_before(tmp_path, monkeypatch, capsys, corpus):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -78,3 +79,23 @@ def test_files_directly_in_tools_are_commands():
 def test_what_only_names_errors_and_renames_files_starts_without_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+OTHER_PROJECT = """
+import models, tools
+import numpy as np
+from dccrn_losses import Config, build_loss, build_model, enhance
+from dccrn_losses.tools.inference.onnx_graphs import export_step
+
+assert enhance(np.ones(800, np.float32), 16000).shape == (800,)
+build_loss("SI-SNR+LMS"), build_model(Config(model="GTCRN"))
+assert (models.here, tools.here) == (1, 2)
+"""
+
+
+def test_a_project_with_folders_models_and_tools_of_its_own_can_use_this_one(tmp_path):
+    for number, name in enumerate(("models", "tools"), 1):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"here = {number}\n")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", OTHER_PROJECT], cwd=tmp_path, env=environment, check=True)

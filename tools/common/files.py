@@ -80,8 +80,9 @@ def exclusive(folder: Path) -> Iterator[None]:
     except filelock.Timeout:
         advice = "wait for its end, or choose another --name"
         raise UserError(f"{folder}: another process is writing there; {advice}") from None
-    except NotImplementedError:  # a file system without locks
-        pass
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL):  # a file system without locks
+            raise
     try:
         yield
     finally:
