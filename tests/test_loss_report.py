@@ -37,7 +37,7 @@ def test_a_new_term_is_in_the_table_with_its_docstring_and_source(capsys, tmp_pa
         Source: Somebody 2030.
         """
 
-    row = "| twin | perceptual | Something \\|new\\| | sign | Somebody 2030 |"
+    row = "| twin | 1 | Something \\|new\\| | sign | Somebody 2030 |"
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- losses: as it is made -->\nold\n<!-- end of losses -->\nafter\n")
     try:
