@@ -44,7 +44,7 @@ def test_published_coupling_constants_are_the_default(name, base, perceptual):
         ("MSE", "paper", {"MSE": 1}),
         ("MSE+LMS", (3, 1), {"MSE": 0.75, "LMS": 0.25}),
         ("SI-SNR+LMS+PMSQE", (2, 1, 1), {"SI-SNR": 0.5, "LMS": 0.25, "PMSQE": 0.25}),
-        ("SI-SNR+0.6*MR-STFT", "paper", {"SI-SNR": 0.625, "MR-STFT": 0.375}),
+        ("SI-SNR + 0.6*MR-STFT", "paper", {"SI-SNR": 0.625, "MR-STFT": 0.375}),
         ("3*SI-SNR+1e0*LMS", "paper", {"SI-SNR": 0.75, "LMS": 0.25}),
         ("0.5*SI-SNR", "paper", {"SI-SNR": 1}),
     ],

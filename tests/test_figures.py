@@ -52,11 +52,6 @@ def assert_nothing_overlaps(figure):
         assert not any(box.overlaps(other) for other in boxes[:number])
 
 
-def test_sixteen_losses_differ_in_colour_and_marker():
-    styles = [style_of(number) for number in range(16)]
-    assert len({style["color"] for style in styles}) == len({style["marker"] for style in styles}) == 16
-
-
 @pytest.mark.parametrize("scores", [STANDARD[:4], STANDARD, tuple(METRICS)], ids=len)
 def test_curves_show_gains_over_noisy_and_their_labels_do_not_collide(scores):
     signals = ("noisy", "MSE", "SI-SNR+PMSQE")

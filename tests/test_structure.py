@@ -58,17 +58,6 @@ def test_a_file_imports_only_what_its_room_may(file):
     assert {room(other) for other in imported(file) - {ERROR}} - {room(file)} <= rules()[room(file)]
 
 
-@pytest.mark.parametrize(
-    "file", [*FILES, ROOT / "train.py", ROOT / "test.py"], ids=lambda f: str(f.relative_to(ROOT))
-)
-def test_the_product_imports_nothing_from_its_tests(file):
-    helpers = {path.stem for path in (ROOT / "tests").glob("*.py")} | {"tests"}
-    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
-    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
-    assert not {name.partition(".")[0] for name in names} & helpers
-
-
 def test_files_directly_in_tools_are_commands():
     for file in (ROOT / "tools").glob("[a-z]*.py"):
         functions = [node.name for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)]
