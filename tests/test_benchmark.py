@@ -18,7 +18,7 @@ from tools.common.device import times_side_by_side
 UPSTREAM = str(Path(__file__).with_name("upstream.py"))
 
 
-@pytest.mark.parametrize("name", ["DCCRN", "CRN", "GTCRN"])
+@pytest.mark.parametrize("name", ["DCCRN", "GTCRN"])
 def test_the_network_of_the_published_structure_computes_what_ours_does(name):
     model = trained_like(name)
     upstream = build(model).eval()

@@ -2,7 +2,7 @@
 
 Each is the same function of the same weights as ours, computed the way that the published code does, and its
 parameters have the names there. DCCRN: four real convolutions for a complex one, two LSTMs called four times, the
-STFT as a convolution with its kernels, the mask through atan2, cos and sin. CRN: the same transforms and phases.
+STFT as a convolution with its kernels, the mask through atan2, cos and sin.
 GTCRN: neighbouring bins are unfolded, decoder blocks are transposed convolutions, each group has a GRU of its own.
 """
 
@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.crn import CRN
 from models.dccrn import DCCRN
 from models.encoder_decoder import KERNEL, STRIDE
 from models.gtcrn import BANDS, BINS, DILATIONS, FFT, GTCRN, LOW, WIDTH, erb_bands
@@ -30,12 +29,10 @@ def build(model: nn.Module) -> nn.Module:
     """Return the published code's network with the same weights. Raises ValueError for networks that have none."""
     if isinstance(model, GTCRN):
         return with_weights_of(model, "GTCRN", UpstreamGTCRN(model))
-    plain = isinstance(model, (CRN, DCCRN)) and model.mask == "E" and model.skip
-    if plain and isinstance(model, CRN):
-        return with_weights_of(model, "CRN", UpstreamCRN(model))
+    plain = isinstance(model, DCCRN) and model.mask == "E" and model.skip
     if plain and hasattr(model.recurrence, "layers") and isinstance(model.encoder[0].norm, nn.BatchNorm2d):
         return with_weights_of(model, "DCCRN", UpstreamDCCRN(model))
-    raise ValueError("has GTCRN, CRN and DCCRN with mask E, skips, complex LSTMs and plain batch norms")
+    raise ValueError("has GTCRN, and DCCRN with mask E, skips, complex LSTMs and plain batch norms")
 
 
 def with_weights_of(model: nn.Module, network: str, upstream: nn.Module) -> nn.Module:
@@ -69,41 +66,16 @@ def upstream_transforms() -> dict[str, Tensor]:
     return {name: torch.from_numpy(np.ascontiguousarray(a, np.float32)) for name, a in arrays.items()}
 
 
-class ConvTransforms(nn.Module):
-    """A network between an STFT and its inverse that are convolutions."""
+class UpstreamDCCRN(nn.Module):
+    """Has the sizes of a `models.DCCRN` with mask E, complex LSTMs and plain batch norms."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: DCCRN) -> None:
         super().__init__()
         kernels = {name.partition(".")[::2]: kernel for name, kernel in upstream_transforms().items()}
         self.stft, self.istft = (
             _Kernels(**{name: kernel for (part, name), kernel in kernels.items() if part == which})
             for which in ("stft", "istft")
         )
-
-    def transform(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
-        """Return real and imaginary part, [B, 257, T] each."""
-        return F.conv1d(F.pad(noisy, (EDGE, EDGE))[:, None], self.stft.weight, stride=HOP).chunk(2, 1)
-
-    @staticmethod
-    def polar(real: Tensor, imag: Tensor) -> tuple[Tensor, Tensor]:
-        """Return magnitude and phase."""
-        return (real.square() + imag.square() + 1e-8).sqrt(), torch.atan2(imag, real)
-
-    def inverse(self, magnitude: Tensor, phase: Tensor, samples: int) -> Tensor:
-        """Return the waveform, [B, samples], zeros after the last whole hop."""
-        spectrum = torch.cat([magnitude * phase.cos(), magnitude * phase.sin()], 1)
-        waveform = F.conv_transpose1d(spectrum, self.istft.weight, stride=HOP)
-        squares = self.istft.window.repeat(1, 1, spectrum.shape[-1]).square()
-        waveform = waveform / (F.conv_transpose1d(squares, self.istft.enframe, stride=HOP) + 1e-8)
-        waveform = waveform[:, 0, EDGE:-EDGE].clamp(-1, 1)
-        return F.pad(waveform, (0, samples - waveform.shape[1]))
-
-
-class UpstreamDCCRN(ConvTransforms):
-    """Has the sizes of a `models.DCCRN` with mask E, complex LSTMs and plain batch norms."""
-
-    def __init__(self, model: DCCRN) -> None:
-        super().__init__()
         channels = [2, *(2 * layer.conv.bias_real.numel() for layer in model.encoder)]
         self.encoder = nn.ModuleList(_complex_layer(i, o, _ComplexConv) for i, o in pairwise(channels))
         self.decoder = nn.ModuleList(
@@ -116,8 +88,9 @@ class UpstreamDCCRN(ConvTransforms):
         )
 
     def forward(self, noisy: Tensor) -> Tensor:
-        real, imag = self.transform(noisy)
-        magnitude, phase = self.polar(real, imag)
+        padded = F.pad(noisy, (EDGE, EDGE))[:, None]
+        real, imag = F.conv1d(padded, self.stft.weight, stride=HOP).chunk(2, 1)  # [B, 257, T] each
+        magnitude, phase = (real.square() + imag.square() + 1e-8).sqrt(), torch.atan2(imag, real)
         x = torch.stack([real, imag], 1)[:, :, 1:]  # [B, 2, 256, T]
         skips = []
         for layer in self.encoder:
@@ -132,9 +105,18 @@ class UpstreamDCCRN(ConvTransforms):
             halves = zip(x.chunk(2, 1), skips.pop().chunk(2, 1), strict=True)
             x = layer(torch.cat([torch.cat(pair, 1) for pair in halves], 1))[..., 1:]
         mask_real, mask_imag = F.pad(x, (0, 0, 1, 0)).unbind(1)  # [B, 257, T]
-        mask_magnitude = (mask_real.square() + mask_imag.square() + 1e-12).sqrt()
-        mask_phase = torch.atan2(mask_imag, mask_real)
-        return self.inverse(magnitude * mask_magnitude.tanh(), phase + mask_phase, noisy.shape[1])
+        magnitude = magnitude * (mask_real.square() + mask_imag.square() + 1e-12).sqrt().tanh()
+        phase = phase + torch.atan2(mask_imag, mask_real)
+        return self.inverse(magnitude, phase, noisy.shape[1])
+
+    def inverse(self, magnitude: Tensor, phase: Tensor, samples: int) -> Tensor:
+        """Return the waveform, [B, samples], zeros after the last whole hop."""
+        spectrum = torch.cat([magnitude * phase.cos(), magnitude * phase.sin()], 1)
+        waveform = F.conv_transpose1d(spectrum, self.istft.weight, stride=HOP)
+        squares = self.istft.window.repeat(1, 1, spectrum.shape[-1]).square()
+        waveform = waveform / (F.conv_transpose1d(squares, self.istft.enframe, stride=HOP) + 1e-8)
+        waveform = waveform[:, 0, EDGE:-EDGE].clamp(-1, 1)
+        return F.pad(waveform, (0, samples - waveform.shape[1]))
 
 
 class _Kernels(nn.Module):
@@ -191,52 +173,6 @@ class _ComplexLSTM(nn.Module):
 
 def _complex_layer(inputs: int, outputs: int, conv: type[_ComplexLayer], bare: bool = False) -> nn.Sequential:
     first = conv(inputs // 2, outputs // 2)
-    return nn.Sequential(first) if bare else nn.Sequential(first, nn.BatchNorm2d(outputs), nn.PReLU())
-
-
-class UpstreamCRN(ConvTransforms):
-    """Has the sizes of a `models.CRN` with mask E and skips."""
-
-    def __init__(self, model: CRN) -> None:
-        super().__init__()
-        sizes = [1, *(layer.conv.out_channels for layer in model.encoder)]
-        self.encoder = nn.ModuleList(
-            _layer(nn.Conv2d(i, o, KERNEL, STRIDE, (2, 0)), o) for i, o in pairwise(sizes)
-        )
-        lstm = model.recurrence.lstm
-        self.enhance = nn.LSTM(lstm.input_size, lstm.hidden_size, lstm.num_layers)
-        self.tranform = nn.Linear(lstm.hidden_size, lstm.input_size)  # spelt so there
-        self.decoder = nn.ModuleList(
-            _layer(nn.ConvTranspose2d(2 * i, o, KERNEL, STRIDE, (2, 0), (1, 0)), o, bare=o == 1)
-            for i, o in pairwise(reversed(sizes))
-        )
-
-    def forward(self, noisy: Tensor) -> Tensor:
-        magnitude, phase = self.polar(*self.transform(noisy))
-        x = magnitude[:, None, 1:]  # [B, 1, 256, T]
-        skips = []
-        for layer in self.encoder:
-            x = layer(F.pad(x, (1, 0)))
-            skips.append(x)
-        shape = x.shape
-        y = self.tranform(self.enhance(x.permute(3, 0, 1, 2).flatten(2))[0])  # [T, B, C * F]
-        x = y.unflatten(2, shape[1:3]).permute(1, 2, 3, 0)
-        for layer in self.decoder:
-            x = layer(torch.cat([x, skips.pop()], 1))[..., 1:]
-        return self.inverse(magnitude * F.pad(x[:, 0], (0, 0, 1, 0)).tanh(), phase, noisy.shape[1])
-
-
-class _Conv(nn.Module):
-    def __init__(self, conv: nn.Module) -> None:
-        super().__init__()
-        self.conv = conv
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
-
-
-def _layer(conv: nn.Module, outputs: int, bare: bool = False) -> nn.Sequential:
-    first = _Conv(conv)
     return nn.Sequential(first) if bare else nn.Sequential(first, nn.BatchNorm2d(outputs), nn.PReLU())
 
 
