@@ -19,6 +19,7 @@ setup: .venv/.done
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: Python 3.10 or newer is needed")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-pesq.txt
 	touch $@
 
 demo: $(DEMO_RUN)/test/demo/tables.md
@@ -37,7 +38,7 @@ lint: .venv/.done
 	$(BIN)/ruff format --check .
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" -rs
 
 test-slow: .venv/.done
 	$(BIN)/python -m pytest -m slow

@@ -1,6 +1,7 @@
 """The command line: settings from arguments, and errors of the user as one line with an exit code."""
 
 import ast
+import bdb
 import contextlib
 import dataclasses
 import inspect
@@ -101,7 +102,7 @@ def run_command(main: Callable[[], None]) -> None:
     try:
         main()
         print(end="", flush=True)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, bdb.BdbQuit):  # the latter: quit in breakpoint()
         print("interrupted; what was finished before is kept", file=sys.stderr)
         sys.exit(130)  # as a shell reports SIGINT
     except BrokenPipeError:  # the reader of the output, such as head, has ended
