@@ -37,9 +37,8 @@ from tools.common.run_folder import find_run, test_folder
 from tools.reports.figures import save_figure
 from tools.reports.tables import Table, markdown, terminal
 from tools.scoring.grid import ENHANCED, NOISY, ScoreCache, score_missing
-from tools.scoring.scores import METRICS
+from tools.scoring.scores import METRICS, installed_metrics
 
-SHOWN = ("pesq", "stoi", "si_sdr")
 SECONDS = 3  # of an utterance whose cost is measured
 REPETITIONS = 5
 COLUMNS = 4  # of panels in a figure
@@ -57,6 +56,8 @@ class ReportSettings:
     """Terms to report; all by default."""
     utterances: int = 20
     """Utterances of each noise type and dB."""
+    metrics: tuple[str, ...] = ("pesq", "stoi", "si_sdr")
+    """Scores to correlate with, pesq among them."""
     name: FolderName = "losses"
     """The report goes to results/<name>/."""
     device: Device = "auto"
@@ -71,9 +72,10 @@ def report(settings: ReportSettings) -> None:
     """Measure the terms and write results/<name>/."""
     device = find_device(settings.device)
     use_threads(settings.threads)
+    metrics = installed_metrics(settings.metrics)
     terms, missing = build_terms(settings.terms, device)
     checkpoints = {"noisy": None} | {name: find_run(name) / "best.pt" for name in settings.runs}
-    measured = [measure(signal, path, settings, terms, device) for signal, path in checkpoints.items()]
+    measured = [measure(signal, path, settings, terms, metrics, device) for signal, path in checkpoints.items()]
     values = pd.concat(measured, ignore_index=True)
     parts = [
         "# Loss terms",
@@ -81,7 +83,7 @@ def report(settings: ReportSettings) -> None:
         *missing,
         "Rank correlations (Spearman): −1 is best. At one SNR: among signals of equal SNR, mean over SNRs.",
         *(
-            agreement_table(f"Correlation with scores: {own['signal'].iloc[0]}", own, list(terms))
+            agreement_table(f"Correlation with scores: {own['signal'].iloc[0]}", own, list(terms), metrics)
             for own in measured
         ),
         cost_table(terms, settings.batch_size, device),
@@ -115,6 +117,7 @@ def measure(
     checkpoint: Path | None,
     settings: ReportSettings,
     terms: Mapping[str, LossTerm],
+    metrics: Sequence[str],
     device: torch.device,
 ) -> pd.DataFrame:
     """Return a row an item: cell, signal, value_<term>, gradient_<term> (the norm at the signal) and scores.
@@ -129,7 +132,7 @@ def measure(
     model = load_model(checkpoint, device) if checkpoint else nn.Identity()
     folder = test_folder(checkpoint.parent, settings.data) if checkpoint else Path(settings.data)
     origin = {"checkpoint": fingerprint(checkpoint)} if checkpoint else {}
-    cache = ScoreCache(folder / (ENHANCED if checkpoint else NOISY), grid.path, SHOWN, origin)
+    cache = ScoreCache(folder / (ENHANCED if checkpoint else NOISY), grid.path, metrics, origin)
     rows = {}
 
     def items() -> Iterator[tuple[int, dict[str, np.ndarray]]]:
@@ -144,7 +147,7 @@ def measure(
 
     score_missing({signal: cache}, items(), sum(bool(cache.missing(number)) for number in numbers))
     return pd.DataFrame(
-        [row | {name: cache[number].values[name] for name in SHOWN} for number, row in rows.items()]
+        [row | {name: cache[number].values[name] for name in metrics} for number, row in rows.items()]
     )
 
 
@@ -156,11 +159,11 @@ def value_and_gradient(term: LossTerm, estimate: Tensor, clean: Tensor, noisy: T
     return value.item(), torch.linalg.vector_norm(gradient).item()
 
 
-def agreement_table(title: str, values: pd.DataFrame, terms: Sequence[str]) -> Table:
+def agreement_table(title: str, values: pd.DataFrame, terms: Sequence[str], metrics: Sequence[str]) -> Table:
     """Return Spearman's correlations of terms with scores, and with PESQ at one SNR; – if undefined."""
     columns = [f"value_{term}" for term in terms]
-    table = values[[*columns, *SHOWN]].corr("spearman", min_periods=3).loc[columns, list(SHOWN)]
-    table = table.rename(columns={name: METRICS[name].title for name in SHOWN})
+    table = values[[*columns, *metrics]].corr("spearman", min_periods=3).loc[columns, list(metrics)]
+    table = table.rename(columns={name: METRICS[name].title for name in metrics})
     of_snrs = [own[[*columns, "pesq"]].corr("spearman", min_periods=3) for _, own in values.groupby("snr_db")]
     table["PESQ at one SNR"] = pd.concat([own.loc[columns, "pesq"] for own in of_snrs], axis=1).mean(axis=1)
     return Table(title, table.map("{:+.2f}".format).replace("+nan", "–").set_axis(terms))
