@@ -62,12 +62,16 @@ def active_span(speech: np.ndarray) -> slice:
 
     It includes pauses between words, as the SNRs of most corpora do. Raises ValueError for digital silence.
     """
-    frames = np.pad(np.square(speech, dtype=np.float64), (0, -speech.size % FRAME)).reshape(-1, FRAME)
-    energy = frames.sum(axis=1)
+    energy = frame_energies(speech)
     loud = np.flatnonzero(energy > SPEECH_RANGE * energy.max(initial=0.0))
     if not loud.size:
         raise ValueError("clean is silent: no SNR can be set")
     return slice(int(loud[0]) * FRAME, min((int(loud[-1]) + 1) * FRAME, speech.size))
+
+
+def frame_energies(signal: np.ndarray) -> np.ndarray:
+    """Return the energy of each frame of 20 ms; the last one is padded with zeros."""
+    return np.pad(np.square(signal, dtype=np.float64), (0, -signal.size % FRAME)).reshape(-1, FRAME).sum(axis=1)
 
 
 def is_silent(signal: np.ndarray) -> bool:

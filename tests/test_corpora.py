@@ -119,7 +119,7 @@ BAD_AUDIO = {
     "an empty file": (lambda p: p.write_bytes(b""), "not readable as audio"),
     "text": (lambda p: p.write_text("not audio"), "not readable as audio"),
     "too short": (lambda p: write(p, speech("a", 0.1)), "too short: 0.10 s, expected 0.5 s or more"),
-    "silence": (lambda p: write(p, np.zeros(RATE)), "silent in the clip taken"),
+    "silence": (lambda p: write(p, np.zeros(RATE)), ": silent"),
     "NaN": (lambda p: write(p, np.append(speech("a"), np.nan)[-RATE:], subtype="FLOAT"), "holds NaN or infinity"),
     "a name that is no text": (None, "its name is not text"),
 }

@@ -19,7 +19,10 @@ BAD_COMMANDS = {
     "one talker": ("--speech few --noise noise", "found 1 talkers, as in few"),
     "nothing usable": ("--speech broken --noise noise", "found nothing to use for training; 1 files"),
     "short noise": ("--speech speech --noise short", "found no noise for valid"),
-    "sparse noise": ("--speech speech --noise sparse", "segments in a row are silent"),
+    "sparse noise": (
+        "--speech speech --noise sparse",
+        "found no noise for valid: a type needs 3 recordings, or one of 3 s",
+    ),
     "unknown type": (f"{MIXED} --unseen_types x", "unseen_types: found 'x'"),
     "other test noise": ("--speech speech --noise more --test_noise noise", "test_noise: found type"),
     "unknown talker": (f"{MIXED} --valid_talkers x", "valid talker 'x'"),

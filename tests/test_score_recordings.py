@@ -13,7 +13,7 @@ from programs import run
 from speech import noise, speech_like
 
 from tools import score as command
-from tools.scoring.recordings import find_delay
+from tools.common.audio import find_delay
 from tools.scoring.scores import STANDARD, score
 from tools.scoring.suspect import USED, find_suspect
 

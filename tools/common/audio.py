@@ -30,11 +30,13 @@ BLOCK_CODECS = ("MS_ADPCM", "IMA_ADPCM", "GSM610", MP3)  # subtypes of WAV whose
 BLOCK = 1 << 18  # samples
 DYNAMIC_RANGE = 70  # dB below the loudest point that a spectrogram shows
 GAP = 6  # pixels between two spectrograms
-OFFSET = 0.02  # of the standard deviation: a larger mean is a DC offset
+OFFSET = 0.03  # of the standard deviation: a larger mean is a DC offset
 CANCELLED = (
     0.4  # of the loudest channel's power a channel: uncorrelated channels leave 1, two of which one is silent 0.5
 )
 LOUD = 0.8  # of the loudest channel's power: the first channel above it is used
+LONGEST_DELAY = SAMPLE_RATE // 10  # samples
+ALIGNED_GAIN = 10**0.1  # a shift is a delay if it raises SI-SDR by at least 1 dB
 HAS_OFFSET, HAS_OPPOSITE = "with a DC offset (removed)", "with channels of opposite phase (the louder is used)"
 
 
@@ -131,6 +133,23 @@ def mix_down(channels: np.ndarray, traits: set[str]) -> np.ndarray:
         traits.add(HAS_OFFSET)
         mono = mono - offset
     return mono
+
+
+def find_delay(clean: np.ndarray, signal: np.ndarray) -> int:
+    """Return the delay of the speech in the signal in samples (negative if early), at most 0.1 s.
+
+    It maximises the correlation, in either polarity, and is 0 unless it raises SI-SDR by 1 dB or more.
+    """
+    from scipy.signal import correlate  # takes seconds to import
+
+    clean, signal = clean.astype(np.float64), signal.astype(np.float64)
+    correlation = correlate(signal, clean, method="fft")
+    centre, reach = clean.size - 1, min(LONGEST_DELAY, clean.size - 1, signal.size - 1)
+    near = correlation[centre - reach : centre + reach + 1] ** 2 / ((clean @ clean) * (signal @ signal))
+    near = np.clip(near, 0, 1 - 1e-12)
+    best = int(near.argmax())
+    ratio = near / (1 - near)  # SI-SDR, as a ratio of energies
+    return best - reach if ratio[best] >= ALIGNED_GAIN * ratio[reach] else 0
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ from tools.corpora.mixtures import (
 )
 from tools.corpora.packing import create, new_folder
 from tools.corpora.settings import DatasetSettings
-from tools.corpora.splits import find_sources
+from tools.corpora.splits import describe_sources, find_sources
 
 LISTED = 20  # rejected files that are printed; all are in dataset.json
 
@@ -42,6 +42,7 @@ def build(asked: DatasetSettings) -> None:
         try:
             with ProcessPool(settings.processes) as pool:
                 sources = find_sources(settings, pool, rejected, notes)
+                notes += describe_sources(*sources[:2])
         finally:
             report(rejected, notes)
         if settings.strict and rejected:

@@ -35,7 +35,7 @@ class Plan:
     Attributes:
         settings: Of the set.
         clips: Recording and start of each item's speech, by split.
-        noise: Recordings of train, valid, and of the rows of the test, seen and unseen.
+        noise: Recordings of train, valid, and of the rows of the test.
         segments: How segments of each of these are drawn.
         responses: Impulse responses by split; none for simulated rooms.
     """
@@ -49,9 +49,7 @@ class Plan:
     @property
     def rows(self) -> list[str]:
         """Return the names of the rows of the test grid; ready-made pairs have one."""
-        return (
-            ["pairs"] if self.has_pairs("test") else [name for name in ("seen", "unseen") if name in self.segments]
-        )
+        return ["pairs"] if self.has_pairs("test") else [n for n in self.segments if n not in ("train", "valid")]
 
     def has_pairs(self, split: str) -> bool:
         """Return whether the items of a split are ready-made pairs."""
@@ -107,9 +105,9 @@ def make_pair(plan: Plan, split: str, index: int) -> tuple[np.ndarray, list[Reco
     """Return a ready-made pair, `[2, samples]`, and its record; both signals have the same scale."""
     pair, start = plan.clips[split][index]
     samples = plan.settings.samples
-    noisy, clean = (read_named(path, start, samples) for path in (pair.noisy, pair.path))
-    length = clean.size
-    noisy, clean = (np.pad(signal, (0, samples - signal.size)) for signal in (noisy, clean))
+    noisy, clean = read_named(pair.noisy, start + pair.delay, samples), read_named(pair.path, start, samples)
+    length = min(noisy.size, clean.size)
+    noisy, clean = (np.pad(signal[:length], (0, samples - length)) for signal in (noisy, pair.gain * clean))
     try:
         active = active_span(clean)
         scale = headroom(clean, noisy - clean)
@@ -127,6 +125,8 @@ def make_pair(plan: Plan, split: str, index: int) -> tuple[np.ndarray, list[Reco
             "samples": length,
             "active": [active.start, active.stop],
             "noisy": str(pair.noisy),
+            "delay": pair.delay,
+            "clean_gain": pair.gain,
             "snr_db": round(float(10 * np.log10(np.sum(speech**2) / np.sum(noise**2))), 2),
             "scale": scale,
         }

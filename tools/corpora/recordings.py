@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,8 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from config import SAMPLE_RATE
-from dataloader.mixing import FRAME, SILENCE, is_silent, rms
-from tools.common.audio import SUFFIXES, find_audio, read, read_format
+from dataloader.mixing import FRAME, SILENCE, frame_energies, is_silent, rms
+from tools.common.audio import SUFFIXES, find_audio, find_delay, read, read_format
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
 from tools.common.seeding import generator
@@ -24,6 +25,15 @@ MIN_SAMPLES = SAMPLE_RATE // 2  # anything shorter is no utterance and too short
 MIN_NOISE_SAMPLES = SAMPLE_RATE // 50  # noise may be a click
 TALKER = "([^/]+)/|([^/_.-]+)[^/]*$"  # the first folder, or the name up to the first separator
 NOISE_TYPE = r"([^/]+)/|([^/]+?)(?:\.[^/.]*)?$"  # the first folder, or the name without suffix
+MAX_DIFFERENCE = SAMPLE_RATE // 20  # samples, of the lengths of a pair
+SPEECH_SHARE = 0.05  # of a clip's frames: its speech level is the energy that they exceed
+FAR_BELOW = 0.01  # of the recording's speech level: a clip below it holds hardly any speech, -20 dB
+MARGIN = 8  # frames before the speech at which a clip begins
+PAUSE = 25  # frames of silence between two sounds of a noise recording that is mostly silent
+CLIPPED_SAMPLES = 30  # of a block within 0.1% of its peak
+NARROW_HZ, NARROW = 4300, 10**-4.5  # less than this share of the energy above: telephone speech
+MATCHING = 0.1  # least share of the energy of noisy that clean explains, to believe a delay or gain
+EXACT = 10**0.03  # a gain is 1 if another one lowers the noise by less than 0.3 dB
 SWAPPED_DB = 3.0  # if the contrast of noisy exceeds that of clean by more, they are taken as swapped
 
 
@@ -42,6 +52,7 @@ class Recording:
         audio: The samples, if they are not in a file.
         voices: Recording and level in dB of each talker, if it is a mixture of them.
         about: More to say in the records of its items.
+        traits: What the user may want to know of it, as words that follow "recordings".
     """
 
     path: Path
@@ -54,6 +65,7 @@ class Recording:
     audio: np.ndarray | None = field(default=None, compare=False)
     voices: Mapping[str, tuple[Recording, float]] = field(default_factory=dict, compare=False)
     about: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    traits: frozenset[str] = frozenset()
 
     def read(self, start: int, count: int) -> np.ndarray:
         """Return up to `count` samples of the stretch, float64. Raises UserError with the file's name."""
@@ -70,9 +82,11 @@ class Recording:
 
 @dataclass(frozen=True)
 class Pair(Recording):
-    """A clean recording, the noisy file that it is in, and the difference of their contrasts in dB."""
+    """A clean recording, and the noisy file that it is in, `delay` samples later and `gain` times as loud."""
 
     noisy: Path = Path()
+    delay: int = 0
+    gain: float = 1.0
     contrast_db: float = 0.0  # of noisy minus that of clean: below 0, as noise fills pauses
 
 
@@ -85,8 +99,8 @@ class Selection:
             type. If empty, all files have one, named like the folder.
         samples: Length of a clip.
         files: Regular expression to search in a path.
-        cut: Clips of a recording: the first, a random one, or all; whole: all of it is read, and starts are not
-            those of clips.
+        cut: Clips of a recording: the first, a random one, or all; whole: no clips; sound: no clips, but the
+            stretches with sound of one that is mostly silent.
         seed: Seed of the random start.
         shortest: Least number of samples of a recording.
     """
@@ -94,7 +108,7 @@ class Selection:
     label: str
     samples: int
     files: str = ""
-    cut: Cut | Literal["whole"] = "first"
+    cut: Cut | Literal["whole", "sound"] = "first"
     seed: int = 0
     shortest: int = MIN_SAMPLES
 
@@ -113,7 +127,10 @@ def find_recordings(
             raise UserError(f"{folder}: found no audio {selection.files}, expected {', '.join(SUFFIXES)}")
         results = pool.starmap(check_recording, ((folder, file, selection) for file in files))
         for result in tqdm(results, f"reading {folder}", len(files), unit="file", leave=False, disable=None):
-            (found if isinstance(result, Recording) else rejected).append(result)
+            if isinstance(result, str):
+                rejected.append(result)
+            else:
+                found += result
     return found
 
 
@@ -122,18 +139,23 @@ def find_pairs(
 ) -> list[Pair]:
     """Return the usable pairs below a noisy and a clean folder; other files and the reasons go to `rejected`.
 
-    key: regular expression whose first group is equal in the names of a pair. Raises UserError if a folder is
-    missing, or if noisy and clean seem to be swapped.
+    key: regular expression whose first group is equal in the names of a pair; several noisy files may have the
+    same clean one. Raises UserError if a folder is missing, if no names match, or if noisy and clean seem swapped.
     """
     noisy, clean = (_by_key(folder, key, selection.files, rejected) for folder in folders)
-    for names, others, folder, other in ((noisy, clean, *folders), (clean, noisy, *folders[::-1])):
-        rejected += [f"{folder / names[n]}: no file of that name in {other}" for n in names.keys() - others.keys()]
-    rejected.sort()
     common = sorted(noisy.keys() & clean.keys())
-    results = pool.starmap(check_pair, ((*folders, noisy[name], clean[name], selection) for name in common))
+    for names, folder, other in ((noisy, *folders), (clean, *folders[::-1])):
+        lonely = sorted(file for name in names.keys() - common for file in names[name])
+        rejected += [f"{folder / file}: no file of that name in {other}" for file in lonely]
+    if not common:
+        raise UserError(f"{folders[0]}: no name matches one in {folders[1]} by --pair_key '{key}'; choose another")
+    for name in common:
+        rejected += [f"{folders[1] / file}: matches as {clean[name][0]} does" for file in clean[name][1:]]
+    results = pool.starmap(check_pairs, ((*folders, noisy[name], clean[name][0], selection) for name in common))
     pairs = []
-    for result in tqdm(results, f"reading {folders[0]}", len(common), unit="pair", leave=False, disable=None):
-        (pairs if isinstance(result, Pair) else rejected).append(result)
+    for found in tqdm(results, f"reading {folders[0]}", len(common), unit="file", leave=False, disable=None):
+        for result in found:
+            (pairs if isinstance(result, Pair) else rejected).append(result)
     if are_swapped([pair.contrast_db for pair in pairs]):
         raise UserError(f"{folders[0]}: has quieter pauses than {folders[1]}; expected noisy first, then clean")
     return pairs
@@ -148,8 +170,8 @@ def find_files(folder: Path, pattern: str, rejected: list[str]) -> list[str]:
     return [file for file in files if re.search(pattern, file)]
 
 
-def check_recording(_: None, folder: Path, file: str, selection: Selection) -> Recording | str:
-    """Read the clips of a file; return the recording, or its name and why it cannot be used."""
+def check_recording(_: None, folder: Path, file: str, selection: Selection) -> list[Recording] | str:
+    """Read a file; return the recording, or stretches of it, or its name and why it cannot be used."""
     path = folder / file
     if file.encode(errors="replace").decode() != file:
         return f"{str(path)!a}: its name is not text; rename it"
@@ -159,41 +181,85 @@ def check_recording(_: None, folder: Path, file: str, selection: Selection) -> R
         if samples < selection.shortest:
             found, expected = samples / SAMPLE_RATE, selection.shortest / SAMPLE_RATE
             raise UserError(f"too short: {found:.2f} s, expected {expected} s or more")
-        starts, peak, digest = [], 0.0, hashlib.blake2b(digest_size=8)
-        for start in _clip_starts(file, samples, selection):
-            clip = read(path, start, selection.samples)
-            digest.update(clip.tobytes())
-            peak = max(peak, float(np.max(np.abs(clip))))
-            if not is_silent(clip):
-                starts.append(start)
-        if not starts:
-            raise UserError("silent" + ("" if selection.cut in ("whole", "every") else " in the clip taken"))
+        traits: set[str] = set()
+        energies, peak = _measure(path, samples, selection, traits)
+        sounding = np.flatnonzero(energies >= FRAME * SILENCE**2)
+        if not sounding.size:
+            raise UserError("silent")
+        starts, stretches = [0], [(0, samples, energies)]
+        if selection.cut == "sound" and 2 * sounding.size < energies.size:
+            traits.add("that are mostly silent (segments are drawn where the sound is)")
+            runs = np.split(sounding, np.flatnonzero(np.diff(sounding) > PAUSE) + 1)
+            edges = [(int(run[0]), int(run[-1]) + 1) for run in runs]
+            stretches = [(FRAME * a, min(FRAME * b, samples) - FRAME * a, energies[a:b]) for a, b in edges]
+        elif selection.cut not in ("whole", "sound"):
+            starts = _clip_starts(file, energies, samples, selection, traits)
+            clips = [energies[start // FRAME :][: selection.samples // FRAME] for start in starts]
+            stretches = [(0, samples, np.concatenate(clips))]
     except UserError as error:
         return f"{path}: {error}"
-    return Recording(path, label, samples, tuple(starts), peak, digest.hexdigest())
+    recording = Recording(path, label, samples, tuple(starts), peak, traits=frozenset(traits))
+    found = []
+    for offset, length, used in stretches:
+        digest = hashlib.blake2b(used.tobytes(), digest_size=8).hexdigest()
+        found.append(dataclasses.replace(recording, offset=offset, samples=length, digest=digest))
+    return found
 
 
-def check_pair(
-    _: None, noisy_folder: Path, clean_folder: Path, noisy: str, clean: str, selection: Selection
-) -> Pair | str:
-    """Read the clips of both files; return the pair, or a file's name and why it cannot be used."""
-    path = noisy_folder / noisy
-    recording = check_recording(None, clean_folder, clean, selection)
-    if isinstance(recording, str):
-        return recording
+def check_pairs(
+    _: None, noisy_folder: Path, clean_folder: Path, noisy: Sequence[str], clean: str, selection: Selection
+) -> list[Pair | str]:
+    """Read a clean file and its noisy ones; return each pair, or a file's name and why it cannot be used."""
+    found = check_recording(None, clean_folder, clean, selection)
+    if isinstance(found, str):
+        return [found]
+    return [check_pair(found[0], noisy_folder / file, selection.samples) for file in noisy]
+
+
+def check_pair(recording: Recording, path: Path, samples: int) -> Pair | str:
+    """Read the clips of the noisy file of a recording; return the pair, or why it cannot be used."""
+    traits = set(recording.traits)
     try:
         found, expected = read_format(path), read_format(recording.path)
-        if (found.rate, found.frames) != (expected.rate, expected.frames):
+        if found.rate != expected.rate or abs(found.samples - expected.samples) > MAX_DIFFERENCE:
             has = f"{recording.path} has {expected.frames} at {expected.rate} Hz"
             raise UserError(f"{found.frames} samples at {found.rate} Hz, but {has}")
-        for start in recording.starts:
-            signal = read(path, start, selection.samples)
-            if is_silent(signal):
+        for start in reversed(recording.starts):
+            noisy = read(path, start, samples, traits)
+            if is_silent(noisy):
                 raise UserError(f"silent from {start / SAMPLE_RATE:.1f} s on, but {recording.path} is not")
-        contrast = contrast_db(signal) - contrast_db(read(recording.path, start, selection.samples))
+        clean = read(recording.path, start, samples)
+        delay, gain = fit(clean, noisy)
+        contrast = contrast_db(noisy) - contrast_db(clean)
     except UserError as error:
         return f"{path}: {error}"
-    return Pair(**vars(recording), noisy=path, contrast_db=contrast)
+    if delay:
+        traits.add("whose noisy file is late or early (aligned)")
+    if gain != 1:
+        traits.add("whose noisy file is scaled or inverted (so is the target)")
+    changed = {"starts": tuple(max(start, -delay) for start in recording.starts), "traits": frozenset(traits)}
+    return Pair(**vars(recording) | changed, noisy=path, delay=delay, gain=gain, contrast_db=contrast)
+
+
+def fit(clean: np.ndarray, noisy: np.ndarray) -> tuple[int, float]:
+    """Return delay in samples and gain (negative if inverted) of clean in noisy; UserError if it is not in there.
+
+    Both are 0 and 1 if clean explains too little of noisy to tell, and noisy minus clean is a likely noise.
+    """
+    for delay in (find_delay(clean, noisy), 0):
+        speech, mixture = clean[max(0, -delay) :], noisy[max(0, delay) :]
+        length = min(speech.size, mixture.size)
+        speech, mixture = speech[:length], mixture[:length]
+        gain = float(mixture @ speech / (speech @ speech))
+        least, given = (float(np.sum((mixture - factor * speech) ** 2)) for factor in (gain, 1.0))
+        matching = 1 - least / (mixture @ mixture) >= MATCHING
+        if is_silent(mixture - gain * speech):
+            raise UserError("holds no noise")
+        if given <= EXACT * least and (matching or not delay):
+            return delay, 1.0
+        if matching:
+            return delay, gain
+    raise UserError("does not hold the clean speech, at no delay up to 0.1 s")
 
 
 def drop_copies(lists: Iterable[list[Recording]], rejected: list[str]) -> None:
@@ -207,8 +273,8 @@ def drop_copies(lists: Iterable[list[Recording]], rejected: list[str]) -> None:
 
 def contrast_db(signal: np.ndarray) -> float:
     """Return the 95% minus the 10% quantile of the levels of frames in dB, of [samples] at 16 kHz."""
-    frames = np.square(signal[: signal.size // FRAME * FRAME], dtype=np.float64).reshape(-1, FRAME).mean(axis=1)
-    quiet, loud = np.percentile(10 * np.log10(frames + SILENCE**2), (10, 95)) if frames.size else (0.0, 0.0)
+    levels = 10 * np.log10(frame_energies(signal) / FRAME + SILENCE**2)
+    quiet, loud = np.percentile(levels, (10, 95))
     return float(loud - quiet)
 
 
@@ -225,15 +291,14 @@ def read_named(path: Path, start: int, count: int) -> np.ndarray:
         raise UserError(f"{path}: {error}") from None
 
 
-def _by_key(folder: Path, key: str, files: str, rejected: list[str]) -> dict[str, str]:
+def _by_key(folder: Path, key: str, files: str, rejected: list[str]) -> dict[str, list[str]]:
     """Return the files by the part of their names that is equal in a pair."""
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     for file in find_files(folder, files, rejected):
-        match = re.search(key, file)
-        if match and match[1] not in found:
-            found[match[1]] = file
+        if match := re.search(key, file):
+            found.setdefault(match[1], []).append(file)
         else:
-            rejected.append(f"{folder / file}: does not match {key}, or as another file")
+            rejected.append(f"{folder / file}: does not match --pair_key '{key}'")
     return found
 
 
@@ -247,11 +312,46 @@ def _label(folder: Path, file: str, pattern: str) -> str:
     return label
 
 
-def _clip_starts(file: str, samples: int, selection: Selection) -> list[int]:
-    spare = samples - selection.samples
-    if selection.cut == "random" and spare > 0:
-        return [int(generator(selection.seed, "cut", file).integers(spare + 1))]
-    if selection.cut in ("first", "random"):
-        return [0]
-    starts = range(0, samples, selection.samples)
-    return [start for start in starts if start == 0 or samples - start >= MIN_SAMPLES or selection.cut == "whole"]
+def _measure(path: Path, samples: int, selection: Selection, traits: set[str]) -> tuple[np.ndarray, float]:
+    """Return the energies of a file's frames and its peak, read block by block; traits of speech."""
+    energies, peak, totals = [], 0.0, np.zeros(2)
+    block = -(-selection.samples // FRAME) * FRAME
+    for start in range(0, samples, block):
+        waveform = read(path, start, block, traits)
+        energies.append(frame_energies(waveform))
+        peak = max(peak, top := float(np.max(np.abs(waveform))))
+        if selection.cut not in ("whole", "sound"):
+            spectrum = np.abs(np.fft.rfft(waveform)) ** 2
+            totals += spectrum.sum(), spectrum[NARROW_HZ * waveform.size // SAMPLE_RATE :].sum()
+            if np.count_nonzero(np.abs(waveform) > 0.999 * top) > CLIPPED_SAMPLES:
+                traits.add("that are clipped")
+    if totals[1] < NARROW * totals[0]:
+        traits.add(f"without sound above {NARROW_HZ / 1000:g} kHz")
+    return np.concatenate(energies), peak
+
+
+def _clip_starts(
+    file: str, energies: np.ndarray, samples: int, selection: Selection, traits: set[str]
+) -> list[int]:
+    """Return the starts of the clips with speech; if a single one has none, the first place at which it has."""
+    clip, spare = selection.samples, samples - selection.samples
+
+    def level(start: int) -> float:
+        return float(np.quantile(energies[start // FRAME :][: clip // FRAME], 1 - SPEECH_SHARE))
+
+    starts = range(0, samples, clip)
+    least = max(FAR_BELOW * max(map(level, starts)), FRAME * SILENCE**2)
+    if selection.cut == "every":
+        starts = [start for start in starts if start == 0 or samples - start >= MIN_SAMPLES]
+    else:
+        random = selection.cut == "random" and spare > 0
+        starts = [int(generator(selection.seed, "cut", file).integers(spare + 1)) if random else 0]
+    spoken = [start for start in starts if level(start) >= least]
+    if spoken and len(spoken) < len(starts):
+        traits.add("with clips 20 dB or more below their speech (left out)")
+    if not spoken:
+        traits.add("that begin 20 dB or more below their speech (the item begins at the speech)")
+        loud = FRAME * np.flatnonzero(energies >= least)
+        first = next((start for start in loud if level(start) >= least), FRAME * int(np.argmax(energies)))
+        spoken = [max(0, min(int(first) - MARGIN * FRAME, samples - MIN_SAMPLES))]
+    return spoken

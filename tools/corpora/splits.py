@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ SHARE = 0.1  # of talkers, and of a type's recordings, for each of validation an
 TIME_SHARE = 0.15  # of a recording that is cut in time, for each of them
 SIMULATED = "simulated"  # rooms
 SHOWN = 5  # names in a note
+FEW_TALKERS = 10  # in the test
 
 
 def find_sources(
@@ -35,9 +36,9 @@ def find_sources(
 ) -> tuple[Recordings, Recordings, Recordings]:
     """Return speech or pairs, noise, and impulse responses from the folders of the settings.
 
-    Speech and impulse responses are by split; noise is that of train, valid, and of the rows of the test, seen and
-    unseen. Files that cannot be used go to `rejected`, what the user may want to know to `notes`. Raises UserError
-    if a split has nothing to use.
+    Speech and impulse responses are by split; noise is that of train, valid, and of the rows of the test. Files
+    that cannot be used go to `rejected`, what the user may want to know to `notes`. Raises UserError if a split
+    has nothing to use.
     """
     selection = Selection(settings.talker, settings.samples, settings.speech_files, settings.cut, settings.seed)
     whole = dataclasses.replace(selection, files="", cut="whole")
@@ -58,7 +59,7 @@ def find_sources(
         found["test"] = [recording for recording in found["test"] if recording.label.lower() in talkers]
         found.setdefault("valid", others)
     speech = fill_splits(settings, found, splits, rejected)
-    types = dataclasses.replace(whole, label=settings.noise_type, shortest=MIN_NOISE_SAMPLES)
+    types = dataclasses.replace(whole, label=settings.noise_type, cut="sound", shortest=MIN_NOISE_SAMPLES)
     noise = find_noise(settings, splits, functools.partial(find, selection=types), rejected, notes)
     responses = {}
     if settings.reverb not in ("", SIMULATED):
@@ -78,7 +79,7 @@ def find_noise(
     rejected: list[str],
     notes: list[str],
 ) -> dict[str, list[Recording]]:
-    """Return the noise of train, valid, seen and unseen. Raises UserError if a needed one has none."""
+    """Return the noise of train, valid, and of the rows of the test. Raises UserError if a needed one has none."""
     tested = "test" in splits
     given = {"valid": settings.valid_noise, "train": settings.noise}
     if tested:
@@ -97,16 +98,38 @@ def find_noise(
     if tested:
         for kind in set(by_label(noise["seen"])) - kinds:
             raise UserError(f"test_noise: found type {kind!r}, expected types of --noise (see --unseen_noise)")
-        if shared := sorted(set(by_label(noise["unseen"])) & kinds):
-            notes.append(f"unseen noise: {listed(shared, 'type')} in training too, as other recordings")
-        if not noise["unseen"]:
+        unseen = noise.pop("unseen")
+        noise["unseen types"] = [recording for recording in unseen if recording.label not in kinds]
+        noise["unseen sources"] = [recording for recording in unseen if recording.label in kinds]
+        if shared := by_label(noise["unseen sources"]):
+            notes.append(f"unseen sources: {listed([*shared], 'type')} in training too, as other recordings")
+        if not unseen:
             notes.append("the test has no noise that is not in training; see --unseen_noise and --unseen_types")
     cut = ["train", *(name for name in needed if not noise[name])]
     noise |= split_noise(noise["train"], cut, settings.samples, settings.seed, notes)
     for name in needed:
-        if not (noise[name] or settings.babble or (name == "seen" and noise["unseen"])):
-            raise UserError(f"found no noise for {name}: add recordings, or --valid_noise and --test_noise")
+        if not (noise[name] or settings.babble or (name == "seen" and unseen)):
+            raise UserError(
+                f"found no noise for {name}: a type needs {len(cut)} recordings, or one of "
+                f"{len(cut) * settings.seconds:g} s; add some, or --valid_noise and --test_noise, or take all "
+                "files for one type with --noise_type ''"
+            )
     return noise
+
+
+def describe_sources(speech: Recordings, noise: Recordings) -> Iterator[str]:
+    """Yield what the user may want to know: the talkers, and traits of recordings by count and first file."""
+    talkers = {recording.label for recordings in speech.values() for recording in recordings}
+    yield f"{listed(sorted(talkers), 'talker')} in the speech, as --talker has it"
+    if len(by_label(speech["test"])) < FEW_TALKERS:
+        several = f"{FEW_TALKERS} or more talkers: intervals hold for these voices only, not for others"
+        yield f"{listed([*by_label(speech['test'])], 'talker')} in the test, expected {several}"
+    for what, lists in (("speech", speech), ("noise", noise)):
+        every = [recording for recordings in lists.values() for recording in recordings]
+        traits = {getattr(recording, "noisy", recording.path): recording.traits for recording in every}
+        for trait in sorted(frozenset().union(*traits.values())):
+            files = sorted(file for file, own in traits.items() if trait in own)
+            yield f"{len(files)} of {len(traits)} recordings of {what} {trait}, the first: {files[0]}"
 
 
 def fill_splits(

@@ -6,16 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import signal as dsp
 
 from config import SAMPLE_RATE
-from tools.common.audio import SUFFIXES, find_audio, read, read_format
+from tools.common.audio import LONGEST_DELAY, SUFFIXES, find_audio, find_delay, read, read_format
 from tools.common.errors import UserError
 from tools.scoring.scores import CHECKS, score
 from tools.scoring.suspect import DEPENDENT
 
-LONGEST_DELAY = SAMPLE_RATE // 10  # samples; limit of delay and of difference in length
-ALIGNED_GAIN = 10**0.1  # a shift is a delay if it raises SI-SDR by at least 1 dB
 FULL_SCALE = 32767 / 32768
 KINDS = ("clean", "enhanced", "noisy")
 
@@ -99,21 +96,6 @@ def score_pair(
     missing = "; ".join(f"{name}: {reason}" for name, reason in (scores.failed | failed).items())
     measured = {"delay_ms": 1000 * delay / SAMPLE_RATE, "seconds": length / SAMPLE_RATE, "clipped": clipped}
     return values | measured | {"missing": missing}
-
-
-def find_delay(clean: np.ndarray, signal: np.ndarray) -> int:
-    """Return the delay of the speech in the signal in samples (negative if early), at most 0.1 s.
-
-    It maximises the correlation, in either polarity, and is 0 unless it raises SI-SDR by 1 dB or more.
-    """
-    clean, signal = clean.astype(np.float64), signal.astype(np.float64)
-    correlation = dsp.correlate(signal, clean, method="fft")
-    centre, reach = clean.size - 1, min(LONGEST_DELAY, clean.size - 1, signal.size - 1)
-    near = correlation[centre - reach : centre + reach + 1] ** 2 / ((clean @ clean) * (signal @ signal))
-    near = np.clip(near, 0, 1 - 1e-12)
-    best = int(near.argmax())
-    ratio = near / (1 - near)  # SI-SDR, as a ratio of energies
-    return best - reach if ratio[best] >= ALIGNED_GAIN * ratio[reach] else 0
 
 
 def _read(path: Path, traits: set[str]) -> tuple[np.ndarray, int]:
