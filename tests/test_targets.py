@@ -85,10 +85,7 @@ def test_the_target_is_the_speech_and_its_label_is_true(tmp_path, capsys, case: 
         write(tmp_path / "noise/rain" / f"{number}.wav", of_noise(heard) if of_noise else heard, subtype="FLOAT")
     assert make(tmp_path, "--speech", tmp_path / "speech", "--noise", tmp_path / "noise", *options.split()) == 0
     printed = capsys.readouterr().err
-    assert (
-        f" of 3 recordings of {'noise' if case == 'noise in silence' else 'speech'} {note}" in printed
-        or note in printed
-    )
+    assert note in printed
     assert "3 talkers (t0, t1, t2) are in the speech" in printed
     assert "1 talker" in printed  # in the test: too few
     for noisy, clean, record in items_of(tmp_path):

@@ -96,20 +96,11 @@ def read(path: Path, start: int = 0, samples: int | None = None, traits: set[str
         rate = file.samplerate
         first = start * rate // SAMPLE_RATE
         end = file.frames if samples is None else min((start + samples) * rate // SAMPLE_RATE, file.frames)
-        # An offset is found from half a second or more.
-        begin, stop = max(0, min(first, end - rate // 2)), min(file.frames, max(end, first + rate // 2))
-        # After a seek in an MP3, libsndfile gives silence for some 0.2 s.
-        lead = min(begin, rate) if file.subtype == MP3 else 0
-        try:
-            file.seek(begin - lead)
-            channels = file.read(lead + stop - begin, dtype="float64", always_2d=True)[lead:]
-        except soundfile.SoundFileError as error:
-            raise UserError(f"not readable at {first / rate:.1f} s ({error})") from None
-        if len(channels) < stop - begin and file.subtype != MP3:
-            raise UserError(f"cut short: its header says {file.frames} samples, {begin + len(channels)} are there")
-    if not np.isfinite(channels).all():
-        raise UserError("holds NaN or infinity")
-    mono = mix_down(channels, set() if traits is None else traits)[first - begin : end - begin]
+        channels = _read_channels(file, first, end)
+        around = channels  # half a second or more, which tell an offset from a low tone
+        if end - first < rate // 2:
+            around = _read_channels(file, max(0, end - rate // 2), min(file.frames, first + rate // 2))
+    mono = mix_down(channels, around, set() if traits is None else traits)
     if rate != SAMPLE_RATE:
         mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
     if samples is None:
@@ -119,20 +110,37 @@ def read(path: Path, start: int = 0, samples: int | None = None, traits: set[str
     return np.pad(mono[:wanted], (0, max(wanted - mono.size, 0)))
 
 
-def mix_down(channels: np.ndarray, traits: set[str]) -> np.ndarray:
+def mix_down(channels: np.ndarray, around: np.ndarray, traits: set[str]) -> np.ndarray:
     """Return the mean of channels `[samples, channels]` or, if they cancel, a loud one; without a DC offset.
 
-    traits: gets HAS_OFFSET and HAS_OPPOSITE if they are true.
+    around: the part of the recording that decides. traits: gets HAS_OFFSET and HAS_OPPOSITE if they are true.
     """
-    mono, powers = channels.mean(axis=1), channels.var(axis=0)
-    if mono.var() < CANCELLED / powers.size * powers.max():
+    mono, whole, powers = channels.mean(axis=1), around.mean(axis=1), around.var(axis=0)
+    if whole.var() < CANCELLED / powers.size * powers.max():
         traits.add(HAS_OPPOSITE)
-        mono = channels[:, np.argmax(powers > LOUD * powers.max())]
-    offset = mono.mean()
-    if abs(offset) > OFFSET * mono.std():
+        loud = np.argmax(powers > LOUD * powers.max())
+        mono, whole = channels[:, loud], around[:, loud]
+    offset = whole.mean()
+    if abs(offset) > OFFSET * whole.std():
         traits.add(HAS_OFFSET)
         mono = mono - offset
     return mono
+
+
+def _read_channels(file: soundfile.SoundFile, first: int, end: int) -> np.ndarray:
+    """Return the samples of an open file from `first` to before `end`, `[samples, channels]`. Raises UserError."""
+    # After a seek in an MP3, libsndfile gives silence for some 0.2 s.
+    lead = min(first, file.samplerate) if file.subtype == MP3 else 0
+    try:
+        file.seek(first - lead)
+        channels = file.read(lead + end - first, dtype="float64", always_2d=True)[lead:]
+    except soundfile.SoundFileError as error:
+        raise UserError(f"not readable at {first / file.samplerate:.1f} s ({error})") from None
+    if len(channels) < end - first and file.subtype != MP3:
+        raise UserError(f"cut short: its header says {file.frames} samples, {first + len(channels)} are there")
+    if not np.isfinite(channels).all():
+        raise UserError("holds NaN or infinity")
+    return channels
 
 
 def find_delay(clean: np.ndarray, signal: np.ndarray) -> int:

@@ -163,7 +163,8 @@ def make_test_utterance(plan: Plan, split: str, index: int) -> tuple[np.ndarray,
     clean = speech_gain * clip.samples
     drawn = []
     for name in plan.rows:
-        order = generator(settings.seed, "test types", name).permutation(plan.segments[name].types)
+        key = name.split()[0]  # unseen, as the row was called once: the same draws
+        order = generator(settings.seed, "test types", key).permutation(plan.segments[name].types)
         turn, place = divmod(index, len(order))
         drawn.append(draw_noise(plan, name, rng, clip, order[place], turn))
     lowest = min(settings.test_snr_db)
