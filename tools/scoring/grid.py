@@ -13,10 +13,9 @@ import soundfile
 from tqdm import tqdm
 
 from config import SAMPLE_RATE
-from tools.common.audio import find_audio, open_audio
+from tools.common.audio import find_audio, find_delay, open_audio
 from tools.common.errors import UserError
 from tools.common.files import fingerprint, replacing, write_csv, write_text
-from tools.scoring.recordings import find_delay
 from tools.scoring.scores import ScorePool, Scores, scores_key
 
 NOISY, ENHANCED = "noisy_scores.jsonl", "enhanced_scores.jsonl"
