@@ -63,16 +63,6 @@ def test_the_active_span_leaves_out_what_surrounds_speech(before, after, length)
     assert before + length <= span.stop < before + length + 320 or span.stop == padded.size
 
 
-def test_an_unusable_split_names_the_folder():
-    with pytest.raises(UserError, match="found 2 talkers, as in few/a"):
-        split_by_talker(
-            [Recording(Path("few/a"), "t0", RATE), Recording(Path("few/b"), "t1", RATE)],
-            ("train", "valid", "test"),
-            0,
-            {},
-        )
-
-
 # -- Audio files --
 
 

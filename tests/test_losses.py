@@ -172,10 +172,7 @@ FORMULAS = {
     "spectral-MSE": (512, 100, np.pad(hann(400), 56), lambda e, s, x: np.abs(s - e) ** 2 / 2),
     "magnitude-MSE": (512, 100, np.pad(hann(400), 56), lambda e, s, x: (np.abs(s) - np.abs(e)) ** 2),
     "cIRM-MSE": (512, 256, hann(512), of_masks),
-    "compressed-complex": (512, 256, hann(512) ** 0.5, of_complex),
-    "compressed-magnitude": (512, 256, hann(512) ** 0.5, of_magnitude),
     "PC-MSE": (320, 160, hann(320), at_one_level(lambda e, s: 0.7 * of_magnitude(e, s) + 0.3 * of_complex(e, s))),
-    "asymmetric": (320, 160, hann(320), at_one_level(lambda e, s: of_magnitude(e, s) * (np.abs(s) > np.abs(e)))),
 }  # fmt: skip
 
 

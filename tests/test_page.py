@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
@@ -152,11 +151,3 @@ def test_the_verdict_stands_first_and_every_table_has_as_many_heads_as_cells(pag
 def test_no_name_of_a_score_is_broken_over_two_lines(page):
     assert page.evaluate("[...document.querySelectorAll('dt')].every(name => name.offsetHeight < 24)")
     assert page.evaluate("[...document.querySelectorAll('dl')].every(dl => dl.scrollWidth <= dl.clientWidth)")
-
-
-def test_dark_mode_has_light_text_on_a_dark_page(page):
-    page.emulate_media(color_scheme="dark")
-    colours = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
-    text, paper = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in colours)
-    assert text > 600
-    assert paper < 100
