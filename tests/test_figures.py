@@ -11,8 +11,6 @@ from tools.reports.figures import (
     difference_figure,
     score_curves,
     spectrogram_figure,
-    style_of,
-    training_curves,
 )
 from tools.scoring.scores import METRICS, STANDARD
 
@@ -75,17 +73,6 @@ def test_row_labels_of_many_spectrograms_do_not_overlap():
     figure = spectrogram_figure([(place, signals) for place in places])
     assert_all_axes_are_named(figure)
     assert_nothing_overlaps(figure)
-
-
-def test_training_curves_have_the_colours_of_their_losses():
-    epochs = range(1, 3)
-    history = pd.DataFrame(
-        dict.fromkeys(("epoch", "train_loss", "valid_loss", "valid_pesq", "valid_si_sdr"), epochs)
-    )
-    figure = training_curves({loss: [history, history] for loss in ("MSE", "SI-SNR", "SI-SNR+LMS")})
-    for number, panel in enumerate(shown(figure)[:3]):
-        assert {line.get_color() for line in panel.lines} == {style_of(number)["color"]}
-    assert_all_axes_are_named(figure)
 
 
 def test_differences_of_two_networks_stand_beside_each_other_with_their_intervals():

@@ -164,12 +164,6 @@ def test_speech_in_a_room_stays_in_time_and_the_snr_is_that_of_what_is_heard(fol
     assert all("rt60_s" in item for item in describe(tmp_path / "simulated")["items"]["train"])
 
 
-def test_a_talker_in_two_folders_is_refused(folders, tmp_path, capsys):
-    write_speech(tmp_path / "more", talkers=2)
-    assert mix(tmp_path / "set", folders, "--test_speech", tmp_path / "more") == 2
-    assert ": found in train and in test" in capsys.readouterr().err
-
-
 def test_the_same_audio_under_another_name_is_used_once(folders, tmp_path, capsys):
     copy = folders / "speech" / "t00" / "0.wav"
     write(tmp_path / "test" / "x1" / "copy.wav", soundfile.read(copy)[0])

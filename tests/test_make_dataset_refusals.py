@@ -16,6 +16,7 @@ BAD_COMMANDS = {
     "no source": ("", "found no --speech, --pairs or --layout"),
     "no noise": ("--speech speech", "--speech without --noise"),
     "no such folder": ("--speech none --noise noise", "none: no such folder"),
+    "talker in two folders": (f"{MIXED} --test_speech few", "and in test; choose other folders"),
     "one talker": ("--speech few --noise noise", "found 1 talkers, as in few"),
     "nothing usable": ("--speech broken --noise noise", "found nothing to use for training; 1 files"),
     "short noise": ("--speech speech --noise short", "found no noise for valid"),

@@ -36,8 +36,6 @@ def content(**change):
 UNREADABLE = "not a readable checkpoint"
 BAD_CHECKPOINTS = {
     "missing": (lambda path: None, "no such checkpoint"),
-    "folder": (lambda path: path.mkdir(), "no such checkpoint"),
-    "empty": (lambda path: path.write_bytes(b""), UNREADABLE),
     "text": (lambda path: path.write_text("weights"), UNREADABLE),
     "truncated": (
         lambda path: (torch.save(MODEL.state_dict(), path), os.truncate(path, path.stat().st_size // 2)),
@@ -51,7 +49,6 @@ BAD_CHECKPOINTS = {
     "whole module": (lambda path: torch.save(MODEL, path), UNREADABLE),
     "other sizes": (lambda path: save_checkpoint(MODEL, path, kernel_num=(4, 8)), "weights do not fit"),
     "not a number": (lambda path: save_checkpoint(with_nan(), path, **SMALL), "NaN or infinity in 1 weights"),
-    "list": (lambda path: torch.save([1, 2], path), "no checkpoint by train.py"),
     "other keys": (lambda path: torch.save({"model": {}}, path), "no checkpoint by train.py"),
     "wrong setting": (lambda path: torch.save(content(config={"loss": 3}), path), "loss: found 3"),
     "unknown setting": (
