@@ -121,7 +121,7 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, case):
     name = os.fsdecode(b"\xff.wav") if spoil is None else "bad.wav"
     if spoil:
         spoil(tmp_path / name)
-    rejected = check_recording(None, tmp_path, name, Selection(TALKER, RATE))
+    [rejected] = check_recording(None, tmp_path, name, Selection(TALKER, RATE))
     assert isinstance(rejected, str)
     assert reason in rejected
     assert "\n" not in rejected

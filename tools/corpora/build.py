@@ -129,20 +129,16 @@ def fill(
     """Write what `make` returns for each input to the entries of an array; yield the records of the items."""
     results = pool.starmap(make, inputs)
     bar = tqdm(results, f"packing {title}", len(array), unit="item", leave=False, disable=None)
-    try:
-        for number, (values, records) in enumerate(bar):
-            array[number] = values
-            yield from records
-    except UserError:
-        raise
-    except ValueError as error:  # mixing failed, such as an SNR below a step of int16
-        raise UserError(f"{title}: {error}; choose other SNRs, levels or --dtype float32") from None
+    for number, (values, records) in enumerate(bar):
+        array[number] = values
+        yield from records
 
 
 def summarise(folder: Path, samples: int) -> str:
     """Return a table of items, minutes, talkers and noise types of each split."""
-    records = pd.DataFrame({"split": split, **record} for split, record in read_records(folder))
-    records = records.reindex(columns=["split", "talker", "noise_type", "noise_samples"])
+    columns = ["talker", "noise_type", "noise_samples"]
+    rows = ([split, *map(record.get, columns)] for split, record in read_records(folder))
+    records = pd.DataFrame(rows, columns=["split", *columns])
     lengths = records["noise_samples"].where(records["split"] == "train_noise", samples)
     splits = records.assign(minutes=lengths / SAMPLE_RATE / 60).groupby("split", sort=False)
     counts = {"talkers": ("talker", "nunique"), "noise_types": ("noise_type", "nunique")}

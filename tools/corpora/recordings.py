@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ SPEECH_SHARE = 0.05  # of a clip's frames: its speech level is the energy that t
 FAR_BELOW = 0.01  # of the recording's speech level: a clip below it holds hardly any speech, -20 dB
 MARGIN = 8  # frames before the speech at which a clip begins
 PAUSE = 25  # frames of silence between two sounds of a noise recording that is mostly silent
+BLOCK = 20  # clips that are read at once
 CLIPPED_SAMPLES = 30  # of a block within 0.1% of its peak
 NARROW_HZ, NARROW = 4300, 10**-4.5  # less than this share of the energy above: telephone speech
 MATCHING = 0.1  # least share of the energy of noisy that clean explains, to believe a delay or gain
@@ -125,12 +126,7 @@ def find_recordings(
         files = find_files(folder, selection.files, rejected)
         if not files and not rejected:
             raise UserError(f"{folder}: found no audio {selection.files}, expected {', '.join(SUFFIXES)}")
-        results = pool.starmap(check_recording, ((folder, file, selection) for file in files))
-        for result in tqdm(results, f"reading {folder}", len(files), unit="file", leave=False, disable=None):
-            if isinstance(result, str):
-                rejected.append(result)
-            else:
-                found += result
+        found += check_all(pool, check_recording, [(folder, file, selection) for file in files], rejected)
     return found
 
 
@@ -151,14 +147,23 @@ def find_pairs(
         raise UserError(f"{folders[0]}: no name matches one in {folders[1]} by --pair_key '{key}'; choose another")
     for name in common:
         rejected += [f"{folders[1] / file}: matches as {clean[name][0]} does" for file in clean[name][1:]]
-    results = pool.starmap(check_pairs, ((*folders, noisy[name], clean[name][0], selection) for name in common))
-    pairs = []
-    for found in tqdm(results, f"reading {folders[0]}", len(common), unit="file", leave=False, disable=None):
-        for result in found:
-            (pairs if isinstance(result, Pair) else rejected).append(result)
+    inputs = [(*folders, noisy[name], clean[name][0], selection) for name in common]
+    pairs = check_all(pool, check_pairs, inputs, rejected)
     if are_swapped([pair.contrast_db for pair in pairs]):
         raise UserError(f"{folders[0]}: has quieter pauses than {folders[1]}; expected noisy first, then clean")
     return pairs
+
+
+def check_all(
+    pool: ProcessPool, check: Callable[..., list[Any]], inputs: Sequence[tuple], rejected: list[str]
+) -> list[Any]:
+    """Return what `check` finds for each input; reasons why files cannot be used go to `rejected`."""
+    found = []
+    results = pool.starmap(check, inputs)
+    for one in tqdm(results, f"reading {inputs[0][0]}", len(inputs), unit="file", leave=False, disable=None):
+        for result in one:
+            (rejected if isinstance(result, str) else found).append(result)
+    return found
 
 
 def find_files(folder: Path, pattern: str, rejected: list[str]) -> list[str]:
@@ -170,11 +175,11 @@ def find_files(folder: Path, pattern: str, rejected: list[str]) -> list[str]:
     return [file for file in files if re.search(pattern, file)]
 
 
-def check_recording(_: None, folder: Path, file: str, selection: Selection) -> list[Recording] | str:
+def check_recording(_: None, folder: Path, file: str, selection: Selection) -> list[Recording | str]:
     """Read a file; return the recording, or stretches of it, or its name and why it cannot be used."""
     path = folder / file
     if file.encode(errors="replace").decode() != file:
-        return f"{str(path)!a}: its name is not text; rename it"
+        return [f"{str(path)!a}: its name is not text; rename it"]
     try:
         label = _label(folder, file, selection.label)
         samples = read_format(path).samples
@@ -186,23 +191,22 @@ def check_recording(_: None, folder: Path, file: str, selection: Selection) -> l
         sounding = np.flatnonzero(energies >= FRAME * SILENCE**2)
         if not sounding.size:
             raise UserError("silent")
-        starts, stretches = [0], [(0, samples, energies)]
+        starts, stretches = range(0, samples, selection.samples), [(0, energies.size)]  # in frames
         if selection.cut == "sound" and 2 * sounding.size < energies.size:
             traits.add("that are mostly silent (segments are drawn where the sound is)")
             runs = np.split(sounding, np.flatnonzero(np.diff(sounding) > PAUSE) + 1)
-            edges = [(int(run[0]), int(run[-1]) + 1) for run in runs]
-            stretches = [(FRAME * a, min(FRAME * b, samples) - FRAME * a, energies[a:b]) for a, b in edges]
+            stretches = [(int(run[0]), int(run[-1]) + 1) for run in runs]
         elif selection.cut not in ("whole", "sound"):
             starts = _clip_starts(file, energies, samples, selection, traits)
-            clips = [energies[start // FRAME :][: selection.samples // FRAME] for start in starts]
-            stretches = [(0, samples, np.concatenate(clips))]
     except UserError as error:
-        return f"{path}: {error}"
-    recording = Recording(path, label, samples, tuple(starts), peak, traits=frozenset(traits))
+        return [f"{path}: {error}"]
     found = []
-    for offset, length, used in stretches:
-        digest = hashlib.blake2b(used.tobytes(), digest_size=8).hexdigest()
-        found.append(dataclasses.replace(recording, offset=offset, samples=length, digest=digest))
+    for first, end in stretches:
+        clips = [energies[first:end][start // FRAME :][: selection.samples // FRAME] for start in starts]
+        digest = hashlib.blake2b(np.concatenate(clips).tobytes(), digest_size=8).hexdigest()
+        extent = {"offset": first * FRAME, "samples": min(end * FRAME, samples) - first * FRAME}
+        recording = Recording(path, label, starts=tuple(starts), peak=peak, digest=digest, **extent)
+        found.append(dataclasses.replace(recording, traits=frozenset(traits)))
     return found
 
 
@@ -210,10 +214,10 @@ def check_pairs(
     _: None, noisy_folder: Path, clean_folder: Path, noisy: Sequence[str], clean: str, selection: Selection
 ) -> list[Pair | str]:
     """Read a clean file and its noisy ones; return each pair, or a file's name and why it cannot be used."""
-    found = check_recording(None, clean_folder, clean, selection)
+    [found] = check_recording(None, clean_folder, clean, selection)
     if isinstance(found, str):
         return [found]
-    return [check_pair(found[0], noisy_folder / file, selection.samples) for file in noisy]
+    return [check_pair(found, noisy_folder / file, selection.samples) for file in noisy]
 
 
 def check_pair(recording: Recording, path: Path, samples: int) -> Pair | str:
@@ -315,7 +319,7 @@ def _label(folder: Path, file: str, pattern: str) -> str:
 def _measure(path: Path, samples: int, selection: Selection, traits: set[str]) -> tuple[np.ndarray, float]:
     """Return the energies of a file's frames and its peak, read block by block; traits of speech."""
     energies, peak, totals = [], 0.0, np.zeros(2)
-    block = -(-selection.samples // FRAME) * FRAME
+    block = BLOCK * -(-selection.samples // FRAME) * FRAME
     for start in range(0, samples, block):
         waveform = read(path, start, block, traits)
         energies.append(frame_energies(waveform))
