@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +80,14 @@ def test_any_format_and_rate_gives_the_same_sound(tmp_path, suffix, rate):
     middle = slice(500, -500)
     tolerance = {"mp3": 0.05, "ogg": 0.02}.get(suffix, 1e-3)
     np.testing.assert_allclose(heard[middle], wanted[middle], atol=tolerance)
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs ffmpeg")
+def test_a_video_gives_its_sound(tmp_path):
+    heard = write(tmp_path / "a.wav", speech("a"))
+    command = ["ffmpeg", "-v", "error", "-i", heard, "-c:a", "flac", tmp_path / "a.mkv"]
+    subprocess.run(command, check=True)
+    np.testing.assert_allclose(read(tmp_path / "a.mkv"), read(heard), atol=2**-15)
 
 
 @pytest.mark.parametrize(("subtype", "step"), [("PCM_U8", 2**-7), ("PCM_24", 2**-15), ("FLOAT", 1e-6)])

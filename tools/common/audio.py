@@ -174,7 +174,7 @@ def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
     with contextlib.ExitStack() as stack:
         source = path
         if way:
-            source = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "copy.w64"
+            source = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "copy"
             _copy(path, source) if way == "copy" else _decode(path, source, way)
         file = stack.enter_context(soundfile.SoundFile(source))
         if file.frames <= 0:
@@ -245,7 +245,8 @@ def _decode(path: Path, target: Path, reason: str) -> None:
     """Write the first audio stream of a file in floating point. Raises UserError with the reason if that fails."""
     if not shutil.which("ffmpeg"):
         raise UserError(f"{reason}; install ffmpeg, or convert the file to FLAC")
-    options = ["-map", "0:a:0", "-c:a", "pcm_f32le", target]
+    # Not in W64, of which libsndfile takes ffmpeg's floating point for integers.
+    options = ["-map", "0:a:0", "-c:a", "pcm_f32le", "-rf64", "auto", "-f", "wav", target]
     command = ["ffmpeg", "-v", "error", "-nostdin", "-i", f"file:{path}", *options]
     if subprocess.run(command, capture_output=True).returncode:
         raise UserError(f"{reason}; ffmpeg cannot decode it either")
