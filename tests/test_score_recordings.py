@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,28 @@ def test_a_delay_of_up_to_a_tenth_of_a_second_is_found_whatever_the_polarity(sam
     clean = speech_like(3) * np.linspace(0.3, 1, 32000)
     assert find_delay(clean, sign * np.roll(clean, samples) + 0.003 * noise()) == samples
     assert find_delay(clean, clean + 0.1 * noise()) == 0
+
+
+def test_a_longer_delay_is_no_alignment_instead_of_an_invented_delay(capsys):
+    write("late", "a.wav", np.pad(soundfile.read("clean/a.wav")[0], (2400, 0))[:-2400])
+    assert call("clean/a.wav", "late/a.wav", "--metrics", "si_sdr") == 0
+    assert "no alignment found within 100 ms in 1 (a)" in " ".join(capsys.readouterr().out.split())
+    assert np.isnan(results()["a", "enhanced"]["delay_ms"])
+
+
+def test_accents_of_mac_and_linux_are_one_name():
+    for number, form in enumerate(("NFC", "NFD")):
+        write(form, unicodedata.normalize(form, "café.wav"), speech_like() + 0.01 * number * noise())
+    assert call("NFC", "NFD", "--metrics", "si_sdr") == 0
+    assert ("café", "enhanced") in results()
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_list_from_a_spreadsheet_is_read(separator):
+    rows = [("clean", "enhanced"), ("clean\\a.wav", "enhanced\\a.flac")]
+    Path("pairs.csv").write_text("\n".join(separator.join(row) for row in rows), encoding="utf-8-sig")
+    assert call("pairs.csv", "--metrics", "si_sdr") == 0
+    assert len(results()) == 1
 
 
 def test_a_delay_is_reported_and_taken_out():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,8 @@ from speech import noise, speech_like
 
 from losses import TERMS
 from tools.common.errors import UserError
-from tools.scoring.scores import SETS, STANDARD, ScorePool, choose_metrics, installed_metrics, score
+from tools.scoring.composite import log_likelihood_ratio
+from tools.scoring.scores import SETS, STANDARD, ScorePool, choose_metrics, cut_at_pauses, installed_metrics, score
 
 
 def test_scores_of_speech_itself_are_the_best_there_are():
@@ -134,3 +137,23 @@ def test_a_score_whose_package_is_not_installed_is_refused_with_the_way_to_insta
     assert installed_metrics(["standard"]) == STANDARD
     with pytest.raises(UserError, match=r"needs the package speechmos.*pip install -e \.\[quality\]"):
         installed_metrics(["dnsmos"])
+
+
+def test_muted_speech_counts_as_the_worst_frames():
+    clean = speech_like()
+    signal = clean + 0.05 * noise()
+    muted = signal.copy()
+    muted[8000:16000] = 0
+    assert log_likelihood_ratio(clean, muted) > log_likelihood_ratio(clean, signal) + 0.2
+
+
+def test_a_long_recording_has_the_pesq_of_its_pieces_cut_at_pauses():
+    speech = np.concatenate(
+        [np.concatenate([speech_like(n, 64000), np.zeros(8000, np.float32)]) for n in range(16)]
+    )
+    bounds = cut_at_pauses(speech)
+    assert all(320000 <= end - start <= 960000 for start, end in itertools.pairwise(bounds))
+    assert all(not speech[bound - 160 : bound + 160].any() for bound in bounds[1:-1])
+    signal = speech + 0.02 * noise(samples=speech.size)
+    short = score(speech[: bounds[1]], signal[: bounds[1]], ("pesq",)).values["pesq"]
+    assert score(speech, signal, ("pesq",)).values["pesq"] == pytest.approx(short, abs=0.3)

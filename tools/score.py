@@ -22,7 +22,7 @@ from tools.common.command_line import parse_arguments, run_command
 from tools.common.files import write_csv, write_text
 from tools.common.processes import ProcessPool
 from tools.reports.significance import confidence_interval
-from tools.reports.tables import Table, flagged, markdown, terminal
+from tools.reports.tables import NAMED, Table, flagged, markdown, terminal
 from tools.scoring.recordings import find_pairs, score_files
 from tools.scoring.scores import METRICS, installed_metrics
 from tools.scoring.suspect import find_suspect, without_suspect
@@ -104,7 +104,8 @@ def mean_text(values: pd.Series, places: int, low: float, high: float) -> str:
 
 def describe(signal: str, scores: pd.DataFrame, aligned: bool) -> str:
     """Return a paragraph on what the scores do not show: gain, polarity, delay, clipping."""
-    delay, gain = scores.loc[scores["delay_ms"] != 0, "delay_ms"], scores["gain_db"].dropna()
+    delay, gain = scores.loc[scores["delay_ms"] != 0, "delay_ms"].dropna(), scores["gain_db"].dropna()
+    lost = scores.loc[scores["delay_ms"].isna(), "file"]
     parts = [f"{len(scores)} files, {scores['seconds'].sum() / 60:.1f} minutes"]
     if len(gain):
         parts.append(f"gain of the speech {gain.mean():+.1f} dB ({gain.min():+.1f} to {gain.max():+.1f})")
@@ -112,6 +113,8 @@ def describe(signal: str, scores: pd.DataFrame, aligned: bool) -> str:
     if len(delay):
         treatment = "compensated" if aligned else "kept"
         parts.append(f"{len(delay)} delayed by {delay.min():.3g} to {delay.max():.3g} ms ({treatment})")
+    if len(lost):
+        parts.append(f"no alignment found within 100 ms in {len(lost)} ({', '.join(lost[:NAMED])})")
     parts.append(f"{(scores['clipped'] > 0).sum()} clipped")
     parts += [f"{count} {note}" for note, count in scores["note"].value_counts().items() if note]
     return f"{signal}: {', '.join(parts)}."

@@ -143,21 +143,24 @@ def _read_channels(file: soundfile.SoundFile, first: int, end: int) -> np.ndarra
     return channels
 
 
-def find_delay(clean: np.ndarray, signal: np.ndarray) -> int:
+def find_delay(clean: np.ndarray, signal: np.ndarray) -> int | None:
     """Return the delay of the speech in the signal in samples (negative if early), at most 0.1 s.
 
-    It maximises the correlation, in either polarity, and is 0 unless it raises SI-SDR by 1 dB or more.
+    It maximises the correlation, in either polarity, and is 0 unless it raises SI-SDR by 1 dB or more; None if a
+    longer delay raises it by a further 1 dB.
     """
     from scipy.signal import correlate  # takes seconds to import
 
     clean, signal = clean.astype(np.float64), signal.astype(np.float64)
-    correlation = correlate(signal, clean, method="fft")
+    correlation = correlate(signal, clean, method="fft") ** 2 / ((clean @ clean) * (signal @ signal))
+    correlation = np.clip(correlation, 0, 1 - 1e-12)
+    ratio = correlation / (1 - correlation)  # SI-SDR, as a ratio of energies
     centre, reach = clean.size - 1, min(LONGEST_DELAY, clean.size - 1, signal.size - 1)
-    near = correlation[centre - reach : centre + reach + 1] ** 2 / ((clean @ clean) * (signal @ signal))
-    near = np.clip(near, 0, 1 - 1e-12)
+    near = ratio[centre - reach : centre + reach + 1]
     best = int(near.argmax())
-    ratio = near / (1 - near)  # SI-SDR, as a ratio of energies
-    return best - reach if ratio[best] >= ALIGNED_GAIN * ratio[reach] else 0
+    if ratio.max() >= ALIGNED_GAIN * near[best]:
+        return None
+    return best - reach if near[best] >= ALIGNED_GAIN * near[reach] else 0
 
 
 @contextlib.contextmanager

@@ -250,7 +250,7 @@ def fit(clean: np.ndarray, noisy: np.ndarray) -> tuple[int, float]:
 
     Both are 0 and 1 if clean explains too little of noisy to tell, and noisy minus clean is a likely noise.
     """
-    for delay in (find_delay(clean, noisy), 0):
+    for delay in (find_delay(clean, noisy) or 0, 0):
         speech, mixture = clean[max(0, -delay) :], noisy[max(0, delay) :]
         length = min(speech.size, mixture.size)
         speech, mixture = speech[:length], mixture[:length]

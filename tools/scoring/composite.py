@@ -12,6 +12,7 @@ from config import SAMPLE_RATE
 FRAME = 480  # 30 ms
 HOP = 120
 LPC_ORDER = 16
+AUDIBLE = 1e-4  # of the loudest frame's power: speech
 KEPT = 0.95  # the frames with the largest distortion are left out of the mean
 
 # Critical bands in Hz (Klatt, ICASSP 1982): 70 Hz wide up to 540 Hz, wider above.
@@ -39,16 +40,19 @@ def segmental_snr(clean: np.ndarray, signal: np.ndarray) -> float:
 def log_likelihood_ratio(clean: np.ndarray, signal: np.ndarray) -> float:
     """Return the mean over frames of log(a_e R a_e / a_s R a_s), R the clean autocorrelation, a predictors.
 
-    Unlike in the paper, a frame's value is not limited to 2. Frames in which one of the two is digital silence
-    are left out.
+    Unlike in the paper, a frame's value is not limited to 2. Frames in which the speech is muted count as the
+    worst one of the others; further frames in which one of the two is digital silence are left out.
     """
     lags_of_clean, lags_of_signal = (_autocorrelation(_frames(waveform)) for waveform in (clean, signal))
-    sounds = (lags_of_clean[:, 0] > 0) & (lags_of_signal[:, 0] > 0)
+    power, silent = lags_of_clean[:, 0], lags_of_signal[:, 0] == 0
+    muted = silent & (power > AUDIBLE * power.max())
+    sounds = (power > 0) & ~silent
     if not sounds.any():
         raise ValueError("no frame in which both reference and signal sound")
     lags_of_clean, lags_of_signal = lags_of_clean[sounds], lags_of_signal[sounds]
     residual = _residual_power(_predictor(lags_of_signal), lags_of_clean)
-    return _trimmed_mean(np.log(residual / _residual_power(_predictor(lags_of_clean), lags_of_clean)))
+    ratios = np.log(residual / _residual_power(_predictor(lags_of_clean), lags_of_clean))
+    return _trimmed_mean(np.append(ratios, np.full(muted.sum(), ratios.max())))
 
 
 def weighted_spectral_slope(clean: np.ndarray, signal: np.ndarray) -> float:

@@ -178,11 +178,14 @@ def read_output(path: Path, samples: int, delay: int = 0) -> np.ndarray:
 
 
 def constant_delay(files: Sequence[Path], grid: Any) -> int:
-    """Return the most frequent delay in samples at the highest dB, at most 0.1 s."""
+    """Return the most frequent delay in samples at the highest dB, at most 0.1 s, or raise UserError."""
     highest = max(grid.description.snr_db)
     numbers = [number for number in range(len(grid)) if grid.cell(number)[1] == highest]
     pairs = ((grid[number][1].numpy(), read_output(files[number], grid.samples)) for number in numbers)
-    return statistics.mode(find_delay(clean, output) for clean, output in pairs)
+    delay = statistics.mode(find_delay(clean, output) for clean, output in pairs)
+    if delay is None:
+        raise UserError(f"{files[0].parents[2]}: no alignment with the clean speech found within 100 ms")
+    return delay
 
 
 def grid_path(folder: Path, cell: tuple[str, float, int]) -> Path:

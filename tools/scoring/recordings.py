@@ -1,5 +1,7 @@
 """Scoring of arbitrary recordings: matching by name, reading at any rate, alignment, checks."""
 
+import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,7 +76,7 @@ def score_files(_: None, pair: FilePair, metrics: Sequence[str], align: bool) ->
 def score_pair(
     clean: np.ndarray, signal: np.ndarray, rate: int, metrics: Sequence[str], align: bool, path: Path
 ) -> dict[str, Any]:
-    """Return the scores of a signal, and its delay, length and clipping.
+    """Return the scores of a signal, and its delay (NaN if no alignment was found), length and clipping.
 
     clean, signal: [samples] at 16 kHz; UserError if their lengths differ by more than 0.1 s.
     rate: the lower one of their original rates; below 16 kHz there are no wide-band scores.
@@ -86,7 +88,7 @@ def score_pair(
         )
     clipped = int((np.abs(signal) >= FULL_SCALE).sum())
     delay = find_delay(clean, signal)
-    if align:
+    if align and delay:
         clean, signal = clean[max(0, -delay) :], signal[max(0, delay) :]
     length = min(clean.size, signal.size)
     wide = [name for name in metrics if name not in DEPENDENT] if rate < SAMPLE_RATE else metrics
@@ -94,7 +96,8 @@ def score_pair(
     failed = {name: f"recorded at {rate} Hz, needs {SAMPLE_RATE}" for name in metrics if name not in wide}
     values = {name: scores.values.get(name, float("nan")) for name in (*metrics, *CHECKS)}
     missing = "; ".join(f"{name}: {reason}" for name, reason in (scores.failed | failed).items())
-    measured = {"delay_ms": 1000 * delay / SAMPLE_RATE, "seconds": length / SAMPLE_RATE, "clipped": clipped}
+    milliseconds = math.nan if delay is None else 1000 * delay / SAMPLE_RATE
+    measured = {"delay_ms": milliseconds, "seconds": length / SAMPLE_RATE, "clipped": clipped}
     return values | measured | {"missing": missing}
 
 
@@ -116,7 +119,7 @@ def _list_folder(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     files, rejected = find_audio(folder)
     for path in [*(folder / file for file in files), *rejected]:  # reading a rejected file reports the reason
-        name = path.relative_to(folder).with_suffix("").as_posix()
+        name = unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
         if name in found:
             raise UserError(f"{path}: {found[name].name} has the same name; expected one file of each name")
         found[name] = path
@@ -126,9 +129,14 @@ def _list_folder(folder: Path) -> dict[str, Path]:
 
 
 def _read_list(path: Path) -> list[FilePair]:
-    """Return the utterances in a CSV with the columns clean, enhanced and, optionally, noisy."""
+    """Return the utterances in a CSV with the columns clean, enhanced and, optionally, noisy.
+
+    Semicolons or tabs between cells and backslashes in paths, as spreadsheets write them, are read as well.
+    """
     try:
-        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            separator = max(",;\t", key=file.readline().count)
+        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", sep=separator)
     except ValueError as error:
         raise UserError(f"{path}: not readable as CSV ({error})") from None
     columns = [name for name in KINDS if name in table]
@@ -140,6 +148,6 @@ def _read_list(path: Path) -> list[FilePair]:
         raise UserError(f"{path}: found an empty cell, or a file twice; expected a path in each column")
     pairs = []
     for row in table[columns].to_dict("records"):
-        files = {kind: path.parent / name for kind, name in row.items()}
+        files = {kind: path.parent / name.replace("\\", "/") for kind, name in row.items()}
         pairs.append(FilePair(row["enhanced"], files.pop("clean"), files))
     return pairs
