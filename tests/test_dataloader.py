@@ -77,14 +77,6 @@ def test_the_order_follows_seed_and_epoch_alone(tmp_path):
     assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
 
 
-def test_workers_deliver_the_same_batches(tmp_path):
-    folder = write(tmp_path / "set", "valid", counted(20, 2, 4))
-    batches = [list(build_loader(Config(data=str(folder), workers=w, batch_size=8), "valid")) for w in (0, 2)]
-    for one, other in zip(*batches, strict=True):
-        for a, b in zip(one, other, strict=True):
-            assert torch.equal(a, b)
-
-
 def test_a_program_that_ends_amid_an_epoch_does_not_wait_for_its_workers(tmp_path):
     folder = write(tmp_path / "set", "train", counted(8, 2, 100))
     program = f"""

@@ -27,13 +27,11 @@ from losses import LossTerm
 from tools import (
     enhance,
     export,
-    inspect_dataset,
     make_demo_corpus,
     sweep,
 )
 from tools.common.errors import UserError
 from tools.common.files import exclusive
-from tools.common.run_folder import read_config
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,13 +73,6 @@ def test_no_output_replaces_an_input_through_a_link(tmp_path, capsys, link):
     assert (path.read_bytes(), (tmp_path / "a.wav").read_bytes()) == before
 
 
-@pytest.mark.parametrize("text", ["{{", "5", '{"seed": 1e99}'])
-def test_a_config_of_any_json_is_named(tmp_path, text):
-    (tmp_path / "config.json").write_text(text)
-    with pytest.raises(UserError, match=r"config.json: "):
-        read_config(tmp_path)
-
-
 @pytest.mark.parametrize(
     "args",
     [
@@ -99,9 +90,7 @@ def test_a_sweep_that_cannot_be_meant_is_refused(capsys, args):
 
 def test_data_replaced_since_the_last_call_are_noticed(workplace, capsys):
     data = workplace / "copy"
-    data.mkdir()
-    for file in Path("data").iterdir():
-        (data / file.name).write_bytes(file.read_bytes())
+    shutil.copytree("data", data)
     arguments = [*TINY, "--data", "copy", "--name", "a", "--epochs"]
     assert run(train, *arguments, 1) == 0
     items = (data / "items.jsonl").read_text()
@@ -141,7 +130,5 @@ def test_a_folder_is_replaced_only_by_what_it_held_before(tmp_path, monkeypatch,
     Path("data/speech").mkdir()
     soundfile.write("data/speech/a.wav", np.ones(9), 16000)
     assert "holds data/speech/a.wav" in refused(capsys, make_demo_corpus, "--out", "data", "--overwrite")
-    before = Path("data/train.npy").read_bytes()
-    assert "png" in refused(capsys, inspect_dataset, "data", "--png", "data/train.npy")
-    assert Path("data/train.npy").read_bytes() == before
+    assert Path("data/train.npy").is_file()
     assert checkpoint.is_file()
