@@ -72,19 +72,19 @@ class EncoderDecoderStep(nn.Module):
 
         def with_past(name: str, x: Tensor, dim: int) -> Tensor:
             """Return x appended to its past in the state; the next state keeps the same length of its end."""
-            length = state[name].shape[dim]
+            end = slice(-int(state[name].shape[dim]), None)  # a constant for ONNX
             x = torch.cat([state[name], x], dim)
-            following[name] = x.narrow(dim, x.shape[dim] - length, length)
+            following[name] = x[(slice(None),) * dim + (end,)]
             return x
 
         def two_delayed(name: str, x: Tensor) -> list[Tensor]:
             """Return [parts, B, T, F, C] delayed by the length of its past in the state, and by a frame less."""
-            frames = x.shape[2]
-            if frames == state[name].shape[2] == 1:  # hop by hop, without copies
+            past = int(state[name].shape[2])
+            if x.shape[2] == past == 1:  # hop by hop, without copies
                 following[name] = x
                 return [state[name], x]
             x = with_past(name, x, 2)
-            return [x[:, :, :frames], x[:, :, 1 : frames + 1]]
+            return [x[:, :, :-past], x[:, :, 1 : 1 - past or None]]
 
         spectrum = self.stft(with_past("input", noisy.unflatten(1, (-1, self.hop)), 1))  # [2, B, T, bins]
         x = self.observe(spectrum)[..., 1:, None]  # without DC, [parts, B, T, 256, 1]
