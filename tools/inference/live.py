@@ -29,7 +29,7 @@ def enhance_pipe(
     Raises UserError for NaN and infinity, for the header of a sound file, and for an incomplete last sample.
     """
     dtype, full_scale = ENCODINGS[encoding]
-    chain = SignalChain(model, rate, channels, options)
+    chain = SignalChain(model, rate, channels, options, stream=True)
     frame_bytes = np.dtype(dtype).itemsize * channels
     block_bytes = max(1, round(LIVE_BLOCK_SECONDS * rate)) * frame_bytes
     rest = b""
@@ -74,7 +74,7 @@ def enhance_microphone(
             "on Linux also the package libportaudio2"
         ) from None
     block = round(LIVE_BLOCK_SECONDS * SAMPLE_RATE)
-    chain = SignalChain(model, SAMPLE_RATE, channels=1, options=options)
+    chain = SignalChain(model, SAMPLE_RATE, 1, options, stream=True)
     chain.network.push(np.zeros((1, SAMPLE_RATE), np.float32))  # the first hops take longest
     chain.network.reset()
     # The loudspeaker starts with silence for the time that the network needs before its first block.

@@ -1,8 +1,10 @@
 """ONNX graphs of the network, for whole recordings and for a step of a stream, checked in onnxruntime."""
 
 import contextlib
+import functools
 import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import SAMPLE_RATE
-from models.streaming import Step, streaming_step
+from models.streaming import State, Step, streaming_step
 from tools.common.errors import UserError
 from tools.common.files import replacing
 
@@ -47,6 +49,29 @@ class StepGraph(nn.Module):
     def forward(self, noisy: Tensor, present: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         estimate, following = self.step(noisy, dict(zip(self.names, state, strict=True)), present)
         return estimate, *(following[name] for name in self.names)
+
+
+class SessionStep:
+    """The `Step` of a network in onnxruntime, for one channel on the CPU: GTCRN hop by hop three times as fast."""
+
+    def __init__(self, model: nn.Module) -> None:
+        step = streaming_step(model, for_export=True)
+        self.hop, self.delay, self.look_ahead, self.history = step.hop, step.delay, step.look_ahead, step.history
+        self.initial_state, self.ending = step.initial_state, step.ending
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "step.onnx"
+            export_step(model, path)
+            self.session = open_graph(path, threads=1)
+
+    def __call__(self, noisy: Tensor, state: State, present: Tensor | None = None) -> tuple[Tensor, State]:
+        present = noisy.new_ones(noisy.shape[1] // self.hop) if present is None else present
+        inputs = {"noisy": noisy, "present": present} | {f"state_{name}": state[name] for name in state}
+        results = self.session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+        estimate, *following = map(torch.from_numpy, results)
+        return estimate, dict(zip(state, following, strict=True))
+
+
+session_step = functools.cache(SessionStep)  # takes some 3 s
 
 
 def with_ending(step: Step, noisy: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ from tools.inference.gains import (
     SlowGain,
     usual_gain,
 )
+from tools.inference.onnx_graphs import session_step
 
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # Hz
 BLOCK_SECONDS, LIVE_BLOCK_SECONDS = 4.0, 0.02
@@ -95,7 +96,7 @@ class SignalChain:
         options: What is done beside the network.
         recording: What is known of the whole signal; left out for a live one, whose gain follows its level. The
             network's state is warmed up by the mirrored beginning.
-        stream: Whether to enhance hop by hop also recordings of up to 10 s, which are faster as a whole.
+        stream: Whether blocks are small: hop by hop, one channel is enhanced by onnxruntime, which is faster then.
     """
 
     def __init__(
@@ -110,8 +111,11 @@ class SignalChain:
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise UserError(f"rate: found {rate} Hz, expected {LOWEST_RATE} to {HIGHEST_RATE}")
         is_short = recording is not None and recording.frames + len(recording.lead) <= CHUNK_SECONDS * rate
-        streams = can_stream(model) and (stream or not is_short)
-        self.network = (StreamingEnhancer if streams else ChunkEnhancer)(model, channels)
+        if not can_stream(model) or (is_short and not stream):
+            self.network = ChunkEnhancer(model, channels)
+        else:
+            hop_by_hop = stream and channels == 1 and next(model.parameters()).device.type == "cpu"
+            self.network = StreamingEnhancer(model, channels, session_step(model) if hop_by_hop else None)
         self.linked = options.stereo == "linked" and channels == 2
         self.limiter = self.down = self.up = None
         floor = 0.0 if options.limit_db is None else 10 ** (-options.limit_db / 20)
