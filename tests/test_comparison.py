@@ -15,6 +15,7 @@ from programs import run
 from tools import compare
 from tools.reports import figures
 from tools.reports.comparison import choose_rate, read_run, read_scores
+from tools.scoring.scores import STANDARD
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +63,26 @@ def test_the_console_shows_the_main_scores_within_80_columns_and_the_files_all(c
     assert "SI-SDR (dB), seen" in printed
     assert "CSIG, seen" not in printed
     assert "### CSIG, seen" in report()
+
+
+def test_the_papers_table_fits_80_columns_with_latex(capsys):
+    for name in ("MSE", "SI-SNR+0.3*MR-STFT"):
+        make_run(name.replace("*", ""), name)
+    assert run(compare, "MSE", "SI-SNR+0.3MR-STFT", "--paper") == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert max(map(len, printed)) <= 80
+    assert [line for line in printed if line.endswith("noise")] == 2 * ["seen noise", "unseen noise"]
+    assert Path("results/comparison/paper.tex").read_text().count(r"\begin{table}") == 2
+
+
+def test_the_order_of_losses_is_compared_between_scores_seeds_and_networks():
+    names = []
+    for loss, shift in (("MSE", 0.0), ("SDR", 0.5), ("SI-SNR", 1.0)):
+        for seed in (0, 1):
+            names.append(f"{loss}{seed}")
+            make_run(names[-1], loss, seed=seed, shift=dict.fromkeys(STANDARD, shift), spread=0.01)
+    assert run(compare, *names) == 0
+    assert "Kendall's τ (1: the same, 0: unrelated): 1.00 between seeds, 1.00 between metrics." in report()
 
 
 def test_three_utterances_prove_nothing():

@@ -204,6 +204,27 @@ def _compare(
     return row
 
 
+def rank_stability(
+    labelled: Mapping[str, Sequence[Run]], scores: pd.DataFrame, metrics: Sequence[str]
+) -> list[str]:
+    """Return a sentence on how alike the order of three or more losses is between networks, scores and seeds."""
+    trained = {label: runs[0].settings for label, runs in labelled.items() if "model" in runs[0].settings}
+    own = scores[scores["signal"].isin(list(trained))]
+    values = own.melt(["signal", "seed"], list(metrics), "metric").dropna()
+    values["loss"] = [trained[label]["loss"] for label in values["signal"]]
+    values["network"] = [trained[label]["model"] for label in values["signal"]]
+    agreements = []
+    for way, fixed in (("network", ["metric"]), ("seed", ["metric", "network"]), ("metric", [])):
+        table = values.pivot_table("value", ["loss", *fixed], way).dropna()
+        groups = [part for _, part in table.groupby(level=fixed)] if fixed else [table]
+        taus = [tau for part in groups if len(part) > 2 for tau in _upper(part.corr("kendall").to_numpy())]
+        if taus:
+            agreements.append(f"{np.nanmean(taus):.2f} between {way}s")
+    if not agreements:
+        return []
+    return [f"Order of the losses, Kendall's τ (1: the same, 0: unrelated): {', '.join(agreements)}."]
+
+
 def own_metrics(loss: str) -> list[str]:
     """Return the metrics that the terms of a loss approximate."""
     return [name for term in loss.split("+") for name in OWN_METRICS.get(term.rpartition("*")[2], ())]
@@ -249,6 +270,11 @@ def at_the_edge(rates: pd.DataFrame) -> list[str]:
     return [
         f"Attention: the best rate may lie beyond those tried for {', '.join(edges)}; give more as --tune_rates."
     ]
+
+
+def _upper(matrix: np.ndarray) -> np.ndarray:
+    """Return the values above the diagonal of a matrix."""
+    return matrix[np.triu_indices(len(matrix), 1)]
 
 
 def _verdict(row: Mapping[str, Any], prefix: str) -> str:

@@ -19,6 +19,7 @@ from tools.scoring.scores import METRICS, choose_metrics
 from tools.scoring.suspect import without_suspect
 
 SUMMARY = (*MAIN, "dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "distillmos")
+PAPER = ("pesq", "stoi")
 SIGNAL = "{signal}, seed {seed}, {noise_type} noise, {snr_db:g} dB, utterance {utterance}"
 
 
@@ -31,11 +32,13 @@ def report(
     samples: Sequence[page.Sample] = (),
     further: Sequence[Table] = (),
     notes: Sequence[str] = (),
+    paper: bool = False,
 ) -> None:
     """Write tables.md, tables.tex, differences.csv, curves and index.html to a folder; print the main tables.
 
     scores: columns of scores.csv, in which signal is noisy or what is compared with the baseline, and seed.
     samples: to listen to. further, notes: tables and sentences to show below the first table.
+    paper: write paper.tex and print its tables only.
     """
     differences = comparison.find_differences(scores, baseline, metrics)
     summary = [name for name in SUMMARY if name in metrics]
@@ -60,7 +63,11 @@ def report(
     content |= {"sentences": [*sentences, *gaps], "means": every, "details": details}
     page.write_page(folder, scores, samples, folder / "curves.png", content)
     where = f"All tables are in {folder / 'tables.md'}; open {folder / 'index.html'} in a browser."
-    print(tables.terminal([*head, *main, *gaps, where]))
+    shown = [*head, *main, *gaps, where]
+    if paper:
+        shown = [tables.paper_table(scores, name) for name in PAPER if name in metrics]
+        write_text(folder / "paper.tex", "\n".join(table.latex() for table in shown))
+    print(tables.terminal(shown))
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,8 @@ class CompareSettings:
     """Utterances to listen to on the page, of each noise type and dB; test.py must have saved them (--samples)."""
     tuning: Path | None = None
     """The tuning.csv of tools.sweep --tune, to show."""
+    paper: bool = False
+    """Print the paper's table, PESQ and STOI of each loss and dB in seen and unseen noise, and write paper.tex."""
     listening_test: bool = False
     """Also write a listening test of these utterances for webMUSHRA (BS.1534)."""
 
@@ -110,7 +119,8 @@ def compare(settings: CompareSettings) -> Path:
         scores = without_suspect(scores)
     folder = Path("results") / settings.name
     write_csv(folder / "scores.csv", scores.to_dict("records"))
-    report(folder, settings.name, scores, baseline, metrics, samples, further, notes)
+    notes += comparison.rank_stability(labelled, scores, metrics)
+    report(folder, settings.name, scores, baseline, metrics, samples, further, notes, settings.paper)
     if settings.listening_test:
         page.write_webmushra(folder / "webmushra", settings.name, samples)
     return folder

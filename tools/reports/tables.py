@@ -128,6 +128,16 @@ def score_tables(scores: pd.DataFrame, name: str) -> list[Table]:
     return tables
 
 
+def paper_table(scores: pd.DataFrame, name: str) -> Table:
+    """Return the paper's table of a metric: a row a signal in each noise type, a column a dB value."""
+    texts, bold = [], []
+    for table in score_tables(scores, name):
+        head = pd.DataFrame("", [f"{table.texts.index.name} noise"], table.texts.columns)
+        texts += [head, table.texts]
+        bold += [head.astype(bool), table.bold]
+    return Table(METRICS[name].title, pd.concat(texts).rename_axis(index=None), pd.concat(bold))
+
+
 def left_out(scores: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
     """Return a sentence for each metric on the utterances of which a signal lacks it, if there are any."""
     missing = {name: by_signal(scores, name).isna().any(axis=1) for name in metrics}
