@@ -80,7 +80,7 @@ def enhanced_by(page, path):
 
 
 def noise(channels, samples):
-    return 0.1 * np.random.default_rng(0).standard_normal((channels, samples)).astype(np.float32)
+    return 0.05 * np.random.default_rng(0).standard_normal((channels, samples)).astype(np.float32)
 
 
 @pytest.mark.slow
@@ -99,6 +99,19 @@ def test_the_browser_gives_what_tools_enhance_gives_and_saves_it_mixed(page, tmp
     saved, rate = soundfile.read(download.value.path(), dtype="float32")
     assert rate == 16000
     np.testing.assert_allclose(saved.T, 0.75 * estimate + 0.25 * noisy, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_quiet_recording_is_enhanced_like_a_loud_one(page, tmp_path):
+    for level, name in ((1, "a.wav"), (1e-4, "quiet.wav")):
+        soundfile.write(tmp_path / name, level * noise(1, 32000)[0], 16000, subtype="FLOAT")
+    page.set_input_files("#file", tmp_path / "a.wav")
+    page.locator("#status", has_text="a.wav: 2.0 s").wait_for(timeout=120_000)
+    usual = np.float32(page.evaluate("Array.from(window.enhancer.enhanced[0])"))
+    page.set_input_files("#file", tmp_path / "quiet.wav")
+    page.locator("#status", has_text="quiet.wav: 2.0 s").wait_for(timeout=120_000)
+    quiet = np.float32(page.evaluate("Array.from(window.enhancer.enhanced[0])")) * 1e4
+    assert np.std(quiet - usual) < 0.5 * np.std(usual)
 
 
 @pytest.mark.slow

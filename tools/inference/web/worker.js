@@ -4,6 +4,7 @@ import * as ort from "./ort/ort.wasm.min.mjs";
 
 const BLOCK = 4000; // samples
 const LEAD = 4800; // samples, 0.3 s
+const FRAME = 320; // samples, 20 ms
 let session, settings, live;
 
 function join(...parts) {
@@ -14,6 +15,17 @@ function join(...parts) {
     at += part.length;
   }
   return whole;
+}
+
+// The gain that brings a channel to a usual level, as tools/inference/signal_chain.py.
+function usualGain(channel) {
+  const powers = [];
+  for (let start = 0; start + FRAME <= channel.length; start += FRAME) {
+    powers.push(channel.subarray(start, start + FRAME).reduce((sum, value) => sum + (value * value) / FRAME, 0));
+  }
+  const level = Math.sqrt(powers.sort((a, b) => a - b)[Math.floor(0.95 * powers.length)] ?? 0);
+  const peak = channel.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  return level > 0 ? Math.min(Math.min(0.1, Math.max(0.02, level)) / level, 1 / peak) : 1;
 }
 
 // One channel through the network, as models/streaming/__init__.py.
@@ -89,15 +101,16 @@ async function load() {
 async function enhanceFile({ channels }) {
   const begun = performance.now();
   const estimates = [];
-  for (const [number, channel] of channels.entries()) {
-    const stream = new Stream();
+  for (const [number, given] of channels.entries()) {
+    const [stream, gain] = [new Stream(), usualGain(given)];
+    const channel = given.map((value) => gain * value);
     const lead = channel.slice(1, LEAD + 1).reverse(); // warms up the state
     const parts = [await stream.push(lead)];
     for (let start = 0; start < channel.length; start += BLOCK) {
       parts.push(await stream.push(channel.subarray(start, start + BLOCK)));
       postMessage({ type: "progress", share: (number + start / channel.length) / channels.length });
     }
-    estimates.push(join(...parts, await stream.flush()).slice(lead.length));
+    estimates.push(join(...parts, await stream.flush()).slice(lead.length).map((value) => value / gain));
   }
   postMessage({ type: "enhanced", channels: estimates, seconds: (performance.now() - begun) / 1000 });
 }
