@@ -46,7 +46,7 @@ def enhance_file(
             raise UserError(f"its header announces {file.frames} samples but {recording.frames} can be read")
         file.seek(0)
         chain = SignalChain(model, file.samplerate, file.channels, options, recording, stream)
-        encoding, tags, note = _encoding(source, target)
+        encoding, tags, note = _encoding(source, target, recording.frames)
         block = max(1, round((LIVE_BLOCK_SECONDS if stream else BLOCK_SECONDS) * file.samplerate))
         with (
             _naming(target, "; is the disk full?"),
@@ -80,7 +80,7 @@ def _finite(estimate: np.ndarray) -> np.ndarray:
     return estimate
 
 
-def _encoding(source: Path, target: Path) -> tuple[dict[str, Any], dict[str, str], str]:
+def _encoding(source: Path, target: Path, frames: int) -> tuple[dict[str, Any], dict[str, str], str]:
     """Return format and sample encoding of the target, the source's tags, and a note if the encodings differ.
 
     They are those of the source if the suffixes agree and libsndfile can write them. Lossy ones get at least the
@@ -93,7 +93,7 @@ def _encoding(source: Path, target: Path) -> tuple[dict[str, Any], dict[str, str
         tags = file.copy_metadata()
         if target.suffix.lower() == source.suffix.lower():
             encoding = {"format": file.format, "subtype": file.subtype, "endian": file.endian}
-            encoding |= _compression(file, source)
+            encoding |= _compression(file, source, frames)
             if file.format == "WAV" and file.subtype in BLOCK_CODECS:
                 encoding["subtype"], note = "PCM_16", f" (16-bit PCM; {file.subtype} would change the length)"
     form = [encoding.get(key) for key in ("format", "subtype", "endian")]
@@ -102,9 +102,9 @@ def _encoding(source: Path, target: Path) -> tuple[dict[str, Any], dict[str, str
     return encoding, tags, note
 
 
-def _compression(file: soundfile.SoundFile, path: Path) -> dict[str, Any]:
+def _compression(file: soundfile.SoundFile, path: Path, frames: int) -> dict[str, Any]:
     """Return settings that give a lossy output at least the bit rate of its source."""
-    kbps = path.stat().st_size * 8e-3 * file.samplerate / max(file.frames, 1)
+    kbps = path.stat().st_size * 8e-3 * file.samplerate / frames
     if file.subtype == "VORBIS":
         return {"compression_level": 0.2}  # 60 kbit/s of speech at 16 kHz, 130 at 48 kHz
     if file.subtype == "OPUS":
