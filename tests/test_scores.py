@@ -14,6 +14,7 @@ from speech import noise, speech_like
 
 from losses import TERMS
 from tools.common.errors import UserError
+from tools.scoring import opinions
 from tools.scoring.composite import log_likelihood_ratio
 from tools.scoring.scores import SETS, STANDARD, ScorePool, choose_metrics, cut_at_pauses, installed_metrics, score
 
@@ -157,3 +158,11 @@ def test_a_long_recording_has_the_pesq_of_its_pieces_cut_at_pauses():
     signal = speech + 0.02 * noise(samples=speech.size)
     short = score(speech[: bounds[1]], signal[: bounds[1]], ("pesq",)).values["pesq"]
     assert score(speech, signal, ("pesq",)).values["pesq"] == pytest.approx(short, abs=0.3)
+
+
+def test_word_errors_are_counted_against_the_words_of_the_clean_speech(monkeypatch):
+    pytest.importorskip("jiwer")
+    heard = iter(["my cup of coffee", "my cup coffee", "", "anything"])
+    monkeypatch.setattr(opinions, "_transcribe", lambda _: next(heard))
+    assert score(speech_like(), noise(), ("wer",)).values == {"wer": 25.0}
+    assert score(speech_like(), noise(), ("wer",)).failed == {"wer": "no words recognised in the reference"}

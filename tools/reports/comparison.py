@@ -211,6 +211,7 @@ def rank_stability(
     trained = {label: runs[0].settings for label, runs in labelled.items() if "model" in runs[0].settings}
     own = scores[scores["signal"].isin(list(trained))]
     values = own.melt(["signal", "seed"], list(metrics), "metric").dropna()
+    values["value"] *= values["metric"].map({name: METRICS[name].sign for name in metrics})
     values["loss"] = [trained[label]["loss"] for label in values["signal"]]
     values["network"] = [trained[label]["model"] for label in values["signal"]]
     agreements = []
@@ -278,7 +279,7 @@ def _upper(matrix: np.ndarray) -> np.ndarray:
 
 
 def _verdict(row: Mapping[str, Any], prefix: str) -> str:
-    """Return better, worse, about equal or not distinguishable; higher is better in all metrics."""
+    """Return better, worse, about equal or not distinguishable."""
     if row[f"{prefix}p_corrected"] < LEVEL:
-        return "better" if row["difference"] > 0 else "worse"
+        return "better" if row["difference"] * METRICS[row["metric"]].sign > 0 else "worse"
     return "about equal" if row[f"{prefix}equal"] else "not distinguishable"

@@ -18,7 +18,7 @@ from tools.reports.tables import Table
 from tools.scoring.scores import METRICS, choose_metrics
 from tools.scoring.suspect import without_suspect
 
-SUMMARY = (*MAIN, "dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "distillmos")
+SUMMARY = (*MAIN, "dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "distillmos", "wer")
 PAPER = ("pesq", "stoi")
 SIGNAL = "{signal}, seed {seed}, {noise_type} noise, {snr_db:g} dB, utterance {utterance}"
 
@@ -80,7 +80,7 @@ class CompareSettings:
     """The run that the others are compared with; by default the first one named."""
     name: FolderName = "comparison"
     """The results go to results/<name>/."""
-    metrics: tuple[str, ...] = ("all",)
+    metrics: tuple[str, ...] = ("all", "wer")
     """Scores to compare, of those that all runs have; names as for test.py."""
     suspect: Annotated[Literal["keep", "leave-out"], tyro.conf.arg(aliases=["--flagged"])] = "keep"
     """Keep suspect PESQ values (contradicted by STOI and narrow-band PESQ), or leave them out for all signals;

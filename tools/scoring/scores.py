@@ -19,7 +19,7 @@ from config import SAMPLE_RATE
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
 from tools.scoring.composite import composite, log_likelihood_ratio, segmental_snr, weighted_spectral_slope
-from tools.scoring.opinions import distillmos, dnsmos
+from tools.scoring.opinions import distillmos, dnsmos, word_error_rate
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ def cut_at_pauses(clean: np.ndarray) -> list[int]:
 
 @dataclass(frozen=True)
 class Metric:
-    """How a score is computed, shown and compared; higher is better in all of them.
+    """How a score is computed, shown and compared.
 
     low, high: its range. equal: differences below this count as about equal, as they are hardly audible.
-    package: what it needs beyond the project's dependencies.
+    package, extra: what it needs beyond the project's dependencies. sign: -1 if lower is better.
     """
 
     title: str
@@ -129,6 +129,8 @@ class Metric:
     high: float = 5
     equal: float = 0.05
     package: str = ""
+    extra: str = "quality"
+    sign: int = 1
 
 
 METRICS = {
@@ -146,6 +148,17 @@ METRICS = {
     "dnsmos_bak": Metric("DNSMOS BAK", lambda pair: pair.dnsmos["dnsmos_bak"], package="speechmos"),
     "dnsmos_ovrl": Metric("DNSMOS OVRL", lambda pair: pair.dnsmos["dnsmos_ovrl"], package="speechmos"),
     "distillmos": Metric("DistillMOS", lambda pair: distillmos(pair.signal), package="distillmos"),
+    "wer": Metric(
+        "Word errors against those heard in clean (%)",
+        lambda pair: word_error_rate(pair.clean, pair.signal),
+        1,
+        0,
+        math.inf,
+        1.0,
+        "faster_whisper",
+        "wer",
+        -1,
+    ),
 }
 # Not seen by SI-SNR and SI-SDR: gain of the clean speech in the signal in dB, and -1 if it is inverted, else 1.
 CHECKS = {
@@ -153,7 +166,7 @@ CHECKS = {
     "polarity": lambda pair: np.sign(pair.factor),
 }
 STANDARD = tuple(METRICS)[:9]
-SETS = {"standard": STANDARD, "dnsmos": ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl"), "all": tuple(METRICS)}
+SETS = {"standard": STANDARD, "dnsmos": ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl"), "all": tuple(METRICS)[:13]}
 LONGEST_PIECE = 60 * SAMPLE_RATE  # samples that PESQ is computed of at once
 VERSION = 2  # of our own computations; increase it if a value changes
 
@@ -175,7 +188,8 @@ def installed_metrics(names: Sequence[str]) -> tuple[str, ...]:
         package = METRICS[name].package
         if package and importlib.util.find_spec(package) is None:
             raise UserError(
-                f"metrics: {name} needs the package {package}, which is not installed; pip install -e .[quality]"
+                f"metrics: {name} needs the package {package}, which is not installed; pip install -e "
+                f".[{METRICS[name].extra}]"
             )
     return chosen
 
