@@ -149,7 +149,7 @@ METRICS = {
     "dnsmos_ovrl": Metric("DNSMOS OVRL", lambda pair: pair.dnsmos["dnsmos_ovrl"], package="speechmos"),
     "distillmos": Metric("DistillMOS", lambda pair: distillmos(pair.signal), package="distillmos"),
     "wer": Metric(
-        "Word errors against those heard in clean (%)",
+        "Word errors vs. clean (%)",
         lambda pair: word_error_rate(pair.clean, pair.signal),
         1,
         0,
