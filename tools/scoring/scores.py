@@ -153,7 +153,7 @@ METRICS = {
         lambda pair: word_error_rate(pair.clean, pair.signal),
         1,
         0,
-        math.inf,
+        100,
         1.0,
         "faster_whisper",
         "wer",
