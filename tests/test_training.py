@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
 import math
+import resource
 import signal
 import time
 from collections import defaultdict
@@ -24,7 +24,7 @@ from dataloader import build_loader, shuffle_for_epoch
 from losses import TERMS, build_loss
 from models import load_model
 from tools.common.errors import UserError
-from tools.common.run_folder import save_config
+from tools.common.run_folder import save_checkpoint, save_config
 from tools.training.distributed import Interruption, Processes
 from tools.training.run import open_run
 from tools.training.state import TrainingState, WeightAverage
@@ -248,15 +248,19 @@ def test_a_full_disk_ends_the_training_in_one_line_with_the_last_checkpoint_inta
     assert run(train, *TINY, "--name", "a", "--epochs", "1") == 0
     before = Path("runs/a/last.pt").read_bytes()
 
-    def full(content, file):
-        file.write(b"the beginning")
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def save_on_a_full_disk(path, content):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        try:
+            save_checkpoint(path, content)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(train, "save_checkpoint", save_on_a_full_disk)
     capsys.readouterr()
     assert run(train, *TINY, "--name", "a", "--epochs", "2") == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: [Errno 28] No space left on device: 'runs/a/")
+    assert error.startswith("error: [Errno 27] File too large: 'runs/a/")
     assert error.count("\n") == 1
     assert Path("runs/a/last.pt").read_bytes() == before
     assert not list(Path("runs/a").glob(".*partial*"))

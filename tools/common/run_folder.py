@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import io
 import json
 import math
 import os
@@ -121,8 +122,10 @@ def is_over(config: Config, history: Sequence[Mapping[str, Any]]) -> bool:
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write tensors and plain values for torch.load atomically."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)  # into a file, it reports a full disk as a wrong position
     with replacing(path) as temporary, temporary.open("wb") as file:
-        torch.save(content, file)
+        file.write(buffer.getbuffer())
         file.flush()
         os.fsync(file.fileno())  # after a power loss, it might be half a file under its new name
 
@@ -138,14 +141,14 @@ def read_history(run_dir: Path) -> list[dict[str, float]]:
     return read_csv(run_dir / "history.csv", dict[str, int | float], "resume the run to write it again")
 
 
-def _cost(row: Mapping[str, Any], judge: Mapping[str, Any], best_by: str) -> float:
-    """Return an epoch's cost, lower is better: minus its PESQ, or its loss under the weights of `judge`."""
+def _cost(row: Mapping[str, Any], weights: Mapping[str, Any], best_by: str) -> float:
+    """Return an epoch's cost, lower is better: minus its PESQ, or its loss under an epoch's weights."""
     if best_by == "pesq":
         cost = -row.get("valid_pesq", math.nan)
     else:
-        weights = [key for key in judge if key.startswith("weight_") and not math.isnan(judge[key])]
+        terms = [key for key in weights if key.startswith("weight_") and not math.isnan(weights[key])]
         # An epoch trained with another loss may lack a term; then it cannot be compared.
-        cost = sum(judge[key] * row.get(key.replace("weight", "valid", 1), math.nan) for key in weights)
+        cost = sum(weights[key] * row.get(key.replace("weight", "valid", 1), math.nan) for key in terms)
     return math.inf if math.isnan(cost) else cost
 
 
