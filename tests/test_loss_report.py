@@ -60,10 +60,10 @@ def test_correlations_are_over_the_items_that_have_a_score():
     scores = {"pesq": [-1.0, -4.0, -9.0, math.nan], "stoi": [1.0] * 4, "si_sdr": [1.0, 2.0, math.inf, math.nan]}
     rows = pd.DataFrame({"value_MSE": [1.0, 2.0, 3.0, 9.0]} | scores)
     rows = pd.concat([rows.assign(snr_db=0.0), rows[:3].assign(snr_db=5.0), rows[:2].assign(snr_db=9.0)])
-    found = loss_report.agreement_table("", rows, ["MSE"]).texts.loc["MSE"]
+    found = loss_report.agreement_table("", rows, ["MSE"], list(scores)).texts.loc["MSE"]
     assert found["PESQ at one SNR"] == "-1.00"
     assert found["STOI"] == "–"
-    few = loss_report.agreement_table("", rows[:4], ["MSE"]).texts.loc["MSE"]
+    few = loss_report.agreement_table("", rows[:4], ["MSE"], list(scores)).texts.loc["MSE"]
     assert few["PESQ (wide-band)"] == "-1.00"
     assert few["SI-SDR (dB)"] == "–"
 
