@@ -73,7 +73,9 @@ def parse_loss(name: str) -> dict[str, float | None]:
         number, star, term = part.rpartition("*")
         if term not in TERMS:
             known = ", ".join([*known_terms(perceptual=False), *known_terms(perceptual=True), *COMBINATIONS])
-            unnamed = [kind.__name__ for kind in LossTerm.__subclasses__() if not kind.name]
+            unnamed = [
+                kind.__name__ for kind in LossTerm.__subclasses__() if not (kind.name or kind.__subclasses__())
+            ]
             forgotten = f"; without @register: {', '.join(unnamed)}" if unnamed else ""
             raise UserError(f"loss: found {name!r}, but there is no {term!r}; known: {known}{forgotten}")
         if term in numbers:

@@ -43,10 +43,7 @@ class LossTerm(nn.Module):
         signals = {"estimate": estimate, "clean": clean} | ({"noisy": noisy} if self.needs_noisy else {})
         shapes = {name: list(getattr(x, "shape", [type(x).__name__])) for name, x in signals.items()}
         if len(shapes["clean"]) != 2 or any(shape != shapes["clean"] for shape in shapes.values()):
-            raise UserError(
-                f"loss term {type(self).__name__}: found {shapes}, expected [batch, samples] for all; "
-                "a network returns one tensor of the shape of its input"
-            )
+            raise UserError(f"found {shapes}, expected [batch, samples] for all, also of what a network returns")
         # Its own objective trains the weights, not this value.
         own_weights = [w for w in self.parameters() if w.requires_grad and self.has_own_loss]
         for weight in own_weights:

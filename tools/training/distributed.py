@@ -88,7 +88,11 @@ class Processes:
         sync_norms(model)
         ids = [self.device.index] if self.device.type == "cuda" else None
         # Buffers are equal already: all are statistics of the whole batch.
-        return DistributedDataParallel(model, ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+        wrapped = DistributedDataParallel(model, ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+        # Freed after the reducer, which would free the group without letting go of Python: gloo's threads may wait
+        # for that, and the process would hang at its end.
+        wrapped.group = dist.group.WORLD
+        return wrapped
 
     def average_gradients(self, module: nn.Module) -> None:
         """Average the gradients of an unwrapped module over all processes, and copy the main one's buffers."""
