@@ -9,8 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-import torch
-from networks import trained_like
+from networks import passing
 
 from tools.inference import live
 from tools.inference.signal_chain import EnhanceOptions, SignalChain
@@ -72,17 +71,6 @@ def card(monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", card)
     monkeypatch.setattr(live.queue, "Queue", Waiting)
     return card
-
-
-def passing():
-    """A network that passes its input through, by mask C with the value 1."""
-    model = trained_like(mask="C")
-    last = model.decoder[-1]
-    with torch.no_grad():
-        for weight, value in ((last.weight_real, 0), (last.weight_imag, 0), (last.bias_real, 0.5)):
-            weight.fill_(value)
-        last.bias_imag.fill_(-0.5)
-    return model
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.3, 2])

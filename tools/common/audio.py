@@ -31,9 +31,8 @@ BLOCK = 1 << 18  # samples
 DYNAMIC_RANGE = 70  # dB below the loudest point that a spectrogram shows
 GAP = 6  # pixels between two spectrograms
 OFFSET = 0.03  # of the standard deviation: a larger mean is a DC offset
-CANCELLED = (
-    0.4  # of the loudest channel's power a channel: uncorrelated channels leave 1, two of which one is silent 0.5
-)
+# Of the loudest channel's power, for each channel: uncorrelated channels leave 1, two of which one is silent 0.5.
+CANCELLED = 0.4
 LOUD = 0.8  # of the loudest channel's power: the first channel above it is used
 LONGEST_DELAY = SAMPLE_RATE // 10  # samples
 ALIGNED_GAIN = 10**0.1  # a shift is a delay if it raises SI-SDR by at least 1 dB
