@@ -31,14 +31,16 @@ by_comparison = pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: 
 # -- Tables --
 
 
+def read_runs(folder):
+    """Config and facts of each run of a comparison."""
+    return [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
+
+
 def read_scores(folder):
     """All rows of a comparison, where the signal is noisy or a loss."""
-    frames = []
-    for path in folder.glob("*/test/scores.csv"):
-        rows = pd.read_csv(path)
-        loss = json.loads((path.parents[1] / "config.json").read_text())["loss"]
-        frames.append(rows.assign(signal=rows["signal"].where(rows["signal"] == "noisy", loss)))
-    return pd.concat(frames)
+    rows = pd.read_csv(folder / "scores.csv")
+    losses = rows["run"].map({run["run"]: run["config"]["loss"] for run in read_runs(folder)})
+    return rows.assign(signal=rows["signal"].where(rows["signal"] == "noisy", losses))
 
 
 def generated_part(page, name):
@@ -74,9 +76,8 @@ def test_the_kept_files_make_the_same_pages_again(tmp_path, monkeypatch):
 
 @by_comparison
 def test_all_losses_were_trained_and_tested_alike(folder):
-    runs = pd.DataFrame([json.loads(path.read_text()) for path in folder.glob("*/config.json")])
-    steps = {json.loads(path.read_text())["steps"] for path in folder.glob("*/facts.json")}
-    assert len(steps) == 1
+    runs = pd.DataFrame([run["config"] for run in read_runs(folder)])
+    assert len({run["facts"]["steps"] for run in read_runs(folder)}) == 1
     assert set(runs["loss"]) == set(LOSSES)
     assert runs.groupby("loss")["seed"].agg(tuple).map(sorted).astype(str).nunique() == 1
     rates_vary = (folder / "tuning.csv").is_file() or folder.name == "large_dccrn"
@@ -86,17 +87,17 @@ def test_all_losses_were_trained_and_tested_alike(folder):
 
 def test_the_comparisons_are_kept_and_all_that_is_published_is_small():
     assert [folder.name for folder in PUBLISHED] == ["demo", "demo_tuned", "large_dccrn", "large_gtcrn", "real"]
-    assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/*/test/*.csv")) < 4e6
+    assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/*.csv")) < 4e6
     assert 0 < sum(path.stat().st_size for path in SAMPLES.rglob("*")) < 10e6
 
 
 # -- Samples --
 
 
-def read_samples():
+def read_samples(name):
     """Place, such as seen_0dB_000, to signal to waveform."""
     places = defaultdict(dict)
-    for path in SAMPLES.glob("audio/*.flac"):
+    for path in SAMPLES.glob(f"{name}/audio/*.flac"):
         place, signal = re.fullmatch(r"(.+_\d+)_\d+_(.+)", path.stem).groups()
         places[place][signal], rate = soundfile.read(path)
         assert rate == 16000
@@ -104,7 +105,7 @@ def read_samples():
 
 
 def test_samples_have_the_right_polarity_and_level_and_do_not_clip():
-    places = read_samples()
+    places = read_samples("demo")
     assert {place.rpartition("_")[0] for place in places} == {"seen_0dB", "seen_5dB", "unseen_0dB", "unseen_5dB"}
     for place, signals in places.items():
         assert set(signals) == {"noisy", "clean", *LOSSES}
@@ -117,16 +118,12 @@ def test_samples_have_the_right_polarity_and_level_and_do_not_clip():
 
 
 def test_samples_of_the_packaged_network_are_what_it_makes_of_the_noisy_ones():
-    model, folder = load_pretrained(), SAMPLES / "enhancer"
-    places = sorted(path.name.removesuffix("_noisy.flac") for path in folder.glob("*_noisy.flac"))
-    assert places == ["seen_0dB", "seen_5dB", "unseen_0dB", "unseen_5dB"]
-    for place in places:
-        noisy, enhanced = (
-            soundfile.read(folder / f"{place}_{name}.flac", dtype="float32")[0] for name in ("noisy", "enhanced")
-        )
+    model, places = load_pretrained(), read_samples("pretrained")
+    assert {place.rpartition("_")[0] for place in places} == {"seen_0dB", "seen_5dB", "unseen_0dB", "unseen_5dB"}
+    for signals in places.values():
         with torch.inference_mode():
-            again = model(torch.from_numpy(noisy)[None])[0].numpy()
-        assert np.abs(again - enhanced).max() < 1e-3
+            again = model(torch.from_numpy(np.float32(signals["noisy"]))[None])[0].numpy()
+        assert np.abs(again - signals["pretrained"]).max() < 1e-3
 
 
 # -- tools.publish --
@@ -171,9 +168,11 @@ def test_a_comparison_is_published_without_what_its_files_say_about_the_machine(
     took = "took 2.0 to 2.0 minutes, all 4 together 0.1 hours, each on 1 thread of 2 cores (Abacus)"
     assert took in texts[TABLES]
     assert "| MSE | " in texts[publish.README]
-    assert len(list(Path("samples/published/audio").glob("*.flac"))) == 2 * 4  # 5 dB; the made grid has no 0 dB
-    for path in Path("results/published").glob("*/*/**/*.*"):
-        assert path.suffix not in (".json", ".csv") or not re.search("myhost|/home/me", path.read_text()), path
+    assert (
+        len(list(Path("samples/published/demo/audio").glob("*.flac"))) == 2 * 4  # at 5 dB
+    )
+    for path in Path("results/published").rglob("*.*"):
+        assert path.suffix not in (".jsonl", ".csv") or not re.search("myhost|/home/me", path.read_text()), path
 
 
 def test_tuned_learning_rates_are_published_with_their_table(workplace):

@@ -2,11 +2,11 @@
 
     python -m tools.publish demo real  # from the runs of tools.sweep --name demo and --name real
     python -m tools.publish            # tables and figures again, from what was published before
-    python -m tools.publish --samples demo  # also the listening page, with samples of these runs
+    python -m tools.publish --samples demo pretrained  # also listening pages: of a comparison, and of a run
 
-results/published/<name>/<run>/ keeps settings, history, scores and environment of each run; figures are in
-results/published/<name>/. Pages show the comparisons that they have a place for. samples/published/ has the
-listening page, with samples at 0 and 5 dB.
+results/published/<name>/ keeps a comparison: scores.csv with the scores of every utterance, runs.jsonl with the
+settings and the environment of each run, histories.csv, and figures. Pages show the comparisons that they have a
+place for. samples/published/<name>/ has samples at 0 and 5 dB and a page to listen to them.
 """
 
 import dataclasses
@@ -18,27 +18,23 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
-import soundfile
 import tyro
 
 from config import DEMO_DATA, SAMPLE_RATE, Config
-from dataloader import PackedDataset, build_loader
-from models import build_model, complete, enhance, load_pretrained, read_checkpoint
+from models import build_model, complete, read_checkpoint, read_settings
 from tools.common.audio import read_wav
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
 from tools.common.files import has_block, put_folder, write_block, write_csv, write_text
 from tools.common.run_folder import read_config, read_history
-from tools.demo_corpus.corpus import ensure_demo_corpus
 from tools.reports import comparison, figures, report, tables
-from tools.reports.comparison import EVERYWHERE, Run, trained_run
+from tools.reports.comparison import EVERYWHERE, Run, experiment, read_run, read_scores
 from tools.reports.page import collect_samples
 from tools.reports.tables import Table
 from tools.scoring.scores import METRICS
 
 RESULTS, SAMPLES = Path("results/published"), Path("samples/published")
 DOCS, README = Path("docs"), Path("README.md")
-COPIED = ("config.json", "history.csv")
 TUNING = "tuning.csv"
 PLACES = 4  # decimal places of the kept scores
 # Other entries of environment.json are private details of the machine.
@@ -54,28 +50,33 @@ class PublishSettings:
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Comparisons whose runs to copy: those called <name>_<loss>_seed<seed>."""
-    samples: str = ""
-    """The comparison whose samples to publish too, if any."""
+    samples: tuple[str, ...] = ()
+    """Comparisons and tested runs whose samples to publish too."""
     samples_data: str = DEMO_DATA
     """The test set of these samples, which must have a free licence."""
     utterance: int = 0
     """The utterance to listen to."""
-    enhancer: bool = False
-    """Also publish this utterance of the demo corpus enhanced by the packaged network."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainedRun(Run):
+    """A tested run with its training: an epoch a row of the history; facts on steps, machine and code."""
+
+    config: Config
+    history: pd.DataFrame
+    facts: Mapping[str, Any]
 
 
 def publish(settings: PublishSettings) -> None:
-    """Copy the runs, then write figures, tables and samples; UserError if something is missing."""
+    """Keep the runs, then write figures, tables and samples; UserError if something is missing."""
     for name in settings.names:
-        copy_runs(find_runs(name), RESULTS / name)
+        keep_runs(name, [read_training(run) for run in find_runs(name)])
     answers = {}
     for folder in sorted(RESULTS.glob("[!.]*/")):
-        labelled = sort_labels(trained_run(path, path / "test/scores.csv") for path in folder.glob("*/"))
+        labelled = comparison.label_runs(read_kept(folder))
         scores = comparison.join_scores(labelled)
         metrics = [name for name in SHOWN if name in scores]
-        histories = {
-            label: [pd.DataFrame(read_history(run.folder)) for run in runs] for label, runs in labelled.items()
-        }
+        histories = {label: [run.history for run in runs] for label, runs in labelled.items()}
         figures.save_figure(figures.score_curves(scores, metrics), folder, "curves", ["png"])
         figures.save_figure(figures.training_curves(histories), folder, "training", ["png"])
         differences = comparison.find_differences(scores, BASELINE, metrics)
@@ -90,10 +91,8 @@ def publish(settings: PublishSettings) -> None:
         print(f"{folder}: scores and figures; {page}: tables")
     if answers:
         figures.save_figure(figures.difference_figure(answers), RESULTS, "differences", ["png"])
-    if settings.samples:
-        publish_samples(settings)
-    if settings.enhancer:
-        publish_enhancer(settings.utterance)
+    for name in settings.samples:
+        publish_samples(name, settings)
 
 
 def find_page(name: str) -> Path:
@@ -109,7 +108,7 @@ def find_page(name: str) -> Path:
 
 
 def find_runs(name: str, data: str = "") -> list[Run]:
-    """Return the tested runs of a sweep. data: the set they were tested on, if there are several."""
+    """Return the tested runs of a sweep, by loss and seed; data: the set that they were tested on."""
     folders = sorted(Path("runs").glob(f"{name}_*_seed*"))
     template = f"{name}_{{loss}}_seed{{seed}}"  # demo_tuned_MSE_seed0 is no run of demo
     folders = [f for f in folders if dataclasses.replace(read_config(f), name=template).run_name == f.name]
@@ -117,35 +116,49 @@ def find_runs(name: str, data: str = "") -> list[Run]:
         raise UserError(
             f"runs/{name}_*_seed*: found {len(folders)}, expected the runs of tools.sweep --name {name}"
         )
-    return [comparison.read_run(str(folder), data) for folder in folders]
+    runs = [read_run(str(folder), data) for folder in folders]
+    return sorted(runs, key=lambda run: (run.settings["loss"], run.seed))
 
 
-def sort_labels(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Return the runs by label, in alphabetical order."""
-    return comparison.label_runs(sorted(runs, key=lambda run: (run.settings["loss"], run.seed)))
+def read_training(run: Run) -> TrainedRun:
+    """Return a run with what is published of its training."""
+    calls = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
+    facts = {
+        "steps": read_checkpoint(run.folder / "last.pt")["progress"]["step"],
+        "item_samples": json.loads((Path(run.settings["data"]) / "dataset.json").read_text())["samples"],
+        "calls": [{name: call[name] for name in PUBLIC} for call in calls],
+    }
+    history = pd.DataFrame(read_history(run.folder))
+    return TrainedRun(**vars(run), config=read_config(run.folder), history=history, facts=facts)
 
 
-def copy_runs(runs: Sequence[Run], folder: Path) -> None:
-    """Copy the published files of runs; the folder is replaced as a whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as parent:
-        new = Path(parent) / folder.name
-        for run in runs:
-            target = new / run.folder.name
-            target.mkdir(parents=True)
-            for name in COPIED:
-                shutil.copyfile(run.folder / name, target / name)
-            write_csv(target / "test" / "scores.csv", run.scores.round(PLACES).to_dict("records"))
-            calls = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
-            facts = {
-                "steps": read_checkpoint(run.folder / "last.pt")["progress"]["step"],
-                "item_samples": json.loads((Path(run.settings["data"]) / "dataset.json").read_text())["samples"],
-                "calls": [{name: call[name] for name in PUBLIC} for call in calls],
-            }
-            write_text(target / "facts.json", json.dumps(facts, indent=1) + "\n")
-        if (tuning := Path("results") / folder.name / TUNING).is_file():
+def keep_runs(name: str, runs: Sequence[TrainedRun]) -> None:
+    """Write the files of a comparison, whose folder is replaced as a whole."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=RESULTS, prefix=".") as parent:
+        new = Path(parent) / name
+        scores = pd.concat([run.scores.round(PLACES).assign(run=run.folder.name) for run in runs])
+        histories = pd.concat([run.history.assign(run=run.folder.name) for run in runs])
+        for file, table in (("scores.csv", scores.drop(columns="suspect")), ("histories.csv", histories)):
+            write_csv(new / file, table[["run", *table.columns.drop("run")]].to_dict("records"))
+        lines = [{"run": run.folder.name, "config": run.config.to_dict(), "facts": run.facts} for run in runs]
+        write_text(new / "runs.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        if (tuning := Path("results") / name / TUNING).is_file():
             shutil.copyfile(tuning, new / TUNING)
-        put_folder(new, folder)
+        put_folder(new, RESULTS / name)
+
+
+def read_kept(folder: Path) -> list[TrainedRun]:
+    """Return the runs of a published comparison."""
+    scores, histories = read_scores(folder / "scores.csv"), pd.read_csv(folder / "histories.csv")
+    names, runs = pd.read_csv(folder / "scores.csv", usecols=["run"])["run"], []
+    for line in (folder / "runs.jsonl").read_text(encoding="utf-8").splitlines():
+        kept = json.loads(line)
+        config, own = read_settings(kept["config"]), histories[histories["run"] == kept["run"]]
+        run = Run(folder / kept["run"], experiment(config), config.seed, scores[names == kept["run"]])
+        history = own.drop(columns="run").dropna(axis=1, how="all")
+        runs.append(TrainedRun(**vars(run), config=config, history=history, facts=kept["facts"]))
+    return runs
 
 
 # -- docs/results.md --
@@ -169,14 +182,13 @@ def results_text(scores: pd.DataFrame, verdict: Table, metrics: Sequence[str], r
     return tables.markdown(parts).rstrip("\n")
 
 
-def conditions(labelled: Mapping[str, Sequence[Run]]) -> str:
+def conditions(labelled: Mapping[str, Sequence[TrainedRun]]) -> str:
     """Return a paragraph on network, training, time, machine and code."""
     runs = [run for group in labelled.values() for run in group]
-    config = read_config(runs[0].folder)
-    facts = pd.DataFrame([json.loads((run.folder / "facts.json").read_text(encoding="utf-8")) for run in runs])
+    config, facts = runs[0].config, pd.DataFrame([run.facts for run in runs])
     calls = list(facts["calls"].explode())
     hours = facts["steps"][0] * config.batch_size * facts["item_samples"][0] / SAMPLE_RATE / 3600
-    minutes = [sum(row["seconds"] for row in read_history(run.folder)) / 60 for run in runs]
+    minutes = [run.history["seconds"].sum() / 60 for run in runs]
     losses = pd.Series({label: group[0].settings["learning_rate"] for label, group in labelled.items()})
     rates = [f"{rate:g} ({', '.join(own.index)})" for rate, own in losses.groupby(losses)]
     rate = (
@@ -250,49 +262,36 @@ def _unique(values: Iterable[object]) -> str:
 # -- Samples --
 
 
-def publish_samples(settings: PublishSettings) -> None:
-    """Write the listening page with its audio, and a figure of its spectrograms, in samples/published/."""
-    labelled = sort_labels(find_runs(settings.samples, settings.samples_data))
+def publish_samples(name: str, settings: PublishSettings) -> None:
+    """Write samples, a page to listen to them, and a figure of their spectrograms, in samples/published/<name>/.
+
+    name: a comparison, or a tested run.
+    """
+    is_run = (Path("runs") / name).is_dir()
+    runs = [read_run(name, settings.samples_data)] if is_run else find_runs(name, settings.samples_data)
+    labelled = {name: runs} if is_run else comparison.label_runs(runs)
     scores = comparison.join_scores(labelled)
     samples = collect_samples(report.samples_folders(labelled), scores, (settings.utterance,))
     samples = [sample for sample in samples if sample.cell[1] in SAMPLES_DB]
     if not samples:
-        raise UserError(f"samples: found none of {settings.samples} at 0 or 5 dB, expected a test grid with one")
+        raise UserError(f"samples: found none of {name} at 0 or 5 dB, expected a test grid with one")
+    folder, baseline = SAMPLES / name, "noisy" if is_run else BASELINE
     SAMPLES.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=SAMPLES, prefix=".") as folder:
-        report.report(
-            Path(folder), "The losses, side by side", scores, BASELINE, comparison.metrics_of(scores), samples
-        )
-        put_folder(Path(folder) / "audio", SAMPLES / "audio")
-        shutil.move(Path(folder) / "index.html", SAMPLES / "index.html")
-    waveforms = [(name, read_wav(path) / 32768) for name, path in samples[-1].files.items()]  # unseen noise
-    rows = [("", dict(waveforms[start : start + 4])) for start in range(0, len(waveforms), 4)]
-    figures.save_figure(
-        figures.spectrogram_figure(rows), SAMPLES, "spectrograms", ["png"], dpi=80
-    )  # as wide as a README
-    print(f"{SAMPLES}: {sum(len(sample.files) for sample in samples)} samples, index.html to listen to them")
-
-
-def publish_enhancer(utterance: int) -> None:
-    """Write noisy, enhanced and clean speech of the demo corpus, with spectrograms, in samples/published/."""
-    ensure_demo_corpus()
-    grid, folder, rows = PackedDataset(DEMO_DATA, "test"), SAMPLES / "enhancer", []
-    cells = {number: grid.cell(number) for number in range(len(grid))}
-    numbers = [n for n, (_, snr_db, found) in cells.items() if found == utterance and snr_db in SAMPLES_DB]
-    if not numbers:
-        raise UserError(f"utterance: found {utterance}, expected 0 to {grid.grid[-1] - 1}")
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, noisy, clean, estimate in enhance(
-        load_pretrained(), build_loader(Config(), "test", items=numbers)
-    ):
-        noise_type, snr_db, _ = cells[number]
-        waveforms = {"noisy": noisy, "enhanced": estimate, "clean": clean}
-        rows.append((f"{noise_type} noise, {snr_db:g} dB", waveforms))
-        for name, waveform in waveforms.items():
-            path = folder / f"{noise_type}_{snr_db:g}dB_{name}.flac"
-            soundfile.write(path, waveform, SAMPLE_RATE, subtype="PCM_16")
-    figures.save_figure(figures.spectrogram_figure(rows), folder, "spectrograms", ["png"], dpi=80)
-    print(f"{folder}: samples of the packaged network, and their spectrograms")
+    with tempfile.TemporaryDirectory(dir=SAMPLES, prefix=".") as parent:
+        new = Path(parent) / name
+        report.report(new, name, scores, baseline, comparison.metrics_of(scores), samples)
+        for path in new.iterdir():
+            if path.name not in ("audio", "index.html"):
+                path.unlink()
+        waveforms = [
+            (signal, read_wav(path) / 32768) for signal, path in samples[-1].files.items()
+        ]  # unseen noise
+        # unseen noise, four signals a row
+        rows = [("", dict(waveforms[start : start + 4])) for start in range(0, len(waveforms), 4)]
+        figure = figures.spectrogram_figure(rows)
+        figures.save_figure(figure, new, "spectrograms", ["png"], dpi=80)  # as wide as a README
+        put_folder(new, folder)
+    print(f"{folder}: {sum(len(sample.files) for sample in samples)} samples, index.html to listen to them")
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from config import MAY_DIFFER
+from config import MAY_DIFFER, Config
 from tools.common.errors import UserError
 from tools.common.run_folder import find_run, read_config, scores_file
 from tools.reports.significance import LEVEL, correct, paired_difference, pool_seeds, seed_difference
@@ -53,14 +53,13 @@ def read_run(name: str, data: str = "") -> Run:
     path = scores_file(folder, data)
     if not (folder / "config.json").is_file():
         return Run(folder, {"loss": folder.name}, 0, read_scores(path), path.parent.name)
-    return trained_run(folder, path)
-
-
-def trained_run(folder: Path, path: Path) -> Run:
-    """Return a run with a config.json, and the scores in a file."""
     config = read_config(folder)
-    settings = {key: value for key, value in config.flat().items() if key not in MAY_DIFFER["seeds"]}
-    return Run(folder, settings, config.seed, read_scores(path), path.parent.name)
+    return Run(folder, experiment(config), config.seed, read_scores(path), path.parent.name)
+
+
+def experiment(config: Config) -> dict[str, Any]:
+    """Return the settings that define an experiment, whose seeds and machines may differ."""
+    return {key: value for key, value in config.flat().items() if key not in MAY_DIFFER["seeds"]}
 
 
 def read_scores(path: Path) -> pd.DataFrame:
