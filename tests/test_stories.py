@@ -24,8 +24,8 @@ from tools.common.run_folder import best_epochs
 from tools.demo_corpus import corpus as demo_corpus
 from tools.demo_corpus.corpus import make_demo_corpus
 
-TINY = ["--kernel_num", "4", "8", "16", "--rnn_units", "8", "--batch_size", "4", "--device", "cpu"]
-TINY += ["--precision", "fp32"]
+TINY = ["--model", "DCCRN", "--kernel_num", "4", "8", "16", "--rnn_units", "8", "--batch_size", "4"]
+TINY += ["--device", "cpu", "--precision", "fp32"]
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -237,7 +237,7 @@ def test_the_programs_run_from_the_shell(workplace):
     def shell(*args):
         return subprocess.run([sys.executable, *args], capture_output=True, text=True, timeout=120)
 
-    trained = shell(str(REPOSITORY / "train.py"), *TINY, "--name", "a", "--epochs", "1")
+    trained = shell(str(REPOSITORY / "train.py"), *TINY, "--data", "data/demo", "--name", "a", "--epochs", "1")
     assert (trained.returncode, trained.stderr) == (0, "")
     wrong = shell(str(REPOSITORY / "test.py"), "--name", "b")
     assert (wrong.returncode, wrong.stdout) == (2, "")

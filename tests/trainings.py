@@ -13,8 +13,8 @@ import torch
 from event_files import events_in
 
 TRAIN = str(Path(__file__).parents[1] / "train.py")
-TINY = ["--data", "data", "--kernel_num", "4", "8", "--rnn_units", "4", "--batch_size", "4", "--device", "cpu"]
-TINY += ["--loss", "SI-SNR+LMS", "--valid_scores", "0", "--precision", "fp32"]
+TINY = ["--data", "data", "--model", "DCCRN", "--kernel_num", "4", "8", "--rnn_units", "4", "--batch_size", "4"]
+TINY += ["--device", "cpu", "--loss", "SI-SNR+LMS", "--valid_scores", "0", "--precision", "fp32"]
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 

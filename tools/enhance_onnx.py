@@ -61,6 +61,7 @@ def main():
         file.setparams((1, 2, 16000, 0, "NONE", "not compressed"))
         file.writeframes(np.clip(np.round(estimate * 32768), -32768, 32767).astype("<i2").tobytes())
     os.replace(f"{target}.partial", target)
+    print(f"{target}: {len(estimate) / 16000:.1f} s enhanced")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ def export(arguments: Arguments) -> None:
     refuse_input(out, [checkpoint])
     refuse_existing(out, arguments.overwrite)
     model = load_model(checkpoint)
+    print(f"exporting {checkpoint}", flush=True)
     if is_page:
         difference = export_web(model, out, arguments.runtime)
         print(f"{out}: a page, its network in onnxruntime within {difference:.1e} of PyTorch")

@@ -18,7 +18,9 @@ def _arguments(**arguments: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    make_demo_corpus(**parse_arguments(_arguments, __doc__))
+    arguments = parse_arguments(_arguments, __doc__)
+    make_demo_corpus(**arguments)
+    print(f"{arguments['out']} is complete")
 
 
 if __name__ == "__main__":

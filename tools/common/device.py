@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 import torch
+from tqdm import tqdm
 
 from tools.common.errors import UserError
 from tools.common.processes import cores
@@ -62,7 +63,7 @@ def times_side_by_side(
     clock: wall time, or time.process_time for processor time.
     """
     seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(warm_up + repetitions):
+    for _ in tqdm(range(warm_up + repetitions), "measuring", leave=False, disable=None):
         for name, action in variants.items():
             start = clock()
             action()

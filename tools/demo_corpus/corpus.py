@@ -121,7 +121,8 @@ def make_noises(seed: int, counts: Mapping[str, int], samples: int) -> dict[str,
     for name, split in {"train": "train", "valid": "valid", "seen": "test", "unseen": "test"}.items():
         kinds = UNSEEN if name == "unseen" else SEEN
         noise[name] = []
-        for number in range(-(-counts[split] // len(kinds))):
+        rounds = range(-(-counts[split] // len(kinds)))
+        for number in tqdm(rounds, f"making noise for {name}", leave=False, disable=None):
             for kind in kinds:
                 audio = make_noise(kind, generator(seed, name, kind, number), samples, bank)
                 path = Path(f"noise/{name}/{kind}/{number}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from config import MAY_DIFFER, Config
 from tools.common.errors import UserError
@@ -157,7 +158,7 @@ def find_differences(scores: pd.DataFrame, baseline: str, metrics: Sequence[str]
     """
     signals = [signal for signal in scores["signal"].unique() if signal not in ("noisy", baseline)]
     drawn, found = drawn_with(scores), []
-    for metric in metrics:
+    for metric in tqdm(metrics, "comparing", leave=False, disable=None):
         runs = by_seed(scores[scores["signal"] != "noisy"], metric).dropna()
         for signal in signals:
             whole = by_seed(scores[scores["signal"].isin([signal, baseline])], metric).dropna()
