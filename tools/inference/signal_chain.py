@@ -26,7 +26,7 @@ from tools.inference.gains import (
 from tools.inference.onnx_graphs import session_step
 
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # Hz
-BLOCK_SECONDS, LIVE_BLOCK_SECONDS = 4.0, 0.02
+BLOCK_SECONDS, LIVE_BLOCK_SECONDS = 2.0, 0.02
 CHUNK_SECONDS, OVERLAP_SECONDS = 10, 1
 LEAD_SECONDS = 0.3
 
