@@ -135,7 +135,9 @@ def test_two_trainings_on_the_cpu_share_its_cores(monkeypatch):
     assert threads == [None, "4", "4"]
 
 
-def test_tuning_trains_each_loss_with_several_rates_and_compares_with_the_best_of_each(monkeypatch, capsys):
+def test_tuning_tries_rates_until_the_best_lies_between_others_and_compares_with_the_best_of_each(
+    monkeypatch, capsys
+):
     calls = []
     best, diverged = {"MSE": "0.006", "SI-SNR+PMSQE": "0.000667"}, {"sweep_tune_SI-SNR+PMSQE_rate0.006"}
 
@@ -164,10 +166,10 @@ def test_tuning_trains_each_loss_with_several_rates_and_compares_with_the_best_o
     command = ("--losses", *best, "--seeds", "3", "--tune", "learning_rate", "--devices", "cpu", "--", *options)
     assert run(sweep, *command).startswith("error: sweep_tune_SI-SNR+PMSQE_rate0.006: failed")
 
-    tried = calls[:6]
-    assert {rate for _, _, rate, _ in tried} == {"0.000667", "0.002", "0.006"}
+    tried = calls[:8]
+    assert [rate for _, _, rate, _ in tried] == ["0.000667", "0.002", "0.006"] * 2 + ["0.018", "0.000222"]
     assert {(program, epochs) for program, _, _, epochs in tried} == {("train.py", "2")}
-    trained = {name: rate for program, name, rate, _ in calls[6:-1] if program == "train.py"}
+    trained = {name: rate for program, name, rate, _ in calls[8:-1] if program == "train.py"}
     assert trained == {f"sweep_{loss}_seed3": rate for loss, rate in best.items()}
     table = calls[-1]
     chosen = {row["loss"]: row["learning_rate"] for row in pd.read_csv(table).to_dict("records") if row["chosen"]}

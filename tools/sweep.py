@@ -34,12 +34,13 @@ from tools.common.files import write_csv
 from tools.common.processes import cores
 from tools.common.run_folder import is_tested, read_config, read_history
 from tools.common.settings import parse_config
-from tools.reports.comparison import at_the_edge, choose_rate
+from tools.reports.comparison import choose_rate
 from tools.reports.report import CompareSettings, compare
 from tools.training.distributed import Processes
 from tools.training.precision import settle_precision
 from tools.training.run import is_trained
 
+MOST_RATES, EDGE_FACTOR = 7, 3
 REPOSITORY = Path(__file__).parents[1]
 TRAIN, TEST = ((sys.executable, str(REPOSITORY / program)) for program in ("train.py", "test.py"))
 
@@ -59,7 +60,8 @@ class SweepSettings:
     tune: Literal["", "learning_rate"] = ""
     """learning_rate: first tune it for each loss by short trainings with the first seed (Kolbæk et al. 2020)."""
     tune_rates: tuple[Annotated[float, Meta(gt=0)], ...] = ()
-    """Learning rates to try; by default a third, one and three times that of the training."""
+    """Learning rates to try first; by default a third, one and three times that of the training. While the best is
+    the lowest or highest, a third of it or three times as much is tried as well."""
     tune_epochs: Annotated[int, Meta(ge=0)] = 0
     """Epochs of the short trainings; 0 for a third of the training."""
     dry_run: bool = False
@@ -99,13 +101,20 @@ def plan(settings: SweepSettings, options: Sequence[str], rates: Mapping[str, fl
     return refuse_doubles(jobs)
 
 
-def plan_tuning(settings: SweepSettings, options: Sequence[str]) -> list[Job]:
-    """Return the short trainings, of each loss with each learning rate. Raises UserError as `plan`."""
-    config = parse_config("", options)
-    rates = settings.tune_rates or [config.learning_rate * factor for factor in (1 / 3, 1, 3)]
-    epochs = settings.tune_epochs or max(1, config.epochs // 3)
+def first_rates(settings: SweepSettings, options: Sequence[str]) -> dict[str, list[float]]:
+    """Return the learning rates to try first with each loss."""
+    rate = parse_config("", options).learning_rate
+    first = settings.tune_rates or [float(f"{rate * factor:.3g}") for factor in (1 / EDGE_FACTOR, 1, EDGE_FACTOR)]
+    return {loss: list(first) for loss in settings.losses}
+
+
+def plan_tuning(
+    settings: SweepSettings, options: Sequence[str], rates: Mapping[str, Sequence[float]]
+) -> list[Job]:
+    """Return the short trainings, of each loss with its learning rates. Raises UserError as `plan`."""
+    epochs = settings.tune_epochs or max(1, parse_config("", options).epochs // 3)
     jobs = []
-    for loss, rate in itertools.product(settings.losses, rates):
+    for loss, rate in ((loss, rate) for loss, own in rates.items() for rate in own):
         name = Config(name=f"{settings.name}_tune_{{loss}}_rate{rate:.3g}", loss=loss).run_name
         arguments = [*options, "--seed", str(settings.seeds[0]), "--epochs", str(epochs), "--name", name]
         arguments += ["--loss", loss, "--learning_rate", f"{rate:.3g}"]
@@ -145,23 +154,35 @@ def sweep(settings: SweepSettings, options: Sequence[str]) -> list[str]:
     if not settings.slurm:
         options = fix_precision(settings, options)
     jobs = plan(settings, options)
-    tuning = plan_tuning(settings, options) if settings.tune else []
+    tried = first_rates(settings, options) if settings.tune else {}
+    tuning = plan_tuning(settings, options, tried)
     if settings.slurm or settings.dry_run:
         print(slurm_script(settings, jobs) if settings.slurm else list_commands([*tuning, *jobs]))
         runs = [job.config.run_name for job in jobs]
         where = ["--name", settings.name, "--baseline", runs[0], "--data", jobs[0].config.data]
         print(shlex.join(["python", "-m", "tools.compare", *runs, *where]))
         return []
-    table, failed = None, []
-    if tuning:
-        failed = run_jobs([job for job in tuning if not job.is_done], settings.devices)
-        rates, table = choose_rates(settings, [job.config for job in tuning if job.config.run_name not in failed])
+    table, failed, tuned = None, [], []
+    while tuning:
+        failed += run_jobs([job for job in tuning if not job.is_done], settings.devices)
+        tuned += [job.config for job in tuning if job.config.run_name not in failed]
+        rates, table = choose_rates(settings, tuned)
         jobs = plan(settings, options, rates)
+        beyond = {loss: [rate] for loss, own in tried.items() if (rate := beyond_edge(rates[loss], own))}
+        tried = {loss: own + beyond.get(loss, []) for loss, own in tried.items()}
+        tuning = plan_tuning(settings, options, beyond)
     failed += run_jobs([job for job in jobs if not job.is_done], settings.devices)
     runs = tuple(job.config.run_name for job in jobs if job.config.run_name not in failed)
     if len(runs) > 1:
         compare(CompareSettings(runs, runs[0], settings.name, data=jobs[0].config.data, tuning=table))
     return failed
+
+
+def beyond_edge(best: float, tried: Sequence[float]) -> float | None:
+    """Return a rate beyond the edge of those tried if the best lies there; None after MOST_RATES."""
+    if len(tried) >= MOST_RATES or min(tried) < best < max(tried):
+        return None
+    return float(f"{best * EDGE_FACTOR if best >= max(tried) else best / EDGE_FACTOR:.3g}")
 
 
 def choose_rates(settings: SweepSettings, tried: Sequence[Config]) -> tuple[dict[str, float], Path]:
@@ -176,8 +197,6 @@ def choose_rates(settings: SweepSettings, tried: Sequence[Config]) -> tuple[dict
     write_csv(path, table.to_dict("records"))
     rates = table[table["chosen"]].set_index("loss")["learning_rate"].to_dict()
     print("Learning rates: " + ", ".join(f"{loss} {rate:g}" for loss, rate in rates.items()))
-    for sentence in at_the_edge(table):
-        print(sentence)
     return rates, path
 
 
