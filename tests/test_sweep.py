@@ -135,6 +135,17 @@ def test_two_trainings_on_the_cpu_share_its_cores(monkeypatch):
     assert threads == [None, "4", "4"]
 
 
+def test_trainings_that_share_a_gpu_do_so_by_mps_which_ends_with_them(tmp_path, monkeypatch):
+    control, log = tmp_path / "nvidia-cuda-mps-control", tmp_path / "log"
+    control.write_text(f'#!/bin/sh\n[ "$1" ] && echo "$1" >> {log} || cat >> {log}\n')
+    control.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for devices in (("cpu", "cpu"), ("cuda:0", "cuda:1"), ("cuda",) * 6):
+        with sweep.shared_gpus(devices):
+            assert log.exists() == (devices[-1] == "cuda")
+    assert log.read_text() == "-d\nquit\n"
+
+
 def test_tuning_tries_rates_until_the_best_lies_between_others_and_compares_with_the_best_of_each(
     monkeypatch, capsys
 ):

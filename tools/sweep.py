@@ -8,14 +8,16 @@ prints the commands; `--slurm` prints a job array for sbatch.
 """
 
 import collections
+import contextlib
 import itertools
 import operator
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ from typing import Annotated, Literal
 import pandas as pd
 from msgspec import Meta
 
-from config import Config, Device, FolderName
+from config import Config, Device, FolderName, Positive
 from losses import build_loss
 from losses.names import PAPER_LOSSES
 from tools.common.command_line import parse_arguments, run_command
@@ -57,6 +59,8 @@ class SweepSettings:
     """Runs are called <name>_<loss>_seed<seed>, and the comparison results/<name>/."""
     devices: Annotated[tuple[Device, ...], Meta(min_length=1)] = ("auto",)
     """Devices, with one process on each: auto, cpu, cuda:0 cuda:1 …; cpu cpu shares the cores between two."""
+    jobs: Positive = 1
+    """Processes on each device; on a GPU, which small trainings do not fill, under NVIDIA's MPS if it is there."""
     tune: Literal["", "learning_rate"] = ""
     """learning_rate: first tune it for each loss by short trainings with the first seed (Kolbæk et al. 2020)."""
     tune_rates: tuple[Annotated[float, Meta(gt=0)], ...] = ()
@@ -162,16 +166,16 @@ def sweep(settings: SweepSettings, options: Sequence[str]) -> list[str]:
         where = ["--name", settings.name, "--baseline", runs[0], "--data", jobs[0].config.data]
         print(shlex.join(["python", "-m", "tools.compare", *runs, *where]))
         return []
-    table, failed, tuned = None, [], []
+    table, failed, tuned, devices = None, [], [], settings.devices * settings.jobs
     while tuning:
-        failed += run_jobs([job for job in tuning if not job.is_done], settings.devices)
+        failed += run_jobs([job for job in tuning if not job.is_done], devices)
         tuned += [job.config for job in tuning if job.config.run_name not in failed]
         rates, table = choose_rates(settings, tuned)
         jobs = plan(settings, options, rates)
         beyond = {loss: [rate] for loss, own in tried.items() if (rate := beyond_edge(rates[loss], own))}
         tried = {loss: own + beyond.get(loss, []) for loss, own in tried.items()}
         tuning = plan_tuning(settings, options, beyond)
-    failed += run_jobs([job for job in jobs if not job.is_done], settings.devices)
+    failed += run_jobs([job for job in jobs if not job.is_done], devices)
     runs = tuple(job.config.run_name for job in jobs if job.config.run_name not in failed)
     if len(runs) > 1:
         compare(CompareSettings(runs, runs[0], settings.name, data=jobs[0].config.data, tuning=table))
@@ -224,7 +228,7 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[str]) -> list[str]:
                     break
         return failed
 
-    with ThreadPoolExecutor(len(devices)) as pool:
+    with shared_gpus(devices), ThreadPoolExecutor(len(devices)) as pool:
         try:
             return list(itertools.chain.from_iterable(pool.map(work, devices)))
         except BaseException:  # Ctrl-C or SIGTERM: running jobs write their checkpoints, and no other is started
@@ -232,6 +236,19 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[str]) -> list[str]:
             for process in list(running):
                 process.terminate()
             raise
+
+
+@contextlib.contextmanager
+def shared_gpus(devices: Sequence[str]) -> Iterator[None]:
+    """Run NVIDIA's MPS within, by which processes on one GPU compute at the same time, unless it runs already."""
+    control = "nvidia-cuda-mps-control"
+    shared = any(device != "cpu" and devices.count(device) > 1 for device in devices) and shutil.which(control)
+    started = shared and not subprocess.run([control, "-d"], capture_output=True).returncode
+    try:
+        yield
+    finally:
+        if started:
+            subprocess.run([control], input=b"quit\n", capture_output=True)
 
 
 def list_commands(jobs: Sequence[Job]) -> str:
