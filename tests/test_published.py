@@ -91,6 +91,16 @@ def test_the_comparisons_are_kept_and_all_that_is_published_is_small():
     assert 0 < sum(path.stat().st_size for path in SAMPLES.rglob("*")) < 10e6
 
 
+def test_the_numbers_of_the_readmes_answer_are_differences_in_its_tables():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    answer = text.split("**The answer so far:**")[1].split("([tables]")[0]
+    assert len(answer.split()) <= 50
+    differences = [abs(float(number)) for number in re.findall(r"\(([+-]\d+\.\d+)\)", text)]
+    for number in re.findall(r"\d+\.\d+", answer):
+        places = len(number.partition(".")[2])
+        assert number in {f"{difference:.{places}f}" for difference in differences}
+
+
 # -- Samples --
 
 
