@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -121,17 +120,14 @@ BAD_AUDIO = {
     "too short": (lambda p: write(p, speech("a", 0.1)), "too short: 0.10 s, expected 0.5 s or more"),
     "silence": (lambda p: write(p, np.zeros(RATE)), ": silent"),
     "NaN": (lambda p: write(p, np.append(speech("a"), np.nan)[-RATE:], subtype="FLOAT"), "holds NaN or infinity"),
-    "a name that is no text": (None, "its name is not text"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_AUDIO)
 def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, case):
     spoil, reason = BAD_AUDIO[case]
-    name = os.fsdecode(b"\xff.wav") if spoil is None else "bad.wav"
-    if spoil:
-        spoil(tmp_path / name)
-    [rejected] = check_recording(None, tmp_path, name, Selection(TALKER, RATE))
+    spoil(tmp_path / "bad.wav")
+    [rejected] = check_recording(None, tmp_path, "bad.wav", Selection(TALKER, RATE))
     assert isinstance(rejected, str)
     assert reason in rejected
     assert "\n" not in rejected

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from programs import run
 from recordings import RATE, noise, speech, write, write_noise, write_speech
-from sets import describe
+from sets import describe, items_of, snr_db
 
 import test
 import train
@@ -27,23 +27,6 @@ def command(*args: object) -> int:
 
 def mix(out: Path, folders: Path, *more: object) -> int:
     return command("--out", out, "--speech", folders / "speech", "--noise", folders / "noise", *SHORT, *more)
-
-
-def items_of(folder: Path):
-    """(noisy, clean, description) of every item on disk."""
-    description = describe(folder)
-    for split in ("train", "valid", "test"):
-        array = np.load(folder / f"{split}.npy")
-        for number, item in enumerate(description["items"][split]):
-            place = number
-            if split == "test":
-                place = description["noise_types"].index(item["row"]), item["column"], item["utterance"]
-            yield *array[place].astype(np.float64), item
-
-
-def snr_db(noisy, clean, item):
-    span = slice(*item["active"])
-    return 10 * np.log10(np.sum(clean[span] ** 2) / np.sum((noisy[span] - clean[span]) ** 2))
 
 
 @pytest.fixture(scope="module")

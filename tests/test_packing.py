@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tools.common.errors import UserError
+from tools.common.files import exclusive
 from tools.corpora.packing import create, new_folder
 
 
@@ -38,6 +39,14 @@ def test_an_interrupted_run_leaves_nothing_and_the_old_set_as_it_was(interruptio
         write_half(overwrite=True)
     assert names(tmp_path) == ["set"]
     assert np.all(np.load(tmp_path / "set" / "train.npy") == 1)
+
+
+def test_what_a_killed_run_left_does_not_fill_the_disk_but_that_of_a_running_one_stays(tmp_path):
+    (tmp_path / ".set.partial-1").mkdir()
+    (tmp_path / ".set.partial-1" / "train.npy").write_bytes(bytes(100))
+    with exclusive(tmp_path / ".set.partial-2"):
+        write(tmp_path / "set", 1)
+        assert names(tmp_path) == [".set.partial-2", "set"]
 
 
 def test_a_set_is_replaced_only_when_asked_to(tmp_path):

@@ -175,5 +175,5 @@ def test_more_epochs_are_another_run_where_the_schedule_ends_with_them(tmp_path,
 @pytest.mark.parametrize("text", ["", "[]", '{"epochs": 0}', '{"colour": 1}'])
 def test_a_damaged_config_is_named(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(UserError, match=r"config.json: (cannot be used|not the settings of a run)"):
+    with pytest.raises(UserError, match=r"config.json: not the settings of a run"):
         read_config(tmp_path)

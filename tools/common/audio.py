@@ -9,9 +9,8 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -36,21 +35,16 @@ CANCELLED = 0.4
 LOUD = 0.8  # of the loudest channel's power: the first channel above it is used
 LONGEST_DELAY = SAMPLE_RATE // 10  # samples
 ALIGNED_GAIN = 10**0.1  # a shift is a delay if it raises SI-SDR by at least 1 dB
-HAS_OFFSET, HAS_OPPOSITE = "with a DC offset (removed)", "with channels of opposite phase (the louder is used)"
+HAS_OFFSET = "with a DC offset (removed)"
+HAS_OPPOSITE = "whose channels cancel or are mostly silent (a loud one is used)"
 
 
-@dataclass(frozen=True)
-class AudioFormat:
+class AudioFormat(NamedTuple):
     """The header of an audio file."""
 
     rate: int  # Hz
-    channels: int
     frames: int  # samples of each channel
-
-    @property
-    def samples(self) -> int:
-        """Return the length at the project's sample rate."""
-        return self.frames * SAMPLE_RATE // self.rate
+    samples: int  # the same at the project's sample rate
 
 
 def find_audio(folder: Path) -> tuple[list[str], dict[Path, str]]:
@@ -77,7 +71,7 @@ def find_audio(folder: Path) -> tuple[list[str], dict[Path, str]]:
 def read_format(path: Path) -> AudioFormat:
     """Return the header of an audio file. Raises UserError."""
     with open_audio(path) as file:
-        return AudioFormat(file.samplerate, file.channels, file.frames)
+        return AudioFormat(file.samplerate, file.frames, file.frames * SAMPLE_RATE // file.samplerate)
 
 
 def read(path: Path, start: int = 0, samples: int | None = None, traits: set[str] | None = None) -> np.ndarray:
@@ -104,7 +98,7 @@ def read(path: Path, start: int = 0, samples: int | None = None, traits: set[str
         mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
     if samples is None:
         return mono
-    wanted = max(0, min(samples, AudioFormat(rate, 1, file.frames).samples - start))
+    wanted = max(0, min(samples, file.frames * SAMPLE_RATE // rate - start))
     # Resampling leaves a sample more or less than wanted.
     return np.pad(mono[:wanted], (0, max(wanted - mono.size, 0)))
 
@@ -127,18 +121,15 @@ def mix_down(channels: np.ndarray, around: np.ndarray, traits: set[str]) -> np.n
 
 
 def _read_channels(file: soundfile.SoundFile, first: int, end: int) -> np.ndarray:
-    """Return the samples of an open file from `first` to before `end`, `[samples, channels]`. Raises UserError."""
+    """Return the samples of an open file from `first` to before `end`, `[samples, channels]`."""
     # After a seek in an MP3, libsndfile gives silence for some 0.2 s.
     lead = min(first, file.samplerate) if file.subtype == MP3 else 0
-    try:
-        file.seek(first - lead)
-        channels = file.read(lead + end - first, dtype="float64", always_2d=True)[lead:]
-    except soundfile.SoundFileError as error:
-        raise UserError(f"not readable at {first / file.samplerate:.1f} s ({error})") from None
+    file.seek(first - lead)
+    channels = file.read(lead + end - first, dtype="float64", always_2d=True)[lead:]
     if len(channels) < end - first and file.subtype != MP3:
-        raise UserError(f"cut short: its header says {file.frames} samples, {first + len(channels)} are there")
+        raise ValueError(f"cut short: its header says {file.frames} samples, {first + len(channels)} are there")
     if not np.isfinite(channels).all():
-        raise UserError("holds NaN or infinity")
+        raise ValueError("holds NaN or infinity")
     return channels
 
 
@@ -164,7 +155,9 @@ def find_delay(clean: np.ndarray, signal: np.ndarray) -> int | None:
 
 @contextlib.contextmanager
 def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
-    """Open a sound file for reading and seeking, or a decoded copy of it. Raises UserError if it cannot be read.
+    """Open a sound file for reading and seeking, or a decoded copy of it.
+
+    Raises UserError with its name if it cannot be opened, and for a ValueError or libsndfile's error in the block.
 
     Copies stand for files with a wrong length, in which libsndfile cannot seek (GSM), or which it does not read
     whole (joined MP3s, chained Ogg) or at all: the latter are decoded by ffmpeg if that is installed.
@@ -172,16 +165,21 @@ def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
     try:
         way = _choose_way(path, path.stat().st_mtime_ns)
     except OSError as error:
-        raise UserError(f"cannot be opened ({error.strerror})") from None
-    with contextlib.ExitStack() as stack:
-        source = path
-        if way:
-            source = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "copy"
-            _copy(path, source) if way == "copy" else _decode(path, source, way)
-        file = stack.enter_context(soundfile.SoundFile(source))
-        if file.frames <= 0:
-            raise UserError("holds no samples")
-        yield file
+        raise UserError(f"{path}: cannot be opened ({error.strerror})") from None
+    try:
+        with contextlib.ExitStack() as stack:
+            source = path
+            if way:
+                source = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "copy"
+                _copy(path, source) if way == "copy" else _decode(path, source, way)
+            file = stack.enter_context(soundfile.SoundFile(os.fsencode(source)))
+            if file.frames <= 0:
+                raise ValueError("holds no samples")
+            yield file
+    except soundfile.LibsndfileError as error:
+        raise UserError(f"{path}: not readable ({error.error_string.strip('. ')})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def read_blocks(file: soundfile.SoundFile, size: int = BLOCK) -> Iterator[np.ndarray]:
@@ -204,7 +202,7 @@ def _choose_way(path: Path, changed: int) -> str:
     if path.suffix.lower() in DECODED:  # libsndfile may take their inside for a file
         return "needs ffmpeg"
     try:
-        file = soundfile.SoundFile(path)
+        file = soundfile.SoundFile(os.fsencode(path))  # a name may be no text
     except (soundfile.SoundFileError, TypeError) as error:
         reason = getattr(error, "error_string", str(error))
         return f"not readable as audio ({reason.strip('. ')})"
@@ -233,7 +231,7 @@ def _copy(path: Path, target: Path) -> None:
     """Write a file in floating point, as long as it really is."""
     chunks = riff_chunks(path)
     left = int.from_bytes(chunks[b"fact"][:4], "little") if b"fact" in chunks else 1 << 60  # without padding
-    source = path
+    source = os.fsencode(path)
     if chunks.get(b"data") == b"":  # as from a pipe: up to the end
         source = io.BytesIO(path.read_bytes().replace(b"data\0\0\0\0", b"data\xff\xff\xff\xff", 1))
     with _Sequential(source) as file:
@@ -244,14 +242,14 @@ def _copy(path: Path, target: Path) -> None:
 
 
 def _decode(path: Path, target: Path, reason: str) -> None:
-    """Write the first audio stream of a file in floating point. Raises UserError with the reason if that fails."""
+    """Write the first audio stream of a file in floating point. Raises ValueError with a reason if that fails."""
     if not shutil.which("ffmpeg"):
-        raise UserError(f"{reason}; install ffmpeg, or convert the file to FLAC")
+        raise ValueError(f"{reason}; install ffmpeg, or convert the file to FLAC")
     # Not in W64, of which libsndfile takes ffmpeg's floating point for integers.
     options = ["-map", "0:a:0", "-c:a", "pcm_f32le", "-rf64", "auto", "-f", "wav", target]
     command = ["ffmpeg", "-v", "error", "-nostdin", "-i", f"file:{path}", *options]
     if subprocess.run(command, capture_output=True).returncode:
-        raise UserError(f"{reason}; ffmpeg cannot decode it either")
+        raise ValueError(f"{reason}; ffmpeg cannot decode it either")
 
 
 def riff_chunks(path: Path) -> dict[bytes, bytes]:
@@ -277,11 +275,8 @@ def write_wav(path: Path, waveform: np.ndarray) -> None:
 
 def read_wav(path: Path) -> np.ndarray:
     """Return the int16 [samples] of a file by `write_wav`. Raises UserError if it cannot be read."""
-    try:
-        with open_audio(path) as file:
-            return file.read(dtype="int16")
-    except UserError as error:
-        raise UserError(f"{path}: {error}; test the run again") from None
+    with open_audio(path) as file:
+        return file.read(dtype="int16")
 
 
 def sample_path(folder: Path, cell: tuple[str, float, int], name: str) -> Path:

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import io
 import itertools
-import json
 import math
 import os
 import re
@@ -122,14 +121,6 @@ def read_csv(path: Path, kind: Any, advice: str) -> list[Any]:
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path}: line {len(rows) + 2}: {error}; {advice}") from None
     return rows
-
-
-def read_json(path: Path, kind: Any, advice: str) -> Any:
-    """Return the content of a JSON file as the type `kind`; UserError with the advice if it does not match."""
-    try:
-        return msgspec.convert(json.loads(path.read_text(encoding="utf-8")), kind)
-    except ValueError as error:
-        raise UserError(f"{path}: cannot be used ({error}); {advice}") from None
 
 
 def write_block(path: str | Path, name: str, text: str) -> None:

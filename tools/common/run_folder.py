@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+import msgspec
 import torch
 
 from config import Config
 from models import PRETRAINED, read_settings
 from tools.common.errors import UserError
-from tools.common.files import fingerprint, read_csv, read_json, replacing, write_csv, write_text
+from tools.common.files import fingerprint, read_csv, replacing, write_csv, write_text
 
 
 def find_run(name: str) -> Path:
@@ -93,11 +94,11 @@ def read_config(run_dir: Path) -> Config:
         runs = sorted(found.parent.name for found in run_dir.parent.glob("*/config.json"))
         there = f"there {'is' if len(runs) == 1 else 'are'} {', '.join(runs)}" if runs else "there is none yet"
         raise UserError(f"{path}: no such run; train it first, or name another with --name: {there}")
-    settings = read_json(path, dict[str, Any], "delete it if last.pt is there, which holds the same settings")
     try:
-        return read_settings(settings)
-    except UserError as error:
-        raise UserError(f"{path}: not the settings of a run ({error})") from None
+        return read_settings(msgspec.json.decode(path.read_bytes(), type=dict[str, Any]))
+    except (UserError, ValueError) as error:
+        advice = "delete it if last.pt is there, which holds the same"
+        raise UserError(f"{path}: not the settings of a run ({error}); {advice}") from None
 
 
 def best_epochs(history: Sequence[Mapping[str, Any]], best_by: str) -> list[int]:

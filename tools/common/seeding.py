@@ -7,4 +7,4 @@ import numpy as np
 
 def generator(seed: int, *key: str | int) -> np.random.Generator:
     """Return the generator for a key, such as item 7 of the training: `generator(seed, "train", 7)`."""
-    return np.random.default_rng([seed, *(zlib.crc32(str(part).encode()) for part in key)])
+    return np.random.default_rng([seed, *(zlib.crc32(str(part).encode(errors="surrogateescape")) for part in key)])

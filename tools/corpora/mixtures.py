@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import itertools
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,10 @@ import numpy as np
 from dataloader.impulse_response import draw_response, reverberate
 from dataloader.mixing import active_span, add, headroom, level_gain, mix, noise_gain, quantise
 from dataloader.random_draws import Piece, SegmentDraw
+from tools.common.audio import read
 from tools.common.errors import UserError
 from tools.common.seeding import generator
-from tools.corpora.recordings import Pair, Recording, read_named
+from tools.corpora.recordings import Pair, Recording
 from tools.corpora.settings import DatasetSettings
 from tools.corpora.splits import Recordings, by_label
 
@@ -57,7 +59,7 @@ class Plan:
 
     def count(self, split: str) -> int:
         """Return the number of items of a split; for the test, of utterances in a cell of its grid."""
-        asked, clips = self.settings.asked(split), len(self.clips[split])
+        asked, clips = getattr(self.settings, f"n_{split}"), len(self.clips[split])
         return min(asked or clips, clips) if self.has_pairs(split) else asked or clips
 
 
@@ -84,17 +86,14 @@ def order_clips(
     If not all of a validation or test split are used, they are spread evenly over talkers and recordings.
     """
     clips = [(recording, start) for recording in recordings for start in recording.starts]
-    asked, pairs = settings.asked(split), isinstance(recordings[0], Pair)
+    asked, pairs = getattr(settings, f"n_{split}"), isinstance(recordings[0], Pair)
     if not pairs or asked:
         clips = [clips[place] for place in generator(settings.seed, split, "order").permutation(len(clips))]
     if not pairs and split != "train" and 0 < asked < len(clips):
         clips.sort(key=lambda clip: clip[0].starts.index(clip[1]))
-        counts = Counter()  # of the clips so far, by talker
-        turns = []
-        for recording, _ in clips:
-            turns.append(counts[recording.label])
-            counts[recording.label] += 1
-        clips = [clips[place] for place in np.argsort(turns, kind="stable")]
+        turns = defaultdict(itertools.count)  # of each talker
+        order = np.argsort([next(turns[recording.label]) for recording, _ in clips], kind="stable")
+        clips = [clips[place] for place in order]
     return clips
 
 
@@ -105,14 +104,14 @@ def make_pair(plan: Plan, split: str, index: int) -> tuple[np.ndarray, list[Reco
     """Return a ready-made pair, `[2, samples]`, and its record; both signals have the same scale."""
     pair, start = plan.clips[split][index]
     samples = plan.settings.samples
-    noisy, clean = read_named(pair.noisy, start + pair.delay, samples), read_named(pair.path, start, samples)
+    noisy, clean = read(pair.noisy, start + pair.delay, samples), read(pair.path, start, samples)
     length = min(noisy.size, clean.size)
     noisy, clean = (np.pad(signal[:length], (0, samples - length)) for signal in (noisy, pair.gain * clean))
     try:
         active = active_span(clean)
         scale = headroom(clean, noisy - clean)
         both = np.stack(add(scale * clean, scale * (noisy - clean), plan.settings.dtype))
-    except ValueError as error:
+    except ValueError as error:  # a clip without noise
         raise UserError(f"{pair.noisy}: {error}") from None
     speech, noise = clean[active], (noisy - clean)[active]
     cell = {"row": "pairs", "column": 0, "utterance": index} if split == "test" else {}
@@ -224,17 +223,14 @@ def read_clip(plan: Plan, split: str, index: int, rng: np.random.Generator) -> C
     record |= recording.about
     speech = np.pad(speech, (0, settings.samples - speech.size))
     early = None
-    try:
-        if settings.reverb:
-            response, room = draw_room(plan, split, rng)
-            if settings.reverb_target == "early":
-                early = reverberate(speech, response, settings.early_ms)
-                room |= {"early_ms": settings.early_ms}
-            speech = reverberate(speech, response)
-            record |= room
-        active = active_span(speech)
-    except ValueError as error:
-        raise UserError(f"{recording.path}: {error}") from None
+    if settings.reverb:
+        response, room = draw_room(plan, split, rng)
+        if settings.reverb_target == "early":
+            early = reverberate(speech, response, settings.early_ms)
+            room |= {"early_ms": settings.early_ms}
+        speech = reverberate(speech, response)
+        record |= room
+    active = active_span(speech)
     return Clip(speech, active, record | {"active": [active.start, active.stop]}, early)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 
 from dataloader.files import DESCRIPTION
 from tools.common.errors import UserError
-from tools.common.files import put_folder
+from tools.common.files import exclusive, put_folder
 
 SUFFIXES = (".npy", ".json", ".jsonl", ".png")  # of the files in a set's folder
 
@@ -21,17 +22,20 @@ def new_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
     """Yield a hidden folder beside the target, which is renamed to it at the end.
 
     If the block ends with an exception, Ctrl-C included, the hidden folder is removed and the target is unchanged.
-    Only a killed process can leave the hidden folder, `.<target>.partial-<process id>`; delete it.
+    That of a killed process, `.<target>.partial-<process id>`, is removed by the next one for this target.
 
     Raises UserError if the target exists and may not be replaced.
     """
     target = Path(target)
     check_target(target, overwrite)
     folder = target.resolve()  # the target of a link, so that renames stay on one disk
+    for abandoned in folder.parent.glob(f".{glob.escape(folder.name)}.partial-*"):
+        with contextlib.suppress(UserError), exclusive(abandoned):  # not that of a running process
+            shutil.rmtree(abandoned, ignore_errors=True)
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    partial.mkdir(parents=True)
     try:
-        yield partial
+        with exclusive(partial):
+            yield partial
         check_target(target, overwrite)
         put_folder(partial, folder)
     finally:

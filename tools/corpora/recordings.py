@@ -78,7 +78,7 @@ class Recording:
             return (mixture * (self.peak / np.max(np.abs(mixture))))[start : start + count]
         if self.audio is not None:
             return self.audio[start : start + count]
-        return read_named(self.path, self.offset + start, count)
+        return read(self.path, self.offset + start, count)
 
 
 @dataclass(frozen=True)
@@ -178,19 +178,17 @@ def find_files(folder: Path, pattern: str, rejected: list[str]) -> list[str]:
 def check_recording(_: None, folder: Path, file: str, selection: Selection) -> list[Recording | str]:
     """Read a file; return the recording, or stretches of it, or its name and why it cannot be used."""
     path = folder / file
-    if file.encode(errors="replace").decode() != file:
-        return [f"{str(path)!a}: its name is not text; rename it"]
     try:
         label = _label(folder, file, selection.label)
         samples = read_format(path).samples
         if samples < selection.shortest:
             found, expected = samples / SAMPLE_RATE, selection.shortest / SAMPLE_RATE
-            raise UserError(f"too short: {found:.2f} s, expected {expected} s or more")
+            raise UserError(f"{path}: too short: {found:.2f} s, expected {expected} s or more")
         traits: set[str] = set()
         energies, peak = _measure(path, samples, selection, traits)
         sounding = np.flatnonzero(energies >= FRAME * SILENCE**2)
         if not sounding.size:
-            raise UserError("silent")
+            raise UserError(f"{path}: silent")
         starts, stretches = range(0, samples, selection.samples), [(0, energies.size)]  # in frames
         if selection.cut == "sound" and 2 * sounding.size < energies.size:
             traits.add("that are mostly silent (segments are drawn where the sound is)")
@@ -199,7 +197,7 @@ def check_recording(_: None, folder: Path, file: str, selection: Selection) -> l
         elif selection.cut not in ("whole", "sound"):
             starts = _clip_starts(file, energies, samples, selection, traits)
     except UserError as error:
-        return [f"{path}: {error}"]
+        return [str(error)]
     found = []
     for first, end in stretches:
         clips = [energies[first:end][start // FRAME :][: selection.samples // FRAME] for start in starts]
@@ -227,15 +225,17 @@ def check_pair(recording: Recording, path: Path, samples: int) -> Pair | str:
         found, expected = read_format(path), read_format(recording.path)
         if found.rate != expected.rate or abs(found.samples - expected.samples) > MAX_DIFFERENCE:
             has = f"{recording.path} has {expected.frames} at {expected.rate} Hz"
-            raise UserError(f"{found.frames} samples at {found.rate} Hz, but {has}")
+            raise ValueError(f"{found.frames} samples at {found.rate} Hz, but {has}")
         for start in reversed(recording.starts):
             noisy = read(path, start, samples, traits)
             if is_silent(noisy):
-                raise UserError(f"silent from {start / SAMPLE_RATE:.1f} s on, but {recording.path} is not")
+                raise ValueError(f"silent from {start / SAMPLE_RATE:.1f} s on, but {recording.path} is not")
         clean = read(recording.path, start, samples)
         delay, gain = fit(clean, noisy)
         contrast = contrast_db(noisy) - contrast_db(clean)
     except UserError as error:
+        return str(error)
+    except ValueError as error:
         return f"{path}: {error}"
     if delay:
         traits.add("whose noisy file is late or early (aligned)")
@@ -246,7 +246,7 @@ def check_pair(recording: Recording, path: Path, samples: int) -> Pair | str:
 
 
 def fit(clean: np.ndarray, noisy: np.ndarray) -> tuple[int, float]:
-    """Return delay in samples and gain (negative if inverted) of clean in noisy; UserError if it is not in there.
+    """Return delay in samples and gain (negative if inverted) of clean in noisy; ValueError if it is not in there.
 
     Both are 0 and 1 if clean explains too little of noisy to tell, and noisy minus clean is a likely noise.
     """
@@ -258,12 +258,12 @@ def fit(clean: np.ndarray, noisy: np.ndarray) -> tuple[int, float]:
         least, given = (float(np.sum((mixture - factor * speech) ** 2)) for factor in (gain, 1.0))
         matching = 1 - least / (mixture @ mixture) >= MATCHING
         if is_silent(mixture - gain * speech):
-            raise UserError("holds no noise")
+            raise ValueError("holds no noise")
         if given <= EXACT * least and (matching or not delay):
             return delay, 1.0
         if matching:
             return delay, gain
-    raise UserError("does not hold the clean speech, at no delay up to 0.1 s")
+    raise ValueError("does not hold the clean speech, at no delay up to 0.1 s")
 
 
 def drop_copies(lists: Iterable[list[Recording]], rejected: list[str]) -> None:
@@ -287,14 +287,6 @@ def are_swapped(contrasts_db: Sequence[float]) -> bool:
     return len(contrasts_db) > 0 and float(np.median(contrasts_db)) > SWAPPED_DB
 
 
-def read_named(path: Path, start: int, count: int) -> np.ndarray:
-    """Read as `audio.read` does. Raises UserError with the file's name."""
-    try:
-        return read(path, start, count)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-
-
 def _by_key(folder: Path, key: str, files: str, rejected: list[str]) -> dict[str, list[str]]:
     """Return the files by the part of their names that is equal in a pair."""
     found: dict[str, list[str]] = {}
@@ -312,7 +304,7 @@ def _label(folder: Path, file: str, pattern: str) -> str:
     match = re.search(pattern, file)
     label = next((found for found in match.groups() if found), "") if match else ""
     if not label.strip(". "):
-        raise UserError(f"no talker or type in its name, expected one as in {pattern}")
+        raise UserError(f"{folder / file}: no talker or type in its name, expected one as in {pattern}")
     return label
 
 

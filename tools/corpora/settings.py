@@ -156,10 +156,6 @@ class DatasetSettings:
         snr_db = self.train_snr_range or self.train_snr_db
         return MixtureDraw(snr_db, bool(self.train_snr_range), self.level_db, self.type_weights)
 
-    def asked(self, split: str) -> int:
-        """Return the number of items asked for in a split; 0 for one from each clip."""
-        return getattr(self, f"n_{split}")
-
     @property
     def command(self) -> str:
         """Return the command that makes this set again from the same folders."""

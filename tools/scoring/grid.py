@@ -162,11 +162,8 @@ def find_outputs(folder: Path, grid: Any) -> list[Path]:
 
 def read_output(path: Path, samples: int, delay: int = 0) -> np.ndarray:
     """Return an output without its delay in samples, float32, at most [samples]. Raises UserError."""
-    try:
-        with open_audio(path) as file:
-            waveform, rate = file.read(dtype="float32"), file.samplerate
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+    with open_audio(path) as file:
+        waveform, rate = file.read(dtype="float32"), file.samplerate
     if rate != SAMPLE_RATE or waveform.ndim > 1 or len(waveform) < samples:
         raise UserError(
             f"{path}: found shape {waveform.shape} at {rate} Hz, expected one channel at {SAMPLE_RATE} Hz, "

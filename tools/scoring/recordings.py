@@ -103,10 +103,7 @@ def score_pair(
 
 def _read(path: Path, traits: set[str]) -> tuple[np.ndarray, int]:
     """Return a recording, float64 [samples] at 16 kHz, and the rate of its file. Raises UserError."""
-    try:
-        rate, waveform = read_format(path).rate, read(path, traits=traits)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+    rate, waveform = read_format(path).rate, read(path, traits=traits)
     if not waveform.any():
         raise UserError(f"{path}: silent; expected speech")
     return waveform, rate
