@@ -165,8 +165,9 @@ CHECKS = {
     "gain_db": lambda pair: 20 * np.log10(abs(pair.factor)),
     "polarity": lambda pair: np.sign(pair.factor),
 }
-STANDARD = tuple(METRICS)[:9]
-SETS = {"standard": STANDARD, "dnsmos": ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl"), "all": tuple(METRICS)[:13]}
+STANDARD = tuple(name for name, metric in METRICS.items() if not metric.package)
+SETS = {"standard": STANDARD, "dnsmos": ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl")}
+SETS["all"] = tuple(name for name, metric in METRICS.items() if metric.extra == "quality")
 LONGEST_PIECE = 60 * SAMPLE_RATE  # samples that PESQ is computed of at once
 VERSION = 2  # of our own computations; increase it if a value changes
 
