@@ -60,7 +60,7 @@ class MetricGAN(LossTerm):
         level = (clean.square().mean(-1, keepdim=True) + LEVEL_FLOOR**2).sqrt()
         fill = max(0, SHORTEST - clean.shape[-1])
         spectrum = self.stft(F.pad(waveform / level, (0, fill)))
-        return compress(spectrum, POWER_FLOOR)[1].to(self.discriminator.slope.dtype)
+        return compress(spectrum, POWER_FLOOR)[1]
 
 
 @register("metric-GAN-ESTOI", perceptual=True, invariances=("sign",))

@@ -19,8 +19,9 @@ RESERVED = ("noisy", "clean", "enhanced", "loss")  # they name signals and colum
 class LossTerm(nn.Module):
     """Compares an estimate with the clean speech: [B, samples] each, 16 kHz, to [B]; lower is better.
 
-    A term implements `compare`. It gets float32 (or float64 if the caller uses it) whatever the precision
-    outside, without autocast. A term registered with `needs_noisy` gets the noisy speech as well.
+    A term implements `compare`, for any length from one sample on. It gets the type of its weights, else float32
+    (or float64 if the caller uses it), whatever the precision outside, without autocast. A term registered with
+    `needs_noisy` gets the noisy speech as well.
 
     A term may have weights. They are trained with the network, or, in a term that implements `own_loss` (such as
     a discriminator), to minimise that. Both are saved in last.pt with their buffers and optimiser. Parts whose
@@ -77,7 +78,8 @@ class LossTerm(nn.Module):
         name, expected = type(self).__name__, [len(signals[0])]
         versions = [x._version for x in signals]
         with torch.autocast(signals[0].device.type, enabled=False):
-            result = function(*map(at_least_float32, signals))
+            dtype = next(self.parameters(), at_least_float32(signals[0])).dtype
+            result = function(*(x.to(dtype) for x in signals))
         found = list(getattr(result, "shape", [type(result).__name__]))
         if found != expected:  # it would be broadcast in silence
             raise UserError(f"loss term {name}: {function.__name__} returned {found}, expected {expected}")
