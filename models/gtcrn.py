@@ -129,7 +129,7 @@ class TemporalBlock(nn.Module):
         half = channels // 2
         self.past = 2 * dilation  # frames
         self.widen = _layer(nn.Conv2d(half, channels, (1, 3), padding=(0, 1)), channels)
-        depth_wise = nn.Conv2d(channels, channels, 3, padding=(0, 1), dilation=(dilation, 1), groups=channels)
+        depth_wise = DepthWiseConv(channels, channels, 3, padding=(0, 1), dilation=(dilation, 1), groups=channels)
         self.depth = _layer(depth_wise, channels)
         self.narrow = nn.Sequential(nn.Conv2d(channels, half, 1), nn.BatchNorm2d(half))
         self.attention = nn.GRU(half, channels, batch_first=True)
@@ -145,10 +145,23 @@ class TemporalBlock(nn.Module):
         y = torch.cat([before, self.widen(changed)], 2)
         before = y[:, :, -self.past :]
         y = self.narrow(self.depth(y))
-        energy = y.square().mean(3).transpose(1, 2)  # [B, T, C / 2]
-        attended, hidden = gru(energy, hidden, self.attention.all_weights[0])
-        gain = self.gate(attended).sigmoid().transpose(1, 2)[..., None]
+        energy = y.square().mean(3).permute(2, 1, 0)  # [T, C / 2, B]
+        attended, hidden = gru(energy, hidden, [w[None] for w in self.attention.all_weights[0]])
+        gain = self.gate(attended.permute(2, 0, 1)).sigmoid().transpose(1, 2)[..., None]
         return torch.stack([y * gain, passed], 2).flatten(1, 2), before, hidden
+
+
+class DepthWiseConv(nn.Conv2d):
+    """A depth-wise convolution, dilated over frames. On a CPU, torch's gradient takes four times as long."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        dilation, (batch, channels, frames, bins) = self.dilation[0], x.shape
+        if dilation == 1 or x.device.type != "cpu" or not torch.is_grad_enabled():
+            return super().forward(x)
+        # As many frames as the dilation side by side, a zero after each: a frame's neighbours are above and below.
+        x = F.pad(x, (0, 1, 0, -frames % dilation)).view(batch, channels, -1, dilation * (bins + 1))
+        y = F.conv2d(x, self.weight, self.bias, padding=self.padding, groups=self.groups)
+        return y.view(batch, channels, -1, bins + 1)[:, :, : frames - 2 * dilation, :-1].contiguous()
 
 
 class DualPathRNN(nn.Module):

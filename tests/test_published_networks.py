@@ -15,6 +15,7 @@ from models import build_model, complete, load_model
 from models.complex_layers import apply_mask
 from models.dcunet import DCUNET
 from models.gru import gru
+from models.gtcrn import DepthWiseConv
 from models.published import read_sizes
 from tools import import_checkpoint
 
@@ -103,14 +104,35 @@ def test_published_weights_that_do_not_fit_are_named_in_one_line(tmp_path, capsy
     assert not (tmp_path / "ours.pt").exists()
 
 
-def test_a_gru_that_trains_here_has_the_outputs_and_gradients_of_torchs():
+def test_grus_that_train_here_have_the_outputs_and_gradients_of_torchs():
     torch.manual_seed(0)
-    theirs = torch.nn.GRU(5, 7, batch_first=True).double()
-    x, hidden = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((3, 11, 5), (1, 3, 7)))
+    blocks = [torch.nn.GRU(5, 7, batch_first=True).double() for _ in range(2)]
+    x, hidden = (
+        torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((3, 11, 10), (1, 3, 14))
+    )
+    halves = [
+        theirs(part, state.contiguous())
+        for theirs, part, state in zip(blocks, x.chunk(2, 2), hidden.chunk(2, 2), strict=True)
+    ]
+    weights = [torch.stack(pair) for pair in zip(*(theirs.all_weights[0] for theirs in blocks), strict=True)]
+    ours, after = gru(x.permute(1, 2, 0), hidden, weights)
     results = []
-    for y, last in (theirs(x, hidden), gru(x, hidden, theirs.all_weights[0])):
+    for y, last in ([torch.cat(part, 2) for part in zip(*halves, strict=True)], (ours.permute(2, 0, 1), after)):
         value = y.square().sum() + last.sum()
-        results.append([y, last, *torch.autograd.grad(value, [x, hidden, *theirs.parameters()])])
+        parameters = [weight for theirs in blocks for weight in theirs.parameters()]
+        results.append([y, last, *torch.autograd.grad(value, [x, hidden, *parameters])])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_depth_wise_convolutions_have_the_outputs_and_gradients_of_torchs():
+    torch.manual_seed(0)
+    ours = DepthWiseConv(4, 4, 3, padding=(0, 1), dilation=(5, 1), groups=4).double()
+    x = torch.randn(2, 4, 17, 6, dtype=torch.float64, requires_grad=True)
+    outputs = ours(x), torch.nn.Conv2d.forward(ours, x)
+    assert torch.equal(*outputs)
+    results = (torch.autograd.grad(y.square().sum(), [x, *ours.parameters()]) for y in outputs)
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
