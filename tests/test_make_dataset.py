@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +170,17 @@ def test_good_files_are_used_and_bad_ones_listed_or_refused(tmp_path, capsys):
     left_out = describe(tmp_path / "set")["left_out"]
     assert [line.split(": ", 1)[1].split(" (")[0] for line in left_out] == ["not readable as audio"]
     assert all(f"left out: {line}" in errors for line in left_out)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, names are text")
+def test_a_recording_whose_name_is_no_text_is_used(tmp_path):
+    write_speech(tmp_path / "speech", talkers=4)
+    write_noise(tmp_path / "noise")
+    file = tmp_path / "speech" / "t00" / "0.wav"
+    file.rename(file.with_name(os.fsdecode(b"caf\xe9.wav")))
+    assert mix(tmp_path / "set", tmp_path, "--overwrite") == 0
+    assert run(inspect_dataset, tmp_path / "set", "--items", 0) == 0
+    assert sum("caf?" in item["speech"] for _, _, item in items_of(tmp_path / "set")) >= 1
 
 
 # -- Pairs --

@@ -15,6 +15,10 @@ MIXED = "--speech speech --noise noise"
 BAD_COMMANDS = {
     "no source": ("", "found no --speech, --pairs or --layout"),
     "no noise": ("--speech speech", "--speech without --noise"),
+    "speech among the noise": (
+        "--speech noise/rain --talker (.) --noise noise",
+        "in a folder of speech and in one of noise",
+    ),
     "no such folder": ("--speech none --noise noise", "none: no such folder"),
     "talker in two folders": (f"{MIXED} --test_speech few", "and in test; choose other folders"),
     "one talker": ("--speech few --noise noise", "found 1 talkers, as in few"),

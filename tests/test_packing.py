@@ -92,6 +92,12 @@ def test_a_full_disk_is_one_error_that_names_the_file(tmp_path):
     assert names(tmp_path) == []
 
 
+def test_a_full_disk_names_the_set_where_the_system_names_no_file(tmp_path):
+    with pytest.raises(OSError, match="No space") as caught, new_folder(tmp_path / "set"):
+        raise OSError(28, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "set")
+
+
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot reserve disk space")
 def test_disk_space_is_taken_before_the_work(tmp_path):
     """Hours of mixing are not lost to a disk that turns out too small at the end."""

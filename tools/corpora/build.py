@@ -15,7 +15,6 @@ from config import SAMPLE_RATE
 from dataloader.datasets import ACTIVE, NOISE, NOISE_INDEX, SPEECH
 from dataloader.files import DESCRIPTION, ITEMS, read_records
 from tools.common.errors import UserError
-from tools.common.files import write_text
 from tools.common.processes import ProcessPool
 from tools.corpora.layouts import with_layout
 from tools.corpora.mixtures import (
@@ -74,7 +73,7 @@ def pack(folder: Path, plan: Plan, about: Mapping[str, Any]) -> None:
     head, snrs = {}, []
     with (
         ProcessPool(settings.processes, shared=plan) as pool,
-        (folder / ITEMS).open("w", encoding="utf-8", errors="backslashreplace") as file,
+        (folder / ITEMS).open("w", encoding="utf-8", errors="replace") as file,
     ):
 
         def note(split: str, record: Record) -> None:
@@ -120,7 +119,8 @@ def pack(folder: Path, plan: Plan, about: Mapping[str, Any]) -> None:
         grid |= {"snr_db": [round(float(np.mean(snrs)), 1)], "snr_db_is": mean}
     described = {"format": 1, "sample_rate": SAMPLE_RATE, "dtype": dtype, "samples": samples}
     described |= {"seed": settings.seed, **grid, **head, **about}
-    write_text(folder / DESCRIPTION, json.dumps(described, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(described, indent=1, ensure_ascii=False) + "\n"
+    (folder / DESCRIPTION).write_text(text, encoding="utf-8", errors="replace")  # names may be no text
 
 
 def fill(

@@ -38,6 +38,9 @@ def new_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
             yield partial
         check_target(target, overwrite)
         put_folder(partial, folder)
+    except OSError as error:  # of a full disk, for example, lacks the name
+        error.filename = error.filename or str(target)
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

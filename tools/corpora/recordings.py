@@ -125,7 +125,8 @@ def find_recordings(
     for folder in folders:
         files = find_files(folder, selection.files, rejected)
         if not files and not rejected:
-            raise UserError(f"{folder}: found no audio {selection.files}, expected {', '.join(SUFFIXES)}")
+            pattern = f" that matches {selection.files}" if selection.files else ""
+            raise UserError(f"{folder}: found no audio{pattern}, expected {', '.join(SUFFIXES)}")
         found += check_all(pool, check_recording, [(folder, file, selection) for file in files], rejected)
     return found
 

@@ -61,6 +61,9 @@ def find_sources(
     speech = fill_splits(settings, found, splits, rejected)
     types = dataclasses.replace(whole, label=settings.noise_type, cut="sound", shortest=MIN_NOISE_SAMPLES)
     noise = find_noise(settings, splits, functools.partial(find, selection=types), rejected, notes)
+    spoken, heard = ({one.path.resolve() for one in itertools.chain(*all.values())} for all in (speech, noise))
+    for path in sorted(spoken & heard):
+        raise UserError(f"{path}: found in a folder of speech and in one of noise, expected separate folders")
     responses = {}
     if settings.reverb not in ("", SIMULATED):
         found = find([Path(settings.reverb)], dataclasses.replace(whole, label="", shortest=1))
