@@ -41,17 +41,21 @@ from tools.reports.figures import save_figure, spectrogram_figure
 from tools.reports.page import collect_samples
 from tools.reports.report import report
 from tools.scoring.grid import (
+    CLEAN,
     ENHANCED,
     NOISY,
     ScoreCache,
+    clean_errors,
     constant_delay,
     find_outputs,
+    find_texts,
     number_clean,
     read_output,
     score_missing,
     write_grid,
 )
-from tools.scoring.scores import CHECKS, installed_metrics
+from tools.scoring.opinions import word_errors
+from tools.scoring.scores import computed, installed_metrics
 from tools.scoring.suspect import find_suspect
 
 
@@ -73,6 +77,8 @@ def test(config: Config, outputs: Path | None = None) -> None:  # noqa: PT028, n
     device = find_device(config.device)
     use_threads(config.threads)
     grid = PackedDataset(config.data, "test")
+    clean_id = number_clean(grid[number][1].numpy() for number in range(len(grid)))
+    texts = find_texts(config.data, grid, clean_id) if "wer" in metrics else None
     plotted = choose_plotted(grid, config.show)
     saved = {n for n in range(len(grid)) if grid.cell(n)[2] < config.samples}
     folder = test_folder(config.run_dir, config.data)
@@ -90,12 +96,14 @@ def test(config: Config, outputs: Path | None = None) -> None:  # noqa: PT028, n
         source = f"best checkpoint (epoch {content['epoch']})"
 
     # Enhance and score what is not scored yet; noisy speech is scored once for all runs.
-    names = (*metrics, *CHECKS)
+    names = computed(metrics)
     caches = {
         "noisy": ScoreCache(Path(config.data) / NOISY, grid.path, names),
         "enhanced": ScoreCache(folder / ENHANCED, grid.path, names, origin),
     }
-    missing = [n for n in range(len(grid)) for signal in SIGNALS if caches[signal].missing(n)]
+    if "wer" in metrics:
+        caches["clean"] = ScoreCache(Path(config.data) / CLEAN, grid.path, ("text",))
+    missing = [n for n in range(len(grid)) for cache in caches.values() if cache.missing(n)]
     numbers = sorted({*missing, *saved, *plotted})
     spectrograms = []
 
@@ -115,7 +123,7 @@ def test(config: Config, outputs: Path | None = None) -> None:  # noqa: PT028, n
             yield number, waveforms
 
     score_missing(caches, items(), len(missing))
-    scores = collect_scores(grid, caches, names, config.data)
+    scores = collect_scores(grid, caches, config.data, clean_id, texts)
     write_csv(folder / "scores.csv", scores.to_dict("records"))
     note_test(folder, origin)
 
@@ -123,6 +131,8 @@ def test(config: Config, outputs: Path | None = None) -> None:  # noqa: PT028, n
         save_figure(spectrogram_figure(spectrograms), folder, "spectrograms")
     heard = collect_samples({"enhanced": samples}, scores, [u for u in config.show if u < config.samples])
     notes = [f"{config.data}, {source}, {grid.grid[2]} utterances a cell."]
+    if texts:
+        notes.append(clean_errors(caches["clean"], texts))
     report(folder, config.run_name, scores.assign(seed=config.seed), "noisy", metrics, heard, notes=notes)
     print(f"Samples are in {samples}")
 
@@ -149,10 +159,13 @@ def choose_plotted(grid: PackedDataset, utterances: Sequence[int]) -> set[int]:
 
 
 def collect_scores(
-    grid: PackedDataset, caches: dict[str, ScoreCache], names: Sequence[str], data: str
+    grid: PackedDataset,
+    caches: dict[str, ScoreCache],
+    data: str,
+    clean_id: Sequence[int],
+    texts: Sequence[str] | None,
 ) -> pd.DataFrame:
     """Return the rows of scores.csv, one an utterance and signal, with talker and noise if the set lists them."""
-    clean_id = number_clean(grid[number][1].numpy() for number in range(len(grid)))
     records = [record for split, record in read_records(data) if split == "test"]
     by_row = {(record.get("row", record.get("noise_type")), record["utterance"]): record for record in records}
     rows = []
@@ -164,12 +177,11 @@ def collect_scores(
             noise = noise[0]["file"]
         drawn = {"clean_id": clean_id[number], "talker": record.get("talker", ""), "noise": noise}
         for signal in SIGNALS:
-            found = caches[signal][number]
-            reasons = [f"{name}: {reason}" for name, reason in found.failed.items() if name in names]
-            values = {name: found.values[name] for name in names}
-            rows.append(
-                cell | {"signal": signal} | values | {"suspect": "", "missing": "; ".join(reasons)} | drawn
-            )
+            values, reasons = caches[signal].row(number)
+            if "clean" in caches:
+                of_clean = caches["clean"][number].values["text"]
+                values |= word_errors(values.pop("text"), texts and texts[number], of_clean)
+            rows.append(cell | {"signal": signal} | values | {"suspect": "", "missing": reasons} | drawn)
     scores = pd.DataFrame(rows)
     return scores.assign(suspect=find_suspect(scores))
 

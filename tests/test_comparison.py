@@ -272,6 +272,21 @@ def test_suspect_pesq_is_named_and_left_out_for_all_signals_if_asked():
     assert means["keep"]["utterances"] > means["leave-out"]["utterances"]
 
 
+def test_word_errors_are_pooled_over_words_and_the_report_says_of_which():
+    for name, loss in (("a", "MSE"), ("b", "SI-SNR")):
+        make_run(name, loss)
+        path = Path(f"runs/{name}/test/demo/scores.csv")
+        rows = pd.read_csv(path)
+        long = rows["utterance"] % 2 == 0
+        errors = rows["signal"].map({"noisy": 4, "enhanced": 2 if name == "b" else 3})
+        rows = rows.assign(words=long.map({True: 12, False: 4}), reference="the transcripts")
+        rows.assign(wer=100 * errors.where(long, 1) / rows["words"]).to_csv(path, index=False)
+    assert run(compare, "a", "b", "--utterances", "--metrics", "wer") == 0
+    assert "| noisy | 31.2 |" in report()  # (4 + 1) of (12 + 4) words; the mean of the rates is 29.2
+    assert "| SI-SNR | ▽ 18.8 (-6.2) |".replace("▽", "△") in report()
+    assert "Word errors: of all 384 words in the transcripts; at most 100% of an utterance." in report()
+
+
 def test_a_loss_whose_own_metric_alone_rises_gets_a_plain_sentence():
     make_run("a", "SI-SNR")
     make_run("b", "SI-SNR+PMSQE", shift={"pesq": 0.1, "estoi": -0.1})

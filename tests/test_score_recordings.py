@@ -15,6 +15,8 @@ from speech import noise, speech_like
 
 from tools import score as command
 from tools.common.audio import find_delay
+from tools.common.errors import UserError
+from tools.scoring.recordings import read_transcripts
 from tools.scoring.scores import STANDARD, score
 from tools.scoring.suspect import USED, find_suspect
 
@@ -102,6 +104,16 @@ def test_a_list_from_a_spreadsheet_is_read(separator):
     Path("pairs.csv").write_text("\n".join(separator.join(row) for row in rows), encoding="utf-8-sig")
     assert call("pairs.csv", "--metrics", "si_sdr") == 0
     assert len(results()) == 1
+
+
+def test_transcripts_are_read_and_those_of_other_files_named_in_one_line():
+    path = Path("texts.csv")
+    path.write_text("file;text\nA\\a.wav;my, cup\nb;\n")
+    assert read_transcripts(path, {"A/a": 1, "b.wav": 2}) == {1: "my, cup", 2: ""}
+    with pytest.raises(UserError, match=r"csv: b is not among the files to score \(1 unknown, 1 without text"):
+        read_transcripts(path, {"A/a": 1, "c": 2})
+    with pytest.raises(UserError, match=r"texts.csv: no text for c \(0 unknown, 1 without text\)"):
+        read_transcripts(path, {"A/a": 1, "b": 2, "c": 3})
 
 
 def test_a_delay_is_reported_and_taken_out():

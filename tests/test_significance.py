@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tools.reports.significance import correct, paired_difference, pool_seeds, seed_difference, seed_variance
+from tools.reports.significance import (
+    correct,
+    paired_difference,
+    pool_seeds,
+    seed_difference,
+    seed_variance,
+    weighted,
+)
 from tools.scoring.grid import number_clean
 
 UTTERANCES, CELLS, BOUND = 24, 14, 0.05
@@ -97,6 +105,37 @@ def test_intervals_over_talkers_noises_and_seeds_hold_the_truth_in_93_to_97_of_1
         former.append(results[1].low <= 0.1 <= results[1].high)
     assert 0.93 <= np.mean(covered) <= 0.97
     assert np.mean(former) < 0.88  # over clean recordings alone, as if there were no other noises
+
+
+@pytest.mark.slow
+def test_intervals_of_pooled_word_errors_hold_the_truth_in_93_to_97_of_100_trials():
+    sizes, (*_, talker, noise) = np.arange(1, 16), crossed(0)
+    truth = 100 * (sizes * (0.01 * sizes - 0.05)).sum() / sizes.sum()
+    covered, former = [], []
+    for number in range(300):
+        rng = np.random.default_rng([3, number])
+        words = np.tile(rng.choice(sizes, 50), 5)
+        favour = rng.normal(0, 0.03, 25)[talker] + rng.normal(0, 0.03, 18)[noise]
+        rates = np.clip([0.35 - 0.01 * words + favour, 0.40 - 0.02 * words], 0.01, 0.99)
+        own, other = rng.binomial(words, rates) / words
+        rate = 100 * pd.DataFrame({"difference": own - other})
+        pooled = weighted(rate, pd.Series(words))
+        results = [paired_difference(values["difference"].to_numpy(), talker, noise) for values in (pooled, rate)]
+        covered.append(results[0].low <= truth <= results[0].high)
+        former.append(results[1].low <= truth <= results[1].high)
+    assert 0.93 <= np.mean(covered) <= 0.98
+    assert np.mean(former) < 0.93  # means of the rates of utterances
+
+
+def test_the_mean_of_weighted_values_is_that_of_all_words_and_its_error_that_of_a_ratio():
+    rng = np.random.default_rng(0)
+    words = pd.Series(rng.integers(1, 20, 200))
+    errors = pd.Series(rng.binomial(words, 0.3))
+    values = weighted(pd.DataFrame({"wer": errors / words}), words)["wer"]
+    assert values.mean() == pytest.approx(errors.sum() / words.sum())
+    drawn = rng.integers(200, size=(20000, 200))
+    ratios = errors.to_numpy()[drawn].sum(1) / words.to_numpy()[drawn].sum(1)
+    assert values.sem() == pytest.approx(ratios.std(), rel=0.03)
 
 
 def test_seeds_are_pooled_only_if_they_vary_alike():

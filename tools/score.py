@@ -21,9 +21,10 @@ from config import FolderName
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.files import write_csv, write_text
 from tools.common.processes import ProcessPool
-from tools.reports.significance import confidence_interval
-from tools.reports.tables import NAMED, Table, flagged, markdown, terminal
-from tools.scoring.recordings import find_pairs, score_files
+from tools.reports.comparison import weigh
+from tools.reports.significance import confidence_interval, weighted
+from tools.reports.tables import NAMED, Table, about_words, flagged, markdown, terminal
+from tools.scoring.recordings import find_pairs, read_transcripts, score_files
 from tools.scoring.scores import METRICS, installed_metrics
 from tools.scoring.suspect import find_suspect, without_suspect
 
@@ -38,6 +39,9 @@ class ScoreSettings:
     """As for test.py: standard, dnsmos, distillmos, all, or single scores."""
     name: FolderName = "scores"
     """The results go to results/<name>/."""
+    transcripts: Path | None = None
+    """For word errors (wer): a CSV with the columns file (as in scores.csv) and text. Else they are counted
+    against what is recognised in the clean speech."""
     keep_delay: bool = False
     """Score delayed files as they are; else a delay of up to 0.1 s is removed. It is reported in any case."""
     suspect: Annotated[Literal["keep", "leave-out"], tyro.conf.arg(aliases=["--flagged"])] = "keep"
@@ -51,6 +55,9 @@ def score_recordings(settings: ScoreSettings) -> list[str]:
     """Write results/<name>/ and print the report; return a line for each file that could not be scored."""
     metrics = installed_metrics(settings.metrics)
     pairs, failures = find_pairs(settings.paths)
+    if settings.transcripts:
+        texts = read_transcripts(settings.transcripts, {pair.name: pair.name for pair in pairs})
+        pairs = [pair._replace(text=texts[pair.name]) for pair in pairs]
     rows = []
     with ProcessPool(settings.processes) as pool:
         results = pool.starmap(score_files, ((pair, metrics, not settings.keep_delay) for pair in pairs))
@@ -69,6 +76,7 @@ def score_recordings(settings: ScoreSettings) -> list[str]:
         f"{', '.join(map(str, settings.paths))}: mean ± standard deviation over files [95% interval of the mean].",
         mean_table(used, metrics),
         *(describe(signal, own, not settings.keep_delay) for signal, own in scores.groupby("signal", sort=False)),
+        *about_words(scores, ["file"]),
         *flagged(scores, "{file}, {signal}"),
     ]
     write_text(folder / "tables.md", markdown(parts))
@@ -82,9 +90,8 @@ def mean_table(scores: pd.DataFrame, metrics: Sequence[str]) -> Table:
     rows = {}
     for name in metrics:
         metric = METRICS[name]
-        values = (
-            scores.pivot(index="file", columns="signal", values=name).sort_index(axis=1, ascending=False).dropna()
-        )
+        values = scores.pivot(index="file", columns="signal", values=name).sort_index(axis=1, ascending=False)
+        values = weighted(values, weigh(scores, name, ["file"]))
         ranges = dict.fromkeys(values, (metric.low, metric.high))
         if len(ranges) > 1:
             values["enhanced − noisy"] = values["enhanced"] - values["noisy"]

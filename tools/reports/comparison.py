@@ -13,7 +13,7 @@ from tqdm import tqdm
 from config import MAY_DIFFER, Config
 from tools.common.errors import UserError
 from tools.common.run_folder import find_run, read_config, scores_file
-from tools.reports.significance import LEVEL, correct, paired_difference, pool_seeds, seed_difference
+from tools.reports.significance import LEVEL, correct, paired_difference, pool_seeds, seed_difference, weighted
 from tools.scoring.scores import METRICS
 from tools.scoring.suspect import find_suspect
 
@@ -72,8 +72,9 @@ def read_scores(path: Path) -> pd.DataFrame:
         texts = pd.read_csv(path, dtype=str, keep_default_na=False).rename(columns={"clean": "clean_id"})
         scores = texts[[*UTTERANCE, "signal"]].astype({"snr_db": float, "utterance": int})
         scores["clean_id"] = texts.get("clean_id", texts["utterance"]).astype(int)
-        scores = scores.assign(**{name: texts.get(name, "") for name in DRAWN})
-        scores[metrics_of(texts)] = texts[metrics_of(texts)].replace("", "nan").astype(float)
+        scores = scores.assign(**{name: texts.get(name, "") for name in (*DRAWN, "reference")})
+        numbers = [*metrics_of(texts), *texts.columns.intersection(["words"])]
+        scores[numbers] = texts[numbers].replace("", "nan").astype(float)
     except (ValueError, KeyError) as error:
         raise UserError(f"{path}: not the scores of a test ({error}); test the run again") from None
     return scores.assign(suspect=find_suspect(scores))
@@ -117,7 +118,8 @@ def join_scores(labelled: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     for label, group in labelled.items():
         for run in group:
             parts.append(run.scores[run.scores["signal"] == "enhanced"].assign(signal=label, seed=run.seed))
-    columns = [*UTTERANCE, "clean_id", *DRAWN, "signal", "seed", *metrics, "suspect"]
+    of_words = ["words", "reference"] if "wer" in metrics else []
+    columns = [*UTTERANCE, "clean_id", *DRAWN, "signal", "seed", *metrics, *of_words, "suspect"]
     return pd.concat(parts, ignore_index=True)[columns]
 
 
@@ -141,6 +143,12 @@ def by_signal(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     return by_seed(scores, metric).T.groupby(level="signal", sort=False).mean().T
 
 
+def weigh(scores: pd.DataFrame, metric: str, index: Sequence[str] = UTTERANCE) -> pd.Series:
+    """Return how much each utterance counts in a mean: 1, or its words, as word errors are pooled."""
+    first = scores.drop_duplicates(index).set_index(list(index))
+    return first["words"] if metric == "wer" else pd.Series(1.0, first.index)
+
+
 def drawn_with(scores: pd.DataFrame) -> pd.DataFrame:
     """Return talker, or else clean recording, and noise recording, if it is known, of each utterance."""
     drawn = scores.drop_duplicates(UTTERANCE).set_index(UTTERANCE)
@@ -160,13 +168,15 @@ def find_differences(scores: pd.DataFrame, baseline: str, metrics: Sequence[str]
     drawn, found = drawn_with(scores), []
     for metric in tqdm(metrics, "comparing", leave=False, disable=None):
         runs = by_seed(scores[scores["signal"] != "noisy"], metric).dropna()
+        weights = weigh(scores, metric)
         for signal in signals:
             whole = by_seed(scores[scores["signal"].isin([signal, baseline])], metric).dropna()
             parts = {EVERYWHERE: whole, **dict(iter(whole.groupby(level="noise_type", sort=False)))}
             for noise_type, values in parts.items():
                 row = {"signal": signal, "baseline": baseline, "metric": metric, "noise_type": noise_type}
                 if len(values):
-                    seeds = runs.loc[runs.index.isin(values.index)].mean()
+                    seeds = weighted(runs.loc[runs.index.isin(values.index)], weights).mean()
+                    values = weighted(values, weights)
                     found.append(row | _compare(values, signal, baseline, metric, drawn.loc[values.index], seeds))
     differences = pd.DataFrame(found).astype(object)
     for prefix in ("", "seed_"):

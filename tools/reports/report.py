@@ -43,7 +43,8 @@ def report(
     differences = comparison.find_differences(scores, baseline, metrics)
     summary = [name for name in SUMMARY if name in metrics]
     verdict = tables.verdict_table(scores, differences, baseline, summary)
-    sentences = [*notes, *how_to_read(scores, differences), *trade_offs(differences)]
+    words = tables.about_words(scores) if "wer" in metrics else []
+    sentences = [*notes, *how_to_read(scores, differences), *words, *trade_offs(differences)]
     if baseline != "noisy":
         sentences += trade_offs(comparison.find_differences(scores, "noisy", summary))
     sentences += [*tables.flagged(scores, SIGNAL), *gain_and_polarity(scores)]

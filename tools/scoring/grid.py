@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import soundfile
 from tqdm import tqdm
 
@@ -16,9 +17,11 @@ from config import SAMPLE_RATE
 from tools.common.audio import find_audio, find_delay, open_audio
 from tools.common.errors import UserError
 from tools.common.files import fingerprint, replacing, write_csv, write_text
+from tools.scoring.opinions import word_errors
+from tools.scoring.recordings import read_transcripts
 from tools.scoring.scores import ScorePool, Scores, scores_key
 
-NOISY, ENHANCED = "noisy_scores.jsonl", "enhanced_scores.jsonl"
+NOISY, ENHANCED, CLEAN = "noisy_scores.jsonl", "enhanced_scores.jsonl", "clean_texts.jsonl"
 COMPARED = 4000  # samples of each utterance, spread evenly over it
 SAME = 0.99  # correlation above which two are the same recording; scaling and rounding to 16 bits leave more
 
@@ -59,6 +62,12 @@ class ScoreCache:
 
     def __getitem__(self, number: int) -> Scores:
         return self._scores.get(number, Scores())
+
+    def row(self, number: int) -> tuple[dict[str, Any], str]:
+        """Return the requested scores of an item by name, and why one of them is missing."""
+        values, failed = self[number].values, self[number].failed
+        reasons = [f"{name}: {failed[name]}" for name in self._names if name in failed]
+        return {name: values[name] for name in self._names}, "; ".join(reasons)
 
     def missing(self, number: int) -> list[str]:
         """Return the names of the scores that an item does not have yet."""
@@ -122,6 +131,27 @@ def number_clean(waveforms: Iterable[np.ndarray]) -> list[int]:
             known.append(part)
         numbers.append(int(alike[0]))
     return numbers
+
+
+def find_texts(data: str, grid: Any, clean_id: Sequence[int]) -> list[str] | None:
+    """Return what is said in each item, from transcripts.csv beside the data; None without this file.
+
+    Its column file names files as `write_grid`, one for each clean speech. Raises UserError for other files.
+    """
+    path = Path(data) / "transcripts.csv"
+    if not path.is_file():
+        return None
+    cells = (grid.cell(number) for number in range(len(grid)))
+    names = {grid_path(Path(), cell).as_posix(): key for cell, key in zip(cells, clean_id, strict=True)}
+    texts = read_transcripts(path, names)
+    return [texts[key] for key in clean_id]
+
+
+def clean_errors(heard: ScoreCache, texts: Sequence[str]) -> str:
+    """Return a sentence on the word errors of the recogniser in clean speech."""
+    errors = pd.DataFrame([word_errors(heard[n].values["text"], text, "") for n, text in enumerate(texts)])
+    rate = (errors["wer"] * errors["words"]).sum() / errors["words"].sum()
+    return f"Word errors of the clean speech: {rate:.1f}%."
 
 
 def write_grid(folder: Path, grid: Any) -> None:

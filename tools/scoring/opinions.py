@@ -7,6 +7,7 @@ import contextlib
 import functools
 import importlib.resources
 import io
+import math
 import re
 from typing import Any
 
@@ -51,24 +52,29 @@ def distillmos(signal: np.ndarray) -> float:
         return float(_distillmos_network()(torch.from_numpy(signal.astype(np.float32))[None]))
 
 
-def word_error_rate(clean: np.ndarray, signal: np.ndarray) -> float:
-    """Return the word errors in % of what Whisper tiny.en hears in the signal, against what it hears in the clean.
+def word_errors(heard: str, text: str | None, of_clean: str) -> dict[str, Any]:
+    """Return the word errors of what is heard, `wer`, in % of the `words` in the `reference`; NaN without words.
 
     At most 100, as the recogniser sometimes repeats a word many times in noise.
 
-    clean, signal: [samples] at 16 kHz, of English. Raises ValueError if it hears no word in the clean speech.
+    text: what is said, if it is known; else the errors are counted against what is heard in the clean speech.
     """
     import jiwer
 
-    reference, heard = (_transcribe(waveform.astype(np.float32).tobytes()) for waveform in (clean, signal))
-    if not reference:
-        raise ValueError("no words recognised in the reference")
-    return min(100.0, 100 * jiwer.wer(reference, heard))
+    texts = (words.lower().replace("’", "'") for words in (of_clean if text is None else text, heard))
+    reference, heard = (" ".join(re.findall(r"[^\W_]+(?:'[^\W_]+)*", words)) for words in texts)
+    rate = min(100.0, 100 * jiwer.wer(reference, heard)) if reference else math.nan
+    source = "what Whisper tiny.en hears in the clean speech" if text is None else "the transcripts"
+    return {"wer": rate, "words": len(reference.split()), "reference": source}
 
 
-@functools.lru_cache(maxsize=64)  # the same clean speech is in many cells of a test
+def transcribe(signal: np.ndarray) -> str:
+    """Return the text that Whisper tiny.en hears in English speech, [samples] at 16 kHz."""
+    return _transcribe(signal.astype(np.float32).tobytes())
+
+
+@functools.lru_cache(maxsize=256)  # the same clean speech is in many cells of a test
 def _transcribe(samples: bytes) -> str:
-    """Return the words in float32 samples, in lower case and without punctuation."""
     segments, _ = _recogniser().transcribe(
         np.frombuffer(samples, np.float32),
         language="en",
@@ -77,8 +83,7 @@ def _transcribe(samples: bytes) -> str:
         condition_on_previous_text=False,
         without_timestamps=True,
     )
-    text = " ".join(segment.text for segment in segments).lower()
-    return " ".join(re.findall(r"[a-z0-9']+", text))
+    return "".join(segment.text for segment in segments).strip()
 
 
 @functools.cache

