@@ -19,6 +19,7 @@ def made_scores(signals, scores):
     rng = np.random.default_rng(0)
     rows = [
         {"noise_type": noise, "snr_db": snr, "utterance": u, "clean_id": u % 3, "signal": signal, "seed": 0}
+        | {"words": u}
         | {score: float(n + rng.normal(0, 0.1)) for score in scores}
         for noise in ("seen", "unseen")
         for snr in (-5.0, 0.0, 5.0)

@@ -196,15 +196,14 @@ def difference_tables(differences: pd.DataFrame) -> list[Table]:
     for prefix in ("", "seed_") if "seed_p" in differences else ("",):
         known = differences.dropna(subset="seed_p") if prefix else differences
         for noise_type, own in known.groupby("noise_type", sort=False):
-            rows = own.to_dict("records")
-            cells = {(row["signal"], METRICS[row["metric"]].title): interval_text(row, prefix) for row in rows}
-            bold = {
-                key: row[f"{prefix}verdict"] in ("better", "worse") for key, row in zip(cells, rows, strict=True)
-            }
             where = "the whole grid" if noise_type == EVERYWHERE else f"{noise_type} noise"
-            title = f"Difference from {rows[0]['baseline']}, {where}{', over seeds' if prefix else ''}"
-            texts, marked = (pd.Series(values).unstack(sort=False) for values in (cells, bold))
-            tables.append(Table(title, texts.fillna("–"), marked.eq(True)))
+            title = f"Difference from {own['baseline'].iloc[0]}, {where}{', over seeds' if prefix else ''}"
+            own = own.assign(text=[interval_text(row, prefix) for row in own.to_dict("records")])
+            own["metric"] = [METRICS[name].title for name in own["metric"]]
+            cells = own.set_index(["signal", "metric"])
+            bold = cells[f"{prefix}verdict"].isin(["better", "worse"]).unstack(sort=False)
+            texts = cells["text"].unstack(sort=False).rename_axis(index=None)
+            tables.append(Table(title, texts.fillna("–"), bold.eq(True)))
     return tables
 
 
@@ -218,14 +217,13 @@ def interval_text(row: Mapping[str, Any], prefix: str = "") -> str:
 def spread_tables(scores: pd.DataFrame) -> list[Table]:
     """Return a table of mean ± standard deviation over seeds of the average scores, if there are several seeds."""
     of_runs = pd.DataFrame({n: weighted(by_seed(scores, n), weigh(scores, n)).mean() for n in metrics_of(scores)})
-    rows = {}
-    for signal, own in of_runs.groupby(level="signal", sort=False):
-        if len(own) > 1:
-            rows[signal] = {"seeds": str(len(own))}
-            for name, values in own.items():
-                title, places = METRICS[name].title, METRICS[name].places
-                rows[signal][title] = f"{values.mean():.{places}f} ± {values.std():.{places + 1}f}"
-    return [Table("Spread over seeds", pd.DataFrame.from_dict(rows, orient="index"))] if rows else []
+    own = of_runs.groupby(level="signal", sort=False)
+    texts = pd.DataFrame({"seeds": own.size().map(str)})
+    for name in of_runs:
+        places, spread = METRICS[name].places, zip(own[name].mean(), own[name].std(), strict=True)
+        texts[METRICS[name].title] = [f"{mean:.{places}f} ± {std:.{places + 1}f}" for mean, std in spread]
+    texts = texts[own.size() > 1].rename_axis(index=None)
+    return [Table("Spread over seeds", texts)] if len(texts) else []
 
 
 def flagged(scores: pd.DataFrame, template: str) -> list[str]:

@@ -43,15 +43,18 @@ def log_likelihood_ratio(clean: np.ndarray, signal: np.ndarray) -> float:
     Unlike in the paper, a frame's value is not limited to 2. Frames in which the speech is muted count as the
     worst one of the others; further frames in which one of the two is digital silence are left out.
     """
-    lags_of_clean, lags_of_signal = (_autocorrelation(_frames(waveform)) for waveform in (clean, signal))
-    power, silent = lags_of_clean[:, 0], lags_of_signal[:, 0] == 0
+    of_clean, of_signal = (_autocorrelation(_frames(waveform)) for waveform in (clean, signal))
+    power, silent = of_clean[:, 0, 0], of_signal[:, 0, 0] == 0
     muted = silent & (power > AUDIBLE * power.max())
     sounds = (power > 0) & ~silent
     if not sounds.any():
         raise ValueError("no frame in which both reference and signal sound")
-    lags_of_clean, lags_of_signal = lags_of_clean[sounds], lags_of_signal[sounds]
-    residual = _residual_power(_predictor(lags_of_signal), lags_of_clean)
-    ratios = np.log(residual / _residual_power(_predictor(lags_of_clean), lags_of_clean))
+    of_clean = of_clean[sounds]
+    of_predictors = [
+        np.einsum("fi,fij,fj->f", predictor, of_clean, predictor)
+        for predictor in (_predictor(of_signal[sounds]), _predictor(of_clean))
+    ]
+    ratios = np.log(of_predictors[0] / of_predictors[1])
     return _trimmed_mean(np.append(ratios, np.full(muted.sum(), ratios.max())))
 
 
@@ -92,26 +95,15 @@ def _trimmed_mean(values: np.ndarray) -> float:
 
 
 def _autocorrelation(frames: np.ndarray) -> np.ndarray:
-    return np.stack([(frames[:, : FRAME - lag] * frames[:, lag:]).sum(-1) for lag in range(LPC_ORDER + 1)], -1)
+    """Return the autocorrelation matrices [frames, order + 1, order + 1]."""
+    lags = np.stack([(frames[:, : FRAME - lag] * frames[:, lag:]).sum(-1) for lag in range(LPC_ORDER + 1)], -1)
+    return lags[:, np.abs(np.subtract.outer(range(LPC_ORDER + 1), range(LPC_ORDER + 1)))]
 
 
-def _predictor(lags: np.ndarray) -> np.ndarray:
-    """Return the prediction error filter [frames, order + 1], its first coefficient 1, by Levinson-Durbin."""
-    coefficients = np.zeros_like(lags)
-    coefficients[:, 0] = 1
-    error = lags[:, 0].copy()
-    for order in range(1, LPC_ORDER + 1):
-        reflection = -(coefficients[:, :order] * lags[:, order:0:-1]).sum(-1) / error
-        coefficients[:, 1 : order + 1] += reflection[:, None] * coefficients[:, :order][:, ::-1]
-        error *= 1 - reflection**2
-    return coefficients
-
-
-def _residual_power(coefficients: np.ndarray, lags: np.ndarray) -> np.ndarray:
-    """Return a R a, [frames], for filters a and autocorrelations R, as a sum over lags."""
-    count = LPC_ORDER + 1
-    of_filter = [(coefficients[:, : count - k] * coefficients[:, k:]).sum(-1) for k in range(count)]
-    return lags[:, 0] * of_filter[0] + 2 * (lags[:, 1:] * np.stack(of_filter[1:], -1)).sum(-1)
+def _predictor(matrices: np.ndarray) -> np.ndarray:
+    """Return the prediction error filters [frames, order + 1], their first coefficient 1."""
+    solved = np.linalg.solve(matrices[:, 1:, 1:], -matrices[:, 1:, :1])[..., 0]
+    return np.insert(solved, 0, 1, -1)
 
 
 def _band_filters() -> np.ndarray:

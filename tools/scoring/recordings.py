@@ -45,7 +45,7 @@ def find_pairs(paths: Sequence[Path]) -> tuple[list[FilePair], list[str]]:
     found = {kind: _list_folder(path) for kind, path in zip(KINDS, paths, strict=False)}
     names = sorted(set.intersection(*map(set, found.values())))
     if not names:
-        examples = " and ".join(next(iter(files)) for files in found.values())
+        examples = " and ".join(next(iter(files), "no sound files") for files in found.values())
         raise UserError(
             f"{paths[1]}: no file has the name of one in {paths[0]} (found {examples}); rename them, or list "
             "the pairs in a CSV with the columns clean and enhanced"
@@ -65,51 +65,44 @@ def score_files(_: None, pair: FilePair, metrics: Sequence[str], align: bool) ->
     rows, failures = [], []
     for name, path in pair.signals.items():
         try:
-            traits = set()
-            clean, clean_rate = _read(pair.clean, traits)
-            signal, rate = _read(path, traits)
-            row = {"file": pair.name, "signal": name, "note": ", ".join(sorted(traits))}
-            rows.append(row | score_pair(clean, signal, min(rate, clean_rate), metrics, align, path, pair.text))
+            rows.append({"file": pair.name, "signal": name} | score_file(pair, path, metrics, align))
         except UserError as error:
             failures.append(str(error))
     return rows, list(dict.fromkeys(failures))
 
 
-def score_pair(
-    clean: np.ndarray,
-    signal: np.ndarray,
-    rate: int,
-    metrics: Sequence[str],
-    align: bool,
-    path: Path,
-    text: str | None = None,
-) -> dict[str, Any]:
-    """Return the scores of a signal, and its delay (NaN if no alignment was found), length and clipping.
+def score_file(pair: FilePair, path: Path, metrics: Sequence[str], align: bool) -> dict[str, Any]:
+    """Return the scores of a file of the pair, and its delay (NaN if no alignment was found), length and clipping.
 
-    clean, signal: [samples] at 16 kHz; UserError if their lengths differ by more than 0.1 s.
-    rate: the lower one of their original rates; below 16 kHz there are no wide-band scores. text: what is said.
+    If a rate is below 16 kHz, there are no wide-band scores. Raises UserError if the lengths differ by more than
+    0.1 s.
     """
+    traits = set()
+    clean, clean_rate = _read(pair.clean, traits)
+    signal, rate = _read(path, traits)
     if abs(clean.size - signal.size) > LONGEST_DELAY:
         raise UserError(
             f"{path}: lasts {signal.size / SAMPLE_RATE:.2f} s, the clean file {clean.size / SAMPLE_RATE:.2f} s; "
             f"expected equal lengths, up to {LONGEST_DELAY / SAMPLE_RATE:g} s"
         )
     clipped = int((np.abs(signal) >= FULL_SCALE).sum())
-    of_clean = transcribe(clean) if "wer" in metrics and text is None else ""
+    of_clean = transcribe(clean) if "wer" in metrics and pair.text is None else ""
     delay = find_delay(clean, signal)
     if align and delay:
         clean, signal = clean[max(0, -delay) :], signal[max(0, delay) :]
     length = min(clean.size, signal.size)
-    wide = [name for name in metrics if name not in DEPENDENT] if rate < SAMPLE_RATE else metrics
+    narrow = min(rate, clean_rate) < SAMPLE_RATE
+    wide = [name for name in metrics if name not in DEPENDENT or not narrow]
     scores = score(clean[:length].astype(np.float32), signal[:length].astype(np.float32), computed(wide))
-    failed = {name: f"recorded at {rate} Hz, needs {SAMPLE_RATE}" for name in metrics if name not in wide}
-    values = {name: scores.values.get(name, float("nan")) for name in (*metrics, *CHECKS)}
+    rates = f"recorded at {min(rate, clean_rate)} Hz, needs {SAMPLE_RATE}"
+    failed = scores.failed | {name: rates for name in metrics if name not in wide}
+    values = {name: scores.values.get(name, math.nan) for name in (*metrics, *CHECKS)}
     if "wer" in metrics:
-        values |= word_errors(scores.values["text"], text, of_clean)
-    missing = "; ".join(f"{name}: {reason}" for name, reason in (scores.failed | failed).items())
+        values |= word_errors(scores.values["text"], pair.text, of_clean)
     milliseconds = math.nan if delay is None else 1000 * delay / SAMPLE_RATE
-    measured = {"delay_ms": milliseconds, "seconds": length / SAMPLE_RATE, "clipped": clipped}
-    return values | measured | {"missing": missing}
+    about = {"delay_ms": milliseconds, "seconds": length / SAMPLE_RATE, "clipped": clipped}
+    about["missing"] = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+    return values | about | {"note": ", ".join(sorted(traits))}
 
 
 def _read(path: Path, traits: set[str]) -> tuple[np.ndarray, int]:
@@ -131,8 +124,6 @@ def _list_folder(folder: Path) -> dict[str, Path]:
         if name in found:
             raise UserError(f"{path}: {found[name].name} has the same name; expected one file of each name")
         found[name] = path
-    if not found:
-        raise UserError(f"{folder}: no sound files in it, expected some of {', '.join(SUFFIXES)}")
     return found
 
 

@@ -9,7 +9,6 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -207,10 +206,8 @@ def computed(metrics: Sequence[str]) -> tuple[str, ...]:
 
 def scores_key() -> dict[str, Any]:
     """Return what kept scores depend on in addition to the audio; if it has changed, they are computed again."""
-    versions = {}
-    for package in ("pesq", "pystoi", *(name for metric in METRICS.values() for name in metric.packages)):
-        installed = importlib.util.find_spec(package)
-        versions[package] = importlib.metadata.version(package) if installed else None
+    used = ("pesq", "pystoi", *(package for metric in METRICS.values() for package in metric.packages))
+    versions = {name: importlib.metadata.version(name) for name in used if importlib.util.find_spec(name)}
     return {"packages": versions, "version": VERSION}
 
 
@@ -238,10 +235,6 @@ class ScorePool(ProcessPool):
     def map(self, jobs: Iterable[tuple[np.ndarray, np.ndarray, Sequence[str]]]) -> Iterator[Scores]:
         """Return the scores of each (clean, signal, names), in order; only a few jobs are read ahead."""
         return self.starmap(_score, jobs)
-
-    def score(self, clean: np.ndarray, signal: np.ndarray, names: Sequence[str]) -> Future[Scores]:
-        """Compute the scores of one signal in the background."""
-        return self.submit(_score, clean, signal, names)
 
 
 def _score(_: None, clean: np.ndarray, signal: np.ndarray, names: Sequence[str]) -> Scores:
