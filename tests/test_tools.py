@@ -18,6 +18,7 @@ from tools.common.audio import write_wav
 from tools.common.device import find_device
 from tools.common.errors import UserError
 from tools.common.files import fingerprint, replacing, write_csv
+from tools.common.processes import ProcessPool
 from tools.common.run_folder import read_config, save_checkpoint, save_config
 from tools.reports.tables import Table, left_out, score_tables, terminal
 from tools.scoring.grid import ScoreCache
@@ -177,3 +178,13 @@ def test_a_damaged_config_is_named(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match=r"config.json: not the settings of a run"):
         read_config(tmp_path)
+
+
+def test_a_killed_fork_server_is_no_success(monkeypatch):
+    def submit(*_):
+        raise BrokenPipeError
+
+    with ProcessPool(2) as pool:
+        monkeypatch.setattr(pool._executor, "submit", submit)
+        with pytest.raises(UserError, match="killed by the system"):
+            list(pool.starmap(len, [()]))

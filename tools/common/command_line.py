@@ -97,7 +97,8 @@ def _placeholder(kind: Any) -> str | None:
 def run_command(main: Callable[[], None]) -> None:
     """Run a program; print a UserError or an error of the system, such as a full disk, in one line on stderr.
 
-    Exit codes: 2 for these errors, 130 for Ctrl-C. Every other error is a defect: Python prints its traceback.
+    Exit codes: 2 for these errors, 130 for Ctrl-C, 141 if nobody reads the output. Every other error is a defect:
+    Python prints its traceback.
     """
     try:
         main()
@@ -107,6 +108,7 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(130)  # as a shell reports SIGINT
     except BrokenPipeError:  # the reader of the output, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)  # as a shell reports SIGPIPE
     except (UserError, OSError) as error:
         # An error from a data loading process has the traceback of that process before its message.
         line = str(error).strip().splitlines()[-1]

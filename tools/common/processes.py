@@ -85,7 +85,7 @@ class ProcessPool:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        except BrokenProcessPool:
+        except (BrokenProcessPool, ConnectionError):  # the latter from a killed fork server
             raise UserError(
                 f"one of {self.processes} worker processes was killed by the system, as happens when memory runs "
                 "out; close other programs, or use fewer processes"
