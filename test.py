@@ -28,7 +28,7 @@ import pandas as pd
 from config import MAY_DIFFER, SAMPLE_RATE, Config
 from dataloader import PackedDataset, build_loader
 from dataloader.files import read_records
-from models import enhance, read_checkpoint, read_trained, rebuild_model
+from models import enhance_all, read_checkpoint, read_trained, rebuild_model
 from tools.common.audio import sample_path, write_wav
 from tools.common.command_line import run_command
 from tools.common.device import find_device, keep_freed_memory, use_threads
@@ -112,7 +112,7 @@ def test(config: Config, outputs: Path | None = None) -> None:  # noqa: PT028, n
             pairs = ((n, *(w.numpy() for w in grid[n][:2])) for n in numbers)
             estimates = ((n, *pair, read_output(files[n], grid.samples, delay)) for n, *pair in pairs)
         else:
-            estimates = enhance(model, build_loader(config, "test", device, numbers))
+            estimates = enhance_all(model, build_loader(config, "test", device, numbers))
         for number, noisy, clean, estimate in estimates:
             waveforms = {"clean": clean, "noisy": noisy, "enhanced": estimate}
             if number in saved:

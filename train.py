@@ -45,7 +45,7 @@ from tools.training.distributed import Interruption, Processes, join_processes
 from tools.training.monitor import Monitor
 from tools.training.precision import arrange_channels, set_kernels, settle_precision
 from tools.training.run import digest_data, log_environment, open_run
-from tools.training.state import TrainingState, means, weighted
+from tools.training.state import TrainingState, batch_sums, means
 from tools.training.validation import enhance_some, validate
 
 READ_STEPS, READ_SECONDS = 20, 5.0  # the numbers of steps are read from the device together, so often
@@ -84,7 +84,7 @@ def train(config: Config, resume: Resume = "same") -> list[dict[str, Any]]:
                 print(describe_end(config, state.history))
             return state.history
         if config.compile:
-            state.model.estimate = torch.compile(state.model.estimate)
+            state.model.apply_layers = torch.compile(state.model.apply_layers)
         if processes.is_main:
             save_config(config)
             log_environment(config.run_dir, processes, state.step)
@@ -145,7 +145,7 @@ def run_epochs(config: Config, state: TrainingState, train_loader: DataLoader, v
                 items = enhance_some(state.average.model, valid_loader.dataset.dataset, gains)
                 monitor.log_epoch(row, items)
                 save_best(config, state, row)
-            state.start_next_epoch(row)
+            state.finish_epoch(row)
             save_last(config, state, digest)
             saved_at = time.monotonic()
             if processes.is_main:
@@ -207,8 +207,8 @@ def train_step(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Update all weights once, unless loss or a gradient is not finite, without waiting for the device.
 
-    noisy, clean: [share, samples], this process's share of a batch of `items` items over all processes.
-    Returns `weighted` sums over the whole batch, the norm of the network's gradient, and whether it was skipped.
+    noisy, clean: [B, samples], this process's share of a batch of `items` items over all processes.
+    Returns the `batch_sums` of the whole batch, the norm of the network's gradient, and whether it was skipped.
     """
     loss_fn, processes = state.loss, state.processes
     trained = [state.model, *loss_fn.trained_terms.values()]
@@ -216,22 +216,23 @@ def train_step(
     before = [buffer.clone() for buffer in statistics]
     for optimizer in state.optimizers.values():
         optimizer.zero_grad()
-    count = min(config.accumulate, items // processes.world_size)  # of micro-batches
+    count = min(config.accumulate, items // processes.world_size)
+    micro_batches = zip(noisy.tensor_split(count), clean.tensor_split(count), strict=True)
     sums = 0
-    for number, (x, y) in enumerate(zip(noisy.tensor_split(count), clean.tensor_split(count), strict=True), 1):
+    for number, (noisy, clean) in enumerate(micro_batches, 1):
         # Gradients are averaged over processes, which may have different numbers of items.
-        share = len(x) * processes.world_size / items
+        share = len(noisy) * processes.world_size / items
         # Processes exchange gradients once, with the last micro-batch.
         waits = processes.world_size > 1 and number < count
-        with state.network.no_sync() if waits else contextlib.nullcontext():
+        with state.wrapped.no_sync() if waits else contextlib.nullcontext():
             with autocast(config, processes.device):
-                estimate = state.network(x)  # [micro-batch, samples]
-            loss, parts = loss_fn(estimate, y, x)
+                estimate = state.wrapped(noisy)  # [micro-batch, samples]
+            loss, parts = loss_fn(estimate, clean, noisy)
             (loss * share).backward()
-        own = loss_fn.own_losses(estimate, y, x)  # of terms such as discriminators, for their weights only
+        own = loss_fn.own_losses(estimate, clean, noisy)  # of terms such as discriminators, for their weights only
         if own:
             (sum(own.values()) * share).backward()
-        sums = sums + weighted(loss, parts | own, len(x))
+        sums = sums + batch_sums(loss, parts | own, len(noisy))
     if processes.world_size > 1:
         processes.sum(sums)
         for term in loss_fn.trained_terms.values():
@@ -251,13 +252,13 @@ def train_step(
 def evaluate(
     config: Config, state: TrainingState, loader: Iterable[Sequence[Tensor]]
 ) -> Iterator[tuple[Tensor, ...]]:
-    """Yield numbers, noisy, clean, estimate and `weighted` sums of each batch, with the averaged weights."""
+    """Yield numbers, noisy, clean, estimate and `batch_sums` of each batch, with the averaged weights."""
     model, loss_fn, device = state.average.model.eval(), state.loss.eval(), state.processes.device
     for noisy, clean, numbers in loader:
         noisy, clean = (x.to(device, non_blocking=True) for x in (noisy, clean))  # [B, samples]
         with autocast(config, device):
             estimate = model(noisy).float()  # a network may return what autocast made of it
-        yield numbers, noisy, clean, estimate, weighted(*loss_fn(estimate, clean, noisy), len(noisy))
+        yield numbers, noisy, clean, estimate, batch_sums(*loss_fn(estimate, clean, noisy), len(noisy))
 
 
 def autocast(config: Config, device: torch.device) -> torch.autocast:

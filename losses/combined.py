@@ -30,7 +30,7 @@ class CombinedLoss(nn.Module):
         self.terms = nn.ModuleDict(terms)
         self.balancer = weights if isinstance(weights, Balancer) else None
         self._fixed = None if self.balancer else dict(weights)
-        # With weights to train: by an objective of their own, and all.
+        # Terms with weights to train: those with an objective of their own, and all.
         self.own_terms = {name: term for name, term in terms.items() if term.has_own_loss}
         self.trained_terms = {
             name: term for name, term in terms.items() if any(weight.requires_grad for weight in term.parameters())

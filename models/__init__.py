@@ -26,7 +26,7 @@ __all__ = [
     "PRETRAINED",
     "build_model",
     "complete",
-    "enhance",
+    "enhance_all",
     "load_model",
     "load_pretrained",
     "read_checkpoint",
@@ -120,7 +120,7 @@ def load_pretrained(device: str | torch.device = "cpu") -> nn.Module:
 
 
 @torch.no_grad()
-def enhance(model: nn.Module, loader: DataLoader) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+def enhance_all(model: nn.Module, loader: DataLoader) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
     """Yield number, noisy, clean and estimated waveform [samples] of every item of a loader, in order.
 
     model: in evaluation mode, on any device. Raises UserError for an estimate with NaN or infinity.

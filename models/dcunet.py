@@ -104,10 +104,10 @@ class DCUNET(SpectralNetwork):
 
     def enhance(self, spectrum: Tensor) -> Tensor:
         parts = spectrum.real, spectrum.imag
-        output = self.estimate(torch.stack(parts, 1)).to(spectrum.real.dtype)
+        output = self.apply_layers(torch.stack(parts, 1)).to(spectrum.real.dtype)
         return torch.complex(*apply_mask(self.mask, output.unbind(1), parts))
 
-    def estimate(self, x: Tensor) -> Tensor:
+    def apply_layers(self, x: Tensor) -> Tensor:
         """Return the output for real and imaginary part, [B, 2, 513, T] both, without complex tensors."""
         frames = x.shape[-1]
         x = F.pad(x, (0, (1 - frames) % self.frame_groups))  # so that every layer's frames divide evenly

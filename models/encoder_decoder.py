@@ -45,11 +45,11 @@ class EncoderDecoder(SpectralNetwork):
 
     def enhance(self, spectrum: Tensor) -> Tensor:
         parts = torch.stack([spectrum.real, spectrum.imag])  # [2, B, 257, T]
-        output = self.estimate(self.observe(parts).transpose(0, 1)[:, :, 1:]).to(parts.dtype)
+        output = self.apply_layers(self.observe(parts).transpose(0, 1)[:, :, 1:]).to(parts.dtype)
         output = F.pad(output, (0, 0, 1, 0)).transpose(0, 1)  # zero for DC
         return torch.complex(*self.conclude(output, parts))
 
-    def estimate(self, x: Tensor) -> Tensor:
+    def apply_layers(self, x: Tensor) -> Tensor:
         """Return the decoder's output for the encoder's input without DC, both [B, parts, 256, T].
 
         It holds no complex tensors, which torch.compile does not support.

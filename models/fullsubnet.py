@@ -66,10 +66,10 @@ class FullSubNet(SpectralNetwork):
             self.sub_linear.bias.copy_(torch.tensor([LIMIT * math.tanh(STEEPNESS / 2), 0.0]))
 
     def enhance(self, spectrum: Tensor) -> Tensor:
-        mask = self.estimate(torch.stack([spectrum.real, spectrum.imag], 1))
+        mask = self.apply_layers(torch.stack([spectrum.real, spectrum.imag], 1))
         return spectrum * torch.complex(*mask.unbind(1))
 
-    def estimate(self, parts: Tensor) -> Tensor:
+    def apply_layers(self, parts: Tensor) -> Tensor:
         """Return real and imaginary part of the mask, given those of the noisy spectrum, [B, 2, 257, T] both."""
         parts = F.pad(parts, (0, self.look_ahead))
         return self.forward_frames(parts, self.initial_memory(parts.shape[0]))[0][..., self.look_ahead :]
@@ -95,7 +95,7 @@ class FullSubNet(SpectralNetwork):
         return [self.stft.window.new_zeros(shape) for shape in shapes]
 
     def forward_frames(self, parts: Tensor, memory: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return masks as `estimate` does, delayed by `look_ahead` frames, and the memory after these frames."""
+        """Return masks as `apply_layers` does, delayed by `look_ahead` frames, and the memory after them."""
         frames, full_sum, sub_sum, full_hidden, full_cell, sub_hidden, sub_cell = memory
         real, imag = parts.unbind(1)
         x = (real.square() + imag.square() + 1e-20).sqrt().permute(2, 0, 1)  # [T, B, 257]

@@ -72,10 +72,10 @@ class GTCRN(SpectralNetwork):
             norm.bias.copy_(torch.tensor([bias, 0.0]))
 
     def enhance(self, spectrum: Tensor) -> Tensor:
-        mask = self.estimate(torch.stack([spectrum.real, spectrum.imag], 1)).to(spectrum.real.dtype)
+        mask = self.apply_layers(torch.stack([spectrum.real, spectrum.imag], 1)).to(spectrum.real.dtype)
         return spectrum * torch.complex(*mask.unbind(1))
 
-    def estimate(self, parts: Tensor) -> Tensor:
+    def apply_layers(self, parts: Tensor) -> Tensor:
         """Return real and imaginary part of the mask, given those of the noisy spectrum, [B, 2, 257, T] both."""
         return self.forward_frames(parts, self.initial_memory(parts.shape[0]))[0]
 
@@ -91,7 +91,7 @@ class GTCRN(SpectralNetwork):
         return [self.bands.new_zeros(shape) for layer in layers for shape in layer.memory_shapes(batch)]
 
     def forward_frames(self, parts: Tensor, memory: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return the mask of some frames as `estimate` does, and the memory after them; memory: before them."""
+        """Return masks as `apply_layers` does, and the memory after these frames; memory: before them."""
         before, after = iter(memory), []
 
         def apply(layer: nn.Module, x: Tensor) -> Tensor:

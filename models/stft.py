@@ -10,7 +10,8 @@ LEAST_OVERLAP = 0.01  # of the squared windows that lie over a sample
 class SpectralNetwork(nn.Module):
     """Base of networks on spectra: waveforms [B, samples] to estimates of that shape, for any length.
 
-    `stft` is one of the transforms below.
+    `stft` is one of the transforms below. `--compile True` compiles a method `apply_layers`, which `enhance` calls
+    for all that works on real tensors.
     """
 
     def forward(self, noisy: Tensor) -> Tensor:

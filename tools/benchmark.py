@@ -147,7 +147,7 @@ def variant_step(config: Config, model: nn.Module, **settings: Any) -> Callable[
         optimizer.param_groups[0]["capturable"] = processes.device.type == "cuda"
     if config.compile:
         torch.compiler.reset()
-        model.estimate = torch.compile(model.estimate)
+        model.apply_layers = torch.compile(model.apply_layers)
 
     def step(noisy: Tensor, clean: Tensor) -> None:
         set_kernels(config)

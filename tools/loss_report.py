@@ -28,7 +28,7 @@ from config import PRESETS, SAMPLE_RATE, Config, Device, FolderName, Threads
 from dataloader import PackedDataset, build_loader
 from losses import TERMS, LossTerm
 from losses.registry import known_terms
-from models import build_model, enhance, load_model
+from models import build_model, enhance_all, load_model
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device, times_side_by_side, use_threads
 from tools.common.errors import UserError
@@ -136,7 +136,7 @@ def measure(
     rows = {}
 
     def items() -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        for number, noisy, clean, estimate in enhance(model, tqdm(loader, signal, leave=False, disable=None)):
+        for number, noisy, clean, estimate in enhance_all(model, tqdm(loader, signal, leave=False, disable=None)):
             cell = dict(zip(("noise_type", "snr_db", "utterance"), grid.cell(number), strict=True))
             rows[number] = cell | {"signal": signal}
             tensors = [torch.from_numpy(waveform)[None].to(device) for waveform in (estimate, clean, noisy)]

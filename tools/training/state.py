@@ -79,7 +79,7 @@ class TrainingState:
 
     def __post_init__(self, ema: float) -> None:
         self.average = WeightAverage(self.model, ema)
-        self.network = self.processes.wrap(self.model)  # what a training step calls
+        self.wrapped = self.processes.wrap(self.model)  # the same network; a training step calls this one
         if self.processes.world_size > 1:
             sync_norms(self.loss)
         trained = {"network": self.model} | self.loss.trained_terms
@@ -99,7 +99,7 @@ class TrainingState:
 
     def start_training(self) -> None:
         """Set training mode, and start to measure the time."""
-        self.network.train()
+        self.wrapped.train()
         self.loss.train()
         self._clock = time.monotonic()
 
@@ -113,8 +113,8 @@ class TrainingState:
     def count_step(self, rate: float, sums: Tensor, norm: Tensor, skipped: Tensor) -> None:
         """Count a step of all optimisers; a skipped one adds no sums.
 
-        sums: as `weighted` returns them, over all processes. norm: of the network's gradient. skipped: a flag. All
-        are on the device, where they stay until `read_steps`.
+        sums: as `batch_sums` returns them, over all processes. norm: of the network's gradient. skipped: a flag.
+        All are on the device, where they stay until `read_steps`.
         """
         self.sums += torch.where(skipped, torch.zeros_like(sums), sums)
         self.unread.append((self.step + 1, self.batch, rate, torch.cat([sums, torch.stack([norm, skipped])])))
@@ -135,8 +135,8 @@ class TrainingState:
             values = means | {"gradient_norm": norm, "learning_rate": rate}
             yield Step(number, batch, items, values, bool(skipped))
 
-    def start_next_epoch(self, row: dict[str, Any]) -> None:
-        """Go to the next epoch; row: history of the finished one."""
+    def finish_epoch(self, row: dict[str, Any]) -> None:
+        """Add the finished epoch's row to the history, and go to the next epoch."""
         self.history.append(row)
         self._restart_epoch()
         self.epoch += 1
@@ -195,7 +195,7 @@ class TrainingState:
             set_random_state(content["random"][self.processes.rank], self.processes.device)
 
 
-def weighted(loss: Tensor, parts: Mapping[str, Tensor], items: int) -> Tensor:
+def batch_sums(loss: Tensor, parts: Mapping[str, Tensor], items: int) -> Tensor:
     """Return a batch's contribution to sums, float64: items, and loss and each part times items."""
     means = torch.stack([loss, *parts.values()]).detach().double()
     count = means.new_full((1,), items)  # new_tensor would copy from the CPU, and wait

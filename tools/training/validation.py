@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from config import Config
 from losses import build_loss
-from models import enhance
+from models import enhance_all
 from tools.common.errors import UserError
 from tools.scoring.scores import ScorePool, Scores, choose_metrics
 from tools.training.distributed import Interruption
@@ -29,7 +29,7 @@ def validate(
 ) -> tuple[dict[str, float], dict[int, float]]:
     """Validate this process's share of the items; return the results of all processes.
 
-    batches: item numbers, noisy, clean, estimate and `weighted` sums of each. The first config.valid_scores items
+    batches: item numbers, noisy, clean, estimate and `batch_sums` of each. The first config.valid_scores items
     are scored in other processes during the pass. Returns means of loss, parts and scores by name; and by item
     number the gain, SI-SDR of the estimate minus that of the noisy speech in dB. An interruption ends the pass
     early. Raises UserError.
@@ -80,7 +80,7 @@ def enhance_some(model: nn.Module, dataset: Dataset, gains: dict[int, float]) ->
     chosen = {"highest_gain": ranked[-1], "median_gain": middle, "lowest_gain": ranked[0], "first_item": FIXED}
     subset = Subset(dataset, list(chosen.values()))
     # Its own generator, as a loader draws a seed from the global one.
-    items = enhance(model, DataLoader(subset, generator=torch.Generator()))
+    items = enhance_all(model, DataLoader(subset, generator=torch.Generator()))
     return {
         name: {"noisy": noisy, "estimate": estimate, "clean": clean}
         for name, (_, noisy, clean, estimate) in zip(chosen, items, strict=True)
