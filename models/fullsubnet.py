@@ -103,9 +103,7 @@ class FullSubNet(SpectralNetwork):
         y, full_sum = self._to_one_level(x[:, :, None], full_sum, frames)
         band, full_memory = self.full(y[:, :, 0], (full_hidden, full_cell))
         band = self.full_linear(band).relu()  # [T, B, 257]
-        y = torch.cat(
-            [x[..., self.neighbours], band[..., None]], 3
-        )  # of each bin: neighbours, and full-band output
+        y = torch.cat([x[..., self.neighbours], band[..., None]], 3)  # neighbours and full-band output of each bin
         y, sub_sum = self._to_one_level(y, sub_sum, frames)
         mask, sub_memory = self.sub(y.flatten(1, 2), (sub_hidden, sub_cell))  # [T, B * 257, units]
         mask = self.sub_linear(mask).to(x.dtype).unflatten(1, y.shape[1:3]).permute(1, 3, 2, 0)

@@ -70,7 +70,7 @@ def pack(folder: Path, plan: Plan, about: Mapping[str, Any]) -> None:
     """
     settings = plan.settings
     samples, dtype = settings.samples, settings.dtype
-    head, snrs = {}, []
+    training, snrs = {}, []
     with (
         ProcessPool(settings.processes, shared=plan) as pool,
         (folder / ITEMS).open("w", encoding="utf-8", errors="replace") as file,
@@ -86,11 +86,11 @@ def pack(folder: Path, plan: Plan, about: Mapping[str, Any]) -> None:
                 note("train", record)
                 active.append(record["active"])
             np.save(folder / f"{ACTIVE}.npy", np.array(active))
-            head = {"on_the_fly": asdict(settings.draw), "train_noise_types": plan.segments["train"].types}
+            training = {"on_the_fly": asdict(settings.draw), "train_noise_types": plan.segments["train"].types}
             index = []  # first row, length and type of each recording
             for recording in plan.noise["train"]:
                 row = index[-1][0] + -(-index[-1][1] // samples) if index else 0
-                index.append([row, recording.samples, head["train_noise_types"].index(recording.label)])
+                index.append([row, recording.samples, training["train_noise_types"].index(recording.label)])
                 stretch = {"noise_start": recording.offset, "noise_samples": recording.samples}
                 note("train_noise", {"noise_type": recording.label, "noise": str(recording.path), **stretch})
             np.save(folder / f"{NOISE_INDEX}.npy", np.array(index))
@@ -98,7 +98,7 @@ def pack(folder: Path, plan: Plan, about: Mapping[str, Any]) -> None:
             array = create(folder / f"{NOISE}.npy", (len(rows), samples), dtype)
             list(fill(array, pool, "train noise", make_noise_row, rows))
 
-        for split in ("valid",) if head else ("train", "valid"):
+        for split in ("valid",) if settings.mix == "on-the-fly" else ("train", "valid"):
             count = plan.count(split)
             array = create(folder / f"{split}.npy", (count, 2, samples), dtype)
             make = make_pair if plan.has_pairs(split) else make_item
@@ -118,7 +118,7 @@ def pack(folder: Path, plan: Plan, about: Mapping[str, Any]) -> None:
         mean = "mean of the pairs; each item has its own, measured"
         grid |= {"snr_db": [round(float(np.mean(snrs)), 1)], "snr_db_is": mean}
     described = {"format": 1, "sample_rate": SAMPLE_RATE, "dtype": dtype, "samples": samples}
-    described |= {"seed": settings.seed, **grid, **head, **about}
+    described |= {"seed": settings.seed, **grid, **training, **about}
     text = json.dumps(described, indent=1, ensure_ascii=False) + "\n"
     (folder / DESCRIPTION).write_text(text, encoding="utf-8", errors="replace")  # names may be no text
 
@@ -126,7 +126,7 @@ def pack(folder: Path, plan: Plan, about: Mapping[str, Any]) -> None:
 def fill(
     array: np.ndarray, pool: ProcessPool, title: str, make: Callable[..., Any], inputs: Iterable[tuple]
 ) -> Iterator[Record]:
-    """Write what `make` returns for each input to the entries of an array; yield the records of the items."""
+    """Write what `make` returns for each input to an array, while the records of the items, yielded, are read."""
     results = pool.starmap(make, inputs)
     bar = tqdm(results, f"packing {title}", len(array), unit="item", leave=False, disable=None)
     for number, (values, records) in enumerate(bar):

@@ -22,7 +22,7 @@ from tools.corpora.recordings import (
 from tools.corpora.settings import DatasetSettings
 
 Found = TypeVar("Found", bound=Recording)
-Recordings = Mapping[str, Sequence[Recording]]
+Recordings = Mapping[str, Sequence[Recording]]  # by split; noise of the test by row of its grid
 SPLITS = ("train", "valid", "test")
 SHARE = 0.1  # of talkers, and of a type's recordings, for each of validation and test
 TIME_SHARE = 0.15  # of a recording that is cut in time, for each of them
@@ -59,8 +59,8 @@ def find_sources(
         found["test"] = [recording for recording in found["test"] if recording.label.lower() in talkers]
         found.setdefault("valid", others)
     speech = fill_splits(settings, found, splits, rejected)
-    types = dataclasses.replace(whole, label=settings.noise_type, cut="sound", shortest=MIN_NOISE_SAMPLES)
-    noise = find_noise(settings, splits, functools.partial(find, selection=types), rejected, notes)
+    sounds = dataclasses.replace(whole, label=settings.noise_type, cut="sound", shortest=MIN_NOISE_SAMPLES)
+    noise = find_noise(settings, splits, functools.partial(find, selection=sounds), rejected, notes)
     spoken, heard = ({one.path.resolve() for one in itertools.chain(*all.values())} for all in (speech, noise))
     for path in sorted(spoken & heard):
         raise UserError(f"{path}: found in a folder of speech and in one of noise, expected separate folders")

@@ -18,14 +18,16 @@ from tools.scoring.scores import METRICS
 from tools.scoring.suspect import find_suspect
 
 SIGNALS = ("noisy", "enhanced")
-DRAWN = ("talker", "noise")  # of an utterance, with others
+DRAWN = ("talker", "noise")  # what an utterance shares with others
 CELL = ["noise_type", "snr_db"]
 UTTERANCE = [*CELL, "utterance"]
 MAIN = ("pesq", "stoi", "estoi", "si_sdr")  # PESQ alone can mislead
 FEW = 10  # talkers; fewer allow no conclusions
 EVERYWHERE = "all"  # noise type of differences over the whole grid
 # The scores that a loss term approximates: improving them alone says little about what a listener hears.
-OWN_METRICS = {"PMSQE": ("pesq", "pesq_nb"), "PESQ": ("pesq", "pesq_nb"), "STOI": ("stoi",), "ESTOI": ("estoi",)}
+OWN_METRICS = {"STOI": ("stoi",), "DistillMOS": ("distillmos",)}
+OWN_METRICS |= dict.fromkeys(("ESTOI", "metric-GAN-ESTOI"), ("estoi",))
+OWN_METRICS |= dict.fromkeys(("PMSQE", "PESQ", "metric-GAN"), ("pesq", "pesq_nb"))
 OWN_METRICS |= dict.fromkeys(("SI-SDR", "SI-SNR", "signed-SI-SNR", "SDR", "SNR"), ("si_sdr",))
 VALIDATED = ("pesq", "estoi", "si_sdr")  # choose a learning rate
 
