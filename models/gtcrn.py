@@ -49,11 +49,11 @@ class GTCRN(SpectralNetwork):
         channels = GTCRNSettings(**settings).channels
         self.stft = CentredSTFT(torch.hann_window(FFT).sqrt(), HOP)
         self.register_buffer("bands", erb_bands(), persistent=False)  # [64, 192]
-        half = (1, 5), (1, 2), (0, 2)  # kernel, stride and padding of a layer that halves the bins
+        halving = (1, 5), (1, 2), (0, 2)  # kernel, stride and padding of a layer that halves the bins
         self.encoder = nn.ModuleList(
             [
-                _layer(nn.Conv2d(9, channels, *half), channels),
-                _layer(nn.Conv2d(channels, channels, *half, groups=2), channels),
+                _layer(nn.Conv2d(9, channels, *halving), channels),
+                _layer(nn.Conv2d(channels, channels, *halving, groups=2), channels),
                 *(TemporalBlock(channels, dilation) for dilation in DILATIONS),
             ]
         )
@@ -61,8 +61,8 @@ class GTCRN(SpectralNetwork):
         self.decoder = nn.ModuleList(
             [
                 *(TemporalBlock(channels, dilation) for dilation in reversed(DILATIONS)),
-                _layer(nn.ConvTranspose2d(channels, channels, *half, groups=2), channels),
-                _layer(nn.ConvTranspose2d(channels, 2, *half), 2, last=True),
+                _layer(nn.ConvTranspose2d(channels, channels, *halving, groups=2), channels),
+                _layer(nn.ConvTranspose2d(channels, 2, *halving), 2, last=True),
             ]
         )
         scale, bias = START
