@@ -237,8 +237,7 @@ def train_step(
         processes.sum(sums)
         for term in loss_fn.trained_terms.values():
             processes.average_gradients(term)
-    limit = config.clip_grad or math.inf
-    norms = [nn.utils.clip_grad_norm_(module.parameters(), limit) for module in trained]
+    norms = [nn.utils.clip_grad_norm_(module.parameters(), config.clip_grad or math.inf) for module in trained]
     skipped = ~torch.isfinite(sum(norms) + sums.sum())
     for optimizer in state.optimizers.values():
         optimizer.found_inf = skipped.float()  # fused Adam then leaves weights and moments unchanged

@@ -37,8 +37,7 @@ class CompressedComplexMSE(SpectralTerm):
     resolutions = ((512, 256, torch.hann_window(512).sqrt()),)
 
     def distance(self, e: Tensor, s: Tensor) -> Tensor:
-        (e, _), (s, _) = compress(e, SILENCE), compress(s, SILENCE)
-        return power(s - e).mean((1, 2))
+        return compressed_distances(e, s, SILENCE)[0]
 
 
 @register("compressed-magnitude", perceptual=True, invariances=("sign",))
@@ -49,8 +48,7 @@ class CompressedMagnitudeMSE(CompressedComplexMSE):
     """
 
     def distance(self, e: Tensor, s: Tensor) -> Tensor:
-        (_, e), (_, s) = compress(e, SILENCE), compress(s, SILENCE)
-        return (s - e).square().mean((1, 2))
+        return compressed_distances(e, s, SILENCE)[1]
 
 
 @register("PC-MSE", perceptual=True)
