@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -206,7 +207,7 @@ def choose_rates(settings: SweepSettings, tried: Sequence[Config]) -> tuple[dict
 
 def run_jobs(jobs: Sequence[Job], devices: Sequence[str]) -> list[str]:
     """Run the jobs, one at a time on each device; return the names of those that failed."""
-    todo, running = iter(list(jobs)), set()
+    todo, running, stopped = iter(list(jobs)), set(), threading.Event()
     environment = dict(os.environ)
     if devices.count("cpu") > 1:  # else every process would use all cores
         environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // devices.count("cpu"))))
@@ -221,6 +222,8 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[str]) -> list[str]:
             for command in job.commands:
                 with subprocess.Popen([*command, "--device", device], env=environment) as process:
                     running.add(process)
+                    if stopped.is_set():  # it began just now
+                        process.terminate()
                     code = process.wait()
                     running.discard(process)
                 if code:
@@ -232,6 +235,7 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[str]) -> list[str]:
         try:
             return list(itertools.chain.from_iterable(pool.map(work, devices)))
         except BaseException:  # Ctrl-C or SIGTERM: running jobs write their checkpoints, and no other is started
+            stopped.set()
             collections.deque(todo, maxlen=0)
             for process in list(running):
                 process.terminate()
