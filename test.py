@@ -75,7 +75,7 @@ def test(config: Config, outputs: Path | None = None) -> None:  # noqa: PT028, n
     """Score the run's best checkpoint, or another system's outputs, on config.data's test grid; write a report."""
     metrics = installed_metrics(config.metrics)
     device = find_device(config.device)
-    use_threads(config.threads)
+    use_threads(config.threads, sharing=2)  # the processes that score need the other half of the cores
     grid = PackedDataset(config.data, "test")
     clean_id = number_clean(grid[number][1].numpy() for number in range(len(grid)))
     texts = find_texts(config.data, grid, clean_id) if "wer" in metrics else None

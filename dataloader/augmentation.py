@@ -118,7 +118,11 @@ def draw_synthetic(rng: np.random.Generator, samples: int) -> Waveform:
         partials = np.arange(1, min(12, int(SAMPLE_RATE / 2 / pitch / 1.5)) + 1)
         amplitudes = rng.exponential(size=partials.size) * partials ** -rng.uniform(0, 1.5)
         shifts = rng.uniform(0, 2 * np.pi, partials.size)
-        hum = sum(a * np.sin(n * phase + shift) for n, a, shift in zip(partials, amplitudes, shifts, strict=True))
+        turn, hum = np.exp(1j * phase), np.zeros(samples, complex)
+        for partial in (amplitudes * np.exp(1j * shifts))[::-1]:  # a sum of their powers, by Horner's rule
+            hum += partial
+            hum *= turn
+        hum = hum.imag
         noise = noise + hum * 10 ** (rng.uniform(*TONE_DB) / 20) * _norm(noise) / _norm(hum)
     return noise / _norm(noise)
 

@@ -12,7 +12,7 @@ from programs import run
 
 from config import Config
 from models import build_model, complete, load_model
-from models.complex_layers import apply_mask
+from models.complex_layers import LARGE, ComplexConv2d, ComplexConvTranspose2d, apply_mask
 from models.dcunet import DCUNET
 from models.gru import gru
 from models.gtcrn import DepthWiseConv
@@ -135,6 +135,26 @@ def test_depth_wise_convolutions_have_the_outputs_and_gradients_of_torchs():
     results = (torch.autograd.grad(y.square().sum(), [x, *ours.parameters()]) for y in outputs)
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [ComplexConv2d, ComplexConvTranspose2d])
+def test_three_real_products_give_a_large_layer_the_output_and_gradients_of_four(kind):
+    torch.manual_seed(0)
+    layer = kind(2 * LARGE, 2 * LARGE, (3, 2), (2, 1), (1, 0)).double()
+    torch.nn.init.normal_(layer.bias_real)
+    torch.nn.init.normal_(layer.bias_imag)
+    x = torch.randn(2, 2 * LARGE, 6, 5, dtype=torch.float64, requires_grad=True)
+    conv, weight = (
+        (torch.nn.functional.conv2d, layer.weight_of_conv)
+        if kind is ComplexConv2d
+        else (torch.nn.functional.conv_transpose2d, layer.weight_of_transposed)
+    )
+    results = []
+    for y in (layer(x), conv(x, weight(), layer.bias(), *layer.options)):
+        results.append([y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])])
+    assert not torch.equal(results[0][0], results[1][0])  # computed another way
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(
