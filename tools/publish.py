@@ -81,7 +81,7 @@ def publish(settings: PublishSettings) -> None:
         figures.save_figure(figures.training_curves(histories), folder, "training", ["png"])
         differences = comparison.find_differences(scores, BASELINE, metrics)
         verdict = tables.verdict_table(scores, differences, BASELINE, metrics)
-        rates = comparison.read_rates(folder / TUNING) if (folder / TUNING).is_file() else None
+        rates = pd.read_csv(folder / TUNING) if (folder / TUNING).is_file() else None
         page = find_page(folder.name)
         text = "\n\n".join([conditions(labelled), results_text(scores, verdict, metrics, rates)])
         write_block(page, f"results of {folder.name}", text)

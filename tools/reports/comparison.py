@@ -13,7 +13,7 @@ from tqdm import tqdm
 from config import MAY_DIFFER, Config
 from tools.common.errors import UserError
 from tools.common.run_folder import find_run, read_config, scores_file
-from tools.reports.significance import LEVEL, correct, paired_difference, pool_seeds, seed_difference, weighted
+from tools.reports.significance import LEVEL, correct, paired_difference, pool_seeds, seed_difference
 from tools.scoring.scores import METRICS
 from tools.scoring.suspect import find_suspect
 
@@ -145,10 +145,19 @@ def by_signal(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     return by_seed(scores, metric).T.groupby(level="signal", sort=False).mean().T
 
 
-def weigh(scores: pd.DataFrame, metric: str, index: Sequence[str] = UTTERANCE) -> pd.Series:
-    """Return how much each utterance counts in a mean: 1, or its words, as word errors are pooled."""
-    first = scores.drop_duplicates(index).set_index(list(index))
-    return first["words"] if metric == "wer" else pd.Series(1.0, first.index)
+def weighted(values: pd.DataFrame, scores: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return values of a metric [utterances, columns] whose plain mean is to be reported; without rows of NaN.
+
+    Word errors are pooled: their mean counts each word once, and their spread is that of its error, by Taylor
+    linearisation of a ratio (Cochran, Sampling Techniques, 1977, 6.4). scores: tells the words of utterances.
+    """
+    values = values.dropna()
+    if metric != "wer":
+        return values
+    index = list(values.index.names)
+    words = scores.drop_duplicates(index).set_index(index)["words"].loc[values.index]
+    rate = values.mul(words, axis=0).sum() / words.sum()
+    return (values - rate).mul(words / words.mean(), axis=0) + rate
 
 
 def drawn_with(scores: pd.DataFrame) -> pd.DataFrame:
@@ -170,15 +179,14 @@ def find_differences(scores: pd.DataFrame, baseline: str, metrics: Sequence[str]
     drawn, found = drawn_with(scores), []
     for metric in tqdm(metrics, "comparing", leave=False, disable=None):
         runs = by_seed(scores[scores["signal"] != "noisy"], metric).dropna()
-        weights = weigh(scores, metric)
         for signal in signals:
             whole = by_seed(scores[scores["signal"].isin([signal, baseline])], metric).dropna()
             parts = {EVERYWHERE: whole, **dict(iter(whole.groupby(level="noise_type", sort=False)))}
             for noise_type, values in parts.items():
                 row = {"signal": signal, "baseline": baseline, "metric": metric, "noise_type": noise_type}
                 if len(values):
-                    seeds = weighted(runs.loc[runs.index.isin(values.index)], weights).mean()
-                    values = weighted(values, weights)
+                    seeds = weighted(runs.loc[runs.index.isin(values.index)], scores, metric).mean()
+                    values = weighted(values, scores, metric)
                     found.append(row | _compare(values, signal, baseline, metric, drawn.loc[values.index], seeds))
     differences = pd.DataFrame(found).astype(object)
     for prefix in ("", "seed_"):
@@ -263,14 +271,6 @@ def choose_rate(loss: str, histories: Mapping[float, pd.DataFrame]) -> pd.DataFr
     low, high = rates[judges].min(), rates[judges].max()
     points = ((rates[judges] - low) / (high - low)).fillna(0).mean(axis=1)
     return rates.assign(judged_by=" ".join(judges), points=points, chosen=points.index == points.idxmax())
-
-
-def read_rates(path: Path) -> pd.DataFrame:
-    """Return the rows of a tuning.csv, results of `choose_rate`; UserError for another file."""
-    rates = pd.read_csv(path)
-    if missing := {"loss", "learning_rate", *VALIDATED, "judged_by", "points", "chosen"} - set(rates):
-        raise UserError(f"{path}: no column {', '.join(sorted(missing))}; expected what tools.sweep --tune wrote")
-    return rates
 
 
 def at_the_edge(rates: pd.DataFrame) -> list[str]:

@@ -112,7 +112,7 @@ def compare(settings: CompareSettings) -> Path:
     samples = page.collect_samples(samples_folders(labelled), scores, settings.utterances)
     further, notes = [], []
     if settings.tuning:
-        rates = comparison.read_rates(settings.tuning)
+        rates = pd.read_csv(settings.tuning)
         further, notes = [tables.tuning_table(rates)], comparison.at_the_edge(rates)
     if not samples:
         notes.append("There are no samples to listen to; `test.py --samples 1` writes some.")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
 RESAMPLES = 5000
@@ -118,17 +117,6 @@ def pool_seeds(means: Sequence[np.ndarray]) -> tuple[float, float] | None:
             return None
     freedom = sum(len(values) - 1 for values in several)
     return sum(np.var(values) * len(values) for values in several) / freedom, freedom
-
-
-def weighted(values: pd.DataFrame, weights: pd.Series) -> pd.DataFrame:
-    """Return values [utterances, columns] whose plain mean is the weighted one, with the spread of its error.
-
-    By Taylor linearisation of a ratio (Cochran, Sampling Techniques, 1977, 6.4). Utterances with NaN are left out.
-    """
-    values = values.dropna()
-    weights = weights.loc[values.index] / weights.loc[values.index].mean()
-    mean = values.mul(weights, axis=0).mean()
-    return (values - mean).mul(weights, axis=0) + mean
 
 
 def confidence_interval(values: Sequence[float]) -> tuple[float, float]:

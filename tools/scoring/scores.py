@@ -89,15 +89,11 @@ class Pair:
         return (signal @ clean) / (clean @ clean)
 
     @functools.cached_property
-    def ssnr(self) -> float:
-        """Return the segmental SNR in dB, from -10 to 35."""
-        return segmental_snr(self.clean, self.signal)
-
-    @functools.cached_property
     def composite(self) -> dict[str, float]:
         """Return Hu & Loizou's predictions of the mean opinion on speech, background and whole, 1 to 5."""
         llr = log_likelihood_ratio(self.clean, self.signal)
-        return composite(self.wide_band, llr, weighted_spectral_slope(self.clean, self.signal), self.ssnr)
+        wss, ssnr = (measure(self.clean, self.signal) for measure in (weighted_spectral_slope, segmental_snr))
+        return composite(self.wide_band, llr, wss, ssnr)
 
     @functools.cached_property
     def dnsmos(self) -> dict[str, float]:
@@ -141,7 +137,7 @@ METRICS = {
     "stoi": Metric("STOI", lambda pair: pair.stoi(extended=False), 3, -1, 1, 0.01),
     "estoi": Metric("ESTOI", lambda pair: pair.stoi(extended=True), 3, -1, 1, 0.01),
     "si_sdr": Metric("SI-SDR (dB)", Pair.si_sdr, 2, -math.inf, math.inf, 0.25),
-    "ssnr": Metric("Segmental SNR (dB)", lambda pair: pair.ssnr, 2, -10, 35, 0.25),
+    "ssnr": Metric("Segmental SNR (dB)", lambda pair: segmental_snr(pair.clean, pair.signal), 2, -10, 35, 0.25),
     "csig": Metric("CSIG", lambda pair: pair.composite["csig"]),
     "cbak": Metric("CBAK", lambda pair: pair.composite["cbak"]),
     "covl": Metric("COVL", lambda pair: pair.composite["covl"]),
