@@ -143,9 +143,8 @@ def test_the_runs_of_a_sweep_have_one_precision(workplace, fast_bf16, monkeypatc
 
     def precisions():
         options = sweep.fix_precision(settings, AUTO)
-        return {
-            job.config.precision for plan in (sweep.plan, sweep.plan_tuning) for job in plan(settings, options)
-        }
+        tuning = sweep.plan_tuning(settings, options, sweep.first_rates(settings, options))
+        return {job.config.precision for job in [*sweep.plan(settings, options), *tuning]}
 
     assert precisions() == {"bf16"}
     assert run(train, *AUTO, "--epochs", "1", "--loss", "MSE", "--name", "sweep_MSE_seed0") == 0
