@@ -126,7 +126,7 @@ def test_weights_that_move_do_not_decide_which_epoch_is_best():
 
 def test_interrupted_scoring_goes_on_and_noisy_scores_are_kept_beside_the_data(workplace, monkeypatch):
     assert run(train, *TINY, "--name", "a", "--epochs", "1", "--valid_scores", "0") == 0
-    enhanced, scored = test.enhance, []
+    enhanced, scored = test.enhance_all, []
 
     def count(model, loader):
         for number, *waveforms in enhanced(model, loader):
@@ -135,7 +135,7 @@ def test_interrupted_scoring_goes_on_and_noisy_scores_are_kept_beside_the_data(w
             scored.append(number)
             yield number, *waveforms
 
-    monkeypatch.setattr(test, "enhance", count)
+    monkeypatch.setattr(test, "enhance_all", count)
     few = ("--name", "a", "--samples", "0", "--show")
     stop = True
     assert run(test, *few) == 130

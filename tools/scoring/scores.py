@@ -9,6 +9,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -231,6 +232,10 @@ class ScorePool(ProcessPool):
     def map(self, jobs: Iterable[tuple[np.ndarray, np.ndarray, Sequence[str]]]) -> Iterator[Scores]:
         """Return the scores of each (clean, signal, names), in order; only a few jobs are read ahead."""
         return self.starmap(_score, jobs)
+
+    def score(self, clean: np.ndarray, signal: np.ndarray, names: Sequence[str]) -> Future[Scores]:
+        """Compute the scores of one signal in the background, as loss terms that learn them do."""
+        return self.submit(_score, clean, signal, names)
 
 
 def _score(_: None, clean: np.ndarray, signal: np.ndarray, names: Sequence[str]) -> Scores:
