@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,6 +68,14 @@ class ProcessPool:
     def __exit__(self, *_: object) -> None:
         if self._executor:
             self._executor.shutdown(cancel_futures=True)
+
+    def submit(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
+        """Compute `function(shared, *arguments)` in the background, or now if this is the only process."""
+        if self._executor:
+            return self._executor.submit(_call, function, arguments)
+        future: Future[Result] = Future()
+        future.set_result(function(self._shared, *arguments))
+        return future
 
     def starmap(self, function: Callable[..., Result], inputs: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
         """Yield `function(shared, *input)` of each input, in order; only a few inputs are read ahead.
