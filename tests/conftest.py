@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from config import DEMO_DATA, PRESETS, Config
 from tools.demo_corpus.corpus import make_demo_corpus
@@ -15,6 +17,17 @@ def pytest_configure():
     shipped = PRESETS["paper"] | {"name": "{model}_{loss}", "data": DEMO_DATA, "precision": "auto"}
     old = zip(dataclasses.fields(Config), Config.__init__.__defaults__, strict=True)
     Config.__init__.__defaults__ = tuple(shipped.get(field.name, value) for field, value in old)
+
+
+DRAWN = {"test_figures.py", "test_page.py", "test_listening.py", "test_published.py", "test_inspect_dataset.py"}
+
+
+@pytest.fixture(autouse=True)
+def undrawn_figures(request, monkeypatch):
+    """Leave figures undrawn where tests only ask for their files: drawing takes seconds."""
+    if request.path.name not in DRAWN:
+        monkeypatch.setattr(Figure, "get_layout_engine", lambda figure: None)
+        monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(b"a figure"))
 
 
 @pytest.fixture(scope="session")

@@ -74,8 +74,11 @@ def report(settings: ReportSettings) -> None:
     use_threads(settings.threads)
     metrics = installed_metrics(settings.metrics)
     terms, missing = build_terms(settings.terms, device)
-    checkpoints = {"noisy": None} | {name: find_run(name) / "best.pt" for name in settings.runs}
-    measured = [measure(signal, path, settings, terms, metrics, device) for signal, path in checkpoints.items()]
+    networks: dict[str, tuple[Path | None, nn.Module]] = {"noisy": (None, nn.Identity())}
+    for name in settings.runs:
+        path = find_run(name) / "best.pt"
+        networks[name] = path, load_model(path, device)
+    measured = [measure(signal, *found, settings, terms, metrics, device) for signal, found in networks.items()]
     values = pd.concat(measured, ignore_index=True)
     parts = [
         "# Loss terms",
@@ -115,6 +118,7 @@ def build_terms(names: Sequence[str], device: torch.device) -> tuple[dict[str, L
 def measure(
     signal: str,
     checkpoint: Path | None,
+    model: nn.Module,
     settings: ReportSettings,
     terms: Mapping[str, LossTerm],
     metrics: Sequence[str],
@@ -129,7 +133,6 @@ def measure(
     numbers = [number for number in range(len(grid)) if grid.cell(number)[2] < settings.utterances]
     config = Config(data=settings.data, batch_size=settings.batch_size, device=settings.device)
     loader = build_loader(config, "test", device, numbers)
-    model = load_model(checkpoint, device) if checkpoint else nn.Identity()
     folder = test_folder(checkpoint.parent, settings.data) if checkpoint else Path(settings.data)
     origin = {"checkpoint": fingerprint(checkpoint)} if checkpoint else {}
     cache = ScoreCache(folder / (ENHANCED if checkpoint else NOISY), grid.path, metrics, origin)
