@@ -42,7 +42,7 @@ def test_clean_speech_passes_and_silence_stays_silent(grid):
     passed = [score(clean, enhance(clean), ("pesq", "stoi", "si_sdr")).values for clean in grid[0, 0, :, 1]]
     assert np.mean([values["pesq"] for values in passed]) > 4
     assert np.mean([values["stoi"] for values in passed]) > 0.97
-    assert np.mean([values["si_sdr"] for values in passed]) > 24
+    assert np.mean([values["si_sdr"] for values in passed]) > 23
     assert min(values["si_sdr"] for values in passed) > 12
     assert np.abs(enhance(np.zeros(16000, np.float32))).max() < 1e-4
 
