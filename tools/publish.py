@@ -28,7 +28,7 @@ from tools.common.errors import UserError
 from tools.common.files import has_block, put_folder, write_block, write_csv, write_text
 from tools.common.run_folder import read_config, read_history
 from tools.reports import comparison, figures, report, tables
-from tools.reports.comparison import EVERYWHERE, Run, experiment, read_run, read_scores
+from tools.reports.comparison import EVERYWHERE, UTTERANCE, Run, experiment, read_run, read_scores
 from tools.reports.page import collect_samples
 from tools.reports.tables import Table
 from tools.scoring.scores import METRICS
@@ -138,6 +138,7 @@ def keep_runs(name: str, runs: Sequence[TrainedRun]) -> None:
     with tempfile.TemporaryDirectory(dir=RESULTS, prefix=".") as parent:
         new = Path(parent) / name
         scores = pd.concat([run.scores.round(PLACES).assign(run=run.folder.name) for run in runs])
+        scores = scores[(scores["signal"] != "noisy") | ~scores.duplicated([*UTTERANCE, "signal"])]  # noisy once
         histories = pd.concat([run.history.assign(run=run.folder.name) for run in runs])
         for file, table in (("scores.csv", scores.drop(columns="suspect")), ("histories.csv", histories)):
             write_csv(new / file, table[["run", *table.columns.drop("run")]].to_dict("records"))
@@ -155,7 +156,8 @@ def read_kept(folder: Path) -> list[TrainedRun]:
     for line in (folder / "runs.jsonl").read_text(encoding="utf-8").splitlines():
         kept = json.loads(line)
         config, own = read_settings(kept["config"]), histories[histories["run"] == kept["run"]]
-        run = Run(folder / kept["run"], experiment(config), config.seed, scores[names == kept["run"]])
+        rows = scores[(names == kept["run"]) | (scores["signal"] == "noisy")]
+        run = Run(folder / kept["run"], experiment(config), config.seed, rows)
         history = own.drop(columns="run").dropna(axis=1, how="all")
         runs.append(TrainedRun(**vars(run), config=config, history=history, facts=kept["facts"]))
     return runs
