@@ -185,6 +185,24 @@ def test_a_comparison_is_published_without_what_its_files_say_about_the_machine(
         assert path.suffix not in (".jsonl", ".csv") or not re.search("myhost|/home/me", path.read_text()), path
 
 
+def test_a_comparison_grows_by_runs_that_finish_later_and_leaves_out_those_without_a_test(workplace, capsys):
+    assert run(publish, "demo") == 0
+    for folder in Path("runs").glob("*_seed0"):  # of another machine, for instance
+        shutil.rmtree(folder)
+    make_sweep_run("demo_SNR_seed0", "SNR", 0)
+    make_sweep_run("demo_SNR_seed1", "SNR", 1)
+    Path("runs/demo_SNR_seed1/test/demo/tested.json").unlink()
+    capsys.readouterr()
+    assert run(publish, "demo") == 0
+    assert "1 runs called demo_… are left out" in capsys.readouterr().out
+    kept = read_scores(Path("results/published/demo"))
+    pairs = [(loss, seed) for loss in ("MSE", "SI-SNR") for seed in (0, 1)]
+    assert sorted(kept["run"].unique()) == sorted(
+        [f"demo_{loss}_seed{seed}" for loss, seed in pairs] + ["demo_SNR_seed0"]
+    )
+    assert sorted(kept.groupby("signal").size()) == [48, 48, 96, 96]  # SNR, noisy once, two of two seeds
+
+
 def test_tuned_learning_rates_are_published_with_their_table(workplace):
     histories = {
         rate: pd.DataFrame([{f"valid_{score}": rate * 100 for score in ("pesq", "estoi", "si_sdr")}])
@@ -210,7 +228,7 @@ def test_a_comparison_without_runs_or_without_a_place_for_its_tables_is_refused(
     texts = {page: page.read_text() for page in PAGES}
     assert run(publish, name) == 2
     messages = {
-        "nothing": "runs/nothing_*_seed*: found 0",
+        "nothing": "runs/nothing_*_seed*: found none tested",
         "other": "docs: no page has a part <!-- results of other -->",
     }
     assert messages[name] in capsys.readouterr().err

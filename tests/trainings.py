@@ -29,7 +29,8 @@ def weights_of(name, file="last.pt"):
 
 def shell(*args, launcher=(), program=TRAIN):
     command = [sys.executable, *launcher, program, *TINY, *map(str, args)]
-    env = os.environ | ONE_THREAD | {"PYTHONPATH": str(Path(TRAIN).parent)}
+    # The fault handler says where a process was that the system ended.
+    env = os.environ | ONE_THREAD | {"PYTHONPATH": str(Path(TRAIN).parent), "PYTHONFAULTHANDLER": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 

@@ -5,8 +5,9 @@
     python -m tools.publish --samples demo pretrained  # also listening pages: of a comparison, and of a run
 
 results/published/<name>/ keeps a comparison: scores.csv with the scores of every utterance, runs.jsonl with the
-settings and the environment of each run, histories.csv, and figures. Pages show the comparisons that they have a
-place for. samples/published/<name>/ has samples at 0 and 5 dB and a page to listen to them.
+settings and the environment of each run, histories.csv, and figures. Runs that are kept already stay, so that a
+comparison may be published as its runs finish. Pages show the comparisons that they have a place for.
+samples/published/<name>/ has samples at 0 and 5 dB and a page to listen to them.
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ from tools.common.audio import read_wav
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.errors import UserError
 from tools.common.files import has_block, put_folder, write_block, write_csv, write_text
-from tools.common.run_folder import read_config, read_history
+from tools.common.run_folder import is_tested, read_config, read_history
 from tools.reports import comparison, figures, report, tables
 from tools.reports.comparison import EVERYWHERE, UTTERANCE, Run, experiment, read_run, read_scores
 from tools.reports.page import collect_samples
@@ -70,7 +71,10 @@ class TrainedRun(Run):
 def publish(settings: PublishSettings) -> None:
     """Keep the runs, then write figures, tables and samples; UserError if something is missing."""
     for name in settings.names:
-        keep_runs(name, [read_training(run) for run in find_runs(name)])
+        runs, kept = [read_training(run) for run in find_runs(name)], RESULTS / name
+        again = {run.folder.name for run in runs}
+        earlier = [run for run in read_kept(kept) if run.folder.name not in again] if kept.is_dir() else []
+        keep_runs(name, sorted([*earlier, *runs], key=lambda run: (run.settings["loss"], run.seed)))
     answers = {}
     for folder in sorted(RESULTS.glob("[!.]*/")):
         labelled = comparison.label_runs(read_kept(folder))
@@ -111,12 +115,14 @@ def find_runs(name: str, data: str = "") -> list[Run]:
     """Return the tested runs of a sweep, by loss and seed; data: the set that they were tested on."""
     folders = sorted(Path("runs").glob(f"{name}_*_seed*"))
     template = f"{name}_{{loss}}_seed{{seed}}"  # demo_tuned_MSE_seed0 is no run of demo
-    folders = [f for f in folders if dataclasses.replace(read_config(f), name=template).run_name == f.name]
-    if len(folders) < 2:
-        raise UserError(
-            f"runs/{name}_*_seed*: found {len(folders)}, expected the runs of tools.sweep --name {name}"
-        )
-    runs = [read_run(str(folder), data) for folder in folders]
+    configs = {f: read_config(f) for f in folders}
+    folders = [f for f, c in configs.items() if dataclasses.replace(c, name=template).run_name == f.name]
+    tested = [f for f in folders if is_tested(f, data or configs[f].data)]
+    if not tested:
+        raise UserError(f"runs/{name}_*_seed*: found none tested, expected runs of tools.sweep --name {name}")
+    if len(tested) < len(folders):
+        print(f"{len(folders) - len(tested)} runs called {name}_… are left out, as they are not tested")
+    runs = [read_run(str(folder), data) for folder in tested]
     return sorted(runs, key=lambda run: (run.settings["loss"], run.seed))
 
 
@@ -133,7 +139,7 @@ def read_training(run: Run) -> TrainedRun:
 
 
 def keep_runs(name: str, runs: Sequence[TrainedRun]) -> None:
-    """Write the files of a comparison, whose folder is replaced as a whole."""
+    """Write the files of a comparison, whose folder is replaced as a whole; only its table of rates may stay."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=RESULTS, prefix=".") as parent:
         new = Path(parent) / name
@@ -144,8 +150,9 @@ def keep_runs(name: str, runs: Sequence[TrainedRun]) -> None:
             write_csv(new / file, table[["run", *table.columns.drop("run")]].to_dict("records"))
         lines = [{"run": run.folder.name, "config": run.config.to_dict(), "facts": run.facts} for run in runs]
         write_text(new / "runs.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-        if (tuning := Path("results") / name / TUNING).is_file():
-            shutil.copyfile(tuning, new / TUNING)
+        for tuning in (RESULTS / name / TUNING, Path("results") / name / TUNING):
+            if tuning.is_file():
+                shutil.copyfile(tuning, new / TUNING)
         put_folder(new, RESULTS / name)
 
 

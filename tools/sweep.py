@@ -69,6 +69,8 @@ class SweepSettings:
     the lowest or highest, a third of it or three times as much is tried as well."""
     tune_epochs: Annotated[int, Meta(ge=0)] = 0
     """Epochs of the short trainings; 0 for a third of the training."""
+    rates: Path | None = None
+    """Take the learning rates from the table of an earlier tuning, results/<name>/tuning.csv."""
     dry_run: bool = False
     """Print the commands and run nothing."""
     slurm: bool = False
@@ -158,7 +160,8 @@ def sweep(settings: SweepSettings, options: Sequence[str]) -> list[str]:
         raise UserError("slurm: found with --tune, whose rates are not known before; sweep without one of the two")
     if not settings.slurm:
         options = fix_precision(settings, options)
-    jobs = plan(settings, options)
+    rates = read_rates(settings) if settings.rates else None
+    jobs = plan(settings, options, rates)
     tried = first_rates(settings, options) if settings.tune else {}
     tuning = plan_tuning(settings, options, tried)
     if settings.slurm or settings.dry_run:
@@ -167,7 +170,7 @@ def sweep(settings: SweepSettings, options: Sequence[str]) -> list[str]:
         where = ["--name", settings.name, "--baseline", runs[0], "--data", jobs[0].config.data]
         print(shlex.join(["python", "-m", "tools.compare", *runs, *where]))
         return []
-    table, failed, tuned, devices = None, [], [], settings.devices * settings.jobs
+    table, failed, tuned, devices = settings.rates, [], [], settings.devices * settings.jobs
     while tuning:
         failed += run_jobs([job for job in tuning if not job.is_done], devices)
         tuned += [job.config for job in tuning if job.config.run_name not in failed]
@@ -181,6 +184,15 @@ def sweep(settings: SweepSettings, options: Sequence[str]) -> list[str]:
     if len(runs) > 1:
         compare(CompareSettings(runs, runs[0], settings.name, data=jobs[0].config.data, tuning=table))
     return failed
+
+
+def read_rates(settings: SweepSettings) -> dict[str, float]:
+    """Return the learning rate of each loss from a table of `choose_rates`; UserError if one has none."""
+    table = pd.read_csv(settings.rates)
+    rates = table[table["chosen"]].set_index("loss")["learning_rate"].to_dict()
+    if missing := set(settings.losses) - rates.keys():
+        raise UserError(f"{settings.rates}: has no learning rate of {', '.join(sorted(missing))}")
+    return rates
 
 
 def beyond_edge(best: float, tried: Sequence[float]) -> float | None:

@@ -252,25 +252,24 @@ def own_metrics(loss: str) -> list[str]:
 
 
 def choose_rate(loss: str, histories: Mapping[float, pd.DataFrame]) -> pd.DataFrame:
-    """Return a row for each learning rate of a loss: its validation scores, its points, and whether it is chosen.
+    """Return a row for each learning rate of a loss: its last validation scores, and whether it is chosen.
 
-    histories: history.csv by learning rate. Points are the mean of the scores, each scaled from 0 (worst rate) to
-    1 (best rate), without the loss's own metric. Losses should be compared with a rate tuned for each: Kolbæk et
-    al., IEEE/ACM TASLP 28, 2020. Raises UserError if a score was not validated.
+    histories: history.csv by learning rate. The best mean rank in the scores is chosen, of equal ones the lowest
+    rate, as short trainings favour high ones; the rule is the same for all losses, also for those that approximate
+    one of the scores. Losses should be compared with a rate tuned for each: Kolbæk et al., IEEE/ACM TASLP 28,
+    2020. Raises UserError if a score was not validated.
     """
     names = [f"valid_{name}" for name in VALIDATED]
     last = pd.DataFrame({rate: history.iloc[-1].reindex(names) for rate, history in sorted(histories.items())}).T
     rates = last.set_axis(VALIDATED, axis="columns").rename_axis("learning_rate").reset_index()
-    rates.insert(0, "loss", loss)
-    judges = [name for name in VALIDATED if name not in own_metrics(loss)]
-    if rates[judges].isna().any(axis=None):
+    if rates.isna().any(axis=None):
         raise UserError(
-            f"tune: the validation of {loss} lacks one of {', '.join(judges)}, which choose its learning rate; "
+            f"tune: the validation of {loss} lacks one of {', '.join(VALIDATED)}, which choose its learning rate; "
             "train with --valid_scores above 0 and these in --valid_metrics"
         )
-    low, high = rates[judges].min(), rates[judges].max()
-    points = ((rates[judges] - low) / (high - low)).fillna(0).mean(axis=1)
-    return rates.assign(judged_by=" ".join(judges), points=points, chosen=points.index == points.idxmax())
+    rates.insert(0, "loss", loss)
+    ranks = rates[list(VALIDATED)].rank(ascending=False).mean(axis=1)
+    return rates.assign(chosen=ranks.index == ranks.idxmin())
 
 
 def at_the_edge(rates: pd.DataFrame) -> list[str]:

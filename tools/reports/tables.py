@@ -244,9 +244,7 @@ def flagged(scores: pd.DataFrame, template: str) -> list[str]:
 def tuning_table(rates: pd.DataFrame) -> Table:
     """Return the table of the learning rates tried for each loss, with the chosen ones bold."""
     texts = pd.DataFrame({METRICS[n].title: rates[n].map(f"{{:.{METRICS[n].places}f}}".format) for n in VALIDATED})
-    texts["points"] = rates["points"].map("{:.2f}".format)
-    bold = texts.notna().mul(rates["chosen"], axis=0).assign(judges=False)
-    texts["judged by"] = [", ".join(METRICS[n].title for n in names.split()) for names in rates["judged_by"]]
+    bold = texts.notna().mul(rates["chosen"], axis=0)
     texts.index = [
         f"{row.loss}, {row.learning_rate:g}{', chosen' * row.chosen}" for row in rates.itertuples(index=False)
     ]
