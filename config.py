@@ -7,7 +7,6 @@ command line of train.py and test.py: `python train.py --loss SI-SNR+LMS --batch
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -149,8 +148,8 @@ class ComputationSettings:
     """Threads that compute on a CPU; auto: OMP_NUM_THREADS, else one for each core that the run may use."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     """Number format of the network in training and validation. fp32; tf32: matrix products of a GPU round their
-    inputs to 10 bits; bf16: bfloat16 autocast; auto: bf16 on a GPU from Ampere on, and on a CPU if a measurement
-    shows that it is faster, else fp32; a run keeps the choice. Losses and spectra are always float32."""
+    inputs to 10 bits; bf16: bfloat16 autocast; auto: bf16 on a GPU from Ampere on and on a CPU with AMX, else
+    fp32; a run keeps the choice. Losses and spectra are always float32."""
     accumulate: Positive = 1
     """Number of parts in which each process computes its share of a batch, to save memory."""
     compile: bool = False
@@ -186,10 +185,6 @@ class Config(
 
     def __post_init__(self) -> None:
         """Check the settings. Raises UserError for one that cannot be used."""
-        for name, value in itertools.chain.from_iterable(vars(part).items() for part in Config.__bases__):
-            if not (name.startswith("_") or name in vars(self)):
-                form = f"{name}: {type(value).__name__} = {value!r}"
-                raise UserError(f"config.py: found {name} = {value!r} without its type, expected {form}")
         check(self)
         object.__setattr__(self, "loss", "".join(self.loss.split()))  # SI-SNR + LMS is SI-SNR+LMS
         network = {name: tuple(v) if isinstance(v, list) else v for name, v in self.network.items()}

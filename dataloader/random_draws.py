@@ -1,5 +1,6 @@
-"""Random draws for a mixture: SNR, level, and noise segment."""
+"""Random draws for a mixture: SNR, level, and noise segment; their generators."""
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
@@ -12,6 +13,14 @@ from .mixing import is_silent
 ATTEMPTS = 20  # to draw a segment that is not silent
 Decibel = Annotated[float, Meta(gt=-1000, lt=1000)]
 TypeWeights = Literal["root", "equal"]
+
+
+def generator(seed: int, *key: str | int) -> np.random.Generator:
+    """Return the generator for a key, such as item 7 of the training: `generator(seed, "train", 7)`.
+
+    It does not depend on what was drawn before.
+    """
+    return np.random.default_rng([seed, *(zlib.crc32(str(part).encode(errors="surrogateescape")) for part in key)])
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,9 @@ def same_threads_afterwards():
 
 
 @pytest.fixture
-def fast_bf16(monkeypatch):
-    monkeypatch.setattr(precision, "bf16_gain", lambda: 2.0)
-    monkeypatch.setattr(precision, "lack_of_bf16", lambda device: "")
+def fast_bf16(monkeypatch, tmp_path):
+    (tmp_path / "cpuinfo").write_text("flags: amx_bf16\n")
+    monkeypatch.setattr(precision, "CPU_INFO", tmp_path / "cpuinfo")
 
 
 @pytest.mark.parametrize("program", COMPUTING)
@@ -74,35 +74,21 @@ def test_a_container_gets_no_more_processes_than_its_quota(tmp_path, monkeypatch
     assert processes.cores() == whole
 
 
-@pytest.mark.parametrize(
-    ("gain", "lack", "model", "expected", "reason"),
-    [
-        (2.0, "", "DCCRN", "bf16", "bf16 is 2.0 times as fast as fp32"),
-        (1.05, "", "DCCRN", "fp32", "bf16 is 1.1 times as fast as fp32"),
-        (2.0, "", "GTCRN", "fp32", "on a CPU, GTCRN computes no faster in bf16"),
-        (2.0, "this processor lacks it", "DCCRN", "fp32", "this processor lacks it"),
-    ],
-)
-def test_auto_takes_bf16_where_it_is_clearly_faster(monkeypatch, gain, lack, model, expected, reason):
-    monkeypatch.setattr(precision, "bf16_gain", lambda: gain)
-    monkeypatch.setattr(precision, "lack_of_bf16", lambda device: lack)
-    config, found = precision.settle_precision(Config(model=model), CPU)
-    assert config.precision == expected
-    assert reason in found
-    if lack:
-        with pytest.raises(UserError, match="found bf16, but this processor lacks it; use --precision fp32"):
-            precision.settle_precision(Config(precision="bf16"), CPU)
-
-
-def test_the_gain_is_measured_within_a_second_and_is_that_of_a_ratio():
-    assert 0.01 < precision.bf16_gain() < 100
+def test_auto_takes_bf16_on_a_cpu_with_amx(fast_bf16, monkeypatch):
+    assert precision.settle_precision(Config(), CPU)[0].precision == "bf16"
+    assert precision.settle_precision(Config(model="GTCRN"), CPU)[0].precision == "fp32"
+    monkeypatch.setattr(precision, "CPU_INFO", Path("none"))
+    assert precision.settle_precision(Config(), CPU)[0].precision == "fp32"
+    monkeypatch.setattr(precision, "lack_of_bf16", lambda device: "this processor lacks it")
+    with pytest.raises(UserError, match="found bf16, but this processor lacks it; use --precision fp32"):
+        precision.settle_precision(Config(precision="bf16"), CPU)
 
 
 def test_a_run_keeps_what_auto_became_and_goes_on_with_the_same_bits(workplace, fast_bf16, monkeypatch):
     assert run(train, *AUTO, "--epochs", "2", "--name", "whole") == 0
     assert run(train, *AUTO, "--epochs", "1", "--name", "parts") == 0
     assert read_config(Path("runs/parts")).precision == "bf16"
-    monkeypatch.setattr(precision, "bf16_gain", lambda: 0.5)
+    monkeypatch.setattr(precision, "CPU_INFO", Path("none"))
     assert run(train, *AUTO, "--epochs", "2", "--name", "parts") == 0
     whole, parts = weights_of("whole"), weights_of("parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
@@ -148,7 +134,7 @@ def test_the_runs_of_a_sweep_have_one_precision(workplace, fast_bf16, monkeypatc
 
     assert precisions() == {"bf16"}
     assert run(train, *AUTO, "--epochs", "1", "--loss", "MSE", "--name", "sweep_MSE_seed0") == 0
-    monkeypatch.setattr(precision, "bf16_gain", lambda: 0.5)
+    monkeypatch.setattr(precision, "CPU_INFO", Path("none"))
     assert precisions() == {"bf16"}
     shutil.rmtree("runs")
     assert precisions() == {"fp32"}

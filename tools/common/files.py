@@ -1,10 +1,9 @@
-"""Files: written whole or not at all, locked, read with a check of their content, compared by a digest."""
+"""Files: written whole or not at all, locked, compared by a digest."""
 
 import contextlib
 import csv
 import errno
 import hashlib
-import io
 import itertools
 import math
 import os
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import msgspec
 
 from tools.common.errors import UserError
 
@@ -104,23 +102,6 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writeheader()
         for row in rows:
             writer.writerow({k: v for k, v in row.items() if not (isinstance(v, float) and math.isnan(v))})
-
-
-def read_csv(path: Path, kind: Any, advice: str) -> list[Any]:
-    """Return the rows of a CSV file, each as the type `kind`, with NaN for empty fields.
-
-    Raises UserError with the advice if a row does not match, or if the last line is cut off.
-    """
-    rows = []
-    try:
-        text = path.read_text(encoding="utf-8")
-        if not text.endswith("\n"):
-            raise ValueError("cut off in its last line")
-        for row in csv.DictReader(io.StringIO(text)):
-            rows.append(msgspec.convert({key: v or "nan" for key, v in row.items()}, kind, strict=False))
-    except (ValueError, csv.Error) as error:
-        raise UserError(f"{path}: line {len(rows) + 2}: {error}; {advice}") from None
-    return rows
 
 
 def write_block(path: str | Path, name: str, text: str) -> None:

@@ -13,10 +13,9 @@ import numpy as np
 
 from dataloader.impulse_response import draw_response, reverberate
 from dataloader.mixing import active_span, add, headroom, level_gain, mix, noise_gain, quantise
-from dataloader.random_draws import Piece, SegmentDraw
+from dataloader.random_draws import Piece, SegmentDraw, generator
 from tools.common.audio import read
 from tools.common.errors import UserError
-from tools.common.seeding import generator
 from tools.corpora.recordings import Pair, Recording
 from tools.corpora.settings import DatasetSettings
 from tools.corpora.splits import Recordings, by_label

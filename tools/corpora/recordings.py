@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from config import SAMPLE_RATE
 from dataloader.mixing import FRAME, SILENCE, frame_energies, is_silent, rms
+from dataloader.random_draws import generator
 from tools.common.audio import SUFFIXES, find_audio, find_delay, read, read_format
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
-from tools.common.seeding import generator
 
 Cut = Literal["first", "random", "every"]
 MIN_SAMPLES = SAMPLE_RATE // 2  # anything shorter is no utterance and too short for scores

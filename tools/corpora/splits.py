@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from config import SAMPLE_RATE
+from dataloader.random_draws import generator
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
-from tools.common.seeding import generator
 from tools.corpora.recordings import (
     MIN_NOISE_SAMPLES,
     Recording,

@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 from config import DEMO_DATA, SAMPLE_RATE
 from dataloader.impulse_response import draw_response, reverberate
+from dataloader.random_draws import generator
 from tools.common.errors import UserError
-from tools.common.seeding import generator
 from tools.corpora.build import pack
 from tools.corpora.mixtures import make_plan
 from tools.corpora.packing import new_folder

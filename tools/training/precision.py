@@ -2,20 +2,18 @@
 
 import dataclasses
 import os
-import time
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from config import Config
 from models.registry import find_network
-from tools.common.device import times_side_by_side
 from tools.common.errors import UserError
 from tools.training.distributed import Processes
 
 AMPERE = (8, 0)  # compute capability of the first GPUs whose tensor cores support bfloat16
-WORTH = 1.1  # bf16 is chosen if it is more than so many times as fast as fp32
-REPETITIONS = 5
+CPU_INFO = Path("/proc/cpuinfo")  # of Linux; without AMX, bf16 was slower than fp32
 
 
 def settle_precision(config: Config, processes: Processes) -> tuple[Config, str]:
@@ -56,36 +54,14 @@ def arrange_channels(model: nn.Module, config: Config, device: torch.device) -> 
         model.to(memory_format=torch.channels_last)
 
 
-def bf16_gain() -> float:
-    """Return how many times as fast as fp32 bf16 is on this CPU, measured on a layer in well under a second.
-
-    The layer and its shapes are those of DCCRN, forward and backward: the casts of autocast count too, and cancel
-    the gain on a processor that multiplies bfloat16 only a little faster.
-    """
-    layer = nn.Sequential(nn.Conv2d(64, 64, (5, 2), (2, 1)), nn.BatchNorm2d(64), nn.LeakyReLU())
-
-    def step(half: bool) -> None:
-        layout = torch.channels_last if half else torch.contiguous_format
-        x = torch.ones(1, 64, 32, 200).contiguous(memory_format=layout).requires_grad_()
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            y = layer.to(memory_format=layout)(x)
-        y.float().sum().backward()
-
-    variants = {"fp32": lambda: step(False), "bf16": lambda: step(True)}
-    cpu = torch.device("cpu")  # its time is of this process, as other programs would disturb wall time
-    seconds = times_side_by_side(variants, REPETITIONS, cpu, warm_up=1, clock=time.process_time)
-    return seconds["fp32"] / seconds["bf16"]
-
-
 def _choose(device: torch.device, network: str) -> tuple[str, str]:
-    if lack := lack_of_bf16(device):
-        return "fp32", lack
     if device.type == "cuda":
-        return "bf16", "GPUs from Ampere on compute faster with it"
+        lack = lack_of_bf16(device)
+        return ("fp32", lack) if lack else ("bf16", "GPUs from Ampere on compute faster with it")
     if not getattr(find_network(network).kind, "gains_from_bf16", True):
         return "fp32", f"on a CPU, {network} computes no faster in bf16"
-    gain = bf16_gain()
-    return ("bf16" if gain > WORTH else "fp32"), f"bf16 is {gain:.1f} times as fast as fp32 on this processor"
+    cpu = CPU_INFO.read_text() if CPU_INFO.is_file() else ""
+    return ("bf16", "this processor has AMX") if "amx_bf16" in cpu else ("fp32", "this processor has no AMX")
 
 
 def lack_of_bf16(device: torch.device) -> str:
