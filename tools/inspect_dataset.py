@@ -7,6 +7,7 @@ is wrong: an SNR other than its label, an item clipped or silent, a talker or a 
 """
 
 import dataclasses
+import itertools
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,15 +24,12 @@ from tqdm import tqdm
 from config import SAMPLE_RATE
 from dataloader import OnTheFlyDataset, PackedDataset
 from dataloader.datasets import is_on_the_fly
-from dataloader.files import ITEMS, read_description, read_records
+from dataloader.files import ITEMS, read_records
 from dataloader.mixing import active_span, is_silent
-from tools.common.audio import show_spectrogram, spectrogram
 from tools.common.command_line import parse_arguments, run_command
-from tools.common.errors import UserError
-from tools.common.files import replacing
 from tools.common.processes import ProcessPool
-from tools.corpora.recordings import are_swapped, contrast_db
 from tools.corpora.splits import SPLITS
+from tools.reports.figures import save_figure, spectrogram_figure
 
 TOLERANCE_DB = 0.05  # of an SNR, for rounding to int16
 LISTED = 20  # errors that are printed
@@ -53,17 +51,11 @@ class Arguments:
 
 def main() -> None:
     arguments = parse_arguments(Arguments, __doc__)
-    page = arguments.png or arguments.data / "inspection.png"
-    if page.suffix != ".png":
-        raise UserError(f"png: found {page}, expected a name that ends with .png")
-    head, records, measures, errors = read_description(arguments.data), defaultdict(list), {}, []
-    for split, record in read_records(arguments.data):
+    folder, records, measures, errors = arguments.data, defaultdict(list), {}, []
+    for split, record in read_records(folder):
         records[split].append(record)
-    print(arguments.data)
-    for key in ("dtype", "seed", "licence", "command"):
-        if key in head:
-            print(f"{key}: {head[key]}")
-    datasets = {split: open_split(arguments.data, split) for split in SPLITS}
+    print(folder)
+    datasets = {split: open_split(folder, split) for split in SPLITS}
     with ProcessPool(arguments.processes, shared=datasets) as pool:
         for split, dataset in datasets.items():
             if records[split] and len(records[split]) != len(dataset):
@@ -76,8 +68,9 @@ def main() -> None:
         print(f"wrong: {error}")
     print(f"{len(errors)} errors" if errors else "OK: splits disjoint, SNRs as labelled, no clipping, no silence")
     if arguments.items:
-        draw_page(datasets, measures, page, arguments.items)
-        print(f"spectrograms are in {page}")
+        page = arguments.png or folder / "inspection.png"
+        save_figure(draw_items(datasets, measures, arguments.items), page.parent, page.stem, ["png"])
+        print(f"spectrograms are in {page.with_suffix('.png')}")
     sys.exit(bool(errors))
 
 
@@ -91,17 +84,13 @@ def open_split(folder: Path, split: str) -> Items:
 
 
 def measure_split(split: str, dataset: Items, records: Sequence[Record], pool: ProcessPool) -> pd.DataFrame:
-    """Return label, SNR, level, peak and contrast of each item."""
-    ordered: list[Record] = [{}] * len(dataset)
-    for number, record in enumerate(records[: len(dataset)]):
-        if split == "test":
-            row = dataset.description.noise_types.index(record.get("row") or record["noise_type"])
-            levels = dataset.description.snr_db
-            column = record["column"] if "column" in record else levels.index(record["snr_db"])
-            number = int(np.ravel_multi_index((row, column, record["utterance"]), dataset.grid))
-        ordered[number] = record
-    results = pool.starmap(measure, ((split, number, record) for number, record in enumerate(ordered)))
-    bar = tqdm(results, f"measuring {split}", len(ordered), unit="item", leave=False, disable=None)
+    """Return label, SNR, level and peak of each item."""
+    if split == "test":  # in all cells of an utterance, speech and its active span are the same
+        by_utterance = {record["utterance"]: record for record in records}
+        records = [by_utterance.get(dataset.cell(number)[2], {}) for number in range(len(dataset))]
+    own = [*records, *({} for _ in range(len(dataset) - len(records)))][: len(dataset)]
+    results = pool.starmap(measure, ((split, number, record) for number, record in enumerate(own)))
+    bar = tqdm(results, f"measuring {split}", len(dataset), unit="item", leave=False, disable=None)
     return pd.DataFrame(list(bar))
 
 
@@ -124,7 +113,6 @@ def measure(datasets: Mapping[str, Items], split: str, number: int, record: Reco
         "level_db": np.nan if silent else 10 * np.log10(speech / clean[active].size),
         "snr_db": np.nan if silent or not noise else 10 * np.log10(speech / noise),
         "peak": max(np.max(np.abs(noisy)), np.max(np.abs(clean))),
-        "contrast_db": contrast_db(noisy) - contrast_db(clean),
     }
 
 
@@ -137,8 +125,6 @@ def find_errors(split: str, found: pd.DataFrame) -> Iterator[str]:
         "SNR is not its label": (found["snr_db"] - found["label_db"]).abs() > TOLERANCE_DB,
     }.items():
         yield from (f"{split} item {number}: {error}" for number in found.index[where])
-    if are_swapped(found["contrast_db"]):
-        yield f"{split}: clean has louder pauses than noisy; are they swapped?"
 
 
 def describe(split: str, dataset: Items, measures: pd.DataFrame, records: Sequence[Record]) -> None:
@@ -152,28 +138,21 @@ def describe(split: str, dataset: Items, measures: pd.DataFrame, records: Sequen
     print(
         f"  speech at {middle:.1f} dBFS (90%: {low:.1f} to {high:.1f}), peaks up to {measures['peak'].max():.3f}"
     )
-    labels, name = measures["label_db"], "label"
-    if labels.isna().any() or labels.nunique() > 20:
-        labels, name = 5 * (measures["snr_db"] / 5).round(), "about"
-    table = measures["snr_db"].groupby(labels.rename(f"{name} (dB)")).agg(["count", "min", "max"])
-    print(table.round(2).to_string())
+    near = (5 * (measures["snr_db"] / 5).round()).rename("SNR near (dB)")
+    print(measures["snr_db"].groupby(near).agg(["count", "min", "max"]).round(2).to_string())
 
 
 def find_shared(records: Mapping[str, Sequence[Record]]) -> Iterator[str]:
     """Yield talkers and stretches of noise that are in two splits."""
-    owners: dict[str, str] = {}
-    stretches = []  # file, start, end and split
-    for split in SPLITS:
-        for talker in sorted({record["talker"] for record in records[split] if "talker" in record}):
-            if owners.setdefault(talker, split) != split:
-                yield f"talker {talker!r} is in {owners[talker]} and in {split}"
-        for record in [*records[split], *records[f"{split}_noise"]]:
-            if "noise_start" in record:
-                start = record["noise_start"]
-                stretches.append((record["noise"], start, start + record["noise_samples"], split))
-            elif isinstance(record.get("noise"), list):  # joined recordings, or the voices of babble
-                pieces = [piece for piece in record["noise"] if "samples" in piece]
-                stretches += [(p["file"], p["start"], p["start"] + p["samples"], split) for p in pieces]
+    talkers = {split: {record["talker"] for record in records[split] if "talker" in record} for split in SPLITS}
+    for one, other in itertools.combinations(SPLITS, 2):
+        yield from (f"talker {talker!r} is in {one} and in {other}" for talker in talkers[one] & talkers[other])
+    stretches = [
+        (*stretch, split)
+        for split in SPLITS
+        for record in (*records[split], *records[f"{split}_noise"])
+        for stretch in noise_stretches(record)
+    ]
     reach: dict[str, tuple[int, str]] = {}  # by file: where the stretches so far end, and the split of that one
     for file, start, end, split in sorted(stretches):
         reached, other = reach.get(file, (0, split))
@@ -182,21 +161,24 @@ def find_shared(records: Mapping[str, Sequence[Record]]) -> Iterator[str]:
         reach[file] = max((reached, other), (end, split))
 
 
-def draw_page(datasets: Mapping[str, Items], measures: Mapping[str, pd.DataFrame], path: Path, items: int) -> None:
-    """Write a PNG with spectrograms of noisy and clean of some items of each split."""
-    shown = [(split, n) for split in SPLITS for n in np.linspace(0, len(datasets[split]) - 1, items).astype(int)]
-    figure = Figure(figsize=(11, 1.7 * len(shown)), layout="constrained")
-    axes = figure.subplots(len(shown), 2, squeeze=False, sharex=True, sharey=True)
-    for row, (split, number) in zip(axes, shown, strict=True):
-        waveforms, found = datasets[split][number][:2], measures[split].iloc[number]
-        levels = [spectrogram(waveform.numpy()) for waveform in waveforms]
-        for axis, name, level in zip(row, ("noisy", "clean"), levels, strict=True):
-            show_spectrogram(axis, level, datasets[split].samples / SAMPLE_RATE, levels[0].max())
-            title = f"{split} {number}, {name}, {found['snr_db']:.2f} dB SNR, {found['level_db']:.0f} dBFS"
-            axis.set(title=title, xlabel="s", ylabel="kHz")
-            axis.label_outer()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
+def noise_stretches(record: Record) -> Iterator[tuple[str, int, int]]:
+    """Yield file, start and end of the noise of a record, of one recording or of several."""
+    if "noise_start" in record:
+        yield record["noise"], record["noise_start"], record["noise_start"] + record["noise_samples"]
+    elif isinstance(record.get("noise"), list):  # joined recordings; earlier also the voices of babble
+        pieces = (piece for piece in record["noise"] if "samples" in piece)
+        yield from ((piece["file"], piece["start"], piece["start"] + piece["samples"]) for piece in pieces)
+
+
+def draw_items(datasets: Mapping[str, Items], measures: Mapping[str, pd.DataFrame], items: int) -> Figure:
+    """Draw spectrograms of noisy and clean of some items of each split."""
+    rows = []
+    for split, dataset in datasets.items():
+        for number in np.linspace(0, len(dataset) - 1, items).astype(int):
+            noisy, clean = (waveform.numpy() for waveform in dataset[number][:2])
+            title = f"{split} {number}, {measures[split]['snr_db'][number]:.2f} dB SNR"
+            rows.append((title, {"noisy": noisy, "clean": clean}))
+    return spectrogram_figure(rows)
 
 
 if __name__ == "__main__":
