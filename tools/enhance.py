@@ -174,8 +174,7 @@ def find_files(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
     pairs = []
     for path in inputs:
         if path.is_dir():
-            names, unread = find_audio(path)
-            found = sorted([*(path / name for name in names), *unread])
+            found = [path / name for name in find_audio(path)]
             if not found:
                 raise UserError(f"{path}: no sound files in it, expected some of {', '.join(SUFFIXES)}")
             folder = path.resolve().with_name(f"{path.resolve().name}_enhanced") if out is None else out
