@@ -14,28 +14,7 @@ from torch.utils.data import DataLoader
 from config import Config
 from tools.common.errors import UserError
 
-from .dccrn import DCCRN
-from .gtcrn import GTCRN
-from .layers import sync_norms
-from .registry import NETWORKS, complete, read_settings, register
-
-__all__ = [
-    "DCCRN",
-    "GTCRN",
-    "NETWORKS",
-    "PRETRAINED",
-    "build_model",
-    "complete",
-    "enhance_all",
-    "load_model",
-    "load_pretrained",
-    "read_checkpoint",
-    "read_settings",
-    "read_trained",
-    "rebuild_model",
-    "register",
-    "sync_norms",
-]
+from .registry import NETWORKS, complete, read_settings
 
 PRETRAINED = Path(__file__).with_name("pretrained") / "enhancer.pt"  # the packaged network
 

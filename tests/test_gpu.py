@@ -13,7 +13,8 @@ from trainings import TINY, history_of, shell, wait_for, weights_of
 import train
 from config import Config
 from losses import build_loss
-from models import DCCRN, build_model
+from models import build_model
+from models.dccrn import DCCRN
 from models.published import convert
 from models.streaming import StreamingEnhancer
 from tools.benchmark import variant_step

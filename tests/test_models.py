@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import ALL_SETTINGS, SMALL
 
-from models import DCCRN
+from models.dccrn import DCCRN
 from models.layers import ComplexBatchNorm2d, PReLU
 from models.stft import STFT
 

@@ -24,7 +24,7 @@ from tools.common.settings import parse_config
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model": "LSTM"}, "model: found 'LSTM', expected one of DCCRN"),
+        ({"model": "LSTM"}, "model: found 'LSTM', expected one of CRN, DCCRN"),
         ({"network": {"mask": "Q"}}, r"mask: found 'Q', expected Literal\['E', 'C', 'R', 'none'\]"),
         ({"network": {"kernel_num": (8, 7)}}, r"kernel_num: found \(8, 7\), expected int that's a multiple of 2"),
         ({"network": {"depth": 3}}, "depth: the network DCCRN has no such setting; it has mask, "),

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import soundfile
 from torch import nn
 
@@ -54,10 +53,10 @@ def enhance_file(
             for name, value in tags.items():
                 setattr(out, name, value)
             for noisy in read_blocks(file, block):
-                out.write(_finite(chain.push(noisy)))
+                out.write(chain.push(noisy))
                 if progress:
                     progress(len(noisy) / file.samplerate)
-            out.write(_finite(chain.finish()))
+            out.write(chain.finish())
         _check_written(temporary, target, recording.frames)
         return recording.frames / file.samplerate
 
@@ -69,12 +68,6 @@ def _check_written(temporary: Path, target: Path, frames: int) -> None:
         if sum(map(len, read_blocks(file))) + padding >= frames:
             return
     raise UserError(f"{target}: could not be written whole, is the disk full?")
-
-
-def _finite(estimate: np.ndarray) -> np.ndarray:
-    if not np.isfinite(estimate).all():
-        raise UserError("the network's estimate holds NaN or infinity; train or choose another checkpoint")
-    return estimate
 
 
 def _encoding(source: Path, target: Path) -> tuple[dict[str, Any], dict[str, str]]:

@@ -25,7 +25,7 @@ from config import SAMPLE_RATE
 from tools.common.audio import DYNAMIC_RANGE, read_wav, sample_path, spectrogram
 from tools.common.errors import UserError
 from tools.common.files import replacing, write_text
-from tools.reports.comparison import UTTERANCE, metrics_of
+from tools.reports.comparison import CELL, UTTERANCE, metrics_of
 from tools.scoring.scores import METRICS
 
 TEMPLATES = Environment(
@@ -55,19 +55,16 @@ class Sample(NamedTuple):
 def collect_samples(folders: Mapping[str, Path], scores: pd.DataFrame, utterances: Sequence[int]) -> list[Sample]:
     """Return the utterances to listen to, for each noise type and dB, from the samples folder of each signal.
 
-    The list is empty if none has such a folder (test.py --samples 0). Raises UserError for an utterance that is
-    not in the grid or was not saved.
+    The list is empty if none has such a folder (test.py --samples 0). Raises UserError for an utterance that was
+    not saved.
     """
-    count = scores["utterance"].max() + 1
-    if utterances and not 0 <= max(utterances) < count:
-        raise UserError(f"utterances: found {max(utterances)}, expected numbers from 0 to {count - 1}")
     if not any(folder.is_dir() for folder in folders.values()):
         return []
     first = next(iter(folders.values()))
     samples = []
     for utterance in utterances:
-        cells = scores.loc[scores["utterance"] == utterance, UTTERANCE].drop_duplicates()
-        for cell in cells.itertuples(index=False, name=None):
+        for place in scores[CELL].drop_duplicates().itertuples(index=False, name=None):
+            cell = (*place, utterance)
             files = {"noisy": sample_path(first, cell, "noisy")}
             files |= {label: sample_path(folder, cell, "enhanced") for label, folder in folders.items()}
             files |= {"clean": sample_path(first, cell, "clean")}

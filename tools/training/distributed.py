@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from models import sync_norms
+from models.layers import sync_norms
 from tools.common.device import find_device
 from tools.common.errors import UserError
 from tools.common.processes import cores

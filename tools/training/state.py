@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from losses import CombinedLoss
-from models import sync_norms
+from models.layers import sync_norms
 from tools.common.errors import UserError
 from tools.training.distributed import Processes
 
