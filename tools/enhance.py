@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from config import Count, Device, Positive
 from models import load_model, load_pretrained
-from models.streaming import can_stream, require_streaming
+from models.streaming import require_streaming
 from tools.common.audio import DECODED, SUFFIXES, find_audio, read_format
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device, use_threads
@@ -38,7 +38,7 @@ from tools.common.files import refuse_existing, refuse_input
 from tools.common.processes import ProcessPool, cores
 from tools.common.run_folder import find_checkpoint
 from tools.inference.live import enhance_microphone, enhance_pipe
-from tools.inference.signal_chain import CHUNK_SECONDS, EnhanceOptions
+from tools.inference.signal_chain import EnhanceOptions
 from tools.inference.sound_files import enhance_file
 
 WORTHWHILE_SECONDS = 300  # of audio: more are enhanced sooner by several processes, which take seconds to start
@@ -100,11 +100,6 @@ def enhance(arguments: Arguments) -> int:
         streams = sys.stdin.buffer, sys.stdout.buffer
         enhance_pipe(model, *streams, arguments.rate, arguments.channels, arguments.encoding, arguments)
         return 0
-    if not can_stream(model):
-        print(
-            f"{type(model).__name__} needs whole recordings: those of more than {CHUNK_SECONDS} s are enhanced in "
-            "overlapping chunks"
-        )
     pairs = find_files([Path(name) for name in inputs], arguments.out)
     print(f"network: {checkpoint or 'the packaged one'}")
     return enhance_files(model, arguments, pairs)

@@ -32,12 +32,11 @@ from models import build_model, enhance_all, load_model
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device, times_side_by_side, use_threads
 from tools.common.errors import UserError
-from tools.common.files import fingerprint, write_csv, write_text
-from tools.common.run_folder import find_run, test_folder
+from tools.common.files import write_csv, write_text
+from tools.common.run_folder import find_run
 from tools.reports.figures import save_figure
 from tools.reports.tables import Table, markdown, terminal
-from tools.scoring.grid import ENHANCED, NOISY, ScoreCache, score_missing
-from tools.scoring.scores import METRICS, installed_metrics
+from tools.scoring.scores import METRICS, ScorePool, installed_metrics
 
 SECONDS = 3  # of an utterance whose cost is measured
 REPETITIONS = 5
@@ -74,11 +73,9 @@ def report(settings: ReportSettings) -> None:
     use_threads(settings.threads)
     metrics = installed_metrics(settings.metrics)
     terms, missing = build_terms(settings.terms, device)
-    networks: dict[str, tuple[Path | None, nn.Module]] = {"noisy": (None, nn.Identity())}
-    for name in settings.runs:
-        path = find_run(name) / "best.pt"
-        networks[name] = path, load_model(path, device)
-    measured = [measure(signal, *found, settings, terms, metrics, device) for signal, found in networks.items()]
+    networks = {"noisy": nn.Identity()}
+    networks |= {name: load_model(find_run(name) / "best.pt", device) for name in settings.runs}
+    measured = [measure(signal, model, settings, terms, metrics, device) for signal, model in networks.items()]
     values = pd.concat(measured, ignore_index=True)
     parts = [
         "# Loss terms",
@@ -117,7 +114,6 @@ def build_terms(names: Sequence[str], device: torch.device) -> tuple[dict[str, L
 
 def measure(
     signal: str,
-    checkpoint: Path | None,
     model: nn.Module,
     settings: ReportSettings,
     terms: Mapping[str, LossTerm],
@@ -126,32 +122,26 @@ def measure(
 ) -> pd.DataFrame:
     """Return a row an item: cell, signal, value_<term>, gradient_<term> (the norm at the signal) and scores.
 
-    The signal is the mixture, or the estimate of the checkpoint's network. Its scores are kept where test.py keeps
-    them.
+    The signal is the network's estimate; nn.Identity() gives the mixture.
     """
     grid = PackedDataset(settings.data, "test")
     numbers = [number for number in range(len(grid)) if grid.cell(number)[2] < settings.utterances]
     config = Config(data=settings.data, batch_size=settings.batch_size, device=settings.device)
-    loader = build_loader(config, "test", device, numbers)
-    folder = test_folder(checkpoint.parent, settings.data) if checkpoint else Path(settings.data)
-    origin = {"checkpoint": fingerprint(checkpoint)} if checkpoint else {}
-    cache = ScoreCache(folder / (ENHANCED if checkpoint else NOISY), grid.path, metrics, origin)
-    rows = {}
+    loader = tqdm(build_loader(config, "test", device, numbers), signal, leave=False, disable=None)
+    rows = []
 
-    def items() -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        for number, noisy, clean, estimate in enhance_all(model, tqdm(loader, signal, leave=False, disable=None)):
-            cell = dict(zip(("noise_type", "snr_db", "utterance"), grid.cell(number), strict=True))
-            rows[number] = cell | {"signal": signal}
+    def pairs_to_score() -> Iterator[tuple[np.ndarray, np.ndarray, Sequence[str]]]:
+        for number, noisy, clean, estimate in enhance_all(model, loader):
+            row = dict(zip(("noise_type", "snr_db", "utterance"), grid.cell(number), strict=True))
             tensors = [torch.from_numpy(waveform)[None].to(device) for waveform in (estimate, clean, noisy)]
             for name, term in terms.items():
-                value, gradient = value_and_gradient(term, *tensors)
-                rows[number] |= {f"value_{name}": value, f"gradient_{name}": gradient}
-            yield number, {"clean": clean, signal: estimate}
+                row[f"value_{name}"], row[f"gradient_{name}"] = value_and_gradient(term, *tensors)
+            rows.append(row | {"signal": signal})
+            yield clean, estimate, metrics
 
-    score_missing({signal: cache}, items(), sum(bool(cache.missing(number)) for number in numbers))
-    return pd.DataFrame(
-        [row | {name: cache[number].values[name] for name in metrics} for number, row in rows.items()]
-    )
+    with ScorePool() as pool:
+        scores = [found.values for found in pool.map(pairs_to_score())]
+    return pd.DataFrame(rows).join(pd.DataFrame(scores))
 
 
 def value_and_gradient(term: LossTerm, estimate: Tensor, clean: Tensor, noisy: Tensor) -> tuple[float, float]:

@@ -89,7 +89,7 @@ class HighBand:
 
     def __init__(self, way: HighBandWay, rate: int, channels: int, floor: float = 0.0) -> None:
         self.way, self.floor = way, floor
-        self.up = soxr.ResampleStream(SAMPLE_RATE, rate, channels * (2 if way == "follow" else 1))
+        self.up = soxr.ResampleStream(SAMPLE_RATE, rate, channels * (1 if way == "drop" else 2))
         self.noisy = Line(channels)  # at `rate`
         self.low = Line(channels)  # at 16 kHz, whose estimate has not arrived
         self.pair = Line(2 * channels, zeros=SHORT_HOP)  # noisy and estimate, for gains that are not known yet
@@ -102,17 +102,13 @@ class HighBand:
         if self.way == "drop":
             return self.up.resample_chunk(np.ascontiguousarray(estimate), last)
         low = self.low.exchange(low, len(estimate))
-        if self.way == "keep":
-            changed = estimate - low
-        else:  # the gain is resampled as well
+        gain = np.ones_like(low)
+        if self.way == "follow":
             low, estimate, gain = self._with_gain(low, estimate, last)
-            changed = np.concatenate([estimate - gain * low, 1 - gain], 1)
+        changed = np.concatenate([estimate - gain * low, 1 - gain], 1)  # the gain is resampled as well
         changed = self.up.resample_chunk(np.ascontiguousarray(changed, np.float32), last)
         noisy = self.noisy.exchange(noisy, len(changed))
-        changed = changed[: len(noisy)]
-        if self.way == "keep":
-            return noisy + changed
-        changed, removed = np.split(changed, 2, 1)
+        changed, removed = np.split(changed[: len(noisy)], 2, 1)
         return (1 - removed) * noisy + changed
 
     def _with_gain(self, low: np.ndarray, estimate: np.ndarray, last: bool) -> list[np.ndarray]:
