@@ -3,7 +3,8 @@
 # make results the first published comparison: six losses, two seeds, tables and figures; 12 times as long as make demo
 # make test    lint, then the quick tests
 # make test-slow   the long tests: trainings that are killed, many processes
-# make gpu     tests of a GPU, then its speed, row by row, printed and in gpu.jsonl; DATA=data/mine measures loading
+# make gpu     in nine minutes: tests of a GPU, then its speed, row by row, printed and in gpu.jsonl; DATA=data/mine
+#              measures loading
 # make lint    only check formatting and lint
 
 PYTHON ?= python3
@@ -44,6 +45,6 @@ test-slow: .venv/.done
 	$(BIN)/python -m pytest -m slow
 
 gpu: .venv/.done
-	-$(BIN)/python -m pytest -v -m gpu
-	$(BIN)/python -m tools.benchmark --against tests/upstream.py --json gpu.jsonl --data $(DATA)
-	$(BIN)/python -m tools.benchmark --against tests/upstream.py --json gpu.jsonl --model GTCRN --channels 48
+	-timeout 180 $(BIN)/python -m pytest -v -m gpu
+	-timeout 240 $(BIN)/python -m tools.benchmark --against tests/upstream.py --json gpu.jsonl --data $(DATA)
+	-timeout 120 $(BIN)/python -m tools.benchmark --against tests/upstream.py --json gpu.jsonl --model GTCRN --channels 48

@@ -39,6 +39,17 @@ def test_variants_take_turns_and_each_is_timed():
     assert min(seconds.values()) > 0
 
 
+def test_the_largest_batch_is_the_last_that_fits(monkeypatch):
+    def step(noisy, clean):
+        if len(noisy) > 20:
+            raise torch.OutOfMemoryError
+
+    bench = object.__new__(tools.benchmark.Benchmark)
+    bench.config, bench.model, (bench.noisy, bench.clean) = None, None, torch.zeros(2, 5, 100)
+    monkeypatch.setattr(tools.benchmark, "variant_step", lambda *_, **__: step)
+    assert bench.largest_batch("bf16") == {"utterances": 20}
+
+
 def test_each_row_is_printed_and_kept_after_one_that_fails_and_one_that_takes_too_long(
     tmp_path, monkeypatch, capsys
 ):

@@ -87,6 +87,8 @@ class Benchmark:
             for precision in precisions:
                 name = ", ".join(["step", precision, *variant])
                 yield name, partial(self.step, self.model, precision, **variant)
+        for precision in precisions if on_gpu else ():
+            yield f"largest batch, {precision}", partial(self.largest_batch, precision)
 
     def step(self, model: nn.Module, precision: str, graph: bool = False, **settings: Any) -> dict[str, float]:
         step = partial(variant_step(self.config, model, precision=precision, **settings), self.noisy, self.clean)
@@ -104,6 +106,16 @@ class Benchmark:
             used = torch.cuda.max_memory_allocated(self.device) - torch.cuda.memory_allocated(self.device)
             figures["MB an utterance"] = used / len(self.noisy) / 1e6
         return figures
+
+    def largest_batch(self, precision: str) -> dict[str, float]:
+        """Double the batch until a step does not fit into the memory."""
+        step, noisy, clean = variant_step(self.config, self.model, precision=precision), self.noisy, self.clean
+        try:
+            while True:
+                step(noisy, clean)
+                noisy, clean = (torch.cat([batch, batch]) for batch in (noisy, clean))
+        except torch.OutOfMemoryError:
+            return {"utterances": len(noisy) / 2}
 
     def enhancement(self, precision: str) -> dict[str, float]:
         config, model = dataclasses.replace(self.config, precision=precision), copy.deepcopy(self.model).eval()
