@@ -12,7 +12,6 @@ samples/published/<name>/ has samples at 0 and 5 dB and a page to listen to them
 
 import dataclasses
 import json
-import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ from tools.common.errors import UserError
 from tools.common.files import has_block, put_folder, write_block, write_csv, write_text
 from tools.common.run_folder import is_tested, read_config, read_history
 from tools.reports import comparison, figures, report, tables
-from tools.reports.comparison import EVERYWHERE, UTTERANCE, Run, experiment, read_run, read_scores
+from tools.reports.comparison import DRAWN, EVERYWHERE, UTTERANCE, Run, experiment, read_run, read_scores
 from tools.reports.page import collect_samples
 from tools.reports.tables import Table
 from tools.scoring.scores import METRICS
@@ -139,26 +138,32 @@ def read_training(run: Run) -> TrainedRun:
 
 
 def keep_runs(name: str, runs: Sequence[TrainedRun]) -> None:
-    """Write the files of a comparison, whose folder is replaced as a whole; only its table of rates may stay."""
+    """Write the files of a comparison, whose folder is replaced as a whole; rates tuned before stay."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=RESULTS, prefix=".") as parent:
         new = Path(parent) / name
         scores = pd.concat([run.scores.round(PLACES).assign(run=run.folder.name) for run in runs])
-        scores = scores[(scores["signal"] != "noisy") | ~scores.duplicated([*UTTERANCE, "signal"])]  # noisy once
+        noisy = scores["signal"] == "noisy"
+        scores = scores[~noisy | ~scores.duplicated([*UTTERANCE, "signal"])]  # noisy speech once,
+        scores.loc[scores["signal"] != "noisy", list(DRAWN)] = ""  # and with it what was drawn
         histories = pd.concat([run.history.assign(run=run.folder.name) for run in runs])
         for file, table in (("scores.csv", scores.drop(columns="suspect")), ("histories.csv", histories)):
             write_csv(new / file, table[["run", *table.columns.drop("run")]].to_dict("records"))
         lines = [{"run": run.folder.name, "config": run.config.to_dict(), "facts": run.facts} for run in runs]
         write_text(new / "runs.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-        for tuning in (RESULTS / name / TUNING, Path("results") / name / TUNING):
-            if tuning.is_file():
-                shutil.copyfile(tuning, new / TUNING)
+        paths = RESULTS / name / TUNING, Path("results") / name / TUNING
+        if tuned := [pd.read_csv(path) for path in paths if path.is_file()]:
+            again = set(tuned[-1]["loss"]) if len(tuned) > 1 else ()
+            rates = pd.concat([tuned[0][~tuned[0]["loss"].isin(again)], *tuned[1:]])
+            write_csv(new / TUNING, rates.to_dict("records"))
         put_folder(new, RESULTS / name)
 
 
 def read_kept(folder: Path) -> list[TrainedRun]:
     """Return the runs of a published comparison."""
     scores, histories = read_scores(folder / "scores.csv"), pd.read_csv(folder / "histories.csv")
+    drawn = scores[scores["signal"] == "noisy"].set_index(UTTERANCE)[list(DRAWN)]
+    scores = scores.drop(columns=list(DRAWN)).join(drawn, on=UTTERANCE)
     names, runs = pd.read_csv(folder / "scores.csv", usecols=["run"])["run"], []
     for line in (folder / "runs.jsonl").read_text(encoding="utf-8").splitlines():
         kept = json.loads(line)
