@@ -41,7 +41,7 @@ def same_threads_afterwards():
 
 @pytest.fixture
 def fast_bf16(monkeypatch, tmp_path):
-    (tmp_path / "cpuinfo").write_text("flags: amx_bf16\n")
+    (tmp_path / "cpuinfo").write_text("flags: avx512_bf16\n")
     monkeypatch.setattr(precision, "CPU_INFO", tmp_path / "cpuinfo")
 
 
@@ -74,7 +74,7 @@ def test_a_container_gets_no_more_processes_than_its_quota(tmp_path, monkeypatch
     assert processes.cores() == whole
 
 
-def test_auto_takes_bf16_on_a_cpu_with_amx(fast_bf16, monkeypatch):
+def test_auto_takes_bf16_on_a_cpu_that_multiplies_it(fast_bf16, monkeypatch):
     assert precision.settle_precision(Config(), CPU)[0].precision == "bf16"
     assert precision.settle_precision(Config(model="GTCRN"), CPU)[0].precision == "fp32"
     monkeypatch.setattr(precision, "CPU_INFO", Path("none"))

@@ -13,7 +13,8 @@ from tools.common.errors import UserError
 from tools.training.distributed import Processes
 
 AMPERE = (8, 0)  # compute capability of the first GPUs whose tensor cores support bfloat16
-CPU_INFO = Path("/proc/cpuinfo")  # of Linux; without AMX, bf16 was slower than fp32
+BF16 = "avx512_bf16"  # products of bfloat16, which processors with AMX have too
+CPU_INFO = Path("/proc/cpuinfo")  # of Linux; without these instructions, bf16 was slower than fp32
 
 
 def settle_precision(config: Config, processes: Processes) -> tuple[Config, str]:
@@ -61,7 +62,7 @@ def _choose(device: torch.device, network: str) -> tuple[str, str]:
     if not getattr(find_network(network).kind, "gains_from_bf16", True):
         return "fp32", f"on a CPU, {network} computes no faster in bf16"
     cpu = CPU_INFO.read_text() if CPU_INFO.is_file() else ""
-    return ("bf16", "this processor has AMX") if "amx_bf16" in cpu else ("fp32", "this processor has no AMX")
+    return ("bf16", f"this processor has {BF16}") if BF16 in cpu else ("fp32", f"this processor lacks {BF16}")
 
 
 def lack_of_bf16(device: torch.device) -> str:
