@@ -7,6 +7,7 @@ command line of train.py and test.py: `python train.py --loss SI-SNR+LMS --batch
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -185,6 +186,10 @@ class Config(
 
     def __post_init__(self) -> None:
         """Check the settings. Raises UserError for one that cannot be used."""
+        for name, value in itertools.chain.from_iterable(vars(part).items() for part in Config.__bases__):
+            if not (name.startswith("_") or name in vars(self)):
+                form = f"{name}: {type(value).__name__} = {value!r}"
+                raise UserError(f"config.py: found {name} = {value!r} without its type, expected {form}")
         check(self)
         object.__setattr__(self, "loss", "".join(self.loss.split()))  # SI-SNR + LMS is SI-SNR+LMS
         network = {name: tuple(v) if isinstance(v, list) else v for name, v in self.network.items()}

@@ -3,6 +3,7 @@
 import atexit
 import multiprocessing
 import signal
+import tempfile
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -12,6 +13,8 @@ from config import Config
 from tools.common.errors import UserError
 
 from .datasets import OnTheFlyDataset, PackedDataset, is_on_the_fly
+
+LONGEST_FOLDER = 70  # characters; a worker's socket in it may have 104, of which Python needs 32
 
 __all__ = ["OnTheFlyDataset", "PackedDataset", "build_loader", "shuffle_for_epoch"]
 
@@ -56,6 +59,8 @@ def build_loader(
         batches = {"batch_size": -(-config.batch_size // (world_size * config.accumulate))}
     if workers:
         atexit.register(_end_workers)
+        if len(folder := tempfile.gettempdir()) > LONGEST_FOLDER:  # they would hang
+            raise UserError(f"TMPDIR: found {folder}, expected a shorter path, or --workers 0")
     return DataLoader(
         dataset,
         **batches,

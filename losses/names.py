@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from tools.common.errors import UserError
 
-from .registry import TERMS, known_terms
+from .registry import TERMS, LossTerm, known_terms
 
 # Compared by default: the paper's two bases, each alone and with either perceptual term.
 PAPER_LOSSES = ("MSE", "MSE+LMS", "MSE+PMSQE", "SI-SNR", "SI-SNR+LMS", "SI-SNR+PMSQE")
@@ -73,7 +73,11 @@ def parse_loss(name: str) -> dict[str, float | None]:
         number, star, term = part.rpartition("*")
         if term not in TERMS:
             known = ", ".join([*known_terms(perceptual=False), *known_terms(perceptual=True), *COMBINATIONS])
-            raise UserError(f"loss: found {name!r}, but there is no {term!r}; known: {known}")
+            unnamed = [
+                kind.__name__ for kind in LossTerm.__subclasses__() if not (kind.name or kind.__subclasses__())
+            ]
+            forgotten = f"; without @register: {', '.join(unnamed)}" if unnamed else ""
+            raise UserError(f"loss: found {name!r}, but there is no {term!r}; known: {known}{forgotten}")
         if term in numbers:
             raise UserError(f"loss: found {name!r}, expected every term once")
         numbers[term] = _positive(number, name) if star else None

@@ -93,6 +93,12 @@ def test_a_wrong_argument_is_named_and_gives_exit_code_2(capsys, args, message):
     assert message in capsys.readouterr().err
 
 
+def test_a_default_edited_without_its_type_is_refused_with_the_line_to_write(monkeypatch):
+    monkeypatch.setattr(Config.__mro__[1], "learning_rat", 1e-2, raising=False)
+    with pytest.raises(UserError, match=r"expected learning_rat: float = 0\.01"):
+        Config()
+
+
 def test_help_names_every_setting_and_loss_on_three_screens_and_explains_all_if_asked(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     texts = []
@@ -105,7 +111,7 @@ def test_help_names_every_setting_and_loss_on_three_screens_and_explains_all_if_
     assert len(texts[0].splitlines()) < 150
     assert max(map(len, texts[0].splitlines())) <= 80
     assert "whole text" in texts[0]
-    assert "bfloat16 autocast" in " ".join(texts[1].split())
+    assert "auto: bf16 on a GPU" in texts[1]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from unittest import mock
 
@@ -113,6 +114,11 @@ def test_a_network_disk_without_locks_is_written_all_the_same(tmp_path, monkeypa
     monkeypatch.setattr(fcntl, "flock", mock.Mock(side_effect=OSError(code, os.strerror(code))))
     with exclusive(tmp_path / "a"):
         (tmp_path / "a" / "log.txt").touch()
+
+
+def test_a_folder_for_temporary_files_that_would_hang_the_loader_is_named(workplace, capsys, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/" + 100 * "x")
+    assert "TMPDIR: found /xxx" in refused(capsys, train, *TINY, "--name", "a", "--workers", 2)
 
 
 def test_a_folder_is_replaced_only_by_what_it_held_before(tmp_path, monkeypatch, capsys, corpus):

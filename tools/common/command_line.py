@@ -11,10 +11,11 @@ import re
 import shutil
 import sys
 import textwrap
+import types
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -52,7 +53,7 @@ def run_parser(kind: Any, description: str | None, args: Sequence[str], **option
 
 
 def with_help(kind: type, values: Any = None, args: Sequence[str] = ()) -> type:
-    """Return a dataclass with the fields of another for tyro, and their help in one line.
+    """Return a dataclass with the fields of another for tyro: their help in one line, lists as "INT ...".
 
     values: an object whose attributes are the defaults, instead of the dataclass's own.
     args: those of the program; with --help_all the help is the whole text below a field, else its beginning.
@@ -61,7 +62,7 @@ def with_help(kind: type, values: Any = None, args: Sequence[str] = ()) -> type:
     if HELP_ALL.isdisjoint(args):
         texts = {name: re.split(r"(?<=\.) |; (?!\w+:)", text)[0] for name, text in texts.items()}
     for field in dataclasses.fields(kind):
-        about = tyro.conf.arg(help=texts.get(field.name, ""))
+        about = tyro.conf.arg(help=texts.get(field.name, ""), metavar=_placeholder(hints[field.name]))
         default = field.default if values is None else getattr(values, field.name)
         fields.append((field.name, Annotated[hints[field.name], about], dataclasses.field(default=default)))
     return dataclasses.make_dataclass(kind.__name__, fields, namespace={"__doc__": ""})
@@ -77,6 +78,20 @@ def field_help(kind: type) -> dict[str, str]:
                 if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
                     texts[field.target.id] = " ".join(text.value.value.split())
     return texts
+
+
+def _placeholder(kind: Any) -> str | None:
+    """Return how an option's value is written in the help, such as {auto}|INT; nothing for yes or no."""
+    parts = typing.get_args(kind)
+    if typing.get_origin(kind) is Annotated:
+        return _placeholder(parts[0])
+    if typing.get_origin(kind) is Literal:
+        return "{" + ",".join(map(str, parts)) + "}"
+    if typing.get_origin(kind) is tuple:
+        return f"{_placeholder(parts[0])} ..."
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return "|".join(_placeholder(part) for part in parts if part is not types.NoneType)
+    return None if kind is bool else kind.__name__.upper()
 
 
 def run_command(main: Callable[[], None]) -> None:
