@@ -169,7 +169,8 @@ def find_files(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
     pairs = []
     for path in inputs:
         if path.is_dir():
-            found = [path / name for name in find_audio(path)]
+            names, unread = find_audio(path)
+            found = sorted([*(path / name for name in names), *unread])
             if not found:
                 raise UserError(f"{path}: no sound files in it, expected some of {', '.join(SUFFIXES)}")
             folder = path.resolve().with_name(f"{path.resolve().name}_enhanced") if out is None else out

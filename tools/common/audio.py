@@ -42,21 +42,25 @@ class AudioFormat(NamedTuple):
     samples: int  # the same at the project's sample rate
 
 
-def find_audio(folder: Path) -> list[str]:
-    """Return sorted paths of the audio files below a folder, relative to it and with a /.
+def find_audio(folder: Path) -> tuple[list[str], dict[Path, str]]:
+    """Return sorted paths of the audio files below a folder, relative to it, and why some folders cannot be read.
 
-    Links are followed; hidden files and folders are left out. Raises OSError for a folder that cannot be read.
+    Paths have a /. Links are followed; hidden files and folders are left out.
     """
+    visited, found, rejected = set(), [], {}
 
-    def refuse(error: OSError) -> None:
-        raise error
+    def reject(error: OSError) -> None:
+        rejected[Path(error.filename)] = f"cannot be opened ({error.strerror})"
 
-    found = []
-    for parent, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+    for parent, folders, files in os.walk(folder, onerror=reject, followlinks=True):
+        if os.path.realpath(parent) in visited:  # a link that leads back
+            folders.clear()
+            continue
+        visited.add(os.path.realpath(parent))
         folders[:] = [name for name in folders if name[0] != "."]
         paths = [Path(parent, name) for name in files if name[0] != "."]
         found += [path.relative_to(folder).as_posix() for path in paths if path.suffix.lower() in SUFFIXES]
-    return sorted(found)
+    return sorted(found), rejected
 
 
 def read_format(path: Path) -> AudioFormat:

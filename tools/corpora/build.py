@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from config import SAMPLE_RATE
 from dataloader.datasets import ACTIVE, NOISE, NOISE_INDEX, SPEECH
-from dataloader.files import DESCRIPTION, ITEMS
+from dataloader.files import DESCRIPTION, ITEMS, read_records
 from tools.common.errors import UserError
 from tools.common.processes import ProcessPool
 from tools.corpora.layouts import with_layout
@@ -49,7 +50,7 @@ def build(asked: DatasetSettings) -> None:
         plan = make_plan(settings, *sources)
         about = {"licence": settings.licence, "command": asked.command, "notes": notes, "left_out": rejected}
         pack(folder, plan, about)
-    print(f"{settings.out} is complete")
+    print(f"{settings.out} is complete\n{summarise(settings.out, settings.samples)}")
     print(f"next: python -m tools.inspect_dataset {settings.out}, then python train.py --data {settings.out}")
 
 
@@ -131,3 +132,14 @@ def fill(
     for number, (values, records) in enumerate(bar):
         array[number] = values
         yield from records
+
+
+def summarise(folder: Path, samples: int) -> str:
+    """Return a table of items, minutes, talkers and noise types of each split."""
+    columns = ["talker", "noise_type", "noise_samples"]
+    rows = ([split, *map(record.get, columns)] for split, record in read_records(folder))
+    records = pd.DataFrame(rows, columns=["split", *columns])
+    lengths = records["noise_samples"].where(records["split"] == "train_noise", samples)
+    splits = records.assign(minutes=lengths / SAMPLE_RATE / 60).groupby("split", sort=False)
+    counts = {"talkers": ("talker", "nunique"), "noise_types": ("noise_type", "nunique")}
+    return splits.agg(items=("split", "size"), minutes=("minutes", "sum"), **counts).round(1).to_string()

@@ -31,6 +31,8 @@ FAR_BELOW = 0.01  # of the recording's speech level: a clip below it holds hardl
 MARGIN = 8  # frames before the speech at which a clip begins
 PAUSE = 25  # frames of silence between two sounds of a noise recording that is mostly silent
 BLOCK = 20  # clips that are read at once
+CLIPPED_SAMPLES = 30  # of a block within 0.1% of its peak
+NARROW_HZ, NARROW = 4300, 10**-4.5  # less than this share of the energy above: telephone speech
 MATCHING = 0.1  # least share of the energy of noisy that clean explains, to believe a delay or gain
 EXACT = 10**0.03  # a gain is 1 if another one lowers the noise by less than 0.3 dB
 SWAPPED_DB = 3.0  # if the contrast of noisy exceeds that of clean by more, they are taken as swapped
@@ -121,8 +123,8 @@ def find_recordings(
     """
     found = []
     for folder in folders:
-        files = find_files(folder, selection.files)
-        if not files:
+        files = find_files(folder, selection.files, rejected)
+        if not files and not rejected:
             pattern = f" that matches {selection.files}" if selection.files else ""
             raise UserError(f"{folder}: found no audio{pattern}, expected {', '.join(SUFFIXES)}")
         found += check_all(pool, check_recording, [(folder, file, selection) for file in files], rejected)
@@ -165,11 +167,13 @@ def check_all(
     return found
 
 
-def find_files(folder: Path, pattern: str) -> list[str]:
+def find_files(folder: Path, pattern: str, rejected: list[str]) -> list[str]:
     """Return the audio files below a folder whose relative paths match; UserError if there is no such folder."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder, expected a folder of audio")
-    return [file for file in find_audio(folder) if re.search(pattern, file)]
+    files, refused = find_audio(folder)
+    rejected += [f"{path}: {reason}" for path, reason in refused.items()]
+    return [file for file in files if re.search(pattern, file)]
 
 
 def check_recording(_: None, folder: Path, file: str, selection: Selection) -> list[Recording | str]:
@@ -287,7 +291,7 @@ def are_swapped(contrasts_db: Sequence[float]) -> bool:
 def _by_key(folder: Path, key: str, files: str, rejected: list[str]) -> dict[str, list[str]]:
     """Return the files by the part of their names that is equal in a pair."""
     found: dict[str, list[str]] = {}
-    for file in find_files(folder, files):
+    for file in find_files(folder, files, rejected):
         if match := re.search(key, file):
             found.setdefault(match[1], []).append(file)
         else:
@@ -306,13 +310,20 @@ def _label(folder: Path, file: str, pattern: str) -> str:
 
 
 def _measure(path: Path, samples: int, selection: Selection, traits: set[str]) -> tuple[np.ndarray, float]:
-    """Return the energies of a file's frames and its peak, read block by block."""
-    energies, peak = [], 0.0
+    """Return the energies of a file's frames and its peak, read block by block; traits of speech."""
+    energies, peak, totals = [], 0.0, np.zeros(2)
     block = BLOCK * -(-selection.samples // FRAME) * FRAME
     for start in range(0, samples, block):
         waveform = read(path, start, block, traits)
         energies.append(frame_energies(waveform))
-        peak = max(peak, float(np.max(np.abs(waveform))))
+        peak = max(peak, top := float(np.max(np.abs(waveform))))
+        if selection.cut not in ("whole", "sound"):
+            spectrum = np.abs(np.fft.rfft(waveform)) ** 2
+            totals += spectrum.sum(), spectrum[NARROW_HZ * waveform.size // SAMPLE_RATE :].sum()
+            if np.count_nonzero(np.abs(waveform) > 0.999 * top) > CLIPPED_SAMPLES:
+                traits.add("that are clipped")
+    if totals[1] < NARROW * totals[0]:
+        traits.add(f"without sound above {NARROW_HZ / 1000:g} kHz")
     return np.concatenate(energies), peak
 
 

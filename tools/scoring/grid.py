@@ -179,7 +179,7 @@ def find_outputs(folder: Path, grid: Any) -> list[Path]:
     """
     paths = [grid_path(folder, grid.cell(number)) for number in range(len(grid))]
     missing = [path for path in paths if not path.is_file()]
-    extra = sorted({folder / file for file in find_audio(folder)} - set(paths))
+    extra = sorted({folder / file for file in find_audio(folder)[0]} - set(paths))
     if missing or extra:
         what = f"{missing[0]}: no such file" if missing else f"{extra[0]}: not in the test grid"
         raise UserError(

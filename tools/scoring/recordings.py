@@ -118,8 +118,9 @@ def _list_folder(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected folders only, or files only")
     found: dict[str, Path] = {}
-    for file in find_audio(folder):
-        name, path = plain_name(file), folder / file
+    files, rejected = find_audio(folder)
+    for path in [*(folder / file for file in files), *rejected]:  # reading a rejected file reports the reason
+        name = plain_name(path.relative_to(folder).as_posix())
         if name in found:
             raise UserError(f"{path}: {found[name].name} has the same name; expected one file of each name")
         found[name] = path
