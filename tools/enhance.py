@@ -130,9 +130,10 @@ def enhance_files(model: nn.Module, arguments: Arguments, pairs: list[tuple[Path
             if isinstance(result, str):
                 errors.append(result)
                 continue
-            bar.write(f"{source} -> {target}")
-            bar.update(result if processes > 1 else 0)
-            done += result
+            seconds, note = result
+            bar.write(f"{source} -> {target}{note}")
+            bar.update(seconds if processes > 1 else 0)
+            done += seconds
     took = time.monotonic() - start
     print(f"{len(pairs) - len(errors)} of {len(pairs)} files enhanced, {done:.1f} s of audio in {took:.1f} s")
     for error in errors:
@@ -140,8 +141,10 @@ def enhance_files(model: nn.Module, arguments: Arguments, pairs: list[tuple[Path
     return len(errors)
 
 
-def enhance_pair(shared: tuple[nn.Module, Arguments, Callable | None], source: Path, target: Path) -> float | str:
-    """Return the seconds of audio of a file, or why it could not be enhanced."""
+def enhance_pair(
+    shared: tuple[nn.Module, Arguments, Callable | None], source: Path, target: Path
+) -> tuple[float, str] | str:
+    """Return the seconds of audio of a file and a note on its encoding, or why it could not be enhanced."""
     model, arguments, progress = shared
     try:
         return enhance_file(model, source, target, arguments, arguments.stream, progress)

@@ -1,7 +1,10 @@
 """Audio: files of any format as mono at the project's rate, WAV files to listen to, spectrograms in dB."""
 
 import contextlib
+import functools
+import io
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -21,6 +24,8 @@ DECODED = (".m4a", ".m4b", ".mp4", ".aac", ".webm", ".mka", ".mkv", ".mov", ".wm
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".sph")
 SUFFIXES += (".w64", ".rf64", *DECODED)
 MP3 = "MPEG_LAYER_III"  # subtype: frames depend on earlier ones
+MP3_RATES = (44_100, 48_000, 32_000)  # Hz, of MPEG 1; MPEG 2 has their halves, MPEG 2.5 their quarters
+BLOCK_CODECS = ("MS_ADPCM", "IMA_ADPCM", "GSM610", MP3)  # subtypes of WAV whose last block is padded
 BLOCK = 1 << 18  # samples
 DYNAMIC_RANGE = 70  # dB below the loudest point that a spectrogram shows
 GAP = 6  # pixels between two spectrograms
@@ -150,17 +155,27 @@ def find_delay(clean: np.ndarray, signal: np.ndarray) -> int | None:
 
 @contextlib.contextmanager
 def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
-    """Open a sound file for reading and seeking; what libsndfile cannot read or seek in, ffmpeg decodes.
+    """Open a sound file for reading and seeking, or a decoded copy of it.
 
     Raises UserError with its name if it cannot be opened, and for a ValueError or libsndfile's error in the block.
+
+    Copies stand for files with a wrong length, in which libsndfile cannot seek (GSM), or which it does not read
+    whole (joined MP3s, chained Ogg) or at all: the latter are decoded by ffmpeg if that is installed.
     """
     try:
-        path.open("rb").close()  # raises the system's error, which libsndfile reports as "System error" only
+        way = _choose_way(path, path.stat().st_mtime_ns)
     except OSError as error:
         raise UserError(f"{path}: cannot be opened ({error.strerror})") from None
     try:
         with contextlib.ExitStack() as stack:
-            yield _open(path, stack)
+            source = path
+            if way:
+                source = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "copy"
+                _copy(path, source) if way == "copy" else _decode(path, source, way)
+            file = stack.enter_context(soundfile.SoundFile(os.fsencode(source)))
+            if file.frames <= 0:
+                raise ValueError("holds no samples")
+            yield file
     except soundfile.LibsndfileError as error:
         raise UserError(f"{path}: not readable ({error.error_string.strip('. ')})") from None
     except ValueError as error:
@@ -173,21 +188,57 @@ def read_blocks(file: soundfile.SoundFile, size: int = BLOCK) -> Iterator[np.nda
         yield block
 
 
-def _open(path: Path, stack: contextlib.ExitStack) -> soundfile.SoundFile:
-    """Return the open file, or a decoded copy of it, which live as long as the stack. Raises ValueError."""
-    reason = "needs ffmpeg"
-    if path.suffix.lower() not in DECODED:  # libsndfile may take their inside for a file
-        try:
-            file = stack.enter_context(soundfile.SoundFile(os.fsencode(path)))  # a name may be no text
-        except soundfile.LibsndfileError as error:
-            reason = f"not readable as audio ({error.error_string.strip('. ')})"
-        else:
-            if file.seekable() and 0 < file.frames < 1 << 60:
-                return file
-            reason = "has no samples or no known length, or libsndfile cannot seek in it"
-    decoded = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "decoded.wav"
-    _decode(path, decoded, reason)
-    return stack.enter_context(soundfile.SoundFile(decoded))
+class _Sequential(soundfile.SoundFile):
+    """A file that is read without seeking, as soundfile does after each read of others."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+@functools.lru_cache(1 << 16)
+def _choose_way(path: Path, changed: int) -> str:
+    """Return "" for a file that libsndfile reads and seeks in, "copy" if it only reads it, or why it does not."""
+    path.open("rb").close()  # raises the system's error, which libsndfile reports as "System error" only
+    if path.suffix.lower() in DECODED:  # libsndfile may take their inside for a file
+        return "needs ffmpeg"
+    try:
+        file = soundfile.SoundFile(os.fsencode(path))  # a name may be no text
+    except (soundfile.SoundFileError, TypeError) as error:
+        reason = getattr(error, "error_string", str(error))
+        return f"not readable as audio ({reason.strip('. ')})"
+    with file:
+        content = path.read_bytes() if file.format in ("MP3", "OGG") else b""
+        excess = _count_mp3(content, file.samplerate) - file.frames if file.format == "MP3" else 0
+        tolerance = file.samplerate / 4 + file.frames / 100
+        if excess > tolerance or content.count(b"OggS\0\2") > 1:
+            return "libsndfile reads only the first of several recordings in it"
+        padded = file.subtype in BLOCK_CODECS and file.format != "MP3"
+        counted = 0 < file.frames < 1 << 60 and excess > -tolerance
+        return "" if counted and file.seekable() and not padded else "copy"
+
+
+def _count_mp3(content: bytes, rate: int) -> int:
+    """Return about how many samples an MP3 file has, by its frames' headers; up to 1% more by chance."""
+    halvings = next(number for number in range(3) if rate << number in MP3_RATES)
+    place = MP3_RATES.index(rate << halvings)
+    beginning = (b"[\xfa\xfb]", b"[\xf2\xf3]", b"[\xe2\xe3]")[halvings]
+    bit_rates = bytes(byte for byte in range(0x10, 0xF0) if byte >> 2 & 3 == place)
+    frames = re.findall(b"\xff" + beginning + b"[" + re.escape(bit_rates) + b"]", content)
+    return len(frames) * (576 if halvings else 1152)
+
+
+def _copy(path: Path, target: Path) -> None:
+    """Write a file in floating point, as long as it really is."""
+    chunks = riff_chunks(path)
+    left = int.from_bytes(chunks[b"fact"][:4], "little") if b"fact" in chunks else 1 << 60  # without padding
+    source = os.fsencode(path)
+    if chunks.get(b"data") == b"":  # as from a pipe: up to the end
+        source = io.BytesIO(path.read_bytes().replace(b"data\0\0\0\0", b"data\xff\xff\xff\xff", 1))
+    with _Sequential(source) as file:
+        form = {"samplerate": file.samplerate, "channels": file.channels, "subtype": "FLOAT", "format": "W64"}
+        with soundfile.SoundFile(target, "w", **form) as copy:
+            for block in read_blocks(file):
+                copy.write(block[: left - copy.frames])
 
 
 def _decode(path: Path, target: Path, reason: str) -> None:
@@ -199,6 +250,20 @@ def _decode(path: Path, target: Path, reason: str) -> None:
     command = ["ffmpeg", "-v", "error", "-nostdin", "-i", f"file:{path}", *options]
     if subprocess.run(command, capture_output=True).returncode:
         raise ValueError(f"{reason}; ffmpeg cannot decode it either")
+
+
+def riff_chunks(path: Path) -> dict[bytes, bytes]:
+    """Return the chunks of a WAV file by name, of the audio its first byte."""
+    chunks = {}
+    with path.open("rb") as file:
+        if file.read(12)[8:] != b"WAVE":
+            return chunks
+        while len(head := file.read(8)) == 8:
+            name, size = head[:4], int.from_bytes(head[4:], "little")
+            place = file.tell()
+            chunks[name] = file.read(min(size, 1) if name == b"data" else size)
+            file.seek(place + size + size % 2)
+    return chunks
 
 
 def write_wav(path: Path, waveform: np.ndarray) -> None:
