@@ -27,8 +27,9 @@ EVERYWHERE = "all"  # noise type of differences over the whole grid
 # The scores that a loss term approximates: improving them alone says little about what a listener hears.
 OWN_METRICS = {"STOI": ("stoi",), "DistillMOS": ("distillmos",)}
 OWN_METRICS |= dict.fromkeys(("ESTOI", "metric-GAN-ESTOI"), ("estoi",))
-OWN_METRICS |= dict.fromkeys(("PMSQE", "PESQ", "metric-GAN"), ("pesq", "pesq_nb"))
-OWN_METRICS |= dict.fromkeys(("SI-SDR", "SI-SNR", "signed-SI-SNR", "SDR", "SNR"), ("si_sdr",))
+# FastEnhancer and GTCRN are combinations with such a term.
+OWN_METRICS |= dict.fromkeys(("PMSQE", "PESQ", "metric-GAN", "FastEnhancer"), ("pesq", "pesq_nb"))
+OWN_METRICS |= dict.fromkeys(("SI-SDR", "SI-SNR", "signed-SI-SNR", "SDR", "SNR", "GTCRN"), ("si_sdr",))
 VALIDATED = ("pesq", "estoi", "si_sdr")  # choose a learning rate
 
 
