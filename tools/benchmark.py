@@ -76,7 +76,7 @@ class Benchmark:
         on_gpu = self.device.type == "cuda"
         precisions = ["fp32", "tf32"] if on_gpu else ["fp32"]
         precisions += [] if lack_of_bf16(self.device) else ["bf16"]
-        variants = [{}, {"channels_last": True}] + [{"compile": True}] * on_gpu
+        variants = [{}, {"channels_last": True}] + [{"graph": True}, {"compile": True}] * on_gpu
         for precision in precisions:
             yield f"enhancement, {precision}", partial(self.enhancement, precision)
         if Path(self.config.data).exists():
@@ -90,9 +90,9 @@ class Benchmark:
         for precision in precisions if on_gpu else ():
             yield f"largest batch, {precision}", partial(self.largest_batch, precision)
 
-    def step(self, model: nn.Module, precision: str, **settings: Any) -> dict[str, float]:
+    def step(self, model: nn.Module, precision: str, graph: bool = False, **settings: Any) -> dict[str, float]:
         step = partial(variant_step(self.config, model, precision=precision, **settings), self.noisy, self.clean)
-        both = {"": step, "baseline": self.baseline}
+        both = {"": capture(step) if graph else step, "baseline": self.baseline}
         times = times_side_by_side(both, self.arguments.repetitions, self.device)
         figures = {
             "ms": 1000 * times[""],
@@ -144,6 +144,8 @@ def variant_step(config: Config, model: nn.Module, **settings: Any) -> Callable[
     loss_fn = build_loss(config.loss, config.coupling, config.balance).to(processes.device)
     state = TrainingState(model, loss_fn, processes)
     state.set_rate(1e-6)
+    for optimizer in state.optimizers.values():
+        optimizer.param_groups[0]["capturable"] = processes.device.type == "cuda"
     if config.compile:
         torch.compiler.reset()
         model.apply_layers = torch.compile(model.apply_layers)
@@ -153,6 +155,18 @@ def variant_step(config: Config, model: nn.Module, **settings: Any) -> Callable[
         train_step(config, state, noisy, clean, len(noisy))
 
     return step
+
+
+def capture(step: Callable[[], object]) -> Callable[[], object]:
+    """Return a function that repeats a step as one CUDA graph."""
+    with torch.cuda.stream(torch.cuda.Stream()):
+        for _ in range(3):
+            step()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
 
 
 def interrupt(*_: object) -> None:
