@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import Count, Positive
 
 from .registry import NetworkSettings, register
-from .stft import CentredSTFT, SpectralNetwork
+from .stft import CentredSTFT, MaskNetwork
 
 FFT, HOP = 512, 256
 BINS = FFT // 2 + 1
@@ -38,7 +37,7 @@ class FullSubNetSettings(NetworkSettings):
 
 
 @register("FullSubNet", FullSubNetSettings)
-class FullSubNet(SpectralNetwork):
+class FullSubNet(MaskNetwork):
     """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
 
     A complex ratio mask from magnitudes, estimated in compressed form. Latency: the window of 32 ms and
@@ -65,25 +64,10 @@ class FullSubNet(SpectralNetwork):
         with torch.no_grad():  # a mask of one passes the input through
             self.sub_linear.bias.copy_(torch.tensor([LIMIT * math.tanh(STEEPNESS / 2), 0.0]))
 
-    def enhance(self, spectrum: Tensor) -> Tensor:
-        mask = self.apply_layers(torch.stack([spectrum.real, spectrum.imag], 1))
-        return spectrum * torch.complex(*mask.unbind(1))
-
-    def apply_layers(self, parts: Tensor) -> Tensor:
-        """Return real and imaginary part of the mask, given those of the noisy spectrum, [B, 2, 257, T] both."""
-        parts = F.pad(parts, (0, self.look_ahead))
-        return self.forward_frames(parts, self.initial_memory(parts.shape[0]))[0][..., self.look_ahead :]
-
     @property
     def streams(self) -> bool:
         """Return whether the network can be computed block by block."""
         return self.normalisation == "cumulative"
-
-    def streaming_step(self, for_export: bool = False) -> nn.Module:
-        """Return the network hop by hop; see models/streaming."""
-        from .streaming.centred import CentredStep
-
-        return CentredStep(self, self.look_ahead)
 
     def initial_memory(self, batch: int) -> list[Tensor]:
         """Return the memory before the first frame, all zero.

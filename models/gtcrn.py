@@ -14,7 +14,7 @@ from config import SAMPLE_RATE
 from .gru import GroupedGRU, gru
 from .layers import PReLU
 from .registry import NetworkSettings, register
-from .stft import CentredSTFT, SpectralNetwork
+from .stft import CentredSTFT, MaskNetwork
 
 FFT, HOP = 512, 256
 BINS = FFT // 2 + 1
@@ -33,7 +33,7 @@ class GTCRNSettings(NetworkSettings):
 
 
 @register("GTCRN", GTCRNSettings)
-class GTCRN(SpectralNetwork):
+class GTCRN(MaskNetwork):
     """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
 
     A complex ratio mask from magnitude, real and imaginary part of the spectrum. Latency: the window, 32 ms.
@@ -70,20 +70,6 @@ class GTCRN(SpectralNetwork):
         nn.init.constant_(norm.weight, scale)
         with torch.no_grad():
             norm.bias.copy_(torch.tensor([bias, 0.0]))
-
-    def enhance(self, spectrum: Tensor) -> Tensor:
-        mask = self.apply_layers(torch.stack([spectrum.real, spectrum.imag], 1)).to(spectrum.real.dtype)
-        return spectrum * torch.complex(*mask.unbind(1))
-
-    def apply_layers(self, parts: Tensor) -> Tensor:
-        """Return real and imaginary part of the mask, given those of the noisy spectrum, [B, 2, 257, T] both."""
-        return self.forward_frames(parts, self.initial_memory(parts.shape[0]))[0]
-
-    def streaming_step(self, for_export: bool = False) -> nn.Module:
-        """Return the network hop by hop; see models/streaming."""
-        from .streaming.centred import CentredStep
-
-        return CentredStep(self)
 
     def initial_memory(self, batch: int) -> list[Tensor]:
         """Return the memory before the first frame, all zero."""

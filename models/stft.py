@@ -24,6 +24,32 @@ class SpectralNetwork(nn.Module):
         raise NotImplementedError
 
 
+class MaskNetwork(SpectralNetwork):
+    """Base of networks on a `CentredSTFT` that estimate a complex mask frame by frame, and so can stream.
+
+    `forward_frames(parts, memory)` returns real and imaginary part of masks, given those of the noisy spectrum,
+    [B, 2, bins, T] both, delayed by `look_ahead` frames, and the memory after these frames. A memory is a list of
+    tensors; before the first frame it is `initial_memory(batch)`, all zero.
+    """
+
+    look_ahead = 0  # frames
+
+    def enhance(self, spectrum: Tensor) -> Tensor:
+        mask = self.apply_layers(torch.stack([spectrum.real, spectrum.imag], 1)).to(spectrum.real.dtype)
+        return spectrum * torch.complex(*mask.unbind(1))
+
+    def apply_layers(self, parts: Tensor) -> Tensor:
+        """Return the mask of a whole spectrum, without delay."""
+        parts = F.pad(parts, (0, self.look_ahead))
+        return self.forward_frames(parts, self.initial_memory(parts.shape[0]))[0][..., self.look_ahead :]
+
+    def streaming_step(self, for_export: bool = False) -> nn.Module:
+        """Return the network hop by hop; see models/streaming."""
+        from .streaming.centred import CentredStep
+
+        return CentredStep(self)
+
+
 class STFT(nn.Module):
     """Waveforms to spectra and back as in the published DCCRN: a periodic Hann window of 400, hop 100, FFT of 512.
 

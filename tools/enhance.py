@@ -34,7 +34,7 @@ from tools.common.audio import DECODED, SUFFIXES, find_audio, read_format
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import find_device, use_threads
 from tools.common.errors import UserError
-from tools.common.files import refuse_existing, refuse_input
+from tools.common.files import check_output
 from tools.common.processes import ProcessPool, cores
 from tools.common.run_folder import find_checkpoint
 from tools.inference.live import enhance_microphone, enhance_pipe
@@ -111,8 +111,7 @@ def enhance_files(model: nn.Module, arguments: Arguments, pairs: list[tuple[Path
     inputs, jobs, errors = [source for source, _ in pairs], {}, []
     for source, target in pairs:
         try:
-            refuse_input(target, inputs)
-            refuse_existing(target, arguments.overwrite)
+            check_output(target, inputs, arguments.overwrite)
             if target.absolute() in jobs:
                 raise UserError(f"{source}: another input is written to {target}; enhance it separately")
             jobs[target.absolute()] = source, target

@@ -14,7 +14,7 @@ import tyro
 
 from models import load_model
 from tools.common.command_line import parse_arguments, run_command
-from tools.common.files import refuse_existing, refuse_input
+from tools.common.files import check_output
 from tools.common.run_folder import checkpoint_path
 from tools.inference.onnx_graphs import export_offline, export_step
 from tools.inference.web_folder import export_web
@@ -39,8 +39,7 @@ class Arguments:
 def export(arguments: Arguments) -> None:
     out, checkpoint = Path(arguments.out), checkpoint_path(arguments.checkpoint)
     is_page = arguments.out.endswith("/") or out.is_dir()
-    refuse_input(out, [checkpoint])
-    refuse_existing(out, arguments.overwrite)
+    check_output(out, [checkpoint], arguments.overwrite)
     model = load_model(checkpoint)
     print(f"exporting {checkpoint}", flush=True)
     if is_page:

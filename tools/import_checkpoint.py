@@ -17,7 +17,7 @@ from config import Config
 from models import complete, rebuild_model
 from models.published import read_published
 from tools.common.command_line import parse_arguments, run_command
-from tools.common.files import refuse_existing, refuse_input
+from tools.common.files import check_output
 from tools.common.run_folder import save_checkpoint
 
 
@@ -36,8 +36,7 @@ class Arguments:
 
 
 def import_checkpoint(arguments: Arguments) -> None:
-    refuse_input(arguments.out, [arguments.upstream])
-    refuse_existing(arguments.out, arguments.overwrite)
+    check_output(arguments.out, [arguments.upstream], arguments.overwrite)
     given = {"mask": arguments.mask, "normalisation": arguments.normalisation}
     network, settings, weights = read_published(arguments.upstream, **given)
     config = complete(Config(model=network, network=settings)).to_dict()

@@ -6,24 +6,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..stft import LEAST_OVERLAP
+from ..complex_layers import apply_mask
+from ..stft import LEAST_OVERLAP, MaskNetwork
 from . import State
 
 
 class CentredStep(nn.Module):
-    """The network of `model` as a `Step`, with a copy of its weights.
+    """The network of `model` as a `Step`, with a copy of its weights."""
 
-    The model's `forward_frames` maps spectra [B, 2, bins, T], real and imaginary part, and a memory to masks of
-    that shape, delayed by `look_ahead` frames, and the memory after them. The memory is a list of tensors; at the
-    start it is `initial_memory(batch)`, all zero.
-    """
-
-    def __init__(self, model: nn.Module, look_ahead: int = 0) -> None:
+    def __init__(self, model: MaskNetwork) -> None:
         super().__init__()
         self.network = copy.deepcopy(model).requires_grad_(False)
         window = model.stft.window.double()
-        self.hop, self.bins, self.frames_ahead = model.stft.hop, model.stft.bins, look_ahead
-        self.look_ahead = self.delay = look_ahead + 1  # a sample also needs the frame after the one it arrives in
+        self.hop, self.bins, self.frames_ahead = model.stft.hop, model.stft.bins, model.look_ahead
+        self.look_ahead = self.delay = (
+            model.look_ahead + 1
+        )  # a sample also needs the frame after the one it arrives in
         self.history = 2  # mirroring reaches a sample further back than the last hop
         eye = torch.eye(2 * self.hop, dtype=torch.float64, device=window.device)
         spectra = torch.fft.rfft(eye * window)
@@ -74,9 +72,8 @@ class CentredStep(nn.Module):
 
         line = torch.cat([state["spectrum"], parts], 3)
         following["spectrum"] = line[..., line.shape[3] - self.frames_ahead :]
-        (real, imag), (by_real, by_imag) = line[..., : -self.frames_ahead or None].unbind(1), mask.unbind(1)
-        estimate = real * by_real - imag * by_imag, real * by_imag + imag * by_real
-        estimate = torch.cat(estimate, 1)
+        spectrum = line[..., : -self.frames_ahead or None]
+        estimate = torch.cat(apply_mask("C", mask.unbind(1), spectrum.unbind(1)), 1)
         # Whether the frame of each hop, and the one before it, are within the signal.
         flags = torch.cat([state["present"], present])
         following["present"] = flags[-self.frames_ahead - 1 :]

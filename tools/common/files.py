@@ -52,16 +52,12 @@ def put_folder(new: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def refuse_existing(path: str | Path, overwrite: bool) -> None:
-    """Raise UserError if the file exists and may not be replaced."""
+def check_output(path: str | Path, inputs: Iterable[str | Path], overwrite: bool) -> None:
+    """Raise UserError if writing a file would replace one of the inputs, or another file without `overwrite`."""
+    if Path(path).exists() and any(os.path.samefile(path, one) for one in inputs if Path(one).exists()):
+        raise UserError(f"{path}: is an input as well; name another file")
     if Path(path).exists() and not overwrite:
         raise UserError(f"{path}: exists already; add --overwrite to replace it, or name another file")
-
-
-def refuse_input(output: str | Path, inputs: Iterable[str | Path]) -> None:
-    """Raise UserError if writing the output would replace one of the inputs."""
-    if Path(output).exists() and any(os.path.samefile(output, path) for path in inputs if Path(path).exists()):
-        raise UserError(f"{output}: is an input as well; name another file")
 
 
 @contextlib.contextmanager
