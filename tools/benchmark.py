@@ -78,6 +78,7 @@ class Benchmark:
         precisions += [] if lack_of_bf16(self.device) else ["bf16"]
         variants = [{}, {"channels_last": True}] + [{"graph": True}, {"compile": True}] * on_gpu
         for precision in precisions:
+            yield f"convolution, {precision}", partial(self.convolution, precision)
             yield f"enhancement, {precision}", partial(self.enhancement, precision)
         if Path(self.config.data).exists():
             yield f"loading {self.config.data}", self.loading
@@ -89,6 +90,16 @@ class Benchmark:
                 yield name, partial(self.step, self.model, precision, **variant)
         for precision in precisions if on_gpu else ():
             yield f"largest batch, {precision}", partial(self.largest_batch, precision)
+
+    def convolution(self, precision: str) -> dict[str, float]:
+        """Measure the rate of a convolution like the network's widest, in the memory format that suits it."""
+        set_kernels(dataclasses.replace(self.config, precision=precision))
+        form = {"dtype": torch.bfloat16 if precision == "bf16" else torch.float32, "device": self.device}
+        conv = nn.Conv2d(256, 256, (5, 2), **form).to(memory_format=torch.channels_last)
+        x = torch.randn(8, 256, 36, 201, **form).to(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            took = times_side_by_side({"": lambda: conv(x)}, self.arguments.repetitions, self.device)[""]
+        return {"TFLOP/s": 2 * 8 * 256 * 256 * 10 * 32 * 200 / took / 1e12}
 
     def step(self, model: nn.Module, precision: str, graph: bool = False, **settings: Any) -> dict[str, float]:
         step = partial(variant_step(self.config, model, precision=precision, **settings), self.noisy, self.clean)
