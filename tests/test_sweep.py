@@ -37,6 +37,17 @@ def test_a_dry_run_of_the_sweep_prints_every_command(capsys):
     assert lines[-1].endswith("--name sweep --baseline sweep_MSE_seed0 --data data/demo")
 
 
+def test_a_slurm_array_has_a_task_a_run(tmp_path, capsys):
+    assert run(sweep, "--losses", "MSE", "SI-SNR", "--seeds", "0", "1", "--slurm") == 0
+    script = capsys.readouterr().out
+    assert "#SBATCH --array=0-3\n" in script
+    (tmp_path / "job.sh").write_text(script.replace(sys.executable, "echo"))
+    task = subprocess.run(["bash", "job.sh"], env={"SLURM_ARRAY_TASK_ID": "3"}, capture_output=True, text=True)
+    assert task.returncode == 0, task.stderr
+    assert "train.py --name sweep_SI-SNR_seed1 --loss SI-SNR --seed 1" in task.stdout.splitlines()[0]
+    assert "test.py --name sweep_SI-SNR_seed1" in task.stdout.splitlines()[1]
+
+
 class Finished:
     """A program that has ended, as subprocess.Popen gives it."""
 
@@ -181,3 +192,5 @@ def test_tuning_tries_rates_until_the_best_lies_between_others_and_compares_with
     assert all(f"--loss {loss} --seed 3 --learning_rate {rate}" in printed for loss, rate in best.items())
     assert run(sweep, "--losses", "SNR", *untuned[2:], "--rates", table, "--", *options) == 2
     assert "has no learning rate of SNR" in capsys.readouterr().err
+    assert run(sweep, *command[: -len(options) - 1], "--slurm", "--", *options) == 2
+    assert "slurm: found with --tune" in capsys.readouterr().err

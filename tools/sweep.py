@@ -4,7 +4,7 @@
     python -m tools.sweep --seeds 0 1 2 --tune learning_rate -- --data data/mycorpus  # each loss with its own rate
 
 Settings after `--` are for train.py. Finished runs are skipped: rerun the same command to resume. `--dry_run`
-prints the commands.
+prints the commands; `--slurm` prints a job array for sbatch.
 """
 
 import collections
@@ -73,6 +73,8 @@ class SweepSettings:
     """Take the learning rates from the table of an earlier tuning, results/<name>/tuning.csv."""
     dry_run: bool = False
     """Print the commands and run nothing."""
+    slurm: bool = False
+    """Print a job array for sbatch, a task a run, and the comparison as the last line to run; run nothing."""
 
 
 @dataclass(frozen=True)
@@ -154,13 +156,16 @@ def sweep(settings: SweepSettings, options: Sequence[str]) -> list[str]:
         raise UserError(f"{own[0]}: found it after --, but the sweep sets it; give it before --")
     if not settings.tune and (settings.tune_rates or settings.tune_epochs):
         raise UserError("tune_rates, tune_epochs: found without --tune learning_rate; add it, or leave them out")
-    options = fix_precision(settings, options)
+    if settings.slurm and settings.tune:
+        raise UserError("slurm: found with --tune, whose rates are not known before; sweep without one of the two")
+    if not settings.slurm:
+        options = fix_precision(settings, options)
     rates = read_rates(settings) if settings.rates else None
     jobs = plan(settings, options, rates)
     tried = first_rates(settings, options) if settings.tune else {}
     tuning = plan_tuning(settings, options, tried)
-    if settings.dry_run:
-        print(list_commands([*tuning, *jobs]))
+    if settings.slurm or settings.dry_run:
+        print(slurm_script(settings, jobs) if settings.slurm else list_commands([*tuning, *jobs]))
         runs = [job.config.run_name for job in jobs]
         where = ["--name", settings.name, "--baseline", runs[0], "--data", jobs[0].config.data]
         print(shlex.join(["python", "-m", "tools.compare", *runs, *where]))
@@ -269,6 +274,19 @@ def list_commands(jobs: Sequence[Job]) -> str:
         lines.append(f"# {job.config.run_name}: {'finished, skipped' if job.is_done else 'to do'}")
         lines += [] if job.is_done else map(shlex.join, job.commands)
     return "\n".join(lines)
+
+
+def slurm_script(settings: SweepSettings, jobs: Sequence[Job]) -> str:
+    """Return a job array for sbatch with a task for each run; finished ones end at once."""
+    tasks = "\n".join(f"{n}) {' && '.join(map(shlex.join, job.commands))} ;;" for n, job in enumerate(jobs))
+    return f"""#!/bin/bash
+#SBATCH --job-name={settings.name}
+#SBATCH --array=0-{len(jobs) - 1}
+#SBATCH --gres=gpu:1
+case $SLURM_ARRAY_TASK_ID in
+{tasks}
+esac
+exit  # once all tasks are done:"""
 
 
 def main() -> None:
