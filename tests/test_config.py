@@ -162,6 +162,7 @@ def test_a_missing_run_lists_the_runs_there_are(tmp_path, monkeypatch):
         read_config(Config(name="c").run_dir)
 
 
+@pytest.mark.slow
 def test_output_that_nobody_wants_any_more_is_no_error():
     command = f"{sys.executable} -m tools.list_losses --help | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)

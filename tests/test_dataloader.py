@@ -77,6 +77,7 @@ def test_the_order_follows_seed_and_epoch_alone(tmp_path):
     assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
 
 
+@pytest.mark.slow
 def test_a_program_that_ends_amid_an_epoch_does_not_wait_for_its_workers(tmp_path):
     folder = write(tmp_path / "set", "train", counted(8, 2, 100))
     program = f"""

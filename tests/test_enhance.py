@@ -92,6 +92,7 @@ def test_level_polarity_and_place_of_the_signal_are_kept(tmp_path, passing, spee
     assert np.sum((out - signal) ** 2) < 1e-3 * np.sum(signal**2)
 
 
+@pytest.mark.slow
 def test_a_file_in_blocks_is_the_whole_file_at_once(tmp_path, checkpoint, speech):
     source = write(tmp_path / "a.wav", 0.3 * np.tile(speech, 6), subtype="FLOAT")  # longer than a chunk
     for name, options in (("blocks", []), ("stream", ["--stream"])):
@@ -136,6 +137,7 @@ def test_a_folder_keeps_its_tree_and_a_bad_file_stops_nothing(tmp_path, checkpoi
     assert "aa.wav" in printed.err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_several_processes_write_what_one_writes(tmp_path, checkpoint, speech, capsys):
     for name in ("a", "b", "c"):
         write(tmp_path / "in" / f"{name}.wav", speech)

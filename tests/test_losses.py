@@ -262,6 +262,7 @@ def test_gtcrns_loss_is_the_original_but_for_the_samples_after_the_last_whole_ho
         build_loss("GTCRN+LMS")
 
 
+@pytest.mark.slow
 def test_distillmos_is_the_packages_with_a_gradient():
     pytest.importorskip("distillmos")
     term = TERMS["DistillMOS"]()

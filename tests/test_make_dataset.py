@@ -100,6 +100,7 @@ def test_the_same_command_gives_the_same_bytes_with_any_number_of_workers(made, 
     assert (tmp_path / "other" / "train.npy").read_bytes() != (made / "train.npy").read_bytes()
 
 
+@pytest.mark.slow
 def test_train_and_test_run_on_it(made, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     tiny = ["--kernel_num", "4", "8", "--rnn_units", "4", "--device", "cpu", "--name", "a", "--valid_scores", "0"]

@@ -65,6 +65,7 @@ def scale_network():
     del NETWORKS["Scale"]
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_trains_tests_compares_enhances_and_says_which_settings_it_has(
     scale_network, workplace, capsys
 ):

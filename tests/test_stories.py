@@ -124,6 +124,7 @@ def test_weights_that_move_do_not_decide_which_epoch_is_best():
     assert best_epochs([late, early], "loss") == [1, 2]  # under early weights, SI-SNR does
 
 
+@pytest.mark.slow
 def test_interrupted_scoring_goes_on_and_noisy_scores_are_kept_beside_the_data(workplace, monkeypatch):
     assert run(train, *TINY, "--name", "a", "--epochs", "1", "--valid_scores", "0") == 0
     enhanced, scored = test.enhance_all, []
@@ -219,6 +220,7 @@ def test_bad_input_to_test_is_one_line_and_leaves_no_tables(workplace, capsys):
         assert not Path("runs/a/test").exists(), message
 
 
+@pytest.mark.slow
 def test_the_demo_corpus_makes_itself_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     calls = []
@@ -233,6 +235,7 @@ def test_the_demo_corpus_makes_itself_once(tmp_path, monkeypatch):
     assert calls == [Path("data/demo")]
 
 
+@pytest.mark.slow
 def test_the_programs_run_from_the_shell(workplace):
     def shell(*args):
         return subprocess.run([sys.executable, *args], capture_output=True, text=True, timeout=120)

@@ -64,6 +64,7 @@ class Finished:
 FINISHED = [Finished(0), Finished(1)]
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_told_to_stop_stops_its_trainings_and_starts_no_more(tmp_path):
     (tmp_path / "train.py").write_text("import time; open('started', 'a').write('x'); time.sleep(600)")
     program = """

@@ -124,6 +124,7 @@ def test_a_run_from_before_auto_goes_on_in_its_precision(workplace, fast_bf16):
     assert read_config(Path("runs/old")).precision == "fp32"
 
 
+@pytest.mark.slow
 def test_the_runs_of_a_sweep_have_one_precision(workplace, fast_bf16, monkeypatch):
     settings = sweep.SweepSettings(losses=("MSE", "SI-SNR"), devices=("cpu",))
 
