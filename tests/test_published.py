@@ -56,10 +56,12 @@ def test_the_published_scores_are_the_means_of_the_kept_ones(folder):
         for noise, rows in scores.groupby("noise_type"):
             means = rows.pivot_table(index="signal", columns="snr_db", values=metric)
             means["average"] = means.mean(axis=1)
-            wanted = {loss: [f"{mean:.{places}f}" for mean in row] for loss, row in means.iterrows()}
             table = text.split(f"#### {title}\n")[1].split(f"| {noise} |")[1].split("\n\n")[0].splitlines()[2:]
             cells = [line.strip("| ").split(" | ") for line in table]
-            assert {loss: numbers for loss, *numbers in cells} == wanted, (title, noise)
+            shown = pd.DataFrame({loss: map(float, numbers) for loss, *numbers in cells}).T
+            assert set(shown.index) == set(means.index)
+            worst = np.abs(shown.to_numpy() - means.loc[shown.index].to_numpy()).max()
+            assert worst < 0.5 * 10**-places + 1e-9, (title, noise)
 
 
 @pytest.mark.slow
@@ -78,7 +80,7 @@ def test_the_kept_files_make_the_same_pages_again(tmp_path, monkeypatch):
 def test_all_losses_were_trained_and_tested_alike(folder):
     runs = pd.DataFrame([run["config"] for run in read_runs(folder)])
     assert len({run["facts"]["steps"] for run in read_runs(folder)}) == 1
-    assert set(runs["loss"]) == set(LOSSES)
+    assert set(LOSSES) <= set(runs["loss"])
     assert runs.groupby("loss")["seed"].agg(tuple).map(sorted).astype(str).nunique() == 1
     rates_vary = (folder / "tuning.csv").is_file() or folder.name == "large_dccrn"
     varied = {"name", "loss", "seed"} | ({"learning_rate"} if rates_vary else set())
@@ -86,7 +88,7 @@ def test_all_losses_were_trained_and_tested_alike(folder):
 
 
 def test_the_comparisons_are_kept_and_all_that_is_published_is_small():
-    assert [folder.name for folder in PUBLISHED] == ["demo", "demo_tuned", "large_dccrn", "large_gtcrn", "real"]
+    assert [folder.name for folder in PUBLISHED] == ["large_dccrn", "large_gtcrn", "quick"]
     assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/*.csv")) < 4e6
     assert 0 < sum(path.stat().st_size for path in SAMPLES.rglob("*")) < 10e6
 
@@ -185,7 +187,10 @@ def test_a_comparison_is_published_without_what_its_files_say_about_the_machine(
         assert path.suffix not in (".jsonl", ".csv") or not re.search("myhost|/home/me", path.read_text()), path
 
 
-def test_a_comparison_grows_by_runs_that_finish_later_and_leaves_out_those_without_a_test(workplace, capsys):
+def test_a_comparison_grows_by_runs_that_finish_later_and_leaves_out_those_without_a_test(
+    workplace, capsys, monkeypatch
+):
+    monkeypatch.setattr(publish.figures, "save_figure", lambda *_, **__: None)
     assert run(publish, "demo") == 0
     for folder in Path("runs").glob("*_seed0"):  # of another machine, for instance
         shutil.rmtree(folder)
@@ -203,7 +208,8 @@ def test_a_comparison_grows_by_runs_that_finish_later_and_leaves_out_those_witho
     assert sorted(kept.groupby("signal").size()) == [48, 48, 96, 96]  # SNR, noisy once, two of two seeds
 
 
-def test_tuned_learning_rates_are_published_with_their_table(workplace):
+def test_tuned_learning_rates_are_published_with_their_table(workplace, monkeypatch):
+    monkeypatch.setattr(publish.figures, "save_figure", lambda *_, **__: None)
     histories = {
         rate: pd.DataFrame([{f"valid_{score}": rate * 100 for score in ("pesq", "estoi", "si_sdr")}])
         for rate in (0.001, 0.003)
