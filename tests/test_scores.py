@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pystoi
 import pytest
 import torch
 from hypothesis import given, settings
@@ -59,6 +60,16 @@ def test_scores_stay_what_published_ones_are_compared_with(level, expected):
     clean = speech_like(samples=48000) + 0.003 * noise(2, 48000)
     hum = lfilter([0.3], [1, -0.9], noise(samples=48000)).astype(np.float32)
     assert score(clean, clean + level * hum).values == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("samples", [9000, 16001, 48000])
+@pytest.mark.parametrize("level", [0.001, 0.03, 1])
+def test_stoi_and_estoi_computed_together_are_those_of_pystoi(samples, level):
+    clean = speech_like(samples=samples) + 0.003 * noise(2, samples)
+    signal = clean + level * noise(samples=samples)
+    values = score(clean, signal, ("stoi", "estoi")).values
+    for name, extended in (("stoi", False), ("estoi", True)):
+        assert values[name] == pytest.approx(pystoi.stoi(clean, signal, 16000, extended), abs=1e-12)
 
 
 def test_si_sdr_agrees_with_the_loss_of_that_name():
