@@ -119,8 +119,8 @@ def find_runs(name: str, data: str = "") -> list[Run]:
     tested = [f for f in folders if is_tested(f, data or configs[f].data)]
     if not tested:
         raise UserError(f"runs/{name}_*_seed*: found none tested, expected runs of tools.sweep --name {name}")
-    if len(tested) < len(folders):
-        print(f"{len(folders) - len(tested)} runs called {name}_… are left out, as they are not tested")
+    if untested := [f.name for f in folders if f not in tested]:
+        print(f"left out, as they are not tested: {', '.join(untested)}")
     runs = [read_run(str(folder), data) for folder in tested]
     return sorted(runs, key=lambda run: (run.settings["loss"], run.seed))
 

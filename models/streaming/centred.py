@@ -19,9 +19,8 @@ class CentredStep(nn.Module):
         self.network = copy.deepcopy(model).requires_grad_(False)
         window = model.stft.window.double()
         self.hop, self.bins, self.frames_ahead = model.stft.hop, model.stft.bins, model.look_ahead
-        self.look_ahead = self.delay = (
-            model.look_ahead + 1
-        )  # a sample also needs the frame after the one it arrives in
+        # A sample also needs the frame after the one it arrives in.
+        self.look_ahead = self.delay = model.look_ahead + 1
         self.history = 2  # mirroring reaches a sample further back than the last hop
         eye = torch.eye(2 * self.hop, dtype=torch.float64, device=window.device)
         spectra = torch.fft.rfft(eye * window)
