@@ -1,4 +1,4 @@
-"""One experiment: every setting with its default, unit, meaning and allowed values.
+"""One experiment: every setting but those of the networks, with default, unit, meaning and allowed values.
 
 The defaults are the paper's full network and its training. Change them here, or override any of them on the
 command line of train.py and test.py: `python train.py --loss SI-SNR+LMS --batch_size 8`.
@@ -230,7 +230,7 @@ class Config(
         """Return a config of plain values, with defaults for missing ones. Raises UserError for unknown ones."""
         known, own = [field.name for field in dataclasses.fields(cls)], dict(settings)
         network = own.pop("network", {})
-        if not isinstance(network, Mapping):  # until December 2026 a list of name=value, and others beside it
+        if not isinstance(network, Mapping):  # earlier versions wrote a list of name=value, and others beside it
             network = dict(pair.split("=", 1) for pair in network)
             network = {name: int(text) if text.isdigit() else text for name, text in network.items()}
         flat = {name: own.pop(name) for name in _FLAT if name in own}
@@ -245,10 +245,19 @@ _FLAT = ("mask", "kernel_num", "rnn_units", "rnn_layers", "lstm", "norm", "skip"
 RENAMED = {"level": "normalisation"}  # settings of networks
 
 
-# Settings that may differ when a run is resumed or tested, and between seeds of one experiment: none of
-# _HOW_IT_RUNS changes what a training step computes.
-_HOW_IT_RUNS = {"name", "device", "workers", "threads", "valid_scores", "valid_metrics", "metrics"}
-_HOW_IT_RUNS |= {"samples", "show"}
+# Settings that may differ when a run is resumed or tested, and between seeds of one experiment: _HOW_IT_RUNS
+# changes what a training step computes by rounding at most.
+_HOW_IT_RUNS = {
+    "name",
+    "device",
+    "workers",
+    "threads",
+    "valid_scores",
+    "valid_metrics",
+    "metrics",
+    "samples",
+    "show",
+}
 MAY_DIFFER: dict[str, set[str]] = {
     "resumed": _HOW_IT_RUNS | {"epochs", "patience", "checkpoint_minutes"},
     "tested": _HOW_IT_RUNS | {"data", "batch_size"},

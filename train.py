@@ -48,7 +48,7 @@ from tools.training.run import digest_data, log_environment, open_run
 from tools.training.state import TrainingState, batch_sums, means
 from tools.training.validation import enhance_some, validate
 
-READ_STEPS, READ_SECONDS = 20, 5.0  # the numbers of steps are read from the device together, so often
+READ_STEPS, READ_SECONDS = 20, 5.0  # after these, numbers are read from the device: each time the CPU waits for it
 
 
 def train(config: Config, resume: Resume = "same") -> list[dict[str, Any]]:
@@ -80,6 +80,7 @@ def train(config: Config, resume: Resume = "same") -> list[dict[str, Any]]:
             state.load_state_dict(saved, changed)
         if is_over(config, state.history):
             if processes.is_main:
+                save_history(config.run_dir, state.history)  # it may have been killed between the two files
                 print(f"{config.run_dir}: all {len(state.history)} epochs are done, nothing to do")
                 print(describe_end(config, state.history))
             return state.history
@@ -124,9 +125,8 @@ def run_epochs(config: Config, state: TrainingState, train_loader: DataLoader, v
             monitor.start_epoch(len(train_loader) + len(valid_loader))
             for _ in train_epoch(config, state, train_loader):
                 now = time.monotonic()
-                stop, due = interruption.signal > 0, 0 < 60 * config.checkpoint_minutes < now - saved_at
-                if processes.world_size > 1:
-                    stop, due = processes.any(stop, due and processes.is_main)
+                due = processes.is_main and 0 < 60 * config.checkpoint_minutes < now - saved_at
+                stop, due = processes.any(interruption.signal > 0, due)
                 if stop or due or len(state.unread) >= READ_STEPS or now > monitor.read_at + READ_SECONDS:
                     monitor.flush()
                 if stop:
@@ -212,8 +212,9 @@ def train_step(
     """
     loss_fn, processes = state.loss, state.processes
     trained = [state.model, *loss_fn.trained_terms.values()]
-    statistics = [buffer for module in trained for buffer in module.buffers()] if config.skip_nonfinite else []
-    before = [buffer.clone() for buffer in statistics]
+    # Batch norms update their statistics in the forward pass: a skipped step takes that back.
+    buffers = [buffer for module in trained for buffer in module.buffers()] if config.skip_nonfinite else []
+    before = [buffer.clone() for buffer in buffers]
     for optimizer in state.optimizers.values():
         optimizer.zero_grad()
     count = min(config.accumulate, items // processes.world_size)
@@ -223,8 +224,8 @@ def train_step(
         # Gradients are averaged over processes, which may have different numbers of items.
         share = len(noisy) * processes.world_size / items
         # Processes exchange gradients once, with the last micro-batch.
-        waits = processes.world_size > 1 and number < count
-        with state.wrapped.no_sync() if waits else contextlib.nullcontext():
+        more_follow = processes.world_size > 1 and number < count
+        with state.wrapped.no_sync() if more_follow else contextlib.nullcontext():
             with autocast(config, processes.device):
                 estimate = state.wrapped(noisy)  # [micro-batch, samples]
             loss, parts = loss_fn(estimate, clean, noisy)
@@ -242,7 +243,7 @@ def train_step(
     for optimizer in state.optimizers.values():
         optimizer.found_inf = skipped.float()  # fused Adam then leaves weights and moments unchanged
         optimizer.step()
-    for buffer, old in zip(statistics, before, strict=True):
+    for buffer, old in zip(buffers, before, strict=True):
         buffer.copy_(torch.where(skipped, old, buffer))
     return sums, norms[0], skipped
 
@@ -266,7 +267,7 @@ def autocast(config: Config, device: torch.device) -> torch.autocast:
 
 
 def learning_rate(config: Config, step: int, steps_an_epoch: int, failures: int) -> float:
-    """Return the learning rate of a step, counted from 0; stateless.
+    """Return the learning rate of a step, counted from 0, from its arguments alone, as resuming needs.
 
     failures: see `failures_to_improve`.
     Sources: plateau: Hu et al., arXiv 2008.00264; cosine with warm-up: Loshchilov & Hutter 2017, without restarts.

@@ -121,7 +121,7 @@ def read_description(folder: str | Path) -> dict[str, Any]:
 def read_records(folder: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield split and record of each item, in order; nothing if the set does not list them.
 
-    They are the lines of items.jsonl or, in sets made before December 2026, `items` in dataset.json. Raises
+    They are the lines of items.jsonl or, in earlier sets, `items` in dataset.json. Raises
     UserError.
     """
     path = Path(folder) / ITEMS

@@ -10,7 +10,7 @@ from .spectral import SILENCE, SpectralTerm, power
 
 COMPRESSION = 0.3
 LEVEL_FLOOR = 1e-4  # RMS; -80 dBFS
-POWER_FLOOR = 1e-6  # frames of a signal of RMS 1 have a power of about 100
+POWER_FLOOR = 1e-6  # -80 dB: a frame of a signal of RMS 1 has a power of about 100
 RELATIVE_FLOOR = 1e-8  # of the clean speech's mean power; -80 dB
 
 
@@ -107,7 +107,7 @@ class MultiResolutionCompressed(SpectralTerm):
 
 @register("phase", perceptual=True, invariances=("scale", "offset"))
 class Phase(SpectralTerm):
-    """Mean |φS − φE| plus the means of its differences between neighbouring bins and frames, wrapped to 0 … π.
+    """Means of |δ| and of its |differences| between neighbouring bins and frames, δ = φS − φE, wrapped to 0 … π.
 
     Errors of instantaneous phase, group delay and instantaneous angular frequency; FFT and window 400, hop 100,
     Hann. Every bin counts alike, so silence sets most of the value; a delay of one sample makes the first error as

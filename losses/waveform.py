@@ -9,9 +9,9 @@ from .registry import LossTerm, register
 
 ENERGY_FLOOR = 1e-12  # keeps ratios finite for silence; a millionth of one sample at -60 dBFS
 RATIO_FLOOR = 1e-8  # no ratio is below -80 dB
-KNEE = 0.01  # of log-cosh, -40 dBFS: errors in speech are smaller and larger than this
+KNEE = 0.01  # of log-cosh: -40 dBFS, in the range of errors in speech
 HIGHEST_SNR = 30.0  # dB
-LEAST_NOISE = 1e-4  # of the noise's energy
+NOISE_FLOOR = 1e-4  # of the energy of x − e, relative to that of the noise
 
 
 @register("MSE")
@@ -49,7 +49,7 @@ class SDR(LossTerm):
     """10 log₁₀ (Σ s² / Σ (s − e)²), in negative dB."""
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
-        return -_decibels(clean, clean - estimate)
+        return -_decibels(_energy(clean), _energy(clean - estimate))
 
 
 @register("SNR")
@@ -62,14 +62,13 @@ class SNR(LossTerm):
     """
 
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
-        signal = clean.square().sum(-1)
-        noise = (clean - estimate).square().sum(-1) + 10 ** (-HIGHEST_SNR / 10) * signal
-        return -10 * (signal / (noise + ENERGY_FLOOR) + RATIO_FLOOR).log10()
+        signal = _energy(clean)
+        return -_decibels(signal, _energy(clean - estimate) + 10 ** (-HIGHEST_SNR / 10) * signal)
 
 
 @register("SI-SDR", invariances=("scale", "sign"))
 class SISDR(LossTerm):
-    """As SI-SNR, with the means.
+    """10 log₁₀ (Σ (a s)² / Σ (e − a s)²), a = ⟨e, s⟩ / ⟨s, s⟩, in negative dB.
 
     Source: Le Roux et al. 2019 ("SDR – half-baked or well done?").
     """
@@ -77,12 +76,12 @@ class SISDR(LossTerm):
     def compare(self, estimate: Tensor, clean: Tensor) -> Tensor:
         scale = (estimate * clean).sum(-1, keepdim=True) / (clean.square().sum(-1, keepdim=True) + ENERGY_FLOOR)
         target = scale * clean
-        return -_decibels(target, estimate - target)
+        return -_decibels(_energy(target), _energy(estimate - target))
 
 
 @register("SI-SNR", invariances=("scale", "sign", "offset"))
 class SISNR(SISDR):
-    """Without the means: a = ⟨e, s⟩ / ⟨s, s⟩, 10 log₁₀ (Σ (a s)² / Σ (e − a s)²), in negative dB.
+    """SI-SDR of both signals without their means.
 
     Source: Luo & Mesgarani 2018 ("TasNet").
     """
@@ -120,14 +119,17 @@ class WeightedSDR(LossTerm):
         speech_energy, noise_energy = (x.square().sum(-1, keepdim=True) for x in (clean, noise))
         share = (speech_energy / (speech_energy + noise_energy + ENERGY_FLOOR))[:, 0]
         of_speech = _with_unit_energy(estimate) * _with_unit_energy(clean)
-        of_noise = _with_unit_energy(noisy - estimate, LEAST_NOISE * noise_energy) * _with_unit_energy(noise)
+        of_noise = _with_unit_energy(noisy - estimate, NOISE_FLOOR * noise_energy) * _with_unit_energy(noise)
         return -share * of_speech.sum(-1) - (1 - share) * of_noise.sum(-1)
 
 
 def _decibels(signal: Tensor, noise: Tensor) -> Tensor:
-    """Return energy of signal over energy of noise in dB, [B, samples] twice to [B]."""
-    ratio = signal.square().sum(-1) / (noise.square().sum(-1) + ENERGY_FLOOR)
-    return 10 * (ratio + RATIO_FLOOR).log10()
+    """Return the ratio of two energies in dB."""
+    return 10 * (signal / (noise + ENERGY_FLOOR) + RATIO_FLOOR).log10()
+
+
+def _energy(x: Tensor) -> Tensor:
+    return x.square().sum(-1)
 
 
 def _with_unit_energy(x: Tensor, floor: Tensor | float = 0.0) -> Tensor:

@@ -4,7 +4,7 @@ Every layer computes the complex product in as few real operations as possible.
 Source: Hu et al., "DCCRN", arXiv 2008.00264; Trabelsi et al., "Deep Complex Networks", ICLR 2018.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -27,8 +27,11 @@ Pair = tuple[int, int]  # frequency, time
 class ComplexKernel(nn.Module):
     """Weights of a complex (transposed) convolution: kernels R and I, each with an optional bias."""
 
-    def __init__(self, shape: tuple[int, ...], outputs: int, bias: bool = True) -> None:
+    conv: Callable
+
+    def __init__(self, shape: tuple[int, ...], outputs: int, options: Sequence[Pair], bias: bool = True) -> None:
         super().__init__()
+        self.options = options
         self.weight_real = nn.Parameter(torch.randn(shape) * WEIGHT_STD)
         self.weight_imag = nn.Parameter(torch.randn(shape) * WEIGHT_STD)
         self.bias_real = nn.Parameter(torch.zeros(outputs)) if bias else None
@@ -40,29 +43,19 @@ class ComplexKernel(nn.Module):
             return None
         return torch.cat([self.bias_real - self.bias_imag, self.bias_real + self.bias_imag])
 
-    def weight_of_conv(self) -> Tensor:
-        """Return the kernel of the equivalent real convolution, [outputs, inputs, height, width]."""
-        real, imag = self.weight_real, self.weight_imag
-        return torch.cat([torch.cat([real, -imag], 1), torch.cat([imag, real], 1)])
-
-    def weight_of_transposed(self) -> Tensor:
-        """Return the kernel of the equivalent real transposed convolution, [inputs, outputs, height, width]."""
-        real, imag = self.weight_real, self.weight_imag
-        return torch.cat([torch.cat([real, imag], 1), torch.cat([-imag, real], 1)])
-
-    def product(self, conv: Callable, weight: Callable[[], Tensor], x: Tensor) -> Tensor:
-        """Return conv(x, weight()); in float32 on a CPU, large layers take three real products instead of four.
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution; in float32 on a CPU, large layers take three real products instead of four.
 
         (R + iI) (a + ib) = p - (R + I) b + i (p + (I - R) a) with p = R (a + b), by Gauss.
         """
         real, imag, half = self.weight_real, self.weight_imag, torch.is_autocast_enabled(x.device.type)
         graph = torch.jit.is_tracing() or torch.compiler.is_compiling()
         if x.device.type != "cpu" or half or graph or min(real.shape[:2]) < LARGE:
-            return conv(x, weight(), self.bias(), *self.options)
+            return self.conv(x, self.weight(), self.bias(), *self.options)
         a, b = x.chunk(2, 1)
-        shared = conv(a + b, real, self.bias_real, *self.options)
-        of_real = conv(b, real + imag, self.bias_imag, *self.options)
-        of_imag = conv(a, imag - real, self.bias_imag, *self.options)
+        shared = self.conv(a + b, real, self.bias_real, *self.options)
+        of_real = self.conv(b, real + imag, self.bias_imag, *self.options)
+        of_imag = self.conv(a, imag - real, self.bias_imag, *self.options)
         return torch.cat([shared - of_real, shared + of_imag], 1)
 
     def start_at_pass_through(self, mask: str) -> None:
@@ -80,23 +73,29 @@ class ComplexKernel(nn.Module):
 class ComplexConv2d(ComplexKernel):
     """Complex convolution, [B, inputs, F, T]; channel counts hold both parts. options: stride and padding."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: Pair, *options: Pair, bias: bool = True) -> None:
-        super().__init__((outputs // 2, inputs // 2, *kernel), outputs // 2, bias)
-        self.options = options
+    conv = staticmethod(F.conv2d)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.product(F.conv2d, self.weight_of_conv, x)
+    def __init__(self, inputs: int, outputs: int, kernel: Pair, *options: Pair, bias: bool = True) -> None:
+        super().__init__((outputs // 2, inputs // 2, *kernel), outputs // 2, options, bias)
+
+    def weight(self) -> Tensor:
+        """Return the kernel of the equivalent real convolution, [outputs, inputs, height, width]."""
+        real, imag = self.weight_real, self.weight_imag
+        return torch.cat([torch.cat([real, -imag], 1), torch.cat([imag, real], 1)])
 
 
 class ComplexConvTranspose2d(ComplexKernel):
     """Complex transposed convolution, as `ComplexConv2d`. options: stride, padding and output padding."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: Pair, *options: Pair, bias: bool = True) -> None:
-        super().__init__((inputs // 2, outputs // 2, *kernel), outputs // 2, bias)
-        self.options = options
+    conv = staticmethod(F.conv_transpose2d)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.product(F.conv_transpose2d, self.weight_of_transposed, x)
+    def __init__(self, inputs: int, outputs: int, kernel: Pair, *options: Pair, bias: bool = True) -> None:
+        super().__init__((inputs // 2, outputs // 2, *kernel), outputs // 2, options, bias)
+
+    def weight(self) -> Tensor:
+        """Return the kernel of the equivalent real transposed convolution, [inputs, outputs, height, width]."""
+        real, imag = self.weight_real, self.weight_imag
+        return torch.cat([torch.cat([real, imag], 1), torch.cat([-imag, real], 1)])
 
 
 def join_parts(x: Tensor, skip: Tensor) -> Tensor:

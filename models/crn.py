@@ -37,10 +37,10 @@ class CRNSettings(NetworkSettings):
 
 @register("CRN", CRNSettings)
 class CRN(EncoderDecoder):
-    """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
+    """The real counterpart of DCCRN, which estimates the magnitude and keeps the noisy phase.
 
-    The real counterpart of DCCRN: it estimates the magnitude and keeps the noisy phase. Its layers have the size
-    of one part of DCCRN's with the same settings. Latency as DCCRN, 62.5 ms with six layers.
+    Its layers have the size of one part of DCCRN's with the same settings. Latency as DCCRN, 62.5 ms with six
+    layers.
 
     Source: github.com/seorim0/DNN-based-Speech-Enhancement-in-the-frequency-domain, after Tan & Wang, Interspeech
     2018.

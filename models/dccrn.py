@@ -21,7 +21,7 @@ class DCCRNSettings(NetworkSettings):
 
     mask: Mask = "E"
     """How the output changes the noisy spectrum. E: magnitude through tanh, phases add; C: complex product; R:
-    real and imaginary part separately; none: no mask, the network estimates the spectrum itself."""
+    real and imaginary part separately; none: no mask, the output is added to the noisy spectrum."""
     kernel_num: Channels = (32, 64, 128, 256, 256, 256)
     """Channels of each encoder layer, real and imaginary together."""
     rnn_units: EvenUnits = 256
@@ -38,11 +38,10 @@ class DCCRNSettings(NetworkSettings):
 
 @register("DCCRN", DCCRNSettings)
 class DCCRN(EncoderDecoder):
-    """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
-
-    Masks: see `apply_mask`.
+    """A complex encoder and decoder around a complex LSTM estimate a complex ratio mask.
 
     Algorithmic latency: the window plus one hop for each decoder layer, 62.5 ms for the full network.
+
     Source: Hu et al., arXiv 2008.00264; computed as in the authors' code, docs/design.md lists the differences.
     """
 

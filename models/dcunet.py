@@ -66,7 +66,7 @@ class DCUNETSettings(NetworkSettings):
 
 @register("DCUNET", DCUNETSettings)
 class DCUNET(SpectralNetwork):
-    """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
+    """A complex U-Net of convolutions that estimates a complex ratio mask.
 
     Needs the whole utterance. With layers 16, time_stride 1 and kernel_num 72 72 144 144 144 160 160 180 it is the
     variant that Hu et al. compare DCCRN with.

@@ -38,10 +38,10 @@ class FullSubNetSettings(NetworkSettings):
 
 @register("FullSubNet", FullSubNetSettings)
 class FullSubNet(MaskNetwork):
-    """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
+    """A full-band LSTM, then a sub-band LSTM over each bin and its neighbours, estimate a complex ratio mask.
 
-    A complex ratio mask from magnitudes, estimated in compressed form. Latency: the window of 32 ms and
-    `look_ahead` hops of 16 ms, 64 ms; with offline normalisation, the whole utterance.
+    From magnitudes, in compressed form. Latency: the window of 32 ms and `look_ahead` hops of 16 ms, 64 ms; with
+    offline normalisation, the whole utterance.
 
     Source: Hao et al., "FullSubNet: A Full-Band and Sub-Band Fusion Model for Real-Time Single-Channel Speech
     Enhancement", ICASSP 2021, arXiv 2010.15508.

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from msgspec import Meta
@@ -34,9 +35,10 @@ class GTCRNSettings(NetworkSettings):
 
 @register("GTCRN", GTCRNSettings)
 class GTCRN(MaskNetwork):
-    """Noisy waveforms [B, samples] to estimated clean ones [B, samples], 16 kHz, [-1, 1], any length.
+    """Grouped convolutions over time and a grouped dual-path RNN estimate a complex ratio mask.
 
-    A complex ratio mask from magnitude, real and imaginary part of the spectrum. Latency: the window, 32 ms.
+    From magnitude, real and imaginary part of the spectrum. Latency: the window, 32 ms.
+
     Source: Rong et al., "GTCRN: A Speech Enhancement Model Requiring Ultralow Computational Resources",
     ICASSP 2024.
     """
@@ -68,8 +70,7 @@ class GTCRN(MaskNetwork):
         scale, bias = START
         norm = self.decoder[-1][1]
         nn.init.constant_(norm.weight, scale)
-        with torch.no_grad():
-            norm.bias.copy_(torch.tensor([bias, 0.0]))
+        nn.init.constant_(norm.bias[:1], bias)
 
     def initial_memory(self, batch: int) -> list[Tensor]:
         """Return the memory before the first frame, all zero."""
@@ -87,9 +88,8 @@ class GTCRN(MaskNetwork):
             after.extend(following)
             return x
 
-        real, imag = parts.unbind(1)
-        magnitude = (real.square() + imag.square() + 1e-12).sqrt()
-        x = torch.stack([magnitude, real, imag], 1).transpose(2, 3)  # [B, 3, T, 257]
+        magnitude = (parts.square().sum(1, keepdim=True) + 1e-12).sqrt()
+        x = torch.cat([magnitude, parts], 1).transpose(2, 3)  # [B, 3, T, 257]
         x = torch.cat([x[..., :LOW], x[..., LOW:] @ self.bands.T], 3)  # [B, 3, T, 129]
         x = with_neighbours(x)
         skips = []
@@ -188,16 +188,10 @@ def erb_bands() -> Tensor:
     The scale is 21.4 log10(0.00437 f + 1), f in Hz; the bands sum to one in every bin.
     """
     low, high = (21.4 * math.log10(0.00437 * f + 1) for f in (LOW / FFT * SAMPLE_RATE, SAMPLE_RATE / 2))
-    hertz = (10 ** (torch.linspace(low, high, BANDS, dtype=torch.float64) / 21.4) - 1) / 0.00437
+    hertz = (10 ** (np.linspace(low, high, BANDS) / 21.4) - 1) / 0.00437
     centres = (hertz / SAMPLE_RATE * FFT).round()  # in bins
-    bins = torch.arange(LOW, BINS, dtype=torch.float64)
-    rise = (bins - centres[:-1, None]) / (centres[1:] - centres[:-1])[:, None]  # between two centres, 0 to 1
-    within = ((rise >= 0) & ((rise < 1) | ((rise == 1) & (bins == BINS - 1)))).double()
-    rise = rise * within
-    weights = torch.zeros(BANDS, BINS - LOW, dtype=torch.float64)
-    weights[1:] += rise
-    weights[:-1] += within - rise
-    return weights.float()
+    bands = [np.interp(np.arange(LOW, BINS), centres, own) for own in np.eye(BANDS)]
+    return torch.tensor(np.array(bands), dtype=torch.float32)
 
 
 def _layer(conv: nn.Module, channels: int, last: bool = False) -> nn.Sequential:

@@ -11,7 +11,6 @@ from speech import speech_like
 from config import Config
 from tools.common.audio import sample_path, write_wav
 from tools.common.files import write_csv
-from tools.scoring.scores import STANDARD
 
 NOISES, SNRS = ("seen", "unseen"), (-5.0, 5.0)
 TYPICAL = {"pesq": 1.5, "pesq_nb": 2.0, "stoi": 0.8, "estoi": 0.6, "si_sdr": 8.0, "ssnr": 4.0}
@@ -33,10 +32,10 @@ def make_run(name, loss="MSE", seed=0, utterances=12, data=1, shift=None, spread
         for snr in SNRS:
             for utterance in range(utterances):
                 cell = {"noise_type": noise, "snr_db": snr, "utterance": utterance}
-                noisy = {score: TYPICAL[score] + 0.2 * of_data.standard_normal() for score in STANDARD}
+                noisy = {score: TYPICAL[score] + 0.2 * of_data.standard_normal() for score in TYPICAL}
                 enhanced = {
                     score: noisy[score] + 0.3 + (shift or {}).get(score, 0) + spread * of_run.standard_normal()
-                    for score in STANDARD
+                    for score in TYPICAL
                 }
                 rows.append(cell | {"signal": "noisy"} | noisy)
                 rows.append(cell | {"signal": "enhanced"} | enhanced)

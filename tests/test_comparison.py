@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 from pathlib import Path
@@ -152,6 +153,13 @@ def test_runs_are_compared_in_the_scores_that_they_share():
     assert {metric for _, metric, _ in differences()} == {"stoi"}
 
 
+def test_runs_are_compared_in_a_score_that_is_not_among_the_main_ones():
+    make_run("a", "MSE")
+    make_run("b", "SDR")
+    assert run(compare, "a", "b", "--utterances", "--metrics", "ssnr") == 0
+    assert "| SDR | " in report()
+
+
 def test_intervals_are_over_talkers_and_noise_recordings_if_they_are_known():
     for name, loss in (("a", "MSE"), ("b", "SDR")):
         make_run(name, loss)
@@ -213,6 +221,13 @@ def test_what_cannot_be_compared_is_refused_in_one_line_and_nothing_is_written(w
     assert len(error) == 1
     assert message in error[0]
     assert not (workplace / "results").exists()
+
+
+def test_a_network_that_has_no_scores_as_it_is_silent_is_one_line(capsys):
+    make_run("a")
+    make_run("b", "SDR", shift=dict.fromkeys(STANDARD, math.nan))
+    assert run(compare, "a", "b", "--utterances") == 2
+    assert capsys.readouterr().err.startswith("error: no utterance has a score of all signals")
 
 
 def test_a_run_keeps_its_scores_on_each_set_and_is_compared_on_the_one_that_is_named(capsys):

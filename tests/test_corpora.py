@@ -127,7 +127,7 @@ BAD_AUDIO = {
 def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, case):
     spoil, reason = BAD_AUDIO[case]
     spoil(tmp_path / "bad.wav")
-    [rejected] = check_recording(None, tmp_path, "bad.wav", Selection(TALKER, RATE))
+    [rejected] = check_recording(tmp_path, "bad.wav", Selection(TALKER, RATE))
     assert isinstance(rejected, str)
     assert reason in rejected
     assert "\n" not in rejected

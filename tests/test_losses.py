@@ -67,7 +67,7 @@ OUTSIDE = {
 @pytest.mark.parametrize("name", OUTSIDE)
 @pytest.mark.parametrize("share", [-0.5, 0.03, 1.0])
 def test_losses_agree_with_torchmetrics_auraloss_and_closed_forms(name, share, monkeypatch):
-    monkeypatch.setattr(waveform, "LEAST_NOISE", 0.0)
+    monkeypatch.setattr(waveform, "NOISE_FLOOR", 0.0)
     noisy, clean = speech_like(0)
     estimate = 0.9 * clean + share * (0.4 * noisy - 2 * clean.roll(9, -1))
     expected = OUTSIDE[name](estimate, clean, noisy)

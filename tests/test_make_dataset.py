@@ -17,7 +17,8 @@ import test
 import train
 from tools import inspect_dataset, make_dataset
 from tools.common.audio import read
-from tools.corpora.layouts import TIMIT_CORE_TEST
+from tools.corpora.layouts import TIMIT_CORE_TEST, with_layout
+from tools.corpora.settings import DatasetSettings
 
 FILES = ("train.npy", "valid.npy", "test.npy", "dataset.json", "items.jsonl")
 SHORT = ("--seconds", "1", "--workers", "1", "--test_snr_db", "0", "10")
@@ -293,6 +294,14 @@ def test_a_known_corpus_is_one_command_and_has_its_own_splits(tmp_path, layout, 
     assert not any("SA1" in item["speech"] for those in items.values() for item in those)
     if layout == "dns-challenge":
         assert len(items["train"]) + len(items["valid"]) >= 4
+
+
+def test_a_layout_does_not_change_a_setting_that_is_given_with_its_default(tmp_path):
+    librispeech(tmp_path)
+    asked = DatasetSettings(tmp_path / "set", layout="librispeech", root=tmp_path, noise=(tmp_path,), n_valid=7)
+    assert (with_layout(asked).n_test, with_layout(asked).n_valid) == (100, 7)
+    assert with_layout(asked, {"n_test"}).n_test == 0
+    assert "--n_test 0" in asked.command({"n_test"})
 
 
 def test_the_core_test_set_of_timit_has_its_192_sentences():

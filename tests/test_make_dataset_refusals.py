@@ -23,6 +23,7 @@ BAD_COMMANDS = {
     "talker in two folders": (f"{MIXED} --test_speech few", "and in test; choose other folders"),
     "one talker": ("--speech few --noise noise", "found 1 talkers, as in few"),
     "nothing usable": ("--speech broken --noise noise", "found nothing to use for training; 1 files"),
+    "empty folder": ("--speech broken empty --noise noise", "empty: found no audio, expected"),
     "short noise": ("--speech speech --noise short", "found no noise for valid"),
     "sparse noise": (
         "--speech speech --noise sparse",
@@ -47,6 +48,7 @@ def bad(tmp_path_factory):
     write_speech(folder / "few", talkers=1)
     write_noise(folder / "more", ("rain",))
     write(folder / "broken" / "t00" / "a.wav", np.zeros(RATE))
+    (folder / "empty").mkdir()
     write(folder / "short" / "a.wav", noise("a", 0.7))
     write(folder / "sparse" / "a" / "a.wav", np.append(noise("a", 0.01), np.zeros(60 * RATE)))
     return folder

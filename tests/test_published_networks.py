@@ -144,13 +144,8 @@ def test_three_real_products_give_a_large_layer_the_output_and_gradients_of_four
     torch.nn.init.normal_(layer.bias_real)
     torch.nn.init.normal_(layer.bias_imag)
     x = torch.randn(2, 2 * LARGE, 6, 5, dtype=torch.float64, requires_grad=True)
-    conv, weight = (
-        (torch.nn.functional.conv2d, layer.weight_of_conv)
-        if kind is ComplexConv2d
-        else (torch.nn.functional.conv_transpose2d, layer.weight_of_transposed)
-    )
     results = []
-    for y in (layer(x), conv(x, weight(), layer.bias(), *layer.options)):
+    for y in (layer(x), layer.conv(x, layer.weight(), layer.bias(), *layer.options)):
         results.append([y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])])
     assert not torch.equal(results[0][0], results[1][0])  # computed another way
     for found, expected in zip(*results, strict=True):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tools.reports.comparison import weighted
+from tools.reports.comparison import per_utterance
 from tools.reports.significance import (
     correct,
     paired_difference,
@@ -119,7 +119,7 @@ def test_intervals_of_pooled_word_errors_hold_the_truth_in_93_to_97_of_100_trial
         rates = np.clip([0.35 - 0.01 * words + favour, 0.40 - 0.02 * words], 0.01, 0.99)
         own, other = rng.binomial(words, rates) / words
         rate = 100 * pd.DataFrame({"difference": own - other})
-        pooled = weighted(rate.rename_axis("file"), pd.DataFrame({"file": rate.index, "words": words}), "wer")
+        pooled = per_utterance(rate.rename_axis("file"), pd.DataFrame({"file": rate.index, "words": words}), "wer")
         results = [paired_difference(values["difference"].to_numpy(), talker, noise) for values in (pooled, rate)]
         covered.append(results[0].low <= truth <= results[0].high)
         former.append(results[1].low <= truth <= results[1].high)
@@ -132,7 +132,7 @@ def test_the_mean_of_weighted_values_is_that_of_all_words_and_its_error_that_of_
     words = pd.Series(rng.integers(1, 20, 200))
     errors = pd.Series(rng.binomial(words, 0.3))
     rates = pd.DataFrame({"wer": errors / words}).rename_axis("file")
-    values = weighted(rates, pd.DataFrame({"file": rates.index, "words": words}), "wer")["wer"]
+    values = per_utterance(rates, pd.DataFrame({"file": rates.index, "words": words}), "wer")["wer"]
     assert values.mean() == pytest.approx(errors.sum() / words.sum())
     drawn = rng.integers(200, size=(20000, 200))
     ratios = errors.to_numpy()[drawn].sum(1) / words.to_numpy()[drawn].sum(1)

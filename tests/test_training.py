@@ -81,8 +81,12 @@ def test_training_ends_early_when_nothing_improves_and_stays_ended(workplace, ca
     losses = [float(line["valid_loss"]) for line in history_of("a")]
     assert len(losses) == 2 + losses.index(min(losses)) < 30
     capsys.readouterr()
+    history = Path("runs/a/history.csv")
+    rows = history.read_text().splitlines(keepends=True)
+    history.write_text("".join(rows[:-1]))  # as if killed before the last row was written
     assert run(train, *options) == 0
     assert "nothing to do" in capsys.readouterr().out
+    assert history.read_text() == "".join(rows)
 
 
 @pytest.mark.parametrize(("best_by", "best"), [("loss", min), ("pesq", max)])

@@ -141,10 +141,9 @@ def enhance_files(model: nn.Module, arguments: Arguments, pairs: list[tuple[Path
 
 
 def enhance_pair(
-    shared: tuple[nn.Module, Arguments, Callable | None], source: Path, target: Path
+    model: nn.Module, arguments: Arguments, progress: Callable | None, source: Path, target: Path
 ) -> tuple[float, str] | str:
     """Return the seconds of audio of a file and a note on its encoding, or why it could not be enhanced."""
-    model, arguments, progress = shared
     try:
         return enhance_file(model, source, target, arguments, arguments.stream, progress)
     except (UserError, OSError) as error:

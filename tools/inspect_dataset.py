@@ -56,7 +56,7 @@ def main() -> None:
         records[split].append(record)
     print(folder)
     datasets = {split: open_split(folder, split) for split in SPLITS}
-    with ProcessPool(arguments.processes, shared=datasets) as pool:
+    with ProcessPool(arguments.processes, shared=(datasets,)) as pool:
         for split, dataset in datasets.items():
             if records[split] and len(records[split]) != len(dataset):
                 errors.append(f"{split}: {ITEMS} lists {len(records[split])} items, {len(dataset)} are there")

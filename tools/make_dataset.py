@@ -7,13 +7,16 @@
 The same command gives the same files, byte for byte, with any number of workers.
 """
 
+import sys
+
 from tools.common.command_line import parse_arguments, run_command
+from tools.common.settings import named_settings
 from tools.corpora.build import build
 from tools.corpora.settings import DatasetSettings
 
 
 def main() -> None:
-    build(parse_arguments(DatasetSettings, __doc__))
+    build(parse_arguments(DatasetSettings, __doc__), named_settings(sys.argv[1:]))
 
 
 if __name__ == "__main__":

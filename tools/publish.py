@@ -143,9 +143,10 @@ def keep_runs(name: str, runs: Sequence[TrainedRun]) -> None:
     with tempfile.TemporaryDirectory(dir=RESULTS, prefix=".") as parent:
         new = Path(parent) / name
         scores = pd.concat([run.scores.round(PLACES).assign(run=run.folder.name) for run in runs])
+        # Scores of the noisy speech, and what was drawn, are the same in all runs, and kept once.
         noisy = scores["signal"] == "noisy"
-        scores = scores[~noisy | ~scores.duplicated([*UTTERANCE, "signal"])]  # noisy speech once,
-        scores.loc[scores["signal"] != "noisy", list(DRAWN)] = ""  # and with it what was drawn
+        scores = scores[~noisy | ~scores.duplicated([*UTTERANCE, "signal"])]
+        scores.loc[scores["signal"] != "noisy", list(DRAWN)] = ""
         histories = pd.concat([run.history.assign(run=run.folder.name) for run in runs])
         for file, table in (("scores.csv", scores.drop(columns="suspect")), ("histories.csv", histories)):
             write_csv(new / file, table[["run", *table.columns.drop("run")]].to_dict("records"))
@@ -297,10 +298,8 @@ def publish_samples(name: str, settings: PublishSettings) -> None:
         for path in new.iterdir():
             if path.name not in ("audio", "index.html"):
                 path.unlink()
-        waveforms = [
-            (signal, read_wav(path) / 32768) for signal, path in samples[-1].files.items()
-        ]  # unseen noise
-        # unseen noise, four signals a row
+        # Of the last sample, in unseen noise; four signals a row.
+        waveforms = [(signal, read_wav(path) / 32768) for signal, path in samples[-1].files.items()]
         rows = [("", dict(waveforms[start : start + 4])) for start in range(0, len(waveforms), 4)]
         figure = figures.spectrogram_figure(rows)
         figures.save_figure(figure, new, "spectrograms", ["png"], dpi=80)  # as wide as a README

@@ -21,7 +21,7 @@ from config import FolderName
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.files import write_csv, write_text
 from tools.common.processes import ProcessPool
-from tools.reports.comparison import weighted
+from tools.reports.comparison import per_utterance
 from tools.reports.significance import confidence_interval
 from tools.reports.tables import NAMED, Table, about_words, flagged, markdown, terminal
 from tools.scoring.recordings import find_pairs, read_transcripts, score_files
@@ -91,7 +91,7 @@ def mean_table(scores: pd.DataFrame, metrics: Sequence[str]) -> Table:
     for name in metrics:
         metric = METRICS[name]
         values = scores.pivot(index="file", columns="signal", values=name).sort_index(axis=1, ascending=False)
-        values = weighted(values, scores, name)
+        values = per_utterance(values, scores, name)
         ranges = dict.fromkeys(values, (metric.low, metric.high))
         if len(ranges) > 1:
             values["enhanced − noisy"] = values["enhanced"] - values["noisy"]

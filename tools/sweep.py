@@ -7,11 +7,10 @@ Settings after `--` are for train.py. Finished runs are skipped: rerun the same 
 prints the commands; `--slurm` prints a job array for sbatch.
 """
 
-import collections
 import contextlib
 import itertools
-import operator
 import os
+import queue
 import shlex
 import shutil
 import signal
@@ -20,7 +19,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -111,8 +110,8 @@ def plan(settings: SweepSettings, options: Sequence[str], rates: Mapping[str, fl
 def first_rates(settings: SweepSettings, options: Sequence[str]) -> dict[str, list[float]]:
     """Return the learning rates to try first with each loss."""
     rate = parse_config("", options).learning_rate
-    first = settings.tune_rates or [float(f"{rate * factor:.3g}") for factor in (1 / EDGE_FACTOR, 1, EDGE_FACTOR)]
-    return {loss: list(first) for loss in settings.losses}
+    first = settings.tune_rates or (rate / EDGE_FACTOR, rate, rate * EDGE_FACTOR)
+    return {loss: [float(f"{rate:.3g}") for rate in first] for loss in settings.losses}
 
 
 def plan_tuning(
@@ -151,6 +150,7 @@ def fix_precision(settings: SweepSettings, options: Sequence[str]) -> list[str]:
 
 def sweep(settings: SweepSettings, options: Sequence[str]) -> list[str]:
     """Run unfinished runs, then compare those that succeeded; return the names of those that failed."""
+    settings = replace(settings, losses=tuple("".join(loss.split()) for loss in settings.losses))
     own = [option for option in options if option.split("=")[0] in ("--name", "--loss", "--seed", "--device")]
     if own:
         raise UserError(f"{own[0]}: found it after --, but the sweep sets it; give it before --")
@@ -160,7 +160,7 @@ def sweep(settings: SweepSettings, options: Sequence[str]) -> list[str]:
         raise UserError("slurm: found with --tune, whose rates are not known before; sweep without one of the two")
     if not settings.slurm:
         options = fix_precision(settings, options)
-    rates = read_rates(settings) if settings.rates else None
+    rates = read_rates(settings, settings.rates) if settings.rates else None
     jobs = plan(settings, options, rates)
     tried = first_rates(settings, options) if settings.tune else {}
     tuning = plan_tuning(settings, options, tried)
@@ -170,11 +170,13 @@ def sweep(settings: SweepSettings, options: Sequence[str]) -> list[str]:
         where = ["--name", settings.name, "--baseline", runs[0], "--data", jobs[0].config.data]
         print(shlex.join(["python", "-m", "tools.compare", *runs, *where]))
         return []
-    table, failed, tuned, devices = settings.rates, [], [], settings.devices * settings.jobs
+    table, failed, tuned = settings.rates, [], []
+    devices = [str(find_device(device)) for device in settings.devices] * settings.jobs
     while tuning:
         failed += run_jobs([job for job in tuning if not job.is_done], devices)
         tuned += [job.config for job in tuning if job.config.run_name not in failed]
-        rates, table = choose_rates(settings, tuned)
+        table = choose_rates(settings, tuned)
+        rates = read_rates(settings, table)
         jobs = plan(settings, options, rates)
         beyond = {loss: [rate] for loss, own in tried.items() if (rate := beyond_edge(rates[loss], own))}
         tried = {loss: own + beyond.get(loss, []) for loss, own in tried.items()}
@@ -186,12 +188,12 @@ def sweep(settings: SweepSettings, options: Sequence[str]) -> list[str]:
     return failed
 
 
-def read_rates(settings: SweepSettings) -> dict[str, float]:
+def read_rates(settings: SweepSettings, path: Path) -> dict[str, float]:
     """Return the learning rate of each loss from a table of `choose_rates`; UserError if one has none."""
-    table = pd.read_csv(settings.rates)
+    table = pd.read_csv(path)
     rates = table[table["chosen"]].set_index("loss")["learning_rate"].to_dict()
     if missing := set(settings.losses) - rates.keys():
-        raise UserError(f"{settings.rates}: has no learning rate of {', '.join(sorted(missing))}")
+        raise UserError(f"{path}: has no learning rate of {', '.join(sorted(missing))}")
     return rates
 
 
@@ -202,8 +204,8 @@ def beyond_edge(best: float, tried: Sequence[float]) -> float | None:
     return float(f"{best * EDGE_FACTOR if best >= max(tried) else best / EDGE_FACTOR:.3g}")
 
 
-def choose_rates(settings: SweepSettings, tried: Sequence[Config]) -> tuple[dict[str, float], Path]:
-    """Return the learning rate of each loss, and the path of the table of those tried."""
+def choose_rates(settings: SweepSettings, tried: Sequence[Config]) -> Path:
+    """Write a table of the learning rates tried with each loss, one of them chosen; return its path."""
     chosen = []
     for loss in settings.losses:
         histories = {c.learning_rate: pd.DataFrame(read_history(c.run_dir)) for c in tried if c.loss == loss}
@@ -212,46 +214,46 @@ def choose_rates(settings: SweepSettings, tried: Sequence[Config]) -> tuple[dict
         chosen.append(choose_rate(loss, histories))
     table, path = pd.concat(chosen, ignore_index=True), Path("results") / settings.name / "tuning.csv"
     write_csv(path, table.to_dict("records"))
-    rates = table[table["chosen"]].set_index("loss")["learning_rate"].to_dict()
-    print("Learning rates: " + ", ".join(f"{loss} {rate:g}" for loss, rate in rates.items()))
-    return rates, path
+    print(table[table["chosen"]].to_string(index=False), flush=True)
+    return path
 
 
 def run_jobs(jobs: Sequence[Job], devices: Sequence[str]) -> list[str]:
     """Run the jobs, one at a time on each device; return the names of those that failed."""
-    todo, running, stopped = iter(list(jobs)), set(), threading.Event()
+    free, running, stopped = queue.SimpleQueue(), set(), threading.Event()
+    for device in devices:
+        free.put(device)
     environment = dict(os.environ)
     if devices.count("cpu") > 1:  # else every process would use all cores
         environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // devices.count("cpu"))))
 
-    def work(device: str) -> list[str]:
-        """Run jobs on a device until none is left; return the names of those that failed."""
-        failed = []
-        for job in todo:
-            more = operator.length_hint(todo)
-            # one write a line, so that lines of several devices are not mixed
-            print(f"{job.config.run_name} on {device}, {more} more to come\n", end="", flush=True)
-            for command in job.commands:
-                with subprocess.Popen([*command, "--device", device], env=environment) as process:
-                    running.add(process)
-                    if stopped.is_set():  # it began just now
-                        process.terminate()
-                    code = process.wait()
-                    running.discard(process)
-                if code:
-                    failed.append(job.config.run_name)
-                    break
-        return failed
+    def work(number: int, job: Job) -> bool:
+        """Run a job on the next free device; return whether it failed."""
+        device = free.get()
+        # one write a line, so that lines of several devices are not mixed
+        print(f"{job.config.run_name} on {device}, {number} of {len(jobs)}\n", end="", flush=True)
+        for command in job.commands:
+            with subprocess.Popen([*command, "--device", device], env=environment) as process:
+                running.add(process)
+                if stopped.is_set():  # it began just now
+                    process.terminate()
+                code = process.wait()
+                running.discard(process)
+            if code:
+                break
+        free.put(device)
+        return bool(code)
 
     with shared_gpus(devices), ThreadPoolExecutor(len(devices)) as pool:
         try:
-            return list(itertools.chain.from_iterable(pool.map(work, devices)))
+            failed = list(pool.map(work, itertools.count(1), jobs))
         except BaseException:  # Ctrl-C or SIGTERM: running jobs write their checkpoints, and no other is started
             stopped.set()
-            collections.deque(todo, maxlen=0)
+            pool.shutdown(wait=False, cancel_futures=True)
             for process in list(running):
                 process.terminate()
             raise
+    return [job.config.run_name for job, has_failed in zip(jobs, failed, strict=True) if has_failed]
 
 
 @contextlib.contextmanager

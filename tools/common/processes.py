@@ -43,10 +43,10 @@ class ProcessPool:
     Args:
         processes: Number of processes; None or 0 for one on each core that the program may use, 1 to compute in
             this process.
-        shared: First argument of all calls, sent once to each process.
+        shared: First arguments of all calls, sent once to each process.
     """
 
-    def __init__(self, processes: int | None = None, shared: Any = None) -> None:
+    def __init__(self, processes: int | None = None, shared: tuple[Any, ...] = ()) -> None:
         self.processes = processes or cores()
         self._shared = shared
         self._executor = self._start() if self.processes > 1 else None
@@ -70,20 +70,20 @@ class ProcessPool:
             self._executor.shutdown(cancel_futures=True)
 
     def submit(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
-        """Compute `function(shared, *arguments)` in the background, or now if this is the only process."""
+        """Compute `function(*shared, *arguments)` in the background, or now if this is the only process."""
         if self._executor:
             return self._executor.submit(_call, function, arguments)
         future: Future[Result] = Future()
-        future.set_result(function(self._shared, *arguments))
+        future.set_result(function(*self._shared, *arguments))
         return future
 
     def starmap(self, function: Callable[..., Result], inputs: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
-        """Yield `function(shared, *input)` of each input, in order; only a few inputs are read ahead.
+        """Yield `function(*shared, *input)` of each input, in order; only a few inputs are read ahead.
 
         Errors of the function are raised here; UserError if the system killed a process.
         """
         if not self._executor:
-            yield from (function(self._shared, *arguments) for arguments in inputs)
+            yield from (function(*self._shared, *arguments) for arguments in inputs)
             return
         waiting = collections.deque()
         try:
@@ -110,10 +110,10 @@ def cores() -> int:
         return count
 
 
-_shared: Any = None  # in a worker process: `shared` of its pool
+_shared: tuple[Any, ...] = ()  # in a worker process: `shared` of its pool
 
 
-def _prepare(shared: Any) -> None:
+def _prepare(shared: tuple[Any, ...]) -> None:
     global _shared
     _shared = shared
     threadpool_limits(1)  # every core has a process already: more threads would wait for each other
@@ -128,4 +128,4 @@ def _end_with_parent() -> None:
 
 
 def _call(function: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
-    return function(_shared, *arguments)
+    return function(*_shared, *arguments)

@@ -90,7 +90,7 @@ def named_settings(args: Sequence[str]) -> set[str]:
 def as_now_called(args: Sequence[str]) -> list[str]:
     """Return the arguments with their present names, such as `--normalisation offline`.
 
-    Until December 2026 this was `--network level=offline`.
+    It was once `--network level=offline`.
     """
     if "--network" in args:
         args = [f"--{arg}" if re.match(r"\w+=", arg) else arg for arg in args if arg != "--network"]

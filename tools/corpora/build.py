@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,12 @@ from tools.corpora.splits import describe_sources, find_sources
 LISTED = 20  # rejected files that are printed; all are in dataset.json
 
 
-def build(asked: DatasetSettings) -> None:
-    """Build the set of the settings. Raises UserError, and then leaves no files."""
-    settings = with_layout(asked)
+def build(asked: DatasetSettings, given: Collection[str] = ()) -> None:
+    """Build the set of the settings. Raises UserError, and then leaves no files.
+
+    given: names of settings that a layout does not change, even if they have their defaults.
+    """
+    settings = with_layout(asked, given)
     rejected, notes = [], []
     with new_folder(settings.out, settings.overwrite) as folder:
         try:
@@ -48,7 +51,12 @@ def build(asked: DatasetSettings) -> None:
         if settings.strict and rejected:
             raise UserError(f"{len(rejected)} files cannot be used; fix or remove them, or leave out --strict")
         plan = make_plan(settings, *sources)
-        about = {"licence": settings.licence, "command": asked.command, "notes": notes, "left_out": rejected}
+        about = {
+            "licence": settings.licence,
+            "command": asked.command(given),
+            "notes": notes,
+            "left_out": rejected,
+        }
         pack(folder, plan, about)
     print(f"{settings.out} is complete\n{summarise(settings.out, settings.samples)}")
     print(f"next: python -m tools.inspect_dataset {settings.out}, then python train.py --data {settings.out}")
@@ -72,7 +80,7 @@ def pack(folder: Path, plan: Plan, about: Mapping[str, Any]) -> None:
     samples, dtype = settings.samples, settings.dtype
     training, snrs = {}, []
     with (
-        ProcessPool(settings.processes, shared=plan) as pool,
+        ProcessPool(settings.processes, shared=(plan,)) as pool,
         (folder / ITEMS).open("w", encoding="utf-8", errors="replace") as file,
     ):
 
@@ -86,15 +94,18 @@ def pack(folder: Path, plan: Plan, about: Mapping[str, Any]) -> None:
                 note("train", record)
                 active.append(record["active"])
             np.save(folder / f"{ACTIVE}.npy", np.array(active))
-            training = {"on_the_fly": asdict(settings.draw), "train_noise_types": plan.segments["train"].types}
-            index = []  # first row, length and type of each recording
+            training = {
+                "on_the_fly": asdict(settings.distributions),
+                "train_noise_types": plan.segments["train"].types,
+            }
             for recording in plan.noise["train"]:
-                row = index[-1][0] + -(-index[-1][1] // samples) if index else 0
-                index.append([row, recording.samples, training["train_noise_types"].index(recording.label)])
                 stretch = {"noise_start": recording.offset, "noise_samples": recording.samples}
                 note("train_noise", {"noise_type": recording.label, "noise": str(recording.path), **stretch})
-            np.save(folder / f"{NOISE_INDEX}.npy", np.array(index))
-            rows = [(n, row) for n, (_, length, _) in enumerate(index) for row in range(-(-length // samples))]
+            lengths = np.array([recording.samples for recording in plan.noise["train"]])
+            types = [training["train_noise_types"].index(recording.label) for recording in plan.noise["train"]]
+            counts = -(-lengths // samples)  # rows of each recording
+            np.save(folder / f"{NOISE_INDEX}.npy", np.stack([counts.cumsum() - counts, lengths, types], 1))
+            rows = [(number, row) for number, count in enumerate(counts) for row in range(count)]
             array = create(folder / f"{NOISE}.npy", (len(rows), samples), dtype)
             list(fill(array, pool, "train noise", make_noise_row, rows))
 
@@ -114,9 +125,8 @@ def pack(folder: Path, plan: Plan, about: Mapping[str, Any]) -> None:
             note("test", record)
             snrs.append(record["snr_db"])
     grid = {"noise_types": plan.rows, "snr_db": settings.test_snr_db}
-    if pairs:
-        mean = "mean of the pairs; each item has its own, measured"
-        grid |= {"snr_db": [round(float(np.mean(snrs)), 1)], "snr_db_is": mean}
+    if pairs:  # each has its own
+        grid |= {"snr_db": [round(float(np.mean(snrs)), 1)]}
     described = {"format": 1, "sample_rate": SAMPLE_RATE, "dtype": dtype, "samples": samples}
     described |= {"seed": settings.seed, **grid, **training, **about}
     text = json.dumps(described, indent=1, ensure_ascii=False) + "\n"

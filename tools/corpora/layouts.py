@@ -1,7 +1,7 @@
 """Known corpora: locations of their speech, noise and splits after unpacking."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ TIMIT_CORE_TEST = (
 )
 
 
-def with_layout(settings: DatasetSettings) -> DatasetSettings:
-    """Return the settings completed by the named layout; settings that were given override it.
+def with_layout(settings: DatasetSettings, given: Collection[str] = ()) -> DatasetSettings:
+    """Return the settings completed by the named layout, but for those given by name or other than their defaults.
 
     Raises UserError if a folder of the corpus is missing.
     """
@@ -26,8 +26,9 @@ def with_layout(settings: DatasetSettings) -> DatasetSettings:
         raise UserError(f"root: found none, expected --root, the folder of {settings.layout}")
     defaults = {field.name: field.default for field in dataclasses.fields(settings)}
     added = LAYOUTS[settings.layout](settings.root)
-    kept = {name: value for name, value in added.items() if getattr(settings, name) == defaults[name]}
-    return dataclasses.replace(settings, **kept, layout=None, root=None)
+    own = {*given, *(name for name, value in defaults.items() if getattr(settings, name) != value)}
+    added = {name: value for name, value in added.items() if name not in own}
+    return dataclasses.replace(settings, **added, layout=None, root=None)
 
 
 def voicebank_demand(root: Path) -> dict[str, Any]:
@@ -88,8 +89,10 @@ def dns_challenge(root: Path) -> dict[str, Any]:
 
 
 LAYOUTS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    make.__name__.replace("_", "-"): make
-    for make in (voicebank_demand, timit_noisex92, librispeech, dns_challenge)
+    "voicebank-demand": voicebank_demand,
+    "timit-noisex92": timit_noisex92,
+    "librispeech": librispeech,
+    "dns-challenge": dns_challenge,
 }
 
 

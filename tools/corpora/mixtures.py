@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from dataloader.impulse_response import draw_response, reverberate
 from dataloader.mixing import active_span, add, headroom, level_gain, mix, noise_gain, quantise
@@ -71,7 +70,7 @@ def make_plan(settings: DatasetSettings, speech: Recordings, noise: Recordings, 
     segments = {}
     for name, recordings in noise.items():
         if recordings:
-            labels, lengths = zip(*((recording.label, recording.samples) for recording in recordings), strict=True)
+            labels, lengths = [r.label for r in recordings], [r.samples for r in recordings]
             segments[name] = SegmentDraw(labels, lengths, settings.samples, settings.type_weights)
     clips = {split: order_clips(settings, split, recordings) for split, recordings in speech.items()}
     return Plan(settings, clips, noise, segments, responses)
@@ -89,10 +88,10 @@ def order_clips(
     if not pairs or asked:
         clips = [clips[place] for place in generator(settings.seed, split, "order").permutation(len(clips))]
     if not pairs and split != "train" and 0 < asked < len(clips):
+        # The first clips of all recordings before the second ones; then the first of all talkers, and so on.
         clips.sort(key=lambda clip: clip[0].starts.index(clip[1]))
-        turns = defaultdict(itertools.count)  # of each talker
-        order = np.argsort([next(turns[recording.label]) for recording, _ in clips], kind="stable")
-        clips = [clips[place] for place in order]
+        talkers = pd.Series([recording.label for recording, _ in clips])
+        clips = [clips[place] for place in talkers.groupby(talkers).cumcount().argsort(kind="stable")]
     return clips
 
 
@@ -139,9 +138,9 @@ def make_item(plan: Plan, split: str, index: int) -> tuple[np.ndarray, list[Reco
     settings = plan.settings
     rng = generator(settings.seed, split, index)
     clip = read_clip(plan, split, index, rng)
-    snr_db, level_db = settings.draw.draw(rng)
+    snr_db, level_db = settings.distributions.draw(rng)
     noise, drawn = draw_noise(plan, split, rng, clip)
-    mixture = mix(clip.samples, noise, snr_db, level_db, active=clip.active, dtype=settings.dtype)
+    mixture = mix(clip.speech, noise, snr_db, level_db, active=clip.active, dtype=settings.dtype)
     clean = clip.target(mixture.scale * mixture.speech_gain, mixture.clean)
     level = {"level_dbfs": level_db, "speech_gain": mixture.speech_gain}
     mixed = {"snr_db": snr_db, "gain": mixture.gain, "scale": mixture.scale}
@@ -156,9 +155,9 @@ def make_test_utterance(plan: Plan, split: str, index: int) -> tuple[np.ndarray,
     settings = plan.settings
     rng = generator(settings.seed, split, index)
     clip = read_clip(plan, split, index, rng)
-    _, level_db = settings.draw.draw(rng)
-    speech_gain = level_gain(clip.samples, level_db, clip.active)
-    clean = speech_gain * clip.samples
+    _, level_db = settings.distributions.draw(rng)
+    speech_gain = level_gain(clip.speech, level_db, clip.active)
+    clean = speech_gain * clip.speech
     drawn = []
     for name in plan.rows:
         key = name.split()[0]  # unseen, as the row was called once: the same draws
@@ -184,8 +183,8 @@ def make_test_utterance(plan: Plan, split: str, index: int) -> tuple[np.ndarray,
 def make_speech(plan: Plan, index: int) -> tuple[np.ndarray, list[Record]]:
     """Return a training item's speech `[samples]` to be mixed later, and its record."""
     clip = read_clip(plan, "train", index, generator(plan.settings.seed, "train", index))
-    gain = PACKED_PEAK / float(np.max(np.abs(clip.samples)))
-    return quantise(gain * clip.samples, plan.settings.dtype), [clip.record | {"gain": gain}]
+    gain = PACKED_PEAK / float(np.max(np.abs(clip.speech)))
+    return quantise(gain * clip.speech, plan.settings.dtype), [clip.record | {"gain": gain}]
 
 
 def make_noise_row(plan: Plan, number: int, row: int) -> tuple[np.ndarray, list[Record]]:
@@ -203,7 +202,7 @@ def make_noise_row(plan: Plan, number: int, row: int) -> tuple[np.ndarray, list[
 class Clip:
     """Clean speech of an item, and the record of its source."""
 
-    samples: np.ndarray  # float64 [samples], padded with zeros
+    speech: np.ndarray  # float64 [samples], padded with zeros
     active: slice  # where there is speech
     record: Record
     early: np.ndarray | None = None  # the target, if other than the samples: direct sound and early reflections

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -124,7 +123,7 @@ def find_recordings(
     found = []
     for folder in folders:
         files = find_files(folder, selection.files, rejected)
-        if not files and not rejected:
+        if not files:
             pattern = f" that matches {selection.files}" if selection.files else ""
             raise UserError(f"{folder}: found no audio{pattern}, expected {', '.join(SUFFIXES)}")
         found += check_all(pool, check_recording, [(folder, file, selection) for file in files], rejected)
@@ -176,7 +175,7 @@ def find_files(folder: Path, pattern: str, rejected: list[str]) -> list[str]:
     return [file for file in files if re.search(pattern, file)]
 
 
-def check_recording(_: None, folder: Path, file: str, selection: Selection) -> list[Recording | str]:
+def check_recording(folder: Path, file: str, selection: Selection) -> list[Recording | str]:
     """Read a file; return the recording, or stretches of it, or its name and why it cannot be used."""
     path = folder / file
     try:
@@ -204,16 +203,16 @@ def check_recording(_: None, folder: Path, file: str, selection: Selection) -> l
         clips = [energies[first:end][start // FRAME :][: selection.samples // FRAME] for start in starts]
         digest = hashlib.blake2b(np.concatenate(clips).tobytes(), digest_size=8).hexdigest()
         extent = {"offset": first * FRAME, "samples": min(end * FRAME, samples) - first * FRAME}
-        recording = Recording(path, label, starts=tuple(starts), peak=peak, digest=digest, **extent)
-        found.append(dataclasses.replace(recording, traits=frozenset(traits)))
+        extent |= {"starts": tuple(starts), "peak": peak, "traits": frozenset(traits)}
+        found.append(Recording(path, label, digest=digest, **extent))
     return found
 
 
 def check_pairs(
-    _: None, noisy_folder: Path, clean_folder: Path, noisy: Sequence[str], clean: str, selection: Selection
+    noisy_folder: Path, clean_folder: Path, noisy: Sequence[str], clean: str, selection: Selection
 ) -> list[Pair | str]:
     """Read a clean file and its noisy ones; return each pair, or a file's name and why it cannot be used."""
-    [found] = check_recording(None, clean_folder, clean, selection)
+    [found] = check_recording(clean_folder, clean, selection)
     if isinstance(found, str):
         return [found]
     return [check_pair(found, noisy_folder / file, selection.samples) for file in noisy]
@@ -227,13 +226,13 @@ def check_pair(recording: Recording, path: Path, samples: int) -> Pair | str:
         if found.rate != expected.rate or abs(found.samples - expected.samples) > MAX_DIFFERENCE:
             has = f"{recording.path} has {expected.frames} at {expected.rate} Hz"
             raise ValueError(f"{found.frames} samples at {found.rate} Hz, but {has}")
-        for start in reversed(recording.starts):
-            noisy = read(path, start, samples, traits)
+        clips = [read(path, start, samples, traits) for start in recording.starts]
+        for start, noisy in zip(recording.starts, clips, strict=True):
             if is_silent(noisy):
                 raise ValueError(f"silent from {start / SAMPLE_RATE:.1f} s on, but {recording.path} is not")
-        clean = read(recording.path, start, samples)
-        delay, gain = fit(clean, noisy)
-        contrast = contrast_db(noisy) - contrast_db(clean)
+        clean = read(recording.path, recording.starts[0], samples)
+        delay, gain = fit(clean, clips[0])
+        contrast = contrast_db(clips[0]) - contrast_db(clean)
     except UserError as error:
         return str(error)
     except ValueError as error:

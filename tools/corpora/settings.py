@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -151,18 +152,17 @@ class DatasetSettings:
         return round(self.seconds * SAMPLE_RATE)
 
     @property
-    def draw(self) -> MixtureDraw:
+    def distributions(self) -> MixtureDraw:
         """Return the distributions of SNR and level."""
         snr_db = self.train_snr_range or self.train_snr_db
         return MixtureDraw(snr_db, bool(self.train_snr_range), self.level_db, self.type_weights)
 
-    @property
-    def command(self) -> str:
-        """Return the command that makes this set again from the same folders."""
+    def command(self, given: Collection[str] = ()) -> str:
+        """Return the command that makes this set again. given: settings to name also with their default values."""
         words = ["python", "-m", "tools.make_dataset"]
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name in NOT_IN_COMMAND or value == field.default:
+            if field.name in NOT_IN_COMMAND or (value == field.default and field.name not in given):
                 continue
             words.append(f"--{field.name}")
             if value is not True:

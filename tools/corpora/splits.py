@@ -61,8 +61,10 @@ def find_sources(
     speech = fill_splits(settings, found, splits, rejected)
     sounds = dataclasses.replace(whole, label=settings.noise_type, cut="sound", shortest=MIN_NOISE_SAMPLES)
     noise = find_noise(settings, splits, functools.partial(find, selection=sounds), rejected, notes)
-    spoken, heard = ({one.path.resolve() for one in itertools.chain(*all.values())} for all in (speech, noise))
-    for path in sorted(spoken & heard):
+    of_speech, of_noise = (
+        {one.path.resolve() for one in itertools.chain(*lists.values())} for lists in (speech, noise)
+    )
+    for path in sorted(of_speech & of_noise):
         raise UserError(f"{path}: found in a folder of speech and in one of noise, expected separate folders")
     responses = {}
     if settings.reverb not in ("", SIMULATED):

@@ -84,6 +84,7 @@ def make_demo_corpus(
 def ensure_demo_corpus(folder: Path = Path(DEMO_DATA)) -> None:
     """Make the demo corpus if it does not exist; another program may make it at the same time."""
     if not folder.exists():
+        print(f"making {folder}, once: synthetic speech and noise", flush=True)
         try:
             make_demo_corpus(folder)
         except (UserError, OSError):

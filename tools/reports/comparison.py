@@ -146,11 +146,12 @@ def by_signal(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     return by_seed(scores, metric).T.groupby(level="signal", sort=False).mean().T
 
 
-def weighted(values: pd.DataFrame, scores: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return values of a metric [utterances, columns] whose plain mean is to be reported; without rows of NaN.
+def per_utterance(values: pd.DataFrame, scores: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return values of a metric [utterances, columns] whose plain means the tables show; without rows of NaN.
 
-    Word errors are pooled: their mean counts each word once, and their spread is that of its error, by Taylor
-    linearisation of a ratio (Cochran, Sampling Techniques, 1977, 6.4). scores: tells the words of utterances.
+    Word errors need it, as they are pooled: their mean counts each word once, and their spread is that of its
+    error, by Taylor linearisation of a ratio (Cochran, Sampling Techniques, 1977, 6.4). scores: tells the words of
+    utterances.
     """
     values = values.dropna()
     if metric != "wer":
@@ -186,9 +187,11 @@ def find_differences(scores: pd.DataFrame, baseline: str, metrics: Sequence[str]
             for noise_type, values in parts.items():
                 row = {"signal": signal, "baseline": baseline, "metric": metric, "noise_type": noise_type}
                 if len(values):
-                    seeds = weighted(runs.loc[runs.index.isin(values.index)], scores, metric).mean()
-                    values = weighted(values, scores, metric)
+                    seeds = per_utterance(runs.loc[runs.index.isin(values.index)], scores, metric).mean()
+                    values = per_utterance(values, scores, metric)
                     found.append(row | _compare(values, signal, baseline, metric, drawn.loc[values.index], seeds))
+    if not found:
+        raise UserError("no utterance has a score of all signals; the tables of test.py name the reasons")
     differences = pd.DataFrame(found).astype(object)
     for prefix in ("", "seed_"):
         if f"{prefix}p" in differences:

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from config import SAMPLE_RATE
 from tools.common.audio import show_spectrogram, spectrogram
 from tools.common.files import replacing
-from tools.reports.comparison import EVERYWHERE, UTTERANCE, by_signal, weighted
+from tools.reports.comparison import EVERYWHERE, UTTERANCE, by_signal, per_utterance
 from tools.reports.significance import confidence_interval
 from tools.scoring.scores import METRICS
 
@@ -47,7 +47,7 @@ def score_curves(scores: pd.DataFrame, metrics: Sequence[str]) -> Figure:
         values = by_signal(scores, metric).dropna()
         gains = values.drop(columns="noisy").sub(values["noisy"], axis=0)
         cells = gains.groupby(level=["noise_type", "snr_db"], group_keys=False)
-        gains = cells.apply(weighted, scores, metric)
+        gains = cells.apply(per_utterance, scores, metric)
         gains["clean_id"] = clean_id.loc[gains.index]
         for noise_type, panel in zip(noise_types, row, strict=True):
             _draw_gains(panel, gains[gains.index.get_level_values("noise_type") == noise_type])

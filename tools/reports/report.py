@@ -41,7 +41,7 @@ def report(
     paper: write paper.tex and print its tables only.
     """
     differences = comparison.find_differences(scores, baseline, metrics)
-    summary = [name for name in SUMMARY if name in metrics]
+    summary = [name for name in SUMMARY if name in metrics] or list(metrics)
     verdict = tables.verdict_table(scores, differences, baseline, summary)
     words = tables.about_words(scores) if "wer" in metrics else []
     sentences = [*notes, *how_to_read(scores, differences), *words, *trade_offs(differences)]

@@ -124,8 +124,8 @@ def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
     centre = float(np.mean(values))
     if len(values) < 2:
         return centre, centre
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
-    return centre - float(half), centre + float(half)
+    low, high = stats.t.interval(0.95, len(values) - 1, centre, stats.sem(values))
+    return float(low), float(high)
 
 
 def correct(p_values: Sequence[float]) -> np.ndarray:
@@ -184,6 +184,4 @@ def _speech_variance(values: np.ndarray, talkers: np.ndarray, noises: np.ndarray
 
 def _draw(rng: np.random.Generator, size: int) -> np.ndarray:
     """Return how often each of `size` is drawn in each resample, [RESAMPLES, size]."""
-    counts = np.zeros((RESAMPLES, size))
-    np.add.at(counts, (np.arange(RESAMPLES)[:, None], rng.integers(size, size=(RESAMPLES, size))), 1)
-    return counts
+    return np.apply_along_axis(np.bincount, 1, rng.integers(size, size=(RESAMPLES, size)), minlength=size)

@@ -11,7 +11,15 @@ from typing import Any
 
 import pandas as pd
 
-from tools.reports.comparison import EVERYWHERE, UTTERANCE, VALIDATED, by_seed, by_signal, metrics_of, weighted
+from tools.reports.comparison import (
+    EVERYWHERE,
+    UTTERANCE,
+    VALIDATED,
+    by_seed,
+    by_signal,
+    metrics_of,
+    per_utterance,
+)
 from tools.scoring.scores import METRICS
 
 LABEL_WIDTH = 32  # characters of the first column on a terminal; a longer name continues in the next line
@@ -122,7 +130,7 @@ def score_tables(scores: pd.DataFrame, name: str) -> list[Table]:
     tables = []
     for noise_type, own in values.groupby(level="noise_type", sort=False):
         cells = {f"{snr_db:g} dB": cell for snr_db, cell in own.groupby(level="snr_db")} | {"average": own}
-        means = pd.DataFrame({cell: weighted(part, scores, name).mean() for cell, part in cells.items()})
+        means = pd.DataFrame({cell: per_utterance(part, scores, name).mean() for cell, part in cells.items()})
         means = means.rename_axis(index=noise_type)
         places = [metric.places] * len(means.columns)
         tables.append(number_table(f"{metric.title}, {noise_type}", means, places, metric.sign))
@@ -164,7 +172,7 @@ def verdict_table(scores: pd.DataFrame, differences: pd.DataFrame, baseline: str
     signals = scores["signal"].unique()
     texts = pd.DataFrame(index=signals)
     for name in metrics:
-        means, places = weighted(by_signal(scores, name), scores, name).mean(), METRICS[name].places
+        means, places = per_utterance(by_signal(scores, name), scores, name).mean(), METRICS[name].places
         texts[METRICS[name].title] = [
             _verdict_cell(means[signal], places, rows.get((signal, name))) for signal in signals
         ]
@@ -215,7 +223,7 @@ def interval_text(row: Mapping[str, Any], prefix: str = "") -> str:
 
 def spread_tables(scores: pd.DataFrame) -> list[Table]:
     """Return a table of mean ± standard deviation over seeds of the average scores, if there are several seeds."""
-    of_runs = pd.DataFrame({n: weighted(by_seed(scores, n), scores, n).mean() for n in metrics_of(scores)})
+    of_runs = pd.DataFrame({n: per_utterance(by_seed(scores, n), scores, n).mean() for n in metrics_of(scores)})
     own = of_runs.groupby(level="signal", sort=False)
     texts = pd.DataFrame({"seeds": own.size().map(str)})
     for name in of_runs:

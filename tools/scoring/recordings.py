@@ -60,7 +60,7 @@ def find_pairs(paths: Sequence[Path]) -> tuple[list[FilePair], list[str]]:
     return pairs, lonely
 
 
-def score_files(_: None, pair: FilePair, metrics: Sequence[str], align: bool) -> tuple[list[dict], list[str]]:
+def score_files(pair: FilePair, metrics: Sequence[str], align: bool) -> tuple[list[dict], list[str]]:
     """Return a row of scores for each signal of the utterance, and a line for each file that cannot be scored."""
     rows, failures = [], []
     for name, path in pair.signals.items():

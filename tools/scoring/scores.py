@@ -249,12 +249,8 @@ class ScorePool(ProcessPool):
 
     def map(self, jobs: Iterable[tuple[np.ndarray, np.ndarray, Sequence[str]]]) -> Iterator[Scores]:
         """Return the scores of each (clean, signal, names), in order; only a few jobs are read ahead."""
-        return self.starmap(_score, jobs)
+        return self.starmap(score, jobs)
 
     def score(self, clean: np.ndarray, signal: np.ndarray, names: Sequence[str]) -> Future[Scores]:
         """Compute the scores of one signal in the background, as loss terms that learn them do."""
-        return self.submit(_score, clean, signal, names)
-
-
-def _score(_: None, clean: np.ndarray, signal: np.ndarray, names: Sequence[str]) -> Scores:
-    return score(clean, signal, names)
+        return self.submit(score, clean, signal, names)

@@ -37,10 +37,9 @@ def set_kernels(config: Config) -> None:
     torch.backends.cudnn.allow_tf32 = tf32
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-    os.environ.setdefault(
-        "USER", str(os.getuid())
-    )  # a container's user may lack a name, which torch's compiler needs
-    torch.use_deterministic_algorithms(config.deterministic)  # loads that compiler, as optimisers do
+    # Loads torch's compiler, as optimisers do, which needs a name of the user; a container's may lack one.
+    os.environ.setdefault("USER", str(os.getuid()))
+    torch.use_deterministic_algorithms(config.deterministic)
     # Measuring kernels pays as all batches have one shape, but does not choose the same every time.
     torch.backends.cudnn.benchmark = not config.deterministic
 

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import platform
 import shlex
@@ -102,7 +103,8 @@ def digest_data(folder: str) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for path in (root / "dataset.json", root / ITEMS):
         digest.update(path.read_bytes() if path.is_file() else b"")
-    for path in sorted([*root.glob("train*/*.npy"), *root.glob("valid*/*.npy"), *root.glob("[tv][ra]*.npy")]):
+    globs = (root.glob(f"{split}*{end}") for split in ("train", "valid") for end in (".npy", "/*.npy"))
+    for path in sorted(itertools.chain.from_iterable(globs)):
         digest.update(f"{path.relative_to(root)} {path.stat().st_size}\n".encode())
     return digest.hexdigest()
 

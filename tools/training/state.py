@@ -131,8 +131,8 @@ class TrainingState:
         rows = torch.stack([numbers for *_, numbers in unread]).tolist() if unread else []
         for (number, batch, rate, _), (items, *sums, norm, skipped) in zip(unread, rows, strict=True):
             self.skipped += int(skipped)
-            means = {name: total / items for name, total in zip(self.names, sums, strict=True)}
-            values = means | {"gradient_norm": norm, "learning_rate": rate}
+            averages = {name: total / items for name, total in zip(self.names, sums, strict=True)}
+            values = averages | {"gradient_norm": norm, "learning_rate": rate}
             yield Step(number, batch, items, values, bool(skipped))
 
     def finish_epoch(self, row: dict[str, Any]) -> None:

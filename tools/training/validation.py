@@ -71,9 +71,9 @@ def _mean_scores(results: Sequence[Scores], metrics: Sequence[str]) -> dict[str,
 
 
 def enhance_some(model: nn.Module, dataset: Dataset, gains: dict[int, float]) -> dict[str, dict[str, np.ndarray]]:
-    """Return noisy, estimate and clean, [samples] each, of the items with the highest, median and lowest gain.
+    """Return noisy, estimate and clean [samples] of the first item and those with the most, median and least gain.
 
-    And those of a fixed one, `first_item`. model: in evaluation mode.
+    model: in evaluation mode.
     """
     ranked = sorted((number for number in gains if math.isfinite(gains[number])), key=gains.__getitem__) or [FIXED]
     middle = ranked[len(ranked) // 2]
