@@ -88,27 +88,7 @@ def pack(folder: Path, plan: Plan, about: Mapping[str, Any]) -> None:
             file.write(json.dumps({"split": split, **record}, ensure_ascii=False) + "\n")
 
         if settings.mix == "on-the-fly":
-            count, active = plan.count("train"), []
-            array = create(folder / f"{SPEECH}.npy", (count, samples), dtype)
-            for record in fill(array, pool, "train speech", make_speech, zip(range(count))):
-                note("train", record)
-                active.append(record["active"])
-            np.save(folder / f"{ACTIVE}.npy", np.array(active))
-            training = {
-                "on_the_fly": asdict(settings.distributions),
-                "train_noise_types": plan.segments["train"].types,
-            }
-            for recording in plan.noise["train"]:
-                stretch = {"noise_start": recording.offset, "noise_samples": recording.samples}
-                note("train_noise", {"noise_type": recording.label, "noise": str(recording.path), **stretch})
-            lengths = np.array([recording.samples for recording in plan.noise["train"]])
-            types = [training["train_noise_types"].index(recording.label) for recording in plan.noise["train"]]
-            counts = -(-lengths // samples)  # rows of each recording
-            np.save(folder / f"{NOISE_INDEX}.npy", np.stack([counts.cumsum() - counts, lengths, types], 1))
-            rows = [(number, row) for number, count in enumerate(counts) for row in range(count)]
-            array = create(folder / f"{NOISE}.npy", (len(rows), samples), dtype)
-            list(fill(array, pool, "train noise", make_noise_row, rows))
-
+            training = pack_sources(folder, plan, pool, note)
         for split in ("valid",) if settings.mix == "on-the-fly" else ("train", "valid"):
             count = plan.count(split)
             array = create(folder / f"{split}.npy", (count, 2, samples), dtype)
@@ -131,6 +111,30 @@ def pack(folder: Path, plan: Plan, about: Mapping[str, Any]) -> None:
     described |= {"seed": settings.seed, **grid, **training, **about}
     text = json.dumps(described, indent=1, ensure_ascii=False) + "\n"
     (folder / DESCRIPTION).write_text(text, encoding="utf-8", errors="replace")  # names may be no text
+
+
+def pack_sources(
+    folder: Path, plan: Plan, pool: ProcessPool, note: Callable[[str, Record], None]
+) -> dict[str, Any]:
+    """Write speech and noise of the training, to be mixed on the fly; return their entries of dataset.json."""
+    settings, recordings, kinds = plan.settings, plan.noise["train"], plan.segments["train"].types
+    samples, count, active = settings.samples, plan.count("train"), []
+    array = create(folder / f"{SPEECH}.npy", (count, samples), settings.dtype)
+    for record in fill(array, pool, "train speech", make_speech, zip(range(count))):
+        note("train", record)
+        active.append(record["active"])
+    np.save(folder / f"{ACTIVE}.npy", np.array(active))
+
+    for recording in recordings:
+        stretch = {"noise_start": recording.offset, "noise_samples": recording.samples}
+        note("train_noise", {"noise_type": recording.label, "noise": str(recording.path), **stretch})
+    lengths, types = np.array([(one.samples, kinds.index(one.label)) for one in recordings]).T
+    counts = -(-lengths // samples)  # rows of each recording
+    np.save(folder / f"{NOISE_INDEX}.npy", np.stack([counts.cumsum() - counts, lengths, types], 1))
+    rows = [(number, row) for number, count in enumerate(counts) for row in range(count)]
+    array = create(folder / f"{NOISE}.npy", (len(rows), samples), settings.dtype)
+    list(fill(array, pool, "train noise", make_noise_row, rows))
+    return {"on_the_fly": asdict(settings.distributions), "train_noise_types": kinds}
 
 
 def fill(
