@@ -193,5 +193,9 @@ def test_tuning_tries_rates_until_the_best_lies_between_others_and_compares_with
     assert all(f"--loss {loss} --seed 3 --learning_rate {rate}" in printed for loss, rate in best.items())
     assert run(sweep, "--losses", "SNR", *untuned[2:], "--rates", table, "--", *options) == 2
     assert "has no learning rate of SNR" in capsys.readouterr().err
+    calls.clear()
+    alone = ("--losses", next(iter(best)), "--seeds", "3", "--devices", "cpu", "--", *options)
+    assert run(sweep, *alone) == 0
+    assert [program for program, *_ in calls] == ["train.py", "test.py"]
     assert run(sweep, *command[: -len(options) - 1], "--slurm", "--", *options) == 2
     assert "slurm: found with --tune" in capsys.readouterr().err

@@ -51,8 +51,8 @@ TRAIN, TEST = ((sys.executable, str(REPOSITORY / program)) for program in ("trai
 class SweepSettings:
     """What to train, where, and under which name."""
 
-    losses: Annotated[tuple[str, ...], Meta(min_length=2)] = PAPER_LOSSES
-    """Losses to compare; the first is the baseline."""
+    losses: Annotated[tuple[str, ...], Meta(min_length=1)] = PAPER_LOSSES
+    """Losses to compare; the first is the baseline. One alone is trained and tested only."""
     seeds: Annotated[tuple[int, ...], Meta(min_length=1)] = (0,)
     """Seeds to train each loss with."""
     name: FolderName = "sweep"
@@ -168,7 +168,8 @@ def sweep(settings: SweepSettings, options: Sequence[str]) -> list[str]:
         print(slurm_script(settings, jobs) if settings.slurm else list_commands([*tuning, *jobs]))
         runs = [job.config.run_name for job in jobs]
         where = ["--name", settings.name, "--baseline", runs[0], "--data", jobs[0].config.data]
-        print(shlex.join(["python", "-m", "tools.compare", *runs, *where]))
+        if len(settings.losses) > 1:
+            print(shlex.join(["python", "-m", "tools.compare", *runs, *where]))
         return []
     table, failed, tuned = settings.rates, [], []
     devices = [str(find_device(device)) for device in settings.devices] * settings.jobs
@@ -182,8 +183,9 @@ def sweep(settings: SweepSettings, options: Sequence[str]) -> list[str]:
         tried = {loss: own + beyond.get(loss, []) for loss, own in tried.items()}
         tuning = plan_tuning(settings, options, beyond)
     failed += run_jobs([job for job in jobs if not job.is_done], devices)
-    runs = tuple(job.config.run_name for job in jobs if job.config.run_name not in failed)
-    if len(runs) > 1:
+    done = [job.config for job in jobs if job.config.run_name not in failed]
+    if len({config.loss for config in done}) > 1:
+        runs = tuple(config.run_name for config in done)
         compare(CompareSettings(runs, runs[0], settings.name, data=jobs[0].config.data, tuning=table))
     return failed
 
