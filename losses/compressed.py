@@ -107,7 +107,7 @@ class MultiResolutionCompressed(SpectralTerm):
 
 @register("phase", perceptual=True, invariances=("scale", "offset"))
 class Phase(SpectralTerm):
-    """Means of |δ| and of its |differences| between neighbouring bins and frames, δ = φS − φE, wrapped to 0 … π.
+    """Mean |δ| plus the means of |differences of δ| over bins and over frames; δ = φS − φE, wrapped to 0 … π.
 
     Errors of instantaneous phase, group delay and instantaneous angular frequency; FFT and window 400, hop 100,
     Hann. Every bin counts alike, so silence sets most of the value; a delay of one sample makes the first error as

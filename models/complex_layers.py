@@ -4,8 +4,8 @@ Every layer computes the complex product in as few real operations as possible.
 Source: Hu et al., "DCCRN", arXiv 2008.00264; Trabelsi et al., "Deep Complex Networks", ICLR 2018.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +26,6 @@ Pair = tuple[int, int]  # frequency, time
 
 class ComplexKernel(nn.Module):
     """Weights of a complex (transposed) convolution: kernels R and I, each with an optional bias."""
-
-    conv: Callable
 
     def __init__(self, shape: tuple[int, ...], outputs: int, options: Sequence[Pair], bias: bool = True) -> None:
         super().__init__()
@@ -73,7 +71,8 @@ class ComplexKernel(nn.Module):
 class ComplexConv2d(ComplexKernel):
     """Complex convolution, [B, inputs, F, T]; channel counts hold both parts. options: stride and padding."""
 
-    conv = staticmethod(F.conv2d)
+    def conv(self, *arguments: Any) -> Tensor:
+        return F.conv2d(*arguments)
 
     def __init__(self, inputs: int, outputs: int, kernel: Pair, *options: Pair, bias: bool = True) -> None:
         super().__init__((outputs // 2, inputs // 2, *kernel), outputs // 2, options, bias)
@@ -87,7 +86,8 @@ class ComplexConv2d(ComplexKernel):
 class ComplexConvTranspose2d(ComplexKernel):
     """Complex transposed convolution, as `ComplexConv2d`. options: stride, padding and output padding."""
 
-    conv = staticmethod(F.conv_transpose2d)
+    def conv(self, *arguments: Any) -> Tensor:
+        return F.conv_transpose2d(*arguments)
 
     def __init__(self, inputs: int, outputs: int, kernel: Pair, *options: Pair, bias: bool = True) -> None:
         super().__init__((inputs // 2, outputs // 2, *kernel), outputs // 2, options, bias)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tools.reports.comparison import per_utterance
 from tools.reports.significance import (
+    confidence_interval,
     correct,
     paired_difference,
     pool_seeds,
@@ -37,6 +38,11 @@ def trained(number, seeds, between_seeds, shift=0.0):
         for level in (shift, 0.0)
     ]
     return *scores, clean
+
+
+def test_the_interval_of_a_mean_is_students_and_a_point_for_equal_values():
+    assert confidence_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 2.4841, 2 + 2.4841), abs=1e-4)
+    assert confidence_interval([1.5, 1.5, 1.5]) == (1.5, 1.5)
 
 
 @pytest.mark.slow

@@ -121,6 +121,12 @@ def test_a_sweep_compares_the_other_runs_after_a_failure_and_skips_what_is_finis
     assert calls[2] == ("sweep_MSE_seed0", "sweep_SDR_seed0", "sweep_SI-SNR_seed0")
 
 
+def test_a_training_that_cannot_be_started_ends_the_sweep():
+    jobs = [sweep.Job(Config(name=name), (["/no/such/program"],)) for name in ("a", "b", "c")]
+    with pytest.raises(FileNotFoundError):
+        sweep.run_jobs(jobs, ["cpu"])
+
+
 def test_two_trainings_on_the_cpu_share_its_cores(monkeypatch):
     threads = []
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -232,19 +232,21 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[str]) -> list[str]:
     def work(number: int, job: Job) -> bool:
         """Run a job on the next free device; return whether it failed."""
         device = free.get()
-        # one write a line, so that lines of several devices are not mixed
-        print(f"{job.config.run_name} on {device}, {number} of {len(jobs)}\n", end="", flush=True)
-        for command in job.commands:
-            with subprocess.Popen([*command, "--device", device], env=environment) as process:
-                running.add(process)
-                if stopped.is_set():  # it began just now
-                    process.terminate()
-                code = process.wait()
-                running.discard(process)
-            if code:
-                break
-        free.put(device)
-        return bool(code)
+        try:
+            # one write a line, so that lines of several devices are not mixed
+            print(f"{job.config.run_name} on {device}, {number} of {len(jobs)}\n", end="", flush=True)
+            for command in job.commands:
+                with subprocess.Popen([*command, "--device", device], env=environment) as process:
+                    running.add(process)
+                    if stopped.is_set():  # it began just now
+                        process.terminate()
+                    code = process.wait()
+                    running.discard(process)
+                if code:
+                    return True
+            return False
+        finally:
+            free.put(device)
 
     with shared_gpus(devices), ThreadPoolExecutor(len(devices)) as pool:
         try:

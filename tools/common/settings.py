@@ -88,10 +88,7 @@ def named_settings(args: Sequence[str]) -> set[str]:
 
 
 def as_now_called(args: Sequence[str]) -> list[str]:
-    """Return the arguments with their present names, such as `--normalisation offline`.
-
-    It was once `--network level=offline`.
-    """
+    """Return the arguments with present names: `--network level=offline` is now `--normalisation offline`."""
     if "--network" in args:
         args = [f"--{arg}" if re.match(r"\w+=", arg) else arg for arg in args if arg != "--network"]
     for old, new in RENAMED.items():

@@ -191,7 +191,9 @@ def find_differences(scores: pd.DataFrame, baseline: str, metrics: Sequence[str]
                     values = per_utterance(values, scores, metric)
                     found.append(row | _compare(values, signal, baseline, metric, drawn.loc[values.index], seeds))
     if not found:
-        raise UserError("no utterance has a score of all signals; the tables of test.py name the reasons")
+        raise UserError(
+            "no utterance has a score of all signals; the column missing of scores.csv names the reasons"
+        )
     differences = pd.DataFrame(found).astype(object)
     for prefix in ("", "seed_"):
         if f"{prefix}p" in differences:

@@ -124,8 +124,8 @@ def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
     centre = float(np.mean(values))
     if len(values) < 2:
         return centre, centre
-    low, high = stats.t.interval(0.95, len(values) - 1, centre, stats.sem(values))
-    return float(low), float(high)
+    half = stats.t.ppf(1 - LEVEL / 2, len(values) - 1) * stats.sem(values)
+    return centre - float(half), centre + float(half)
 
 
 def correct(p_values: Sequence[float]) -> np.ndarray:
