@@ -1,6 +1,6 @@
 # make setup   virtual environment .venv with everything that training, testing and checking need
 # make demo    train a small network on a generated corpus, test it, print the tables
-# make results the quick ranking of docs/results.md again: fourteen losses, two seeds, tables and figures; an hour on two cores
+# make results the quick ranking of docs/results.md again: fourteen losses, three seeds, tables and figures; 1.5 hours on two cores
 # make test    lint, then the quick tests
 # make test-slow   the long tests: trainings that are killed, many processes
 # make gpu     in nine minutes: tests of a GPU, then its speed, row by row, printed and in gpu.jsonl; DATA=data/mine
@@ -33,7 +33,7 @@ $(DEMO_RUN)/test/demo/tables.md: .venv/.done
 	$(BIN)/python test.py --preset demo
 
 results: .venv/.done
-	$(BIN)/python -m tools.sweep --name quick --losses $(QUICK_LOSSES) --seeds 0 1 --devices cpu cpu \
+	$(BIN)/python -m tools.sweep --name quick --losses $(QUICK_LOSSES) --seeds 0 1 2 --devices cpu cpu \
 		--rates results/published/quick/tuning.csv -- --preset demo --model GTCRN --metrics pesq stoi estoi si_sdr
 	$(BIN)/python -m tools.publish quick
 
