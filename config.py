@@ -247,17 +247,8 @@ RENAMED = {"level": "normalisation"}  # settings of networks
 
 # Settings that may differ when a run is resumed or tested, and between seeds of one experiment: _HOW_IT_RUNS
 # changes what a training step computes by rounding at most.
-_HOW_IT_RUNS = {
-    "name",
-    "device",
-    "workers",
-    "threads",
-    "valid_scores",
-    "valid_metrics",
-    "metrics",
-    "samples",
-    "show",
-}
+_MEASURED = {"valid_scores", "valid_metrics", "metrics", "samples", "show"}
+_HOW_IT_RUNS = {"name", "device", "workers", "threads"} | _MEASURED
 MAY_DIFFER: dict[str, set[str]] = {
     "resumed": _HOW_IT_RUNS | {"epochs", "patience", "checkpoint_minutes"},
     "tested": _HOW_IT_RUNS | {"data", "batch_size"},

@@ -99,6 +99,5 @@ def test_lossy_outputs_have_the_bit_rate_of_their_input(tmp_path, suffix):
     path = write(
         tmp_path / f"a.{suffix}", speech("a", 4) + 0.001 * np.random.default_rng(0).normal(size=64_000), **options
     )
-    assert run(enhance, path, "-o", tmp_path / "out") == 0
-    # Without noise, the variable bit rate of Opus is a little lower.
-    assert (tmp_path / "out" / path.name).stat().st_size > 0.94 * path.stat().st_size
+    assert run(enhance, path, "-o", tmp_path / "out", "--dry", 1) == 0  # the same audio: rates depend on it
+    assert (tmp_path / "out" / path.name).stat().st_size > 0.98 * path.stat().st_size

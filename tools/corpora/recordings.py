@@ -226,13 +226,13 @@ def check_pair(recording: Recording, path: Path, samples: int) -> Pair | str:
         if found.rate != expected.rate or abs(found.samples - expected.samples) > MAX_DIFFERENCE:
             has = f"{recording.path} has {expected.frames} at {expected.rate} Hz"
             raise ValueError(f"{found.frames} samples at {found.rate} Hz, but {has}")
-        clips = [read(path, start, samples, traits) for start in recording.starts]
-        for start, noisy in zip(recording.starts, clips, strict=True):
-            if is_silent(noisy):
+        for start in recording.starts:
+            if is_silent(read(path, start, samples, traits)):
                 raise ValueError(f"silent from {start / SAMPLE_RATE:.1f} s on, but {recording.path} is not")
-        clean = read(recording.path, recording.starts[0], samples)
-        delay, gain = fit(clean, clips[0])
-        contrast = contrast_db(clips[0]) - contrast_db(clean)
+        # The first clips tell delay and gain.
+        clean, noisy = (read(file, recording.starts[0], samples) for file in (recording.path, path))
+        delay, gain = fit(clean, noisy)
+        contrast = contrast_db(noisy) - contrast_db(clean)
     except UserError as error:
         return str(error)
     except ValueError as error:
