@@ -202,6 +202,7 @@ async function useMicrophone() {
     $("player").hidden = false;
     for (const id of ["play", "save"]) $(id).hidden = true;
     $("pictures").hidden = true;
+    say("Microphone: waiting for its sound …");
   } catch (error) {
     fail(`Microphone: ${error.message}`);
   }
