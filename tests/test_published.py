@@ -37,9 +37,9 @@ def read_runs(folder):
 
 
 def read_scores(folder):
-    """All rows of a comparison, where the signal is noisy or a loss."""
+    """All rows of a comparison, where the signal is noisy, a loss or another system."""
     rows = pd.read_csv(folder / "scores.csv")
-    losses = rows["run"].map({run["run"]: run["config"]["loss"] for run in read_runs(folder)})
+    losses = rows["run"].map({run["run"]: run["config"]["loss"] for run in read_runs(folder)}).fillna(rows["run"])
     return rows.assign(signal=rows["signal"].where(rows["signal"] == "noisy", losses))
 
 
@@ -206,6 +206,20 @@ def test_a_comparison_grows_by_runs_that_finish_later_and_leaves_out_those_witho
         [f"demo_{loss}_seed{seed}" for loss, seed in pairs] + ["demo_SNR_seed0"]
     )
     assert sorted(kept.groupby("signal").size()) == [48, 48, 96, 96]  # SNR, noisy once, two of two seeds
+
+
+def test_other_systems_stand_beside_the_losses_and_stay_when_the_comparison_grows(workplace, monkeypatch, capsys):
+    monkeypatch.setattr(publish.figures, "save_figure", lambda *_, **__: None)
+    make_sweep_run("RNNoise", "SNR", 0)
+    Path("runs/RNNoise/config.json").unlink()  # as of test.py --outputs
+    assert run(publish, "demo", "--systems", "RNNoise") == 0
+    texts = {page: page.read_text() for page in PAGES}
+    assert all("| RNNoise | " in text for text in texts.values())
+    assert "all 4 together" in texts[TABLES]  # trainings
+    assert run(publish, "demo") == 0
+    assert {page: page.read_text() for page in PAGES} == texts
+    assert run(publish, "--systems", "RNNoise") == 2
+    assert "systems: found with 0 comparisons" in capsys.readouterr().err
 
 
 def test_tuned_learning_rates_are_published_with_their_table(workplace, monkeypatch):

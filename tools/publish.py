@@ -1,6 +1,7 @@
 """Publish comparisons: the tables of docs/ and README.md, and the data behind them.
 
     python -m tools.publish demo real  # from the runs of tools.sweep --name demo and --name real
+    python -m tools.publish real --systems RNNoise  # with a system that was tested by test.py --outputs
     python -m tools.publish            # tables and figures again, from what was published before
     python -m tools.publish --samples demo pretrained  # also listening pages: of a comparison, and of a run
 
@@ -50,6 +51,8 @@ class PublishSettings:
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Comparisons whose runs to copy: those called <name>_<loss>_seed<seed>."""
+    systems: tuple[str, ...] = ()
+    """Tested outputs of other systems (test.py --outputs) to show beside the runs of the one comparison named."""
     samples: tuple[str, ...] = ()
     """Comparisons and tested runs whose samples to publish too."""
     samples_data: str = DEMO_DATA
@@ -69,28 +72,33 @@ class TrainedRun(Run):
 
 def publish(settings: PublishSettings) -> None:
     """Keep the runs, then write figures, tables and samples; UserError if something is missing."""
+    if settings.systems and len(settings.names) != 1:
+        raise UserError(f"systems: found with {len(settings.names)} comparisons, expected one to show them in")
     for name in settings.names:
         runs, kept = [read_training(run) for run in find_runs(name)], RESULTS / name
+        runs += [read_run(system, Path(runs[0].settings["data"]).name) for system in settings.systems]
         again = {run.folder.name for run in runs}
         earlier = [run for run in read_kept(kept) if run.folder.name not in again] if kept.is_dir() else []
         keep_runs(name, sorted([*earlier, *runs], key=lambda run: (run.settings["loss"], run.seed)))
     answers = {}
     for folder in sorted(RESULTS.glob("[!.]*/")):
-        labelled = comparison.label_runs(read_kept(folder))
-        scores = comparison.join_scores(labelled)
+        runs = read_kept(folder)
+        trained = comparison.label_runs([run for run in runs if isinstance(run, TrainedRun)])
+        systems = comparison.label_runs([run for run in runs if not isinstance(run, TrainedRun)])
+        scores = comparison.join_scores(trained | systems)
         metrics = [name for name in SHOWN if name in scores]
-        histories = {label: [run.history for run in runs] for label, runs in labelled.items()}
+        histories = {label: [run.history for run in runs] for label, runs in trained.items()}
         figures.save_figure(figures.score_curves(scores, metrics), folder, "curves", ["png"])
         figures.save_figure(figures.training_curves(histories), folder, "training", ["png"])
         differences = comparison.find_differences(scores, BASELINE, metrics)
         verdict = tables.verdict_table(scores, differences, BASELINE, metrics)
         rates = pd.read_csv(folder / TUNING) if (folder / TUNING).is_file() else None
         page = find_page(folder.name)
-        text = "\n\n".join([conditions(labelled), results_text(scores, verdict, metrics, rates)])
+        text = "\n\n".join([conditions(trained), results_text(scores, verdict, metrics, rates)])
         write_block(page, f"results of {folder.name}", text)
         if has_block(README, summary := f"summary of {folder.name}"):
             write_block(README, summary, verdict.markdown())
-            answers[f"{labelled[BASELINE][0].settings['model']} ({folder.name})"] = differences
+            answers[f"{trained[BASELINE][0].settings['model']} ({folder.name})"] = differences
         print(f"{folder}: scores and figures; {page}: tables")
     if answers:
         figures.save_figure(figures.difference_figure(answers), RESULTS, "differences", ["png"])
@@ -137,8 +145,9 @@ def read_training(run: Run) -> TrainedRun:
     return TrainedRun(**vars(run), config=read_config(run.folder), history=history, facts=facts)
 
 
-def keep_runs(name: str, runs: Sequence[TrainedRun]) -> None:
+def keep_runs(name: str, runs: Sequence[Run]) -> None:
     """Write the files of a comparison, whose folder is replaced as a whole; rates tuned before stay."""
+    trained = [run for run in runs if isinstance(run, TrainedRun)]
     RESULTS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=RESULTS, prefix=".") as parent:
         new = Path(parent) / name
@@ -147,10 +156,10 @@ def keep_runs(name: str, runs: Sequence[TrainedRun]) -> None:
         noisy = scores["signal"] == "noisy"
         scores = scores[~noisy | ~scores.duplicated([*UTTERANCE, "signal"])]
         scores.loc[scores["signal"] != "noisy", list(DRAWN)] = ""
-        histories = pd.concat([run.history.assign(run=run.folder.name) for run in runs])
+        histories = pd.concat([run.history.assign(run=run.folder.name) for run in trained])
         for file, table in (("scores.csv", scores.drop(columns="suspect")), ("histories.csv", histories)):
             write_csv(new / file, table[["run", *table.columns.drop("run")]].to_dict("records"))
-        lines = [{"run": run.folder.name, "config": run.config.to_dict(), "facts": run.facts} for run in runs]
+        lines = [{"run": run.folder.name, "config": run.config.to_dict(), "facts": run.facts} for run in trained]
         write_text(new / "runs.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         paths = RESULTS / name / TUNING, Path("results") / name / TUNING
         if tuned := [pd.read_csv(path) for path in paths if path.is_file()]:
@@ -160,20 +169,20 @@ def keep_runs(name: str, runs: Sequence[TrainedRun]) -> None:
         put_folder(new, RESULTS / name)
 
 
-def read_kept(folder: Path) -> list[TrainedRun]:
-    """Return the runs of a published comparison."""
+def read_kept(folder: Path) -> list[Run]:
+    """Return the runs of a published comparison, then the other systems beside them."""
     scores, histories = read_scores(folder / "scores.csv"), pd.read_csv(folder / "histories.csv")
     drawn = scores[scores["signal"] == "noisy"].set_index(UTTERANCE)[list(DRAWN)]
     scores = scores.drop(columns=list(DRAWN)).join(drawn, on=UTTERANCE)
     names, runs = pd.read_csv(folder / "scores.csv", usecols=["run"])["run"], []
+    rows = {name: scores[(names == name) | (scores["signal"] == "noisy")] for name in names.unique()}
     for line in (folder / "runs.jsonl").read_text(encoding="utf-8").splitlines():
         kept = json.loads(line)
         config, own = read_settings(kept["config"]), histories[histories["run"] == kept["run"]]
-        rows = scores[(names == kept["run"]) | (scores["signal"] == "noisy")]
-        run = Run(folder / kept["run"], experiment(config), config.seed, rows)
+        run = Run(folder / kept["run"], experiment(config), config.seed, rows.pop(kept["run"]))
         history = own.drop(columns="run").dropna(axis=1, how="all")
         runs.append(TrainedRun(**vars(run), config=config, history=history, facts=kept["facts"]))
-    return runs
+    return runs + [Run(folder / name, {"loss": name}, 0, own) for name, own in rows.items()]
 
 
 # -- docs/results.md --

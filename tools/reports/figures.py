@@ -87,14 +87,14 @@ def difference_figure(comparisons: Mapping[str, pd.DataFrame]) -> Figure:
         for name, rows in comparisons.items()
     }
     first = next(iter(whole.values()))
-    signals = first.index.unique("signal")
+    signals = list(dict.fromkeys(signal for rows in whole.values() for signal in rows.index.unique("signal")))
     metrics = [name for name in first.index.unique("metric") if all(name in rows.index for rows in whole.values())]
     figure = Figure((2.5 * len(metrics) + 1.2, 0.5 * len(signals) + 1.3), layout="constrained")
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for panel, metric in zip(panels, metrics, strict=True):
         panel.axvline(0, color=GREY, linewidth=1, linestyle="--")
         for number, (name, rows) in enumerate(whole.items()):
-            own, style = rows.loc[metric].loc[signals], style_of(number)
+            own, style = rows.loc[metric].reindex(signals), style_of(number)
             heights = np.arange(len(signals)) + 0.3 * (number - (len(whole) - 1) / 2)
             if "seed_low" in own:
                 panel.hlines(heights, own["seed_low"], own["seed_high"], style["color"], linewidth=1)
