@@ -155,6 +155,8 @@ def keep_runs(name: str, runs: Sequence[Run]) -> None:
         # Scores of the noisy speech, and what was drawn, are the same in all runs, and kept once.
         noisy = scores["signal"] == "noisy"
         scores = scores[~noisy | ~scores.duplicated([*UTTERANCE, "signal"])]
+        folders = scores["noise"].str.startswith("/")  # of this machine
+        scores.loc[folders, "noise"] = ["/".join(Path(n).parts[-2:]) for n in scores.loc[folders, "noise"]]
         scores.loc[scores["signal"] != "noisy", list(DRAWN)] = ""
         histories = pd.concat([run.history.assign(run=run.folder.name) for run in trained])
         for file, table in (("scores.csv", scores.drop(columns="suspect")), ("histories.csv", histories)):
