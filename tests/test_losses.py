@@ -265,13 +265,18 @@ def test_gtcrns_loss_is_the_original_but_for_the_samples_after_the_last_whole_ho
 @pytest.mark.slow
 def test_distillmos_is_the_packages_with_a_gradient():
     pytest.importorskip("distillmos")
-    term = TERMS["DistillMOS"]()
-    estimate, clean = (x[1:].float() for x in reference_pair())
+    term = TERMS["DistillMOS"]().double()  # REFERENCE is float32, 2e-4 away
+    estimate, clean = (x[1:] for x in reference_pair())
     estimate = torch.cat((estimate, torch.zeros_like(estimate))).requires_grad_()
     value = term(estimate, clean.repeat(2, 1))
     (gradient,) = torch.autograd.grad(value.sum(), estimate)
     assert value[0].item() == pytest.approx(-REFERENCE["value/distillmos"][1], abs=1e-5)
-    assert gradient[0].norm().item() == pytest.approx(REFERENCE["gradient_norm/distillmos"][1], rel=1e-4)
+    norm = gradient[0].norm()
+    assert norm.item() == pytest.approx(REFERENCE["gradient_norm/distillmos"][1], rel=5e-4)
+    with torch.no_grad():
+        step = 1e-7 * gradient[:1] / norm
+        rise = term(estimate[:1] + step, clean) - term(estimate[:1] - step, clean)
+    assert rise.item() / 2e-7 == pytest.approx(norm.item(), rel=1e-4)
     assert gradient.isfinite().all()
     assert not term.state_dict()
 
