@@ -18,6 +18,8 @@ from programs import run
 
 from models import load_pretrained
 from tools import publish
+from tools.common.files import fingerprint
+from tools.common.run_folder import note_test
 from tools.reports.comparison import choose_rate
 from tools.scoring.scores import METRICS
 
@@ -169,6 +171,8 @@ def make_sweep_run(name, loss, seed, **settings):
     (folder / "environment.json").write_text(json.dumps([call]))
     config = json.loads((folder / "config.json").read_text())
     torch.save({"config": config, "model": {}, "epoch": 2, "progress": {"step": 600}}, folder / "last.pt")
+    (folder / "best.pt").write_text(name)
+    note_test(folder / "test/demo", {"checkpoint": fingerprint(folder / "best.pt")})
 
 
 def test_a_comparison_is_published_without_what_its_files_say_about_the_machine(workplace):
@@ -192,19 +196,24 @@ def test_a_comparison_is_published_without_what_its_files_say_about_the_machine(
         assert path.suffix not in (".jsonl", ".csv") or not re.search("myhost|/home/me", path.read_text()), path
 
 
-def test_a_comparison_grows_by_runs_that_finish_later_and_leaves_out_those_without_a_test(
+def test_a_comparison_grows_by_later_runs_keeps_its_networks_and_leaves_out_those_without_a_test(
     workplace, capsys, monkeypatch
 ):
     monkeypatch.setattr(publish.figures, "save_figure", lambda *_, **__: None)
-    assert run(publish, "demo") == 0
+    shutil.rmtree("runs/demo_MSE_seed0")
+    assert run(publish, "demo", "--networks") == 0
     for folder in Path("runs").glob("*_seed0"):  # of another machine, for instance
         shutil.rmtree(folder)
+    make_sweep_run("demo_MSE_seed0", "MSE", 0)
     make_sweep_run("demo_SNR_seed0", "SNR", 0)
     make_sweep_run("demo_SNR_seed1", "SNR", 1)
     Path("runs/demo_SNR_seed1/test/demo/tested.json").unlink()
     capsys.readouterr()
-    assert run(publish, "demo") == 0
+    assert run(publish, "demo", "--networks") == 0
     assert "not tested: demo_SNR_seed1\n" in capsys.readouterr().out
+    assert run(publish, "demo") == 0
+    networks = {path.stem: path.read_text() for path in Path("results/published/demo/networks").iterdir()}
+    assert networks == {name: name for name in ("demo_MSE_seed1", "demo_SI-SNR_seed0", "demo_SNR_seed0")}
     kept = read_scores(Path("results/published/demo"))
     pairs = [(loss, seed) for loss in ("MSE", "SI-SNR") for seed in (0, 1)]
     assert sorted(kept["run"].unique()) == sorted(

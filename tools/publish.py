@@ -6,13 +6,15 @@
     python -m tools.publish --samples demo pretrained  # also listening pages: of a comparison, and of a run
 
 results/published/<name>/ keeps a comparison: scores.csv with the scores of every utterance, runs.jsonl with the
-settings and the environment of each run, histories.csv, and figures. Runs that are kept already stay, so that a
-comparison may be published as its runs finish. Pages show the comparisons that they have a place for.
+settings and the environment of each run, histories.csv, and figures; with --networks also networks/, the best
+checkpoint of one run of each loss. Runs that are kept already stay, so that a comparison may be published as its
+runs finish. Pages show the comparisons that they have a place for.
 samples/published/<name>/ has samples at 0 and 5 dB and a page to listen to them.
 """
 
 import dataclasses
 import json
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -36,7 +38,7 @@ from tools.scoring.scores import METRICS
 
 RESULTS, SAMPLES = Path("results/published"), Path("samples/published")
 DOCS, README = Path("docs"), Path("README.md")
-TUNING = "tuning.csv"
+TUNING, NETWORKS = "tuning.csv", "networks"
 PLACES = 4  # decimal places of the kept scores
 # Other entries of environment.json are private details of the machine.
 PUBLIC = ("started", "python", "packages", "device", "gpu", "cpu", "cores", "threads", "commit", "changed")
@@ -53,6 +55,8 @@ class PublishSettings:
     """Comparisons whose runs to copy: those called <name>_<loss>_seed<seed>."""
     systems: tuple[str, ...] = ()
     """Tested outputs of other systems (test.py --outputs) to show beside the runs of the one comparison named."""
+    networks: bool = False
+    """Keep the network of each loss too, of the lowest seed at hand unless one is kept already."""
     samples: tuple[str, ...] = ()
     """Comparisons and tested runs whose samples to publish too."""
     samples_data: str = DEMO_DATA
@@ -80,6 +84,8 @@ def publish(settings: PublishSettings) -> None:
         again = {run.folder.name for run in runs}
         earlier = [run for run in read_kept(kept) if run.folder.name not in again] if kept.is_dir() else []
         keep_runs(name, sorted([*earlier, *runs], key=lambda run: (run.settings["loss"], run.seed)))
+        if settings.networks:
+            keep_networks(runs, kept / NETWORKS)
     answers = {}
     for folder in sorted(RESULTS.glob("[!.]*/")):
         runs = read_kept(folder)
@@ -168,7 +174,20 @@ def keep_runs(name: str, runs: Sequence[Run]) -> None:
             again = set(tuned[-1]["loss"]) if len(tuned) > 1 else ()
             rates = pd.concat([tuned[0][~tuned[0]["loss"].isin(again)], *tuned[1:]])
             write_csv(new / TUNING, rates.to_dict("records"))
+        if (networks := RESULTS / name / NETWORKS).is_dir():
+            shutil.copytree(networks, new / NETWORKS)
         put_folder(new, RESULTS / name)
+
+
+def keep_networks(runs: Sequence[Run], folder: Path) -> None:
+    """Copy the best checkpoint of the first run of each loss that has none in the folder."""
+    folder.mkdir(exist_ok=True)
+    kept = {path.stem.rpartition("_seed")[0] for path in folder.glob("*.pt")}
+    for run in runs:
+        best, loss = run.folder / "best.pt", run.folder.name.rpartition("_seed")[0]
+        if loss not in kept and best.is_file():
+            shutil.copy(best, folder / f"{run.folder.name}.pt")
+            kept.add(loss)
 
 
 def read_kept(folder: Path) -> list[Run]:
