@@ -169,6 +169,8 @@ class TestSettings:
     metrics: tuple[str, ...] = ("standard",)
     """Scores of the test: pesq, pesq_nb, stoi, estoi, si_sdr, ssnr, csig, cbak, covl (together: standard); without
     a reference: dnsmos_sig, dnsmos_bak, dnsmos_ovrl (together: dnsmos) and distillmos; or all."""
+    opinions: Count = 0
+    """Utterances of each noise type and dB whose slow scores (dnsmos, distillmos, wer) are computed; 0: all."""
     samples: Count = 3
     """Utterances of each noise type and dB that test.py saves as WAV files."""
     show: tuple[Count, ...] = (0,)
@@ -247,7 +249,7 @@ RENAMED = {"level": "normalisation"}  # settings of networks
 
 # Settings that may differ when a run is resumed or tested, and between seeds of one experiment: _HOW_IT_RUNS
 # changes what a training step computes by rounding at most.
-_MEASURED = {"valid_scores", "valid_metrics", "metrics", "samples", "show"}
+_MEASURED = {"valid_scores", "valid_metrics", "metrics", "opinions", "samples", "show"}
 _HOW_IT_RUNS = {"name", "device", "workers", "threads"} | _MEASURED
 MAY_DIFFER: dict[str, set[str]] = {
     "resumed": _HOW_IT_RUNS | {"epochs", "patience", "checkpoint_minutes"},

@@ -55,7 +55,7 @@ from tools.scoring.grid import (
     write_grid,
 )
 from tools.scoring.opinions import word_errors
-from tools.scoring.scores import computed, installed_metrics
+from tools.scoring.scores import METRICS, computed, installed_metrics
 from tools.scoring.suspect import find_suspect
 
 
@@ -97,12 +97,17 @@ def test(config: Config, outputs: Path | None = None) -> None:  # noqa: PT028, n
 
     # Enhance and score what is not scored yet; noisy speech is scored once for all runs.
     names = computed(metrics)
+    slow = {"text", *(name for name, metric in METRICS.items() if metric.packages)}
+
+    def left_out(number: int) -> set[str]:
+        return slow if 0 < config.opinions <= grid.cell(number)[2] else set()
+
     caches = {
-        "noisy": ScoreCache(Path(config.data) / NOISY, grid.path, names),
-        "enhanced": ScoreCache(folder / ENHANCED, grid.path, names, origin),
+        "noisy": ScoreCache(Path(config.data) / NOISY, grid.path, names, left_out=left_out),
+        "enhanced": ScoreCache(folder / ENHANCED, grid.path, names, origin, left_out),
     }
     if "wer" in metrics:
-        caches["clean"] = ScoreCache(Path(config.data) / CLEAN, grid.path, ("text",))
+        caches["clean"] = ScoreCache(Path(config.data) / CLEAN, grid.path, ("text",), left_out=left_out)
     missing = [n for n in range(len(grid)) for cache in caches.values() if cache.missing(n)]
     numbers = sorted({*missing, *saved, *plotted})
     spectrograms = []
@@ -178,7 +183,7 @@ def collect_scores(
         drawn = {"clean_id": clean_id[number], "talker": record.get("talker", ""), "noise": noise}
         for signal in SIGNALS:
             values, reasons = caches[signal].row(number)
-            if "clean" in caches:
+            if "text" in values:
                 of_clean = caches["clean"][number].values["text"]
                 values |= word_errors(values.pop("text"), texts and texts[number], of_clean)
             rows.append(cell | {"signal": signal} | values | {"suspect": "", "missing": reasons} | drawn)

@@ -15,7 +15,7 @@ from programs import run
 
 from tools import compare
 from tools.reports import figures
-from tools.reports.comparison import choose_rate, read_run, read_scores
+from tools.reports.comparison import by_seed, choose_rate, read_run, read_scores
 from tools.scoring.scores import STANDARD
 
 
@@ -133,6 +133,25 @@ def test_seeds_of_a_loss_are_pooled_and_their_spread_shown():
     assert "| MSE | 3 | 1.89 ± 0.097 |" in report()
     assert "### Difference from SI-SNR, the whole grid, over seeds" in report()
     assert differences()["MSE", "pesq", "all"]["difference"] == pytest.approx(0.1, abs=0.03)
+
+
+def test_a_seed_without_opinions_counts_in_the_other_scores_alone_but_a_failed_one_everywhere():
+    rows = [
+        {
+            "noise_type": "rain",
+            "snr_db": 0.0,
+            "utterance": 0,
+            "signal": signal,
+            "seed": seed,
+            "dnsmos_ovrl": opinion,
+        }
+        for signal, seed, opinion in (("MSE", 0, math.nan), ("MSE", 1, 3.0), ("SNR", 0, math.nan))
+    ]
+    opinions = by_seed(pd.DataFrame(rows[:2]), "dnsmos_ovrl")
+    assert opinions.to_dict("list") == {("MSE", 1): [3.0]}
+    assert by_seed(pd.DataFrame(rows), "dnsmos_ovrl").isna().all(axis=None)
+    failed = pd.DataFrame(rows[:2]).rename(columns={"dnsmos_ovrl": "pesq"})
+    assert list(by_seed(failed, "pesq")) == [("MSE", 0), ("MSE", 1)]
 
 
 def test_runs_of_one_loss_with_other_settings_are_told_apart():

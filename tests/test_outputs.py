@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from models import build_model, load_model
 from tools import compare
 from tools.common.run_folder import save_checkpoint, save_config
 from tools.demo_corpus.corpus import make_demo_corpus
+from tools.scoring.scores import METRICS
 
 TINY = {"kernel_num": (4, 8), "rnn_units": 8}
 OPTIONS = ("--data", "set", "--metrics", "stoi", "si_sdr")
@@ -118,6 +120,17 @@ def test_outputs_of_another_grid_are_named_in_one_line(workplace, capsys, case):
     assert run(test, "--outputs", "enhanced", "--name", "system", *OPTIONS) == 2
     assert message in capsys.readouterr().err
     assert not Path("runs/system/test").exists()
+
+
+def test_slow_scores_may_be_limited_to_the_first_utterances_and_completed_later(workplace, monkeypatch):
+    make_demo_corpus(Path("two"), n_train=1, n_valid=1, n_test=2, seconds=1.0)
+    monkeypatch.setitem(METRICS, "estoi", dataclasses.replace(METRICS["estoi"], packages=("pystoi",)))
+    for opinions, scored in ((1, [0]), (0, [0, 1])):
+        options = ("--data", "two", "--metrics", "estoi", "si_sdr", "--opinions", str(opinions))
+        assert run(test, "--name", "own", *options) == 0
+        scores = pd.read_csv("runs/own/test/two/scores.csv")
+        assert scores["si_sdr"].notna().all()
+        assert (scores["estoi"].notna() == scores["utterance"].isin(scored)).all()
 
 
 def test_outputs_need_a_name_of_their_own(workplace, capsys):

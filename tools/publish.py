@@ -44,7 +44,7 @@ PLACES = 4  # decimal places of the kept scores
 PUBLIC = ("started", "python", "packages", "device", "gpu", "cpu", "cores", "threads", "commit", "changed")
 SAMPLES_DB = (0.0, 5.0)
 BASELINE = "SI-SNR"
-SHOWN = ("pesq", "stoi", "estoi", "si_sdr", "dnsmos_ovrl")
+SHOWN = ("pesq", "stoi", "estoi", "si_sdr", "dnsmos_ovrl", "distillmos", "wer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +92,8 @@ def publish(settings: PublishSettings) -> None:
         trained = comparison.label_runs([run for run in runs if isinstance(run, TrainedRun)])
         systems = comparison.label_runs([run for run in runs if not isinstance(run, TrainedRun)])
         scores = comparison.join_scores(trained | systems)
-        metrics = [name for name in SHOWN if name in scores]
+        known = [name for name in SHOWN if name in scores]
+        metrics = [name for name in known if comparison.by_signal(scores, name).notna().any(axis=None)]
         histories = {label: [run.history for run in runs] for label, runs in trained.items()}
         figures.save_figure(figures.score_curves(scores, metrics), folder, "curves", ["png"])
         figures.save_figure(figures.training_curves(histories), folder, "training", ["png"])
@@ -160,7 +161,8 @@ def keep_runs(name: str, runs: Sequence[Run]) -> None:
         scores = pd.concat([run.scores.round(PLACES).assign(run=run.folder.name) for run in runs])
         # Scores of the noisy speech, and what was drawn, are the same in all runs, and kept once.
         noisy = scores["signal"] == "noisy"
-        scores = scores[~noisy | ~scores.duplicated([*UTTERANCE, "signal"])]
+        once = scores[noisy].groupby([*UTTERANCE, "signal"], as_index=False, sort=False).first()
+        scores = pd.concat([once, scores[~noisy]])
         folders = scores["noise"].str.startswith("/")  # of this machine
         scores.loc[folders, "noise"] = ["/".join(Path(n).parts[-2:]) for n in scores.loc[folders, "noise"]]
         scores.loc[scores["signal"] != "noisy", list(DRAWN)] = ""
@@ -216,9 +218,10 @@ def results_text(scores: pd.DataFrame, verdict: Table, metrics: Sequence[str], r
         for name in metrics
         for part in (f"#### {METRICS[name].title}", *_untitled(tables.score_tables(scores, name)))
     ]
+    notes = [*tables.left_out(scores, metrics), *tables.flagged(scores, report.SIGNAL)]
     note = "95% confidence intervals; bold where p < 0.05 after the correction for the number of comparisons."
     parts = [verdict, tables.MARKS, summary_table(scores, metrics), *_folded("Over dB", means)]
-    parts += [pair_table(scores, metrics), note, *tables.flagged(scores, report.SIGNAL)]
+    parts += [pair_table(scores, metrics), note, *notes]
     if spread := tables.spread_tables(scores[[*scores.columns.difference(METRICS), *metrics]]):
         parts += _folded("Spread over seeds (± standard deviation)", _untitled(spread))
     if rates is not None:

@@ -132,12 +132,18 @@ def metrics_of(scores: pd.DataFrame) -> list[str]:
 
 
 def by_seed(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return a metric as [utterances, (signal, seed)]; NaN for all if an utterance lacks it for one of them."""
+    """Return a metric as [utterances, (signal, seed)]; NaN for all if an utterance lacks it for one of them.
+
+    Seeds that were not scored in a slow metric are left out of it, if others of the signal were.
+    """
     table = scores.pivot(index=UTTERANCE, columns=["signal", "seed"], values=metric)
     index, columns = (
         pd.MultiIndex.from_frame(scores[names].drop_duplicates()) for names in (UTTERANCE, ["signal", "seed"])
     )
     table = table.reindex(index=index, columns=columns)
+    if METRICS[metric].packages:
+        scored = table.notna().any()
+        table = table.loc[:, scored | ~scored.groupby(level="signal").transform("any")]
     return table.where(table.notna().all(axis=1), axis=0)
 
 

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,19 @@ class ScoreCache:
         path: The file: NOISY beside the data, for all runs, or ENHANCED in a test's folder.
         grid: The test grid's .npy file, or folder of shards.
         names: The requested scores.
+        left_out: Returns those of them that an item does not get.
         origin: Digests of what made the signal, if it is not the grid's own.
     """
 
     def __init__(
-        self, path: Path, grid: Path, names: Sequence[str], origin: Mapping[str, str] | None = None
+        self,
+        path: Path,
+        grid: Path,
+        names: Sequence[str],
+        origin: Mapping[str, str] | None = None,
+        left_out: Callable[[int], Collection[str]] = lambda number: (),
     ) -> None:
-        self._names = names
+        self._names, self._left_out = names, left_out
         self._scores: dict[int, Scores] = {}
         head = json.dumps({"data": fingerprint(grid)} | scores_key() | dict(origin or {}), sort_keys=True)
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
@@ -66,18 +72,23 @@ class ScoreCache:
     def row(self, number: int) -> tuple[dict[str, Any], str]:
         """Return the requested scores of an item by name, and why one of them is missing."""
         values, failed = self[number].values, self[number].failed
-        reasons = [f"{name}: {failed[name]}" for name in self._names if name in failed]
-        return {name: values[name] for name in self._names}, "; ".join(reasons)
+        names = self._names_of(number)
+        reasons = [f"{name}: {failed[name]}" for name in names if name in failed]
+        return {name: values[name] for name in names}, "; ".join(reasons)
 
     def missing(self, number: int) -> list[str]:
         """Return the names of the scores that an item does not have yet."""
-        return [name for name in self._names if name not in self[number].values]
+        return [name for name in self._names_of(number) if name not in self[number].values]
 
     def add(self, number: int, scores: Scores) -> None:
         """Keep further scores of an item."""
         self._scores[number] = self[number] | scores
         if self._file:
             self._file.write(json.dumps([number, dataclasses.asdict(self[number])]) + "\n")
+
+    def _names_of(self, number: int) -> list[str]:
+        left_out = self._left_out(number)
+        return [name for name in self._names if name not in left_out]
 
     def close(self) -> None:
         """Close the file; the scores stay readable."""
@@ -149,7 +160,8 @@ def find_texts(data: str, grid: Any, clean_id: Sequence[int]) -> list[str] | Non
 
 def clean_errors(heard: ScoreCache, texts: Sequence[str]) -> str:
     """Return a sentence on the word errors of the recogniser in clean speech."""
-    errors = pd.DataFrame([word_errors(heard[n].values["text"], text, "") for n, text in enumerate(texts)])
+    both = ((heard[n].values.get("text"), text) for n, text in enumerate(texts))
+    errors = pd.DataFrame([word_errors(own, text, "") for own, text in both if own is not None])
     rate = (errors["wer"] * errors["words"]).sum() / errors["words"].sum()
     return f"Word errors of the clean speech: {rate:.1f}%."
 
