@@ -215,8 +215,18 @@ def test_a_comparison_grows_by_later_runs_keeps_its_networks_and_leaves_out_thos
     assert run(publish, "demo", "--networks") == 0
     assert "not tested: demo_SNR_seed1\n" in capsys.readouterr().out
     assert run(publish, "demo") == 0
-    networks = {path.stem: path.read_text() for path in Path("results/published/demo/networks").iterdir()}
-    assert networks == {name: name for name in ("demo_MSE_seed1", "demo_SI-SNR_seed0", "demo_SNR_seed0")}
+    networks = Path("results/published/demo/networks")
+    texts = {path.parent.name: path.read_text() for path in networks.glob("*/best.pt")}
+    assert texts == {name: name for name in ("demo_MSE_seed1", "demo_SI-SNR_seed0", "demo_SNR_seed0")}
+    before = publish.read_kept(networks.parent)
+    test = Path("runs/demo_SNR_seed0/test").rename("tested")
+    shutil.rmtree("runs/demo_SNR_seed0")
+    shutil.copytree(networks / "demo_SNR_seed0", "runs/demo_SNR_seed0")
+    test.rename("runs/demo_SNR_seed0/test")  # of a kept network, tested again
+    assert run(publish, "demo") == 0
+    for old, new in zip(before, publish.read_kept(networks.parent), strict=True):
+        assert (old.facts, old.config) == (new.facts, new.config)
+        pd.testing.assert_frame_equal(old.history, new.history)
     kept = read_scores(Path("results/published/demo"))
     assert kept.groupby("signal")["dnsmos_ovrl"].count().to_dict() == {"MSE": 0, "SI-SNR": 0, "SNR": 4, "noisy": 4}
     assert "DNSMOS" not in TABLES.read_text()  # not of all losses

@@ -6,9 +6,9 @@
     python -m tools.publish --samples demo pretrained  # also listening pages: of a comparison, and of a run
 
 results/published/<name>/ keeps a comparison: scores.csv with the scores of every utterance, runs.jsonl with the
-settings and the environment of each run, histories.csv, and figures; with --networks also networks/, the best
-checkpoint of one run of each loss. Runs that are kept already stay, so that a comparison may be published as its
-runs finish. Pages show the comparisons that they have a place for.
+settings and the environment of each run, histories.csv, and figures; with --networks also networks/, where one run
+of each loss has its best checkpoint: copied to runs/ it can be tested again. Runs that are kept already stay, so
+that a comparison may be published as its runs finish. Pages show the comparisons that they have a place for.
 samples/published/<name>/ has samples at 0 and 5 dB and a page to listen to them.
 """
 
@@ -79,13 +79,14 @@ def publish(settings: PublishSettings) -> None:
     if settings.systems and len(settings.names) != 1:
         raise UserError(f"systems: found with {len(settings.names)} comparisons, expected one to show them in")
     for name in settings.names:
-        runs, kept = [read_training(run) for run in find_runs(name)], RESULTS / name
+        folder = RESULTS / name
+        kept = {run.folder.name: run for run in read_kept(folder)} if folder.is_dir() else {}
+        runs = [read_training(run, kept.get(run.folder.name)) for run in find_runs(name)]
         runs += [read_run(system, Path(runs[0].settings["data"]).name) for system in settings.systems]
-        again = {run.folder.name for run in runs}
-        earlier = [run for run in read_kept(kept) if run.folder.name not in again] if kept.is_dir() else []
-        keep_runs(name, sorted([*earlier, *runs], key=lambda run: (run.settings["loss"], run.seed)))
+        kept |= {run.folder.name: run for run in runs}
+        keep_runs(name, sorted(kept.values(), key=lambda run: (run.settings["loss"], run.seed)))
         if settings.networks:
-            keep_networks(runs, kept / NETWORKS)
+            keep_networks(runs, folder / NETWORKS)
     answers = {}
     for folder in sorted(RESULTS.glob("[!.]*/")):
         runs = read_kept(folder)
@@ -140,8 +141,10 @@ def find_runs(name: str, data: str = "") -> list[Run]:
     return sorted(runs, key=lambda run: (run.settings["loss"], run.seed))
 
 
-def read_training(run: Run) -> TrainedRun:
-    """Return a run with what is published of its training."""
+def read_training(run: Run, kept: Run | None = None) -> TrainedRun:
+    """Return a run with what is published of its training; of a kept network tested again, with what is kept."""
+    if isinstance(kept, TrainedRun) and not (run.folder / "last.pt").is_file():
+        return dataclasses.replace(kept, folder=run.folder, scores=run.scores)
     calls = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
     facts = {
         "steps": read_checkpoint(run.folder / "last.pt")["progress"]["step"],
@@ -182,14 +185,13 @@ def keep_runs(name: str, runs: Sequence[Run]) -> None:
 
 
 def keep_networks(runs: Sequence[Run], folder: Path) -> None:
-    """Copy the best checkpoint of the first run of each loss that has none in the folder."""
-    folder.mkdir(exist_ok=True)
-    kept = {path.stem.rpartition("_seed")[0] for path in folder.glob("*.pt")}
+    """Copy checkpoint and config of the first run of each loss that has none in the folder."""
     for run in runs:
-        best, loss = run.folder / "best.pt", run.folder.name.rpartition("_seed")[0]
-        if loss not in kept and best.is_file():
-            shutil.copy(best, folder / f"{run.folder.name}.pt")
-            kept.add(loss)
+        has_network, loss = (run.folder / "best.pt").is_file(), run.folder.name.rpartition("_seed")[0]
+        if has_network and not list(folder.glob(f"{loss}_seed*")):
+            (new := folder / run.folder.name).mkdir(parents=True)
+            for file in ("best.pt", "config.json"):
+                shutil.copy(run.folder / file, new)
 
 
 def read_kept(folder: Path) -> list[Run]:
