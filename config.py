@@ -149,8 +149,8 @@ class ComputationSettings:
     """Threads that compute on a CPU; auto: OMP_NUM_THREADS, else one for each core that the run may use."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     """Number format of the network in training and validation. fp32; tf32: matrix products of a GPU round their
-    inputs to 10 bits; bf16: bfloat16 autocast; auto: bf16 on a GPU from Ampere on and on a CPU with AVX512-BF16,
-    else fp32; a run keeps the choice. Losses and spectra are always float32."""
+    inputs to 10 bits; bf16: bfloat16 autocast; auto: bf16 on a GPU from Ampere on and, but for GTCRN, on a CPU
+    with AVX512-BF16, else fp32; a run keeps the choice. Losses and spectra are always float32."""
     accumulate: Positive = 1
     """Number of parts in which each process computes its share of a batch, to save memory."""
     compile: bool = False
@@ -168,7 +168,8 @@ class TestSettings:
 
     metrics: tuple[str, ...] = ("standard",)
     """Scores of the test: pesq, pesq_nb, stoi, estoi, si_sdr, ssnr, csig, cbak, covl (together: standard); without
-    a reference: dnsmos_sig, dnsmos_bak, dnsmos_ovrl (together: dnsmos) and distillmos; or all."""
+    a reference: dnsmos_sig, dnsmos_bak, dnsmos_ovrl (together: dnsmos), distillmos, wer; or all but
+    wer."""
     opinions: Count = 0
     """Utterances of each noise type and dB whose slow scores (dnsmos, distillmos, wer) are computed; 0: all."""
     samples: Count = 3

@@ -284,4 +284,5 @@ def test_a_comparison_without_runs_or_without_a_place_for_its_tables_is_refused(
         "other": "docs: no page has a part <!-- results of other -->",
     }
     assert messages[name] in capsys.readouterr().err
+    assert not Path("results/published").exists()
     assert {page: page.read_text() for page in PAGES} == texts

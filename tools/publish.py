@@ -1,14 +1,15 @@
 """Publish comparisons: the tables of docs/ and README.md, and the data behind them.
 
-    python -m tools.publish demo real  # from the runs of tools.sweep --name demo and --name real
-    python -m tools.publish real --systems RNNoise  # with a system that was tested by test.py --outputs
+    python -m tools.publish quick      # from the runs of tools.sweep --name quick
+    python -m tools.publish study --systems RNNoise  # with a system that was tested by test.py --outputs
     python -m tools.publish            # tables and figures again, from what was published before
-    python -m tools.publish --samples demo pretrained  # also listening pages: of a comparison, and of a run
+    python -m tools.publish --samples quick pretrained  # also listening pages: of a comparison, and of a run
 
 results/published/<name>/ keeps a comparison: scores.csv with the scores of every utterance, runs.jsonl with the
 settings and the environment of each run, histories.csv, and figures; with --networks also networks/, where one run
 of each loss has its best checkpoint: copied to runs/ it can be tested again. Runs that are kept already stay, so
-that a comparison may be published as its runs finish. Pages show the comparisons that they have a place for.
+that a comparison may be published as its runs finish. A page of docs/ needs a place for its tables, between the
+lines <!-- results of NAME --> and <!-- end of results of NAME -->.
 samples/published/<name>/ has samples at 0 and 5 dB and a page to listen to them.
 """
 
@@ -84,6 +85,7 @@ def publish(settings: PublishSettings) -> None:
         runs = [read_training(run, kept.get(run.folder.name)) for run in find_runs(name)]
         runs += [read_run(system, Path(runs[0].settings["data"]).name) for system in settings.systems]
         kept |= {run.folder.name: run for run in runs}
+        find_page(name)  # before anything is written
         keep_runs(name, sorted(kept.values(), key=lambda run: (run.settings["loss"], run.seed)))
         if settings.networks:
             keep_networks(runs, folder / NETWORKS)
