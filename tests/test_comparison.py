@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from made_runs import make_run
@@ -152,6 +153,16 @@ def test_a_seed_without_opinions_counts_in_the_other_scores_alone_but_a_failed_o
     assert by_seed(pd.DataFrame(rows), "dnsmos_ovrl").isna().all(axis=None)
     failed = pd.DataFrame(rows[:2]).rename(columns={"dnsmos_ovrl": "pesq"})
     assert list(by_seed(failed, "pesq")) == [("MSE", 0), ("MSE", 1)]
+
+
+def test_opinions_of_some_utterances_and_seeds_are_compared_and_their_number_is_told():
+    for name, seed, scored in (("a", 0, 12), ("b", 1, 6), ("c", 2, 0), ("d", 0, 6)):
+        make_run(name, "SNR" if name == "d" else "MSE", seed)
+        scores = pd.read_csv(path := Path(f"runs/{name}/test/demo/scores.csv"))
+        scores.assign(dnsmos_ovrl=np.where(scores["utterance"] < scored, 3.0, math.nan)).to_csv(path, index=False)
+    assert run(compare, "a", "b", "c", "d") == 0
+    assert "24 of 48 utterances have no DNSMOS OVRL and are left out." in report()
+    assert "DNSMOS OVRL is that of 3 of 4 runs." in report()
 
 
 def test_runs_of_one_loss_with_other_settings_are_told_apart():

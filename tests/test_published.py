@@ -53,7 +53,8 @@ def generated_part(page, name):
 def test_the_published_scores_are_the_means_of_the_kept_ones(folder):
     scores = read_scores(folder)
     text = generated_part(publish.find_page(folder.name), f"results of {folder.name}").replace("**", "")
-    for metric in set(publish.SHOWN) & set(scores):
+    known = scores.groupby("signal").count().all()
+    for metric in known.index[known].intersection(publish.SHOWN):
         title, places = METRICS[metric].title, METRICS[metric].places
         for noise, rows in scores.groupby("noise_type"):
             means = rows.pivot_table(index="signal", columns="snr_db", values=metric)
@@ -93,6 +94,7 @@ def test_all_losses_were_trained_and_tested_alike(folder):
 def test_the_comparisons_are_kept_and_all_that_is_published_is_small():
     assert [folder.name for folder in PUBLISHED] == ["large_dccrn", "large_gtcrn", "quick", "study"]
     assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/*.csv")) < 4e6
+    assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/networks/*/*")) < 3e6
     assert 0 < sum(path.stat().st_size for path in SAMPLES.rglob("*")) < 10e6
 
 
@@ -218,15 +220,6 @@ def test_a_comparison_grows_by_later_runs_keeps_its_networks_and_leaves_out_thos
     networks = Path("results/published/demo/networks")
     texts = {path.parent.name: path.read_text() for path in networks.glob("*/best.pt")}
     assert texts == {name: name for name in ("demo_MSE_seed1", "demo_SI-SNR_seed0", "demo_SNR_seed0")}
-    before = publish.read_kept(networks.parent)
-    test = Path("runs/demo_SNR_seed0/test").rename("tested")
-    shutil.rmtree("runs/demo_SNR_seed0")
-    shutil.copytree(networks / "demo_SNR_seed0", "runs/demo_SNR_seed0")
-    test.rename("runs/demo_SNR_seed0/test")  # of a kept network, tested again
-    assert run(publish, "demo") == 0
-    for old, new in zip(before, publish.read_kept(networks.parent), strict=True):
-        assert (old.facts, old.config) == (new.facts, new.config)
-        pd.testing.assert_frame_equal(old.history, new.history)
     kept = read_scores(Path("results/published/demo"))
     assert kept.groupby("signal")["dnsmos_ovrl"].count().to_dict() == {"MSE": 0, "SI-SNR": 0, "SNR": 4, "noisy": 4}
     assert "DNSMOS" not in TABLES.read_text()  # not of all losses
@@ -235,6 +228,29 @@ def test_a_comparison_grows_by_later_runs_keeps_its_networks_and_leaves_out_thos
         [f"demo_{loss}_seed{seed}" for loss, seed in pairs] + ["demo_SNR_seed0"]
     )
     assert sorted(kept.groupby("signal").size()) == [48, 48, 96, 96]  # SNR, noisy once, two of two seeds
+    before = publish.read_kept(networks.parent)
+    scores.drop(columns=["pesq", "stoi"]).assign(dnsmos_ovrl=3.0).to_csv(path, index=False)
+    test = Path("runs/demo_SNR_seed0/test").rename("tested")
+    shutil.rmtree("runs/demo_SNR_seed0")
+    shutil.copytree(networks / "demo_SNR_seed0", "runs/demo_SNR_seed0")
+    test.rename("runs/demo_SNR_seed0/test")  # of a kept network, tested again in other scores
+    assert run(publish, "demo") == 0
+    after = publish.read_kept(networks.parent)
+    for old, new in zip(before, after, strict=True):
+        assert (old.facts, old.config) == (new.facts, new.config)
+        pd.testing.assert_frame_equal(old.history, new.history)
+        pd.testing.assert_series_equal(old.scores["pesq"], new.scores["pesq"])
+    assert (after[-1].scores["dnsmos_ovrl"] == 3.0)[after[-1].scores["signal"] == "enhanced"].all()
+
+
+def test_runs_on_other_data_do_not_join_what_is_published(workplace, monkeypatch, capsys):
+    monkeypatch.setattr(publish.figures, "save_figure", lambda *_, **__: None)
+    assert run(publish, "demo") == 0
+    kept = {path: path.read_bytes() for path in Path("results/published/demo").iterdir()}
+    make_sweep_run("demo_SNR_seed0", "SNR", 0, data=2)
+    assert run(publish, "demo") == 2
+    assert "was tested on other data than" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in Path("results/published/demo").iterdir()} == kept
 
 
 def test_other_systems_stand_beside_the_losses_and_stay_when_the_comparison_grows(workplace, monkeypatch, capsys):
@@ -277,6 +293,8 @@ def test_tuned_learning_rates_are_published_with_their_table(workplace, monkeypa
 def test_a_comparison_without_runs_or_without_a_place_for_its_tables_is_refused(workplace, name, capsys):
     for loss in ("MSE", "SI-SNR"):
         make_sweep_run(f"other_{loss}_seed0", loss, 0)
+    with TABLES.open("a") as file:
+        file.write("<!-- results of nothing: how -->\n<!-- end of results of nothing -->\n")
     texts = {page: page.read_text() for page in PAGES}
     assert run(publish, name) == 2
     messages = {

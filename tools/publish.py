@@ -45,7 +45,7 @@ PLACES = 4  # decimal places of the kept scores
 PUBLIC = ("started", "python", "packages", "device", "gpu", "cpu", "cores", "threads", "commit", "changed")
 SAMPLES_DB = (0.0, 5.0)
 BASELINE = "SI-SNR"
-SHOWN = ("pesq", "stoi", "estoi", "si_sdr", "dnsmos_ovrl", "distillmos", "wer")
+SHOWN = ("pesq", "stoi", "estoi", "si_sdr", "dnsmos_ovrl", "distillmos")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,12 +80,14 @@ def publish(settings: PublishSettings) -> None:
     if settings.systems and len(settings.names) != 1:
         raise UserError(f"systems: found with {len(settings.names)} comparisons, expected one to show them in")
     for name in settings.names:
+        find_page(name)
+    for name in settings.names:
         folder = RESULTS / name
         kept = {run.folder.name: run for run in read_kept(folder)} if folder.is_dir() else {}
         runs = [read_training(run, kept.get(run.folder.name)) for run in find_runs(name)]
         runs += [read_run(system, Path(runs[0].settings["data"]).name) for system in settings.systems]
         kept |= {run.folder.name: run for run in runs}
-        find_page(name)  # before anything is written
+        comparison.join_scores({"": list(kept.values())})  # raises UserError for other data
         keep_runs(name, sorted(kept.values(), key=lambda run: (run.settings["loss"], run.seed)))
         if settings.networks:
             keep_networks(runs, folder / NETWORKS)
@@ -95,8 +97,10 @@ def publish(settings: PublishSettings) -> None:
         trained = comparison.label_runs([run for run in runs if isinstance(run, TrainedRun)])
         systems = comparison.label_runs([run for run in runs if not isinstance(run, TrainedRun)])
         scores = comparison.join_scores(trained | systems)
-        known = [name for name in SHOWN if name in scores]
-        metrics = [name for name in known if comparison.by_signal(scores, name).notna().any(axis=None)]
+        known = {name: comparison.by_signal(scores, name).notna() for name in SHOWN if name in scores}
+        metrics = [name for name, values in known.items() if values.any(axis=None)]
+        if len(metrics) < len(known):
+            print(f"{folder}: without {', '.join(known.keys() - metrics)}, which not all signals have")
         histories = {label: [run.history for run in runs] for label, runs in trained.items()}
         figures.save_figure(figures.score_curves(scores, metrics), folder, "curves", ["png"])
         figures.save_figure(figures.training_curves(histories), folder, "training", ["png"])
@@ -146,7 +150,9 @@ def find_runs(name: str, data: str = "") -> list[Run]:
 def read_training(run: Run, kept: Run | None = None) -> TrainedRun:
     """Return a run with what is published of its training; of a kept network tested again, with what is kept."""
     if isinstance(kept, TrainedRun) and not (run.folder / "last.pt").is_file():
-        return dataclasses.replace(kept, folder=run.folder, scores=run.scores)
+        key = [*UTTERANCE, "signal"]
+        scores = run.scores.set_index(key).combine_first(kept.scores.set_index(key)).reset_index()
+        return dataclasses.replace(kept, folder=run.folder, scores=scores)
     calls = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
     facts = {
         "steps": read_checkpoint(run.folder / "last.pt")["progress"]["step"],
@@ -158,16 +164,17 @@ def read_training(run: Run, kept: Run | None = None) -> TrainedRun:
 
 
 def keep_runs(name: str, runs: Sequence[Run]) -> None:
-    """Write the files of a comparison, whose folder is replaced as a whole; rates tuned before stay."""
+    """Write the files of a comparison, whose folder is replaced as a whole; its other files and rates stay."""
     trained = [run for run in runs if isinstance(run, TrainedRun)]
     RESULTS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=RESULTS, prefix=".") as parent:
         new = Path(parent) / name
+        if (RESULTS / name).is_dir():
+            shutil.copytree(RESULTS / name, new)
         scores = pd.concat([run.scores.round(PLACES).assign(run=run.folder.name) for run in runs])
         # Scores of the noisy speech, and what was drawn, are the same in all runs, and kept once.
         noisy = scores["signal"] == "noisy"
-        once = scores[noisy].groupby([*UTTERANCE, "signal"], as_index=False, sort=False).first()
-        scores = pd.concat([once, scores[~noisy]])
+        scores = pd.concat([comparison.first_known(scores[noisy]), scores[~noisy]])
         folders = scores["noise"].str.startswith("/")  # of this machine
         scores.loc[folders, "noise"] = ["/".join(Path(n).parts[-2:]) for n in scores.loc[folders, "noise"]]
         scores.loc[scores["signal"] != "noisy", list(DRAWN)] = ""
@@ -181,17 +188,15 @@ def keep_runs(name: str, runs: Sequence[Run]) -> None:
             again = set(tuned[-1]["loss"]) if len(tuned) > 1 else ()
             rates = pd.concat([tuned[0][~tuned[0]["loss"].isin(again)], *tuned[1:]])
             write_csv(new / TUNING, rates.to_dict("records"))
-        if (networks := RESULTS / name / NETWORKS).is_dir():
-            shutil.copytree(networks, new / NETWORKS)
         put_folder(new, RESULTS / name)
 
 
 def keep_networks(runs: Sequence[Run], folder: Path) -> None:
-    """Copy checkpoint and config of the first run of each loss that has none in the folder."""
+    """Copy checkpoint and config of the first run of each loss that has none in the folder, and of those in it."""
     for run in runs:
-        has_network, loss = (run.folder / "best.pt").is_file(), run.folder.name.rpartition("_seed")[0]
-        if has_network and not list(folder.glob(f"{loss}_seed*")):
-            (new := folder / run.folder.name).mkdir(parents=True)
+        new, kept = folder / run.folder.name, folder.glob(run.folder.name.rpartition("_seed")[0] + "_seed*")
+        if isinstance(run, TrainedRun) and (new.exists() or not list(kept)):
+            new.mkdir(parents=True, exist_ok=True)
             for file in ("best.pt", "config.json"):
                 shutil.copy(run.folder / file, new)
 

@@ -109,21 +109,28 @@ def join_scores(labelled: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     runs = [run for group in labelled.values() for run in group]
     metrics = [name for name in METRICS if all(name in run.scores for run in runs)]
     noisy = [run.scores[run.scores["signal"] == "noisy"] for run in runs]
-    values = [own.set_index(UTTERANCE)[metrics] for own in noisy]
-    for run, own in zip(runs, values, strict=True):
-        same = own.index.equals(values[0].index)
-        if not same or not np.allclose(own, values[0], atol=1e-3, equal_nan=True):
+    known = first_known(pd.concat(noisy))
+    expected = known.set_index(UTTERANCE)[metrics]
+    for run, own in zip(runs, noisy, strict=True):
+        own = own.set_index(UTTERANCE)[metrics]
+        if not own.index.equals(expected.index) or ((own - expected).abs() > 1e-3).any(axis=None):
             raise UserError(
                 f"{run.folder}: was tested on other data than {runs[0].folder} (the scores of the noisy speech "
                 "differ); test both on the same --data"
             )
-    parts = [noisy[0].assign(seed=runs[0].seed)]
+    parts = [known.assign(seed=runs[0].seed)]
     for label, group in labelled.items():
         for run in group:
             parts.append(run.scores[run.scores["signal"] == "enhanced"].assign(signal=label, seed=run.seed))
     of_words = ["words", "reference"] if "wer" in metrics else []
     columns = [*UTTERANCE, "clean_id", *DRAWN, "signal", "seed", *metrics, *of_words, "suspect"]
     return pd.concat(parts, ignore_index=True)[columns]
+
+
+def first_known(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each utterance and signal, with the first known value of each column."""
+    known = scores.where(scores != "").groupby([*UTTERANCE, "signal"], as_index=False, sort=False).first()
+    return known.fillna(dict.fromkeys(scores.select_dtypes(exclude="number"), ""))
 
 
 def metrics_of(scores: pd.DataFrame) -> list[str]:

@@ -156,13 +156,15 @@ def about_words(scores: pd.DataFrame, index: Sequence[str] = UTTERANCE) -> list[
 
 
 def left_out(scores: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
-    """Return a sentence for each metric on the utterances of which a signal lacks it, if there are any."""
-    missing = {name: by_signal(scores, name).isna().any(axis=1) for name in metrics}
-    return [
-        f"{utterances.sum()} of {len(utterances)} utterances have no {METRICS[name].title} and are left out."
-        for name, utterances in missing.items()
-        if utterances.any()
-    ]
+    """Return a sentence for each metric on the utterances of which a signal lacks it, and on seeds without it."""
+    sentences, runs = [], len(scores[["signal", "seed"]].drop_duplicates())
+    for name in metrics:
+        table, title = by_seed(scores, name), METRICS[name].title
+        if missing := int(table.isna().any(axis=1).sum()):
+            sentences.append(f"{missing} of {len(table)} utterances have no {title} and are left out.")
+        if table.shape[1] < runs:
+            sentences.append(f"{title} is that of {table.shape[1] - 1} of {runs - 1} runs.")
+    return sentences
 
 
 def verdict_table(scores: pd.DataFrame, differences: pd.DataFrame, baseline: str, metrics: Sequence[str]) -> Table:
@@ -224,11 +226,14 @@ def interval_text(row: Mapping[str, Any], prefix: str = "") -> str:
 def spread_tables(scores: pd.DataFrame) -> list[Table]:
     """Return a table of mean ± standard deviation over seeds of the average scores, if there are several seeds."""
     of_runs = pd.DataFrame({n: per_utterance(by_seed(scores, n), scores, n).mean() for n in metrics_of(scores)})
+    of_runs = of_runs.reindex(pd.MultiIndex.from_frame(scores[["signal", "seed"]].drop_duplicates()))
     own = of_runs.groupby(level="signal", sort=False)
     texts = pd.DataFrame({"seeds": own.size().map(str)})
     for name in of_runs:
         places, spread = METRICS[name].places, zip(own[name].mean(), own[name].std(), strict=True)
-        texts[METRICS[name].title] = [f"{mean:.{places}f} ± {std:.{places + 1}f}" for mean, std in spread]
+        texts[METRICS[name].title] = [
+            "–" if math.isnan(std) else f"{mean:.{places}f} ± {std:.{places + 1}f}" for mean, std in spread
+        ]
     texts = texts[own.size() > 1].rename_axis(index=None)
     return [Table("Spread over seeds", texts)] if len(texts) else []
 

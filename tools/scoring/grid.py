@@ -160,7 +160,7 @@ def find_texts(data: str, grid: Any, clean_id: Sequence[int]) -> list[str] | Non
 
 def clean_errors(heard: ScoreCache, texts: Sequence[str]) -> str:
     """Return a sentence on the word errors of the recogniser in clean speech."""
-    both = ((heard[n].values.get("text"), text) for n, text in enumerate(texts))
+    both = ((heard.row(n)[0].get("text"), text) for n, text in enumerate(texts))
     errors = pd.DataFrame([word_errors(own, text, "") for own, text in both if own is not None])
     rate = (errors["wer"] * errors["words"]).sum() / errors["words"].sum()
     return f"Word errors of the clean speech: {rate:.1f}%."
