@@ -151,8 +151,9 @@ def read_training(run: Run, kept: Run | None = None) -> TrainedRun:
     """Return a run with what is published of its training; of a kept network tested again, with what is kept."""
     if isinstance(kept, TrainedRun) and not (run.folder / "last.pt").is_file():
         key = [*UTTERANCE, "signal"]
-        scores = run.scores.set_index(key).combine_first(kept.scores.set_index(key)).reset_index()
-        return dataclasses.replace(kept, folder=run.folder, scores=scores)
+        again = run.scores.set_index(key)
+        scores = again.combine_first(kept.scores.set_index(key)).reindex(again.index)  # as it sorts
+        return dataclasses.replace(kept, folder=run.folder, scores=scores.reset_index())
     calls = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
     facts = {
         "steps": read_checkpoint(run.folder / "last.pt")["progress"]["step"],
