@@ -3,7 +3,7 @@
     python -m tools.publish quick      # from the runs of tools.sweep --name quick
     python -m tools.publish study --systems RNNoise  # with a system that was tested by test.py --outputs
     python -m tools.publish            # tables and figures again, from what was published before
-    python -m tools.publish --samples quick pretrained  # also listening pages: of a comparison, and of a run
+    python -m tools.publish --samples pretrained --utterance 7  # also a listening page, of a run or a comparison
 
 results/published/<name>/ keeps a comparison: scores.csv with the scores of every utterance, runs.jsonl with the
 settings and the environment of each run, histories.csv, and figures; with --networks also networks/, where one run
@@ -152,7 +152,7 @@ def read_training(run: Run, kept: Run | None = None) -> TrainedRun:
     if isinstance(kept, TrainedRun) and not (run.folder / "last.pt").is_file():
         key = [*UTTERANCE, "signal"]
         again = run.scores.set_index(key)
-        scores = again.combine_first(kept.scores.set_index(key)).reindex(again.index)  # as it sorts
+        scores = again.combine_first(kept.scores.set_index(key)).reindex(again.index)  # combine_first sorts
         return dataclasses.replace(kept, folder=run.folder, scores=scores.reset_index())
     calls = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
     facts = {
