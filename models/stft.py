@@ -47,7 +47,7 @@ class MaskNetwork(SpectralNetwork):
         """Return the network hop by hop; see models/streaming."""
         from .streaming.centred import CentredStep
 
-        return CentredStep(self)
+        return CentredStep(self, for_export)
 
 
 class STFT(nn.Module):

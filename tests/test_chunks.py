@@ -10,8 +10,8 @@ from networks import save_checkpoint, small_settings, trained_like
 from programs import run
 
 from models import load_model
+from models.streaming.chunks import ChunkEnhancer
 from tools import enhance, export
-from tools.inference.signal_chain import ChunkEnhancer
 
 
 @pytest.mark.parametrize("name", ["DCUNET", "FullSubNet"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,10 @@ import onnxruntime
 import pytest
 import soundfile
 import torch
-from networks import trained_like
+from networks import STREAMING, trained_like
 
-from tools.inference.onnx_graphs import export_offline, export_step
+from tools.inference.graph_stream import Graph, GraphStream
+from tools.inference.onnx_graphs import export_offline, export_step, streaming_graph
 
 EXAMPLE = Path(__file__).parents[1] / "tools" / "enhance_onnx.py"
 KINDS = [
@@ -45,6 +47,22 @@ def test_the_offline_graph_takes_any_length_and_batch(tmp_path, model):
 
 def test_the_streaming_graph_gives_the_offline_estimate(tmp_path, model):
     assert export_step(model, tmp_path / "a.onnx") < 1e-5
+    stream = GraphStream(Graph((tmp_path / "a.onnx").read_bytes()), 2)
+    for samples, block in itertools.product((1, 99, 100, 255, 256, 257, 511, 512, 513, 2345), (1600, 37)):
+        noisy = 0.1 * torch.randn(2, samples)
+        blocks = noisy.numpy()[:, :0], *np.split(noisy.numpy(), range(block, samples, block), 1)
+        estimate = np.concatenate([*map(stream.push, blocks), stream.flush()], 1)
+        with torch.no_grad():
+            np.testing.assert_allclose(estimate, model(noisy), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "latency"), STREAMING.items())
+def test_a_graph_gives_every_sample_no_later_than_the_latency(name, latency):
+    stream, ready = GraphStream(streaming_graph(trained_like(name)), 1), 0
+    assert stream.latency == latency
+    for arrived in range(10, 2501, 10):
+        ready += stream.push(np.zeros((1, 10), np.float32)).shape[1]
+        assert ready > arrived - latency
 
 
 @pytest.mark.parametrize(

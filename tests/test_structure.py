@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("models", "losses", "dataloader", "tools")
@@ -68,6 +70,16 @@ def test_files_directly_in_tools_are_commands():
 def test_what_only_names_errors_and_renames_files_starts_without_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_packaged_network_enhances_a_file_without_the_seconds_that_torch_takes_to_load(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.ones(1000) / 9, 44_100)
+    code = (
+        "import sys; from tools.enhance import run; "
+        f"sys.argv[1:] = [{str(tmp_path / 'a.wav')!r}]; run(); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    assert (tmp_path / "a_enhanced.wav").is_file()
 
 
 OTHER_PROJECT = """

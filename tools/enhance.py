@@ -9,13 +9,15 @@ The output has the rate, channels, format and length of the input. A file that c
 others; it is named at the end, and the exit code is 1.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tools.common.processes import shorten_spin
 
@@ -24,22 +26,22 @@ if __name__ == "__main__":
 
 import tyro
 from msgspec import Meta
-from torch import nn
 from tqdm import tqdm
 
 from config import Count, Device, Positive
-from models import load_model, load_pretrained
-from models.streaming import require_streaming
 from tools.common.audio import DECODED, SUFFIXES, find_audio, read_format
 from tools.common.command_line import parse_arguments, run_command
-from tools.common.device import find_device, use_threads
 from tools.common.errors import UserError
 from tools.common.files import check_output
 from tools.common.processes import ProcessPool, cores
 from tools.common.run_folder import find_checkpoint
+from tools.inference.graph_stream import Graph, packaged_graph
 from tools.inference.live import enhance_microphone, enhance_pipe
 from tools.inference.signal_chain import EnhanceOptions
 from tools.inference.sound_files import enhance_file
+
+if TYPE_CHECKING:
+    from torch import nn
 
 WORTHWHILE_SECONDS = 300  # of audio: more are enhanced sooner by several processes, which take seconds to start
 BAR = "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio, {remaining} left"
@@ -71,7 +73,8 @@ class Arguments(EnhanceOptions):
     encoding: Literal["s16le", "f32le"] = "s16le"
     """Of raw PCM: 16-bit integers or 32-bit floating point, little-endian."""
     device: Device = "auto"
-    """Where to compute: auto (CUDA if there is a GPU, else CPU), cpu, cuda or cuda:<number>."""
+    """Where to compute: auto (the packaged network on the CPU; others on a GPU if there is one), cpu, cuda or
+    cuda:<number>."""
     threads: Positive = 1
     """Threads that compute on a CPU; more are slightly faster, but not on a busy machine."""
     processes: Count = 0
@@ -88,11 +91,7 @@ def enhance(arguments: Arguments) -> int:
         )
     if inputs and inputs[0] != "-" and not Path(inputs[0]).exists() and Path(inputs[0]).suffix not in SUFFIXES:
         raise UserError(f"{inputs[0]}: no such sound file, folder, checkpoint or run in runs/")
-    use_threads(arguments.threads)
-    device = find_device(arguments.device)
-    model = load_model(checkpoint, device) if checkpoint else load_pretrained(device)
-    if arguments.live or arguments.stream or "-" in inputs:
-        require_streaming(model)
+    model = open_model(checkpoint, arguments)
     if arguments.live:
         enhance_microphone(model, arguments.input_device, arguments.output_device, arguments)
         return 0
@@ -105,7 +104,23 @@ def enhance(arguments: Arguments) -> int:
     return enhance_files(model, arguments, pairs)
 
 
-def enhance_files(model: nn.Module, arguments: Arguments, pairs: list[tuple[Path, Path]]) -> int:
+def open_model(checkpoint: Path | None, arguments: Arguments) -> nn.Module | Graph:
+    """Return the network of a checkpoint, or the packaged one, as its graph if it computes on the CPU."""
+    if checkpoint is None and arguments.device in ("auto", "cpu"):
+        return packaged_graph(arguments.threads)
+    from models import load_model, load_pretrained  # torch, which takes two seconds to load
+    from models.streaming import require_streaming
+    from tools.common.device import find_device, use_threads
+
+    use_threads(arguments.threads)
+    device = find_device(arguments.device)
+    model = load_model(checkpoint, device) if checkpoint else load_pretrained(device)
+    if arguments.live or arguments.stream or "-" in arguments.inputs:
+        require_streaming(model)
+    return model
+
+
+def enhance_files(model: nn.Module | Graph, arguments: Arguments, pairs: list[tuple[Path, Path]]) -> int:
     """Enhance every source and write its target; return the number that failed."""
     start, total, done = time.monotonic(), 0.0, 0.0
     inputs, jobs, errors = [source for source, _ in pairs], {}, []
@@ -118,7 +133,7 @@ def enhance_files(model: nn.Module, arguments: Arguments, pairs: list[tuple[Path
             total += audio_seconds(source)
         except UserError as error:
             errors.append(str(error))
-    on_cpu = next(model.parameters()).device.type == "cpu"
+    on_cpu = isinstance(model, Graph) or next(model.parameters()).device.type == "cpu"
     processes = arguments.processes or (cores() if on_cpu and total > WORTHWHILE_SECONDS else 1)
     processes = min(processes, max(1, len(jobs)))
     with (
@@ -141,7 +156,7 @@ def enhance_files(model: nn.Module, arguments: Arguments, pairs: list[tuple[Path
 
 
 def enhance_pair(
-    model: nn.Module, arguments: Arguments, progress: Callable | None, source: Path, target: Path
+    model: nn.Module | Graph, arguments: Arguments, progress: Callable | None, source: Path, target: Path
 ) -> tuple[float, str] | str:
     """Return the seconds of audio of a file and a note on its encoding, or why it could not be enhanced."""
     try:

@@ -23,9 +23,10 @@ from models.streaming import StreamingEnhancer, can_stream
 from tools.common.command_line import parse_arguments, run_command
 from tools.common.device import times_side_by_side, use_threads
 from tools.common.run_folder import checkpoint_path
-from tools.inference.onnx_graphs import export_step, open_graph
+from tools.inference.graph_stream import Graph, GraphStream
+from tools.inference.onnx_graphs import export_step
 
-BLOCK = 320  # samples, 20 ms
+NOISE = 0.1 * np.random.default_rng(0).standard_normal((1, 2 * SAMPLE_RATE)).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,15 +54,18 @@ def measure_speed(arguments: Arguments) -> None:
     show("PyTorch, all at once", lambda samples: model(torch.randn(1, samples)), whole, seconds)
     if not can_stream(model):
         return
-    stream = StreamingEnhancer(model)
-    hop = stream.step.hop
-    by_hop = f"hop by hop ({1000 * hop / SAMPLE_RATE:g} ms)"
-    show("PyTorch, blocks of 20 ms", lambda samples: stream.push(torch.randn(samples)), BLOCK, seconds)
-    show(f"PyTorch, {by_hop}", lambda samples: stream.push(torch.randn(samples)), hop, seconds)
+    streams: dict[str, StreamingEnhancer | GraphStream] = {"PyTorch": StreamingEnhancer(model, channels=1)}
+    hop = streams["PyTorch"].step.hop
     with tempfile.TemporaryDirectory() as folder:
         for label, int8 in (("ONNX", False), ("ONNX int8", True)):
-            export_step(model, Path(folder) / "step.onnx", int8)
-            show(f"{label}, {by_hop}", onnx_stream(Path(folder) / "step.onnx", hop), hop, seconds)
+            path = Path(folder) / "step.onnx"
+            export_step(model, path, int8)
+            streams[label] = GraphStream(Graph(path.read_bytes(), arguments.threads), 1)
+    blocks = {"blocks of 2 s": 2 * SAMPLE_RATE, "blocks of 20 ms": SAMPLE_RATE // 50}
+    blocks[f"hop by hop ({1000 * hop / SAMPLE_RATE:g} ms)"] = hop
+    for label, stream in streams.items():
+        for name, samples in blocks.items():
+            show(f"{label}, {name}", lambda n, s=stream: s.push(NOISE[:, :n]), samples, seconds)
 
 
 @torch.inference_mode()
@@ -71,18 +75,6 @@ def show(label: str, enhance: Callable[[int], object], samples: int, seconds: fl
     action, cpu = {"": lambda: [enhance(samples) for _ in range(calls)]}, torch.device("cpu")
     took = times_side_by_side(action, 5, cpu, warm_up=1, clock=time.process_time)[""]
     print(f"| {label} | {took * SAMPLE_RATE / (calls * samples):.3f} |", flush=True)
-
-
-def onnx_stream(path: Path, hop: int) -> Callable[[int], None]:
-    """Return a function that feeds a hop to the graph and keeps its state."""
-    session = open_graph(path, 1, {"hops": 1, "block": hop})
-    inputs = {value.name: np.ones(value.shape, np.float32) for value in session.get_inputs()}
-    names = [value.name.replace("next_", "state_") for value in session.get_outputs()[1:]]
-
-    def feed(_: int) -> None:
-        inputs.update(zip(names, session.run(None, inputs)[1:], strict=True))
-
-    return feed
 
 
 def main() -> None:

@@ -88,14 +88,13 @@ class StreamingEnhancer:
 
     numpy arrays give numpy arrays.
     channels: None for signals [samples]; a number for [channels, samples], enhanced separately.
-    step: The network's step in another form, as `tools.inference.onnx_graphs.SessionStep`.
     Samples are float, [-1, 1], at 16 kHz. The estimate of a sample is ready at most `latency` samples after it
     began (1000, 62.5 ms, for the full network: window of 25 ms and one hop for each decoder layer).
     The stream copies the model's weights; later training does not change it.
     """
 
-    def __init__(self, model: nn.Module, channels: int | None = None, step: Step | None = None) -> None:
-        self.step = step or streaming_step(model)
+    def __init__(self, model: nn.Module, channels: int | None = None) -> None:
+        self.step = streaming_step(model)
         self.channels = channels
         self.latency = (self.step.delay + 1) * self.step.hop
         self._is_numpy = False
@@ -151,7 +150,7 @@ class StreamingEnhancer:
         hops = samples.shape[1] // self.step.hop
         if hops == 0:
             return samples
-        self._single_hops += hops == 1 and present and isinstance(self.step, nn.Module)
+        self._single_hops += hops == 1 and present
         with torch.inference_mode():
             if self._single_hops > TRACED_AFTER and hops == 1 and present:
                 estimate, network = self._traced(samples, self.state.network)

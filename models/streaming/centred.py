@@ -1,6 +1,8 @@
 """GTCRN and FullSubNet hop by hop: masks on a `CentredSTFT` with frames of two hops."""
 
 import copy
+import functools
+import math
 
 import torch
 import torch.nn.functional as F
@@ -12,31 +14,45 @@ from . import State
 
 
 class CentredStep(nn.Module):
-    """The network of `model` as a `Step`, with a copy of its weights."""
+    """The network of `model` as a `Step`, with a copy of its weights.
 
-    def __init__(self, model: MaskNetwork) -> None:
+    for_export: compute the transform's matrices in the graph, which then does not hold them (2 MB).
+    """
+
+    def __init__(self, model: MaskNetwork, for_export: bool = False) -> None:
         super().__init__()
         self.network = copy.deepcopy(model).requires_grad_(False)
-        window = model.stft.window.double()
+        window = model.stft.window
         self.hop, self.bins, self.frames_ahead = model.stft.hop, model.stft.bins, model.look_ahead
         # A sample also needs the frame after the one it arrives in.
         self.look_ahead = self.delay = model.look_ahead + 1
         self.history = 2  # mirroring reaches a sample further back than the last hop
-        eye = torch.eye(2 * self.hop, dtype=torch.float64, device=window.device)
-        spectra = torch.fft.rfft(eye * window)
-        units = torch.eye(2 * self.bins, dtype=torch.float64, device=window.device)
-        frames = torch.fft.irfft(torch.complex(*units.chunk(2, 1)), 2 * self.hop) * window
-        for name, matrix in {
-            "analysis": torch.cat([spectra.real, spectra.imag], 1),  # [2 hops, 2 bins]
-            "synthesis": frames,  # [2 bins, 2 hops]
-            "squares": window.square().view(2, self.hop),  # of a frame, in each of its hops
+        turn = 2 * math.pi / len(window) * torch.arange(len(window), dtype=torch.float64, device=window.device)
+        parts = torch.full((self.bins,), 2.0)  # of the whole spectrum that a bin stands for, with its conjugate
+        parts[[0, -1]] = 1
+        for name, tensor in {
+            "window": window,
+            "circle": turn.cos().to(window),
+            "samples": torch.arange(len(window), device=window.device),  # buffers, for the tracer takes in what
+            "frequencies": torch.arange(self.bins, device=window.device),  # is computed from other things
+            "scale": (parts / len(window)).repeat(2).to(window),
+            "squares": window.double().square().view(2, self.hop).to(window),  # of a frame, in each of its hops
         }.items():
-            self.register_buffer(name, matrix.to(model.stft.window.dtype))
+            self.register_buffer(name, tensor)
+        self.matrices = self.transform if for_export else functools.cache(self.transform)
+
+    def transform(self) -> tuple[Tensor, Tensor]:
+        """Return matrices of the windowed real Fourier transform, [2 hops, 2 bins], and of its inverse."""
+        turns = self.samples[:, None] * self.frequencies
+        quarter = self.hop // 2
+        angles = torch.cat([turns, turns + quarter], 1) % (2 * self.hop)  # cos(x + quarter of a turn) = -sin(x)
+        analysis = self.circle[angles] * self.window[:, None]
+        return analysis, (analysis * self.scale).T
 
     def initial_state(self, batch: int = 1) -> State:
         """Return the state before the first hop."""
         memory = self.network.initial_memory(batch)
-        zeros = self.analysis.new_zeros
+        zeros = self.window.new_zeros
         state = {
             "begun": zeros(1),
             "hop": zeros(batch, 1, self.hop),
@@ -64,7 +80,8 @@ class CentredStep(nn.Module):
         mirrored = hops[:, :1].flip(2).roll(1, 2)
         earlier = mirrored + state["begun"] * (state["hop"] - mirrored)
         frames = torch.cat([torch.cat([earlier, hops[:, :-1]], 1), hops], 2)  # [B, T, 2 hops]
-        parts = torch.matmul(frames, self.analysis).unflatten(2, (2, -1)).permute(0, 2, 3, 1) * present
+        analysis, synthesis = self.matrices()
+        parts = torch.matmul(frames, analysis).unflatten(2, (2, -1)).permute(0, 2, 3, 1) * present
         memory = [state[f"memory{n}"] for n in range(len(state) - len(following) - 3)]
         mask, memory = self.network.forward_frames(parts, memory)
         following |= {f"memory{n}": tensor for n, tensor in enumerate(memory)}
@@ -78,7 +95,7 @@ class CentredStep(nn.Module):
         following["present"] = flags[-self.frames_ahead - 1 :]
         flags = flags[: -self.frames_ahead or None]
         before, own = flags[:-1, None], flags[1:, None]
-        frames = torch.matmul(estimate.transpose(1, 2), self.synthesis) * own  # [B, T, 2 hops]
+        frames = torch.matmul(estimate.transpose(1, 2), synthesis) * own  # [B, T, 2 hops]
         first, second = frames.split(self.hop, 2)
         following["frame"] = second[:, -1:]
         second = torch.cat([state["frame"], second[:, :-1]], 1)

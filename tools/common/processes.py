@@ -6,6 +6,7 @@ import collections
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -55,7 +56,8 @@ class ProcessPool:
         # Forking a process with threads of torch or CUDA can hang; a fork server starts before them.
         if "forkserver" in multiprocessing.get_all_start_methods():
             context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload(["torch", "scipy.signal"])  # once for all: it takes seconds
+            heavy = {"torch", "scipy.signal"} & sys.modules.keys()
+            context.set_forkserver_preload(sorted(heavy))  # once for all: it takes seconds
         else:
             context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
-import torch
 
 from config import Config
-from models import PRETRAINED, read_settings
 from tools.common.errors import UserError
 from tools.common.files import fingerprint, replacing, write_csv, write_text
 
@@ -33,6 +31,8 @@ def find_checkpoint(name: str) -> Path | None:
     None for other names. Raises UserError for a run without best.pt.
     """
     if name == "pretrained":
+        from models import PRETRAINED  # and torch, which takes two seconds to load
+
         return PRETRAINED
     folder = find_run(name)
     if (folder / "best.pt").is_file():
@@ -94,6 +94,8 @@ def read_config(run_dir: Path) -> Config:
         runs = sorted(found.parent.name for found in run_dir.parent.glob("*/config.json"))
         there = f"there {'is' if len(runs) == 1 else 'are'} {', '.join(runs)}" if runs else "there is none yet"
         raise UserError(f"{path}: no such run; train it first, or name another with --name: {there}")
+    from models import read_settings
+
     try:
         return read_settings(msgspec.json.decode(path.read_bytes(), type=dict[str, Any]))
     except (UserError, ValueError) as error:
@@ -123,6 +125,8 @@ def is_over(config: Config, history: Sequence[Mapping[str, Any]]) -> bool:
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write tensors and plain values for torch.load atomically."""
+    import torch
+
     buffer = io.BytesIO()
     torch.save(content, buffer)  # into a file, it reports a full disk as a wrong position
     with replacing(path) as temporary, temporary.open("wb") as file:

@@ -4,21 +4,23 @@ from tools.inference import enhance
 estimate = enhance(noisy, rate)
 """
 
-import functools
-from typing import Any, TypeVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
-from torch import nn
 
-from models import load_pretrained
 from tools.common.errors import UserError
+from tools.inference.graph_stream import Graph, packaged_graph
 from tools.inference.signal_chain import BLOCK_SECONDS, EnhanceOptions, SignalChain, inspect
 
-Audio = TypeVar("Audio", np.ndarray, torch.Tensor)
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Audio = TypeVar("Audio", np.ndarray, "Tensor")
 
 
-def enhance(audio: Audio, rate: int, model: nn.Module | None = None, **options: Any) -> Audio:
+def enhance(audio: Audio, rate: int, model: nn.Module | Graph | None = None, **options: Any) -> Audio:
     """Return the enhanced waveform with the same shape, rate, type and device, without gradients.
 
     Args:
@@ -31,24 +33,25 @@ def enhance(audio: Audio, rate: int, model: nn.Module | None = None, **options: 
     """
     chosen = EnhanceOptions(**options)
     signal, full_scale = _to_float(audio)
-    model = _packaged() if model is None else model
+    model = packaged_graph() if model is None else model
     chain = SignalChain(model, rate, signal.shape[1], chosen, inspect([signal], rate))
     block = max(1, round(BLOCK_SECONDS * rate))
     estimates = [chain.push(signal[start : start + block]) for start in range(0, len(signal), block)]
     estimate = np.concatenate([*estimates, chain.finish()]).T.reshape(tuple(audio.shape))
     if full_scale > 1:
         estimate = np.clip(np.round(estimate * full_scale), -full_scale, full_scale - 1)
-    if isinstance(audio, torch.Tensor):
+    if _is_tensor(audio):
+        import torch
+
         return torch.from_numpy(np.ascontiguousarray(estimate)).to(audio.device, audio.dtype)
     return estimate.astype(audio.dtype)
 
 
-@functools.cache
-def _packaged() -> nn.Module:
-    return load_pretrained()
+def _is_tensor(audio: np.ndarray | Tensor) -> bool:
+    return hasattr(audio, "detach")
 
 
-def _to_float(audio: np.ndarray | torch.Tensor) -> tuple[np.ndarray, float]:
+def _to_float(audio: np.ndarray | Tensor) -> tuple[np.ndarray, float]:
     """Return float32 [samples, channels] and the full-scale value."""
     shape = tuple(audio.shape)
     if len(shape) not in (1, 2) or 0 in shape or (len(shape) == 2 and shape[0] > shape[1]):
@@ -56,7 +59,7 @@ def _to_float(audio: np.ndarray | torch.Tensor) -> tuple[np.ndarray, float]:
             f"audio: found shape {list(shape)}, expected [samples] or [channels, samples]; soundfile reads "
             "[samples, channels]: give audio.T"
         )
-    is_float_tensor = isinstance(audio, torch.Tensor) and audio.is_floating_point()
+    is_float_tensor = _is_tensor(audio) and audio.is_floating_point()
     array = np.asarray(audio.detach().cpu().float() if is_float_tensor else audio)
     if array.dtype.kind != "f" and array.dtype not in (np.int16, np.int32):
         raise UserError(f"audio: found {audio.dtype}, expected floating point, int16 or int32")

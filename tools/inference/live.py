@@ -1,14 +1,19 @@
 """Live signals: raw PCM through pipes, and the microphone."""
 
+from __future__ import annotations
+
 import queue
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-from torch import nn
 
 from config import SAMPLE_RATE
 from tools.common.errors import UserError
+from tools.inference.graph_stream import Graph
 from tools.inference.signal_chain import LIVE_BLOCK_SECONDS, EnhanceOptions, SignalChain
+
+if TYPE_CHECKING:
+    from torch import nn
 
 ENCODINGS = {"s16le": ("<i2", 32768.0), "f32le": ("<f4", 1.0)}
 MOST_WAITING = 3  # blocks from the microphone
@@ -16,7 +21,7 @@ FILE_HEADERS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b".snd")
 
 
 def enhance_pipe(
-    model: nn.Module,
+    model: nn.Module | Graph,
     source: BinaryIO,
     target: BinaryIO,
     rate: int,
@@ -60,7 +65,7 @@ def enhance_pipe(
 
 
 def enhance_microphone(
-    model: nn.Module, input_device: str | None, output_device: str | None, options: EnhanceOptions
+    model: nn.Module | Graph, input_device: str | None, output_device: str | None, options: EnhanceOptions
 ) -> None:
     """Enhance from microphone to loudspeaker until Ctrl-C. Raises UserError without sounddevice or the devices.
 

@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import SAMPLE_RATE
-from models.streaming import State, Step, streaming_step
+from models.streaming import Step, streaming_step
 from tools.common.errors import UserError
 from tools.common.files import replacing
+from tools.inference.graph_stream import Graph, open_graph
 
 OPSET = 17
 TOLERANCE = 1e-4  # largest allowed difference between a graph and PyTorch
@@ -51,27 +52,13 @@ class StepGraph(nn.Module):
         return estimate, *(following[name] for name in self.names)
 
 
-class SessionStep:
-    """The `Step` of a network in onnxruntime, for one channel on the CPU: GTCRN hop by hop three times as fast."""
-
-    def __init__(self, model: nn.Module) -> None:
-        step = streaming_step(model, for_export=True)
-        self.hop, self.delay, self.look_ahead, self.history = step.hop, step.delay, step.look_ahead, step.history
-        self.initial_state, self.ending = step.initial_state, step.ending
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "step.onnx"
-            export_step(model, path)
-            self.session = open_graph(path, threads=1)
-
-    def __call__(self, noisy: Tensor, state: State, present: Tensor | None = None) -> tuple[Tensor, State]:
-        present = noisy.new_ones(noisy.shape[1] // self.hop) if present is None else present
-        inputs = {"noisy": noisy, "present": present} | {f"state_{name}": state[name] for name in state}
-        results = self.session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
-        estimate, *following = map(torch.from_numpy, results)
-        return estimate, dict(zip(state, following, strict=True))
-
-
-session_step = functools.cache(SessionStep)  # takes some 3 s
+@functools.cache
+def streaming_graph(model: nn.Module) -> Graph:
+    """Return the graph of a network's streaming step, kept for the next call: exporting it takes some 3 s."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "step.onnx"
+        export_step(model, path)
+        return Graph(path.read_bytes())
 
 
 def with_ending(step: Step, noisy: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,6 +141,7 @@ def _exported(
                 output_names=outputs,
                 dynamic_axes=axes,
                 opset_version=OPSET,
+                do_constant_folding=False,  # onnxruntime does it as it opens a graph, which is smaller without
                 dynamo=False,
             )
         if int8:
@@ -161,7 +149,7 @@ def _exported(
         content = onnx.load(temporary)
         onnx.helper.set_model_props(content, {name: str(value) for name, value in metadata.items()})
         onnx.save(content, temporary)
-        yield open_graph(temporary)
+        yield open_graph(Graph(temporary.read_bytes()))
 
 
 def _quantise(path: Path) -> None:
@@ -173,20 +161,6 @@ def _quantise(path: Path) -> None:
 
     logging.getLogger().setLevel(logging.ERROR)
     quantize_dynamic(path, path, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
-
-
-def open_graph(path: Path, threads: int = 0, sizes: Mapping[str, int] = MappingProxyType({})) -> Any:
-    """Return an onnxruntime session on the CPU; 0 threads means one for each core.
-
-    sizes: fixed sizes of dynamic axes, which are faster, such as {"hops": 1, "block": 100}.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    for axis, size in sizes.items():
-        options.add_free_dimension_override_by_name(axis, size)
-    return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
 
 
 def _noise(*shape: int) -> Tensor:

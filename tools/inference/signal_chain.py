@@ -1,17 +1,16 @@
 """Enhancement of recordings at any rate, block by block."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import soxr
-import torch
 from msgspec import Meta
-from torch import nn
 
 from config import SAMPLE_RATE, PositiveFloat, check
-from models.streaming import StreamingEnhancer, can_stream
 from tools.common.errors import UserError
 from tools.inference.gains import (
     LEVEL_SECONDS,
@@ -23,12 +22,18 @@ from tools.inference.gains import (
     SlowGain,
     usual_gain,
 )
-from tools.inference.onnx_graphs import session_step
+from tools.inference.graph_stream import Graph, GraphStream
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from models.streaming import StreamingEnhancer
+    from models.streaming.chunks import ChunkEnhancer
 
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # Hz
 BLOCK_SECONDS, LIVE_BLOCK_SECONDS = 2.0, 0.02
-CHUNK_SECONDS, OVERLAP_SECONDS = 10, 1
 LEAD_SECONDS = 0.3
+SHORT_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -91,17 +96,17 @@ class SignalChain:
         rest = chain.finish()  # the whole output then has the length of the input, without delay
 
     Args:
-        model: The network, on any device.
+        model: The network, on any device, or its streaming graph.
         rate, channels: Sample rate in Hz and number of channels.
         options: What is done beside the network.
         recording: What is known of the whole signal; left out for a live one, whose gain follows its level. The
             network's state is warmed up by the mirrored beginning.
-        stream: Whether blocks are small: hop by hop, one channel is enhanced by onnxruntime, which is faster then.
+        stream: Whether blocks are small, so that on a CPU onnxruntime is faster than PyTorch.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Graph,
         rate: int,
         channels: int,
         options: EnhanceOptions,
@@ -110,12 +115,8 @@ class SignalChain:
     ) -> None:
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise UserError(f"rate: found {rate} Hz, expected {LOWEST_RATE} to {HIGHEST_RATE}")
-        is_short = recording is not None and recording.frames + len(recording.lead) <= CHUNK_SECONDS * rate
-        if not can_stream(model) or (is_short and not stream):
-            self.network = ChunkEnhancer(model, channels)
-        else:
-            hop_by_hop = stream and channels == 1 and next(model.parameters()).device.type == "cpu"
-            self.network = StreamingEnhancer(model, channels, session_step(model) if hop_by_hop else None)
+        is_short = recording is not None and recording.frames + len(recording.lead) <= SHORT_SECONDS * rate
+        self.network, warms_up = open_network(model, channels, is_short, stream)
         self.linked = options.stereo == "linked" and channels == 2
         self.limiter = self.down = self.up = None
         floor = 0.0 if options.limit_db is None else 10 ** (-options.limit_db / 20)
@@ -130,7 +131,7 @@ class SignalChain:
         self.gain = SlowGain(rate, channels).push if recording is None else lambda _: recording.gain
         self.taken = self.given = 0  # samples
         self.early = 0  # samples of output to drop
-        if recording is not None and can_stream(model):
+        if recording is not None and warms_up:
             self.early = len(recording.lead)
             self.push(recording.lead)
 
@@ -176,45 +177,21 @@ def sum_and_difference(stereo: np.ndarray) -> np.ndarray:
     return np.stack([stereo.sum(1), stereo[:, 0] - stereo[:, 1]], 1)
 
 
-class ChunkEnhancer:
-    """A network that needs the whole recording, on overlapping chunks, with the interface of `StreamingEnhancer`.
+def open_network(
+    model: nn.Module | Graph, channels: int, is_short: bool, stream: bool
+) -> tuple[GraphStream | StreamingEnhancer | ChunkEnhancer, bool]:
+    """Return the network for [channels, n] samples, block by block, and whether earlier ones warm it up.
 
-    Signals of up to 10 s are enhanced as a whole. Longer ones are cut into chunks of 5.5 to 10 s that overlap by a
-    second, over which the estimate fades from one to the next.
+    is_short: whether they fit in one chunk. stream: whether blocks are small.
     """
+    if isinstance(model, Graph):
+        return GraphStream(model, channels), True
+    from models.streaming import StreamingEnhancer, can_stream  # torch, which takes two seconds to load
+    from models.streaming.chunks import ChunkEnhancer
+    from tools.inference.onnx_graphs import streaming_graph
 
-    chunk, overlap = CHUNK_SECONDS * SAMPLE_RATE, OVERLAP_SECONDS * SAMPLE_RATE  # samples
-
-    def __init__(self, model: nn.Module, channels: int) -> None:
-        self.model = model
-        self.device = next(model.parameters(), torch.empty(0)).device
-        self.waiting = np.zeros((channels, 0), np.float32)  # from the next chunk on
-        self.before: np.ndarray | None = None  # the end of the last estimate, which overlaps the next chunk
-        self.latency = 2 * self.chunk - self.overlap
-
-    def push(self, samples: np.ndarray) -> np.ndarray:
-        """Return the estimate [channels, m] that is ready after [channels, n]."""
-        self.waiting = np.concatenate([self.waiting, samples], 1)
-        ready = [self.waiting[:, :0]]
-        while self.waiting.shape[1] >= self.latency:  # leaves a whole chunk or more
-            ready.append(self._next(self.chunk))
-        return np.concatenate(ready, 1)
-
-    def flush(self) -> np.ndarray:
-        """Return the rest of the estimate, of one chunk or of two of equal length."""
-        left = self.waiting.shape[1]
-        ready = [self._next((left + self.overlap + 1) // 2)] if left > self.chunk else []
-        ready.append(self._next(self.waiting.shape[1], last=True))
-        return np.concatenate(ready, 1)
-
-    def _next(self, samples: int, last: bool = False) -> np.ndarray:
-        """Return the next chunk's estimate up to the beginning of the chunk after it."""
-        with torch.inference_mode():
-            noisy = torch.from_numpy(self.waiting[:, :samples]).to(self.device)
-            estimate = torch.cat([self.model(pair) for pair in noisy.split(2)]).cpu().numpy()
-        if self.before is not None:
-            share = ((np.arange(self.overlap) + 0.5) / self.overlap).astype(np.float32)
-            estimate[:, : self.overlap] = self.before + share * (estimate[:, : self.overlap] - self.before)
-        end = samples if last else samples - self.overlap
-        self.waiting, self.before = self.waiting[:, end:], None if last else estimate[:, end:]
-        return estimate[:, :end]
+    if not can_stream(model):
+        return ChunkEnhancer(model, channels), False
+    if stream and next(model.parameters()).device.type == "cpu":
+        return GraphStream(streaming_graph(model), channels), True
+    return (ChunkEnhancer if is_short else StreamingEnhancer)(model, channels), True

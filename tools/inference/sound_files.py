@@ -1,17 +1,19 @@
 """Enhancement of sound files in blocks, with constant memory and atomic writing."""
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
-from torch import nn
 
 from tools.common.audio import BLOCK_CODECS, MP3, open_audio, read_blocks, riff_chunks
 from tools.common.errors import UserError
 from tools.common.files import replacing
+from tools.inference.graph_stream import Graph
 from tools.inference.signal_chain import (
     BLOCK_SECONDS,
     LIVE_BLOCK_SECONDS,
@@ -20,6 +22,9 @@ from tools.inference.signal_chain import (
     inspect,
 )
 
+if TYPE_CHECKING:
+    from torch import nn
+
 LOSSY = (".mp3", ".ogg", ".oga", ".opus")  # may be slightly longer or shorter than what was written
 LOSSY_PADDING = 4096  # samples
 FORMATS = {"OPUS": "OGG", "OGA": "OGG", "AIF": "AIFF", "SPH": "NIST"}  # of suffixes that are not the format's name
@@ -27,7 +32,7 @@ COPIED = (b"bext", b"iXML", b"axml", b"cue ")  # chunks of WAV: of broadcasters,
 
 
 def enhance_file(
-    model: nn.Module,
+    model: nn.Module | Graph,
     source: Path,
     target: Path,
     options: EnhanceOptions,
