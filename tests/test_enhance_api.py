@@ -222,9 +222,11 @@ def test_the_packaged_network_is_used_where_none_is_named(tmp_path, capsys):
     noisy = noise(5000)
     soundfile.write(tmp_path / "a.wav", noisy, 16000, subtype="FLOAT")
     assert run(command, tmp_path / "a.wav") == 0
-    assert "a_enhanced.wav" in capsys.readouterr().out
+    assert run(command, "pretrained", tmp_path / "a.wav", "-o", tmp_path / "b.wav") == 0
+    assert capsys.readouterr().out.count("the packaged one") == 2
     out = soundfile.read(tmp_path / "a_enhanced.wav", dtype="float32")[0]
     np.testing.assert_array_equal(enhance(noisy, 16000), out)
+    np.testing.assert_array_equal(soundfile.read(tmp_path / "b.wav", dtype="float32")[0], out)
     np.testing.assert_allclose(enhance(noisy, 16000, NETWORK), out, rtol=0, atol=1e-5)
 
 

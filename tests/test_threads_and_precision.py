@@ -27,7 +27,7 @@ from tools.training import precision
 from tools.training.distributed import Processes
 
 REPOSITORY = Path(__file__).parents[1]
-COMPUTING = ("train.py", "test.py", "-m tools.enhance pretrained -", "-m tools.benchmark", "-m tools.loss_report")
+COMPUTING = ("train.py", "test.py", "-m tools.enhance a.pt -", "-m tools.benchmark", "-m tools.loss_report")
 AUTO = [*TINY, "--precision", "auto"]
 CPU = Processes(torch.device("cpu"))
 

@@ -73,8 +73,8 @@ class Arguments(EnhanceOptions):
     encoding: Literal["s16le", "f32le"] = "s16le"
     """Of raw PCM: 16-bit integers or 32-bit floating point, little-endian."""
     device: Device = "auto"
-    """Where to compute: auto (the packaged network on the CPU; others on a GPU if there is one), cpu, cuda or
-    cuda:<number>."""
+    """Where to compute: auto, cpu, cuda or cuda:<number>. With auto, the packaged network computes on the CPU,
+    others on a GPU if there is one."""
     threads: Positive = 1
     """Threads that compute on a CPU; more are slightly faster, but not on a busy machine."""
     processes: Count = 0
@@ -83,8 +83,9 @@ class Arguments(EnhanceOptions):
 
 def enhance(arguments: Arguments) -> int:
     """Enhance the inputs of the arguments; return the number of files that failed."""
-    checkpoint = find_checkpoint(arguments.inputs[0]) if arguments.inputs else None
-    inputs = arguments.inputs[1:] if checkpoint else arguments.inputs
+    packaged = arguments.inputs[:1] == ("pretrained",)
+    checkpoint = find_checkpoint(arguments.inputs[0]) if arguments.inputs and not packaged else None
+    inputs = arguments.inputs[1:] if checkpoint or packaged else arguments.inputs
     if arguments.live == bool(inputs) or ("-" in inputs and (len(inputs) > 1 or arguments.out)):
         raise UserError(
             "inputs: expected sound files and folders, or - alone for a pipe, or --live without inputs"

@@ -29,7 +29,7 @@ class Arguments:
     streaming: bool = False
     """One step of a stream, states in and out, instead of whole recordings."""
     int8: bool = False
-    """Store weights as 8-bit integers: a third of the size, slightly lower scores (docs/deployment.md)."""
+    """Store weights as integers of 7 bits, for DCCRN: a quarter of the size, slightly lower scores."""
     runtime: Path | None = None
     """For the page: the .tgz of onnxruntime-web, if npm is not to download it."""
     overwrite: bool = False

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import tyro
 
-from config import PRESETS, SAMPLE_RATE, Config, Positive
+from config import PRESETS, SAMPLE_RATE, Config, Positive, PositiveFloat
 from models import NETWORKS, build_model, load_model
 from models.streaming import StreamingEnhancer, can_stream
 from tools.common.command_line import parse_arguments, run_command
@@ -35,7 +35,7 @@ class Arguments:
     """A checkpoint, a run's folder or a network's name; pretrained: the packaged one; paper: the full DCCRN."""
     network: tuple[str, ...] = ()
     """Settings of a network given by its name, as name=value."""
-    seconds: float = 2.0
+    seconds: PositiveFloat = 2.0
     """Audio in each of the repetitions, of which the median counts."""
     threads: Positive = 1
     """Threads that compute."""

@@ -141,7 +141,7 @@ def _exported(
                 output_names=outputs,
                 dynamic_axes=axes,
                 opset_version=OPSET,
-                do_constant_folding=False,  # onnxruntime does it as it opens a graph, which is smaller without
+                do_constant_folding=int8,  # which needs constant weights; else onnxruntime does it
                 dynamo=False,
             )
         if int8:

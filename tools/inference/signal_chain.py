@@ -91,7 +91,7 @@ def require_finite(samples: np.ndarray, before: int) -> None:
 class SignalChain:
     """Resampling to the network's rate, the network on every channel, resampling back, and the options.
 
-        chain = SignalChain(model, rate=44_100, channels=2)
+        chain = SignalChain(model, 44_100, 2, EnhanceOptions())
         estimate = chain.push(noisy)  # [n, channels] to [m, channels]
         rest = chain.finish()  # the whole output then has the length of the input, without delay
 
