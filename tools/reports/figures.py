@@ -89,7 +89,7 @@ def difference_figure(comparisons: Mapping[str, pd.DataFrame]) -> Figure:
     first = next(iter(whole.values()))
     signals = list(dict.fromkeys(signal for rows in whole.values() for signal in rows.index.unique("signal")))
     metrics = [name for name in first.index.unique("metric") if all(name in rows.index for rows in whole.values())]
-    figure = Figure((2.5 * len(metrics) + 1.2, 0.5 * len(signals) + 1.3), layout="constrained")
+    figure = Figure((2.5 * len(metrics) + 1.2, 0.3 * len(signals) + 1.3), layout="constrained")
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for panel, metric in zip(panels, metrics, strict=True):
         panel.axvline(0, color=GREY, linewidth=1, linestyle="--")
