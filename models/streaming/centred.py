@@ -33,8 +33,9 @@ class CentredStep(nn.Module):
         for name, tensor in {
             "window": window,
             "circle": turn.cos().to(window),
-            "samples": torch.arange(len(window), device=window.device),  # buffers, for the tracer takes in what
-            "frequencies": torch.arange(self.bins, device=window.device),  # is computed from other things
+            # Buffers too: what is computed without any is a constant to the tracer, and stored in the graph.
+            "samples": torch.arange(len(window), device=window.device),
+            "frequencies": torch.arange(self.bins, device=window.device),
             "scale": (parts / len(window)).repeat(2).to(window),
             "squares": window.double().square().view(2, self.hop).to(window),  # of a frame, in each of its hops
         }.items():

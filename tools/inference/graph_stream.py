@@ -58,14 +58,16 @@ class GraphStream:
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Return the estimate [channels, m] that is ready after [channels, n]."""
-        signal = np.concatenate([self._waiting(), samples], 1)
+        begin = self.newest.shape[1] - self.arrived % self.hop
+        signal = np.concatenate([self.newest, samples], 1)
         self.arrived += samples.shape[1]
-        self.newest = np.concatenate([self.newest, samples], 1)[:, -3 * self.hop :]
-        return self._feed(signal[:, : signal.shape[1] // self.hop * self.hop])
+        self.newest = signal[:, -3 * self.hop :]
+        return self._feed(signal[:, begin : signal.shape[1] - self.arrived % self.hop])
 
     def flush(self) -> np.ndarray:
         """Return the rest of the estimate; the next push starts another signal."""
-        hop, waiting = self.hop, self._waiting()
+        hop = self.hop
+        waiting = self.newest[:, self.newest.shape[1] - self.arrived % hop :]  # of the incomplete hop
         if self.is_mirrored:
             newest = np.pad(self.newest, ((0, 0), (0, max(0, hop + 1 - self.arrived))))
             mirrored = hop - max(self.arrived, hop + 1) % hop
@@ -78,10 +80,6 @@ class GraphStream:
         estimate = np.concatenate([self._feed(last), self._feed(silence, present=0)], 1)[:, :left]
         self.reset()
         return estimate
-
-    def _waiting(self) -> np.ndarray:
-        """Return the samples of the incomplete hop."""
-        return self.newest[:, self.newest.shape[1] - self.arrived % self.hop :]
 
     def _feed(self, samples: np.ndarray, present: int = 1) -> np.ndarray:
         """Return the estimate of whole hops, without what lies before the signal's beginning."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # Hz
 BLOCK_SECONDS, LIVE_BLOCK_SECONDS = 2.0, 0.02
 LEAD_SECONDS = 0.3
-SHORT_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ class SignalChain:
     ) -> None:
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise UserError(f"rate: found {rate} Hz, expected {LOWEST_RATE} to {HIGHEST_RATE}")
-        is_short = recording is not None and recording.frames + len(recording.lead) <= SHORT_SECONDS * rate
-        self.network, warms_up = open_network(model, channels, is_short, stream)
+        seconds = math.inf if recording is None else (recording.frames + len(recording.lead)) / rate
+        self.network, warms_up = open_network(model, channels, seconds, stream)
         self.linked = options.stereo == "linked" and channels == 2
         self.limiter = self.down = self.up = None
         floor = 0.0 if options.limit_db is None else 10 ** (-options.limit_db / 20)
@@ -178,20 +178,20 @@ def sum_and_difference(stereo: np.ndarray) -> np.ndarray:
 
 
 def open_network(
-    model: nn.Module | Graph, channels: int, is_short: bool, stream: bool
+    model: nn.Module | Graph, channels: int, seconds: float, stream: bool
 ) -> tuple[GraphStream | StreamingEnhancer | ChunkEnhancer, bool]:
     """Return the network for [channels, n] samples, block by block, and whether earlier ones warm it up.
 
-    is_short: whether they fit in one chunk. stream: whether blocks are small.
+    seconds: of the whole signal, infinity if it is not known. stream: whether blocks are small.
     """
     if isinstance(model, Graph):
         return GraphStream(model, channels), True
     from models.streaming import StreamingEnhancer, can_stream  # torch, which takes two seconds to load
-    from models.streaming.chunks import ChunkEnhancer
+    from models.streaming.chunks import CHUNK_SECONDS, ChunkEnhancer
     from tools.inference.onnx_graphs import streaming_graph
 
     if not can_stream(model):
         return ChunkEnhancer(model, channels), False
     if stream and next(model.parameters()).device.type == "cpu":
         return GraphStream(streaming_graph(model), channels), True
-    return (ChunkEnhancer if is_short else StreamingEnhancer)(model, channels), True
+    return (ChunkEnhancer if seconds <= CHUNK_SECONDS else StreamingEnhancer)(model, channels), True
