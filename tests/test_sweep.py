@@ -68,13 +68,11 @@ FINISHED = [Finished(0), Finished(1)]
 def test_a_sweep_that_is_told_to_stop_stops_its_trainings_and_starts_no_more(tmp_path):
     (tmp_path / "train.py").write_text("import time; open('started', 'a').write('x'); time.sleep(600)")
     program = """
-import signal, sys
+import sys
 from config import Config
-from models import complete
 from tools import sweep
-signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 job = sweep.Job(Config(), ((sys.executable, "train.py"),))
-sweep.run_jobs([job, job], ("cpu",))
+sweep.run_command(lambda: sweep.run_jobs([job, job], ("cpu",)))
 """
     (tmp_path / "program.py").write_text(program)
     environment = os.environ | {"PYTHONPATH": str(sweep.REPOSITORY)}

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -136,6 +141,27 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
         raise KeyboardInterrupt
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_command_that_is_told_to_stop_leaves_no_half_written_file(tmp_path):
+    program = """
+import time
+from tools.common.command_line import run_command
+from tools.common.files import replacing
+def main():
+    with replacing("file") as temporary:
+        temporary.write_text("half")
+        print(flush=True)
+        time.sleep(600)
+run_command(main)
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    arguments = {"cwd": tmp_path, "env": environment, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], **arguments) as process:
+        process.stdout.readline()
+        process.terminate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_wav_file_holds_the_waveform_and_clips_without_wrapping(tmp_path):

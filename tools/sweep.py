@@ -13,7 +13,6 @@ import os
 import queue
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -296,8 +295,6 @@ exit  # once all tasks are done:"""
 
 
 def main() -> None:
-    # End with a shell's exit code, through the clean-up of `run_jobs`.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     own, options = sys.argv[1:], []
     if "--" in own:
         own, options = own[: own.index("--")], own[own.index("--") + 1 :]

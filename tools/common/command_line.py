@@ -9,6 +9,7 @@ import itertools
 import os
 import re
 import shutil
+import signal
 import sys
 import textwrap
 import types
@@ -97,9 +98,10 @@ def _placeholder(kind: Any) -> str | None:
 def run_command(main: Callable[[], None]) -> None:
     """Run a program; print a UserError or an error of the system, such as a full disk, in one line on stderr.
 
-    Exit codes: 2 for these errors, 130 for Ctrl-C, 141 if nobody reads the output. Every other error is a defect:
-    Python prints its traceback.
+    Exit codes: 2 for these errors, 130 for Ctrl-C, 141 if nobody reads the output, 143 for SIGTERM, after the
+    clean-up of what was running. Every other error is a defect: Python prints its traceback.
     """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         main()
         print(end="", flush=True)
