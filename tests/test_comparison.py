@@ -56,6 +56,15 @@ def test_a_comparison_says_better_worse_or_not_distinguishable_and_warns(capsys)
     assert "SI-SNR against MSE: better in" in printed
 
 
+def test_a_comparison_names_the_scores_that_not_all_runs_have(capsys):
+    for name, loss in (("a", "MSE"), ("b", "SI-SNR")):
+        make_run(name, loss)
+    scores = pd.read_csv(path := Path("runs/b/test/demo/scores.csv"))
+    scores.drop(columns=["pesq", "stoi"]).to_csv(path, index=False)
+    assert run(compare, "a", "b", "--metrics", "pesq", "estoi", "si_sdr") == 0
+    assert "Left out, as not all runs have them: PESQ (wide-band)." in capsys.readouterr().out
+
+
 def test_the_console_shows_the_main_scores_within_80_columns_and_the_files_all(capsys):
     make_run("a", "SI-SNR+0.3*MR-STFT", learning_rate=3e-3, batch_size=8)
     make_run("b", "SI-SNR+0.3*MR-STFT", learning_rate=1e-3, batch_size=16)

@@ -120,6 +120,11 @@ def compare(settings: CompareSettings) -> Path:
         scores = without_suspect(scores)
     folder = Path("results") / settings.name
     write_csv(folder / "scores.csv", scores.to_dict("records"))
+    runs = [run for group in labelled.values() for run in group]
+    partial = [name for name in chosen if name not in shared and any(name in run.scores for run in runs)]
+    if partial:
+        titles = ", ".join(METRICS[name].title for name in partial)
+        notes.append(f"Left out, as not all runs have them: {titles}.")
     notes += comparison.rank_stability(labelled, scores, metrics)
     report(folder, settings.name, scores, baseline, metrics, samples, further, notes, settings.paper)
     if settings.listening_test:
