@@ -172,6 +172,8 @@ class TestSettings:
     wer."""
     opinions: Count = 0
     """Utterances of each noise type and dB whose slow scores (dnsmos, distillmos, wer) are computed; 0: all."""
+    wer_talkers: tuple[str, ...] = ()
+    """Talkers whose word errors are counted, as the recogniser knows English alone; empty: all."""
     samples: Count = 3
     """Utterances of each noise type and dB that test.py saves as WAV files."""
     show: tuple[Count, ...] = (0,)
@@ -250,7 +252,7 @@ RENAMED = {"level": "normalisation"}  # settings of networks
 
 # Settings that may differ when a run is resumed or tested, and between seeds of one experiment: _HOW_IT_RUNS
 # changes what a training step computes by rounding at most.
-_MEASURED = {"valid_scores", "valid_metrics", "metrics", "opinions", "samples", "show"}
+_MEASURED = {"valid_scores", "valid_metrics", "metrics", "opinions", "wer_talkers", "samples", "show"}
 _HOW_IT_RUNS = {"name", "device", "workers", "threads"} | _MEASURED
 MAY_DIFFER: dict[str, set[str]] = {
     "resumed": _HOW_IT_RUNS | {"epochs", "patience", "checkpoint_minutes"},

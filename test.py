@@ -79,6 +79,7 @@ def test(config: Config, outputs: Path | None = None) -> None:  # noqa: PT028, n
     grid = PackedDataset(config.data, "test")
     clean_id = number_clean(grid[number][1].numpy() for number in range(len(grid)))
     texts = find_texts(config.data, grid, clean_id) if "wer" in metrics else None
+    drawn = find_drawn(config.data, grid)
     plotted = choose_plotted(grid, config.show)
     saved = {n for n in range(len(grid)) if grid.cell(n)[2] < config.samples}
     folder = test_folder(config.run_dir, config.data)
@@ -100,7 +101,9 @@ def test(config: Config, outputs: Path | None = None) -> None:  # noqa: PT028, n
     slow = {"text", *(name for name, metric in METRICS.items() if metric.packages)}
 
     def left_out(number: int) -> set[str]:
-        return slow if 0 < config.opinions <= grid.cell(number)[2] else set()
+        if 0 < config.opinions <= grid.cell(number)[2]:
+            return slow
+        return {"text"} if config.wer_talkers and drawn[number]["talker"] not in config.wer_talkers else set()
 
     caches = {
         "noisy": ScoreCache(Path(config.data) / NOISY, grid.path, names, left_out=left_out),
@@ -128,7 +131,7 @@ def test(config: Config, outputs: Path | None = None) -> None:  # noqa: PT028, n
             yield number, waveforms
 
     score_missing(caches, items(), len(missing))
-    scores = collect_scores(grid, caches, config.data, clean_id, texts)
+    scores = collect_scores(grid, caches, drawn, clean_id, texts)
     write_csv(folder / "scores.csv", scores.to_dict("records"))
     note_test(folder, origin)
 
@@ -163,30 +166,38 @@ def choose_plotted(grid: PackedDataset, utterances: Sequence[int]) -> set[int]:
     return {number for number, _, snr_db, utterance in cells if snr_db in shown and utterance in utterances}
 
 
-def collect_scores(
-    grid: PackedDataset,
-    caches: dict[str, ScoreCache],
-    data: str,
-    clean_id: Sequence[int],
-    texts: Sequence[str] | None,
-) -> pd.DataFrame:
-    """Return the rows of scores.csv, one an utterance and signal, with talker and noise if the set lists them."""
+def find_drawn(data: str, grid: PackedDataset) -> list[dict[str, str]]:
+    """Return talker and noise recording of each item, empty if the set does not list them."""
     records = [record for split, record in read_records(data) if split == "test"]
     by_row = {(record.get("row", record.get("noise_type")), record["utterance"]): record for record in records}
-    rows = []
-    for number in range(len(grid)):
-        cell = dict(zip(("noise_type", "snr_db", "utterance"), grid.cell(number), strict=True))
-        record = by_row.get((cell["noise_type"], cell["utterance"]), {})
+    drawn = []
+    for noise_type, _, utterance in map(grid.cell, range(len(grid))):
+        record = by_row.get((noise_type, utterance), {})
         noise = record.get("noise", "")
         if isinstance(noise, list):  # stretches of several recordings
             noise = noise[0]["file"]
-        drawn = {"clean_id": clean_id[number], "talker": record.get("talker", ""), "noise": noise}
+        drawn.append({"talker": record.get("talker", ""), "noise": noise})
+    return drawn
+
+
+def collect_scores(
+    grid: PackedDataset,
+    caches: dict[str, ScoreCache],
+    drawn: Sequence[dict[str, str]],
+    clean_id: Sequence[int],
+    texts: Sequence[str] | None,
+) -> pd.DataFrame:
+    """Return the rows of scores.csv, one an utterance and signal."""
+    rows = []
+    for number in range(len(grid)):
+        cell = dict(zip(("noise_type", "snr_db", "utterance"), grid.cell(number), strict=True))
         for signal in SIGNALS:
             values, reasons = caches[signal].row(number)
             if "text" in values:
                 of_clean = caches["clean"][number].values["text"]
                 values |= word_errors(values.pop("text"), texts and texts[number], of_clean)
-            rows.append(cell | {"signal": signal} | values | {"suspect": "", "missing": reasons} | drawn)
+            checks = {"suspect": "", "missing": reasons, "clean_id": clean_id[number]}
+            rows.append(cell | {"signal": signal} | values | checks | drawn[number])
     scores = pd.DataFrame(rows)
     return scores.assign(suspect=find_suspect(scores))
 

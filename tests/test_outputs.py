@@ -15,11 +15,12 @@ from programs import run
 
 import test
 from config import Config
+from dataloader.datasets import PackedDataset
 from models import build_model, load_model
 from tools import compare
 from tools.common.run_folder import save_checkpoint, save_config
 from tools.demo_corpus.corpus import make_demo_corpus
-from tools.scoring.scores import METRICS
+from tools.scoring.scores import COMPUTED, METRICS
 
 TINY = {"kernel_num": (4, 8), "rnn_units": 8}
 OPTIONS = ("--data", "set", "--metrics", "stoi", "si_sdr")
@@ -131,6 +132,21 @@ def test_slow_scores_may_be_limited_to_the_first_utterances_and_completed_later(
         scores = pd.read_csv("runs/own/test/two/scores.csv")
         assert scores["si_sdr"].notna().all()
         assert (scores["estoi"].notna() == scores["utterance"].isin(scored)).all()
+
+
+def test_words_are_counted_of_the_talkers_of_english_alone(workplace, monkeypatch):
+    monkeypatch.setitem(COMPUTED, "text", lambda _: "one two")
+    counted = {"wer": 0.0, "words": 2, "reference": "the transcripts"}
+    monkeypatch.setattr(test, "word_errors", lambda *_: counted)
+    monkeypatch.setitem(METRICS, "wer", dataclasses.replace(METRICS["wer"], packages=("pystoi",)))
+    make_demo_corpus(Path("two"), n_train=1, n_valid=1, n_test=2, seconds=1.0)
+    english = test.find_drawn("two", PackedDataset("two", "test"))[0]["talker"]
+    options = ("--data", "two", "--metrics", "wer", "si_sdr", "--wer_talkers", english)
+    assert run(test, "--name", "own", *options) == 0
+    scores = pd.read_csv("runs/own/test/two/scores.csv")
+    assert 0 < scores["words"].notna().sum() < len(scores)
+    assert (scores["wer"].notna() == (scores["talker"] == english)).all()
+    assert scores["si_sdr"].notna().all()
 
 
 def test_outputs_need_a_name_of_their_own(workplace, capsys):

@@ -5,7 +5,7 @@
     python -m tools.publish            # tables and figures again, from what was published before
     python -m tools.publish --samples pretrained --utterance 7  # also a listening page, of a run or a comparison
 
-results/published/<name>/ keeps a comparison: scores.csv with the scores of every utterance, runs.jsonl with the
+results/published/<name>/ keeps a comparison: scores.csv.gz with the scores of every utterance, runs.jsonl with the
 settings and the environment of each run, histories.csv, and figures; with --networks also networks/, where one run
 of each loss has its best checkpoint: copied to runs/ it can be tested again. Runs that are kept already stay, so
 that a comparison may be published as its runs finish. A page of docs/ needs a place for its tables, between the
@@ -39,13 +39,13 @@ from tools.scoring.scores import METRICS
 
 RESULTS, SAMPLES = Path("results/published"), Path("samples/published")
 DOCS, README = Path("docs"), Path("README.md")
-TUNING, NETWORKS = "tuning.csv", "networks"
+SCORES, TUNING, NETWORKS = "scores.csv.gz", "tuning.csv", "networks"
 PLACES = 4  # decimal places of the kept scores
 # Other entries of environment.json are private details of the machine.
 PUBLIC = ("started", "python", "packages", "device", "gpu", "cpu", "cores", "threads", "commit", "changed")
 SAMPLES_DB = (0.0, 5.0)
 BASELINE = "SI-SNR"
-SHOWN = ("pesq", "stoi", "estoi", "si_sdr", "dnsmos_ovrl", "distillmos")
+SHOWN = ("pesq", "stoi", "estoi", "si_sdr", "dnsmos_ovrl", "distillmos", "wer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,8 +180,10 @@ def keep_runs(name: str, runs: Sequence[Run]) -> None:
         scores.loc[folders, "noise"] = ["/".join(Path(n).parts[-2:]) for n in scores.loc[folders, "noise"]]
         scores.loc[scores["signal"] != "noisy", list(DRAWN)] = ""
         histories = pd.concat([run.history.assign(run=run.folder.name) for run in trained])
-        for file, table in (("scores.csv", scores.drop(columns="suspect")), ("histories.csv", histories)):
-            write_csv(new / file, table[["run", *table.columns.drop("run")]].to_dict("records"))
+        for file, table in ((SCORES, scores.drop(columns="suspect")), ("histories.csv", histories)):
+            table = table[["run", *table.columns.drop("run")]]
+            # the same bytes each time
+            table.to_csv(new / file, index=False, compression={"method": "infer", "mtime": 0})
         lines = [{"run": run.folder.name, "config": run.config.to_dict(), "facts": run.facts} for run in trained]
         write_text(new / "runs.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         paths = RESULTS / name / TUNING, Path("results") / name / TUNING
@@ -204,10 +206,10 @@ def keep_networks(runs: Sequence[Run], folder: Path) -> None:
 
 def read_kept(folder: Path) -> list[Run]:
     """Return the runs of a published comparison, then the other systems beside them."""
-    scores, histories = read_scores(folder / "scores.csv"), pd.read_csv(folder / "histories.csv")
+    scores, histories = read_scores(folder / SCORES), pd.read_csv(folder / "histories.csv")
     drawn = scores[scores["signal"] == "noisy"].set_index(UTTERANCE)[list(DRAWN)]
     scores = scores.drop(columns=list(DRAWN)).join(drawn, on=UTTERANCE)
-    names, runs = pd.read_csv(folder / "scores.csv", usecols=["run"])["run"], []
+    names, runs = pd.read_csv(folder / SCORES, usecols=["run"])["run"], []
     rows = {name: scores[(names == name) | (scores["signal"] == "noisy")] for name in names.unique()}
     for line in (folder / "runs.jsonl").read_text(encoding="utf-8").splitlines():
         kept = json.loads(line)
@@ -228,7 +230,8 @@ def results_text(scores: pd.DataFrame, verdict: Table, metrics: Sequence[str], r
         for name in metrics
         for part in (f"#### {METRICS[name].title}", *_untitled(tables.score_tables(scores, name)))
     ]
-    notes = [*tables.left_out(scores, metrics), *tables.flagged(scores, report.SIGNAL)]
+    words = tables.about_words(scores) if "wer" in metrics else []
+    notes = [*words, *tables.left_out(scores, metrics), *tables.flagged(scores, report.SIGNAL)]
     note = "95% confidence intervals; bold where p < 0.05 after the correction for the number of comparisons."
     parts = [verdict, tables.MARKS, summary_table(scores, metrics), *_folded("Over dB", means)]
     parts += [pair_table(scores, metrics), note, *notes]
@@ -279,7 +282,8 @@ def summary_table(scores: pd.DataFrame, metrics: Sequence[str]) -> Table:
     means = {}
     for noise_type, own in scores.groupby("noise_type", sort=False):
         for name in metrics:
-            means[f"{noise_type}: {METRICS[name].title}"] = comparison.by_signal(own, name).mean()
+            values = comparison.per_utterance(comparison.by_signal(own, name), scores, name)
+            means[f"{noise_type}: {METRICS[name].title}"] = values.mean()
     numbers = pd.DataFrame(means).rename_axis("mean over all SNRs")
     return tables.number_table(
         "", numbers, [METRICS[name].places for name in metrics] * (len(means) // len(metrics))
