@@ -10,7 +10,7 @@ settings and the environment of each run, histories.csv, and figures; with --net
 of each loss has its best checkpoint: copied to runs/ it can be tested again. Runs that are kept already stay, so
 that a comparison may be published as its runs finish. A page of docs/ needs a place for its tables, between the
 lines <!-- results of NAME --> and <!-- end of results of NAME -->.
-samples/published/<name>/ has samples at 0 and 5 dB and a page to listen to them.
+samples/published/<name>/ has samples at 5 dB, of a single run at 0 dB too, and a page to listen to them.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ SCORES, TUNING, NETWORKS = "scores.csv.gz", "tuning.csv", "networks"
 PLACES = 4  # decimal places of the kept scores
 # Other entries of environment.json are private details of the machine.
 PUBLIC = ("started", "python", "packages", "device", "gpu", "cpu", "cores", "threads", "commit", "changed")
-SAMPLES_DB = (0.0, 5.0)
+SAMPLES_DB = (0.0, 5.0)  # of a run; of a comparison, whose samples are many, the second
 BASELINE = "SI-SNR"
 SHOWN = ("pesq", "stoi", "estoi", "si_sdr", "dnsmos_ovrl", "distillmos", "wer")
 
@@ -334,9 +334,9 @@ def publish_samples(name: str, settings: PublishSettings) -> None:
     labelled = {name: runs} if is_run else comparison.label_runs(runs)
     scores = comparison.join_scores(labelled)
     samples = collect_samples(report.samples_folders(labelled), scores, (settings.utterance,))
-    samples = [sample for sample in samples if sample.cell[1] in SAMPLES_DB]
+    samples = [sample for sample in samples if sample.cell[1] in SAMPLES_DB[0 if is_run else 1 :]]
     if not samples:
-        raise UserError(f"samples: found none of {name} at 0 or 5 dB, expected a test grid with one")
+        raise UserError(f"samples: found none of {name} at 5 dB, expected a test grid with it")
     folder, baseline = SAMPLES / name, "noisy" if is_run else BASELINE
     SAMPLES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=SAMPLES, prefix=".") as parent:
