@@ -173,7 +173,7 @@ class TestSettings:
     opinions: Count = 0
     """Utterances of each noise type and dB whose slow scores (dnsmos, distillmos, wer) are computed; 0: all."""
     wer_talkers: tuple[str, ...] = ()
-    """Talkers whose word errors are counted, as the recogniser knows English alone; empty: all."""
+    """Talkers whose word errors are counted, in all utterances; the recogniser knows English alone. Empty: all."""
     samples: Count = 3
     """Utterances of each noise type and dB that test.py saves as WAV files."""
     show: tuple[Count, ...] = (0,)

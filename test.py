@@ -101,9 +101,10 @@ def test(config: Config, outputs: Path | None = None) -> None:  # noqa: PT028, n
     slow = {"text", *(name for name, metric in METRICS.items() if metric.packages)}
 
     def left_out(number: int) -> set[str]:
-        if 0 < config.opinions <= grid.cell(number)[2]:
-            return slow
-        return {"text"} if config.wer_talkers and drawn[number]["talker"] not in config.wer_talkers else set()
+        names = slow if 0 < config.opinions <= grid.cell(number)[2] else set()
+        if config.wer_talkers:
+            names = names - {"text"} if drawn[number]["talker"] in config.wer_talkers else names | {"text"}
+        return names
 
     caches = {
         "noisy": ScoreCache(Path(config.data) / NOISY, grid.path, names, left_out=left_out),
