@@ -341,7 +341,8 @@ def publish_samples(name: str, settings: PublishSettings) -> None:
     SAMPLES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=SAMPLES, prefix=".") as parent:
         new = Path(parent) / name
-        report.report(new, name, scores, baseline, comparison.metrics_of(scores), samples)
+        title = f"{name} on {Path(settings.samples_data).name}"
+        report.report(new, title, scores, baseline, comparison.metrics_of(scores), samples)
         for path in new.iterdir():
             if path.name not in ("audio", "index.html"):
                 path.unlink()

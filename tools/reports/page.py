@@ -34,7 +34,6 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-COLOURS = 64  # of a spectrogram
 PLAYED_RATE = 48_000  # Hz, of most sound cards: a browser then does not resample
 ANCHOR_EDGES = (3500, 4000)  # Hz, pass and stop band of the low anchor in BS.1534-3
 ANCHOR_DB = 60  # attenuation from 4 kHz on; BS.1534-3 requires 25 dB there and 50 dB at 4.5 kHz
@@ -94,8 +93,8 @@ def write_page(
             own = rows.loc[(*sample.cell, signal["name"])] if signal["name"] != "clean" else {}
             signal["scores"] = [(METRICS[m].title, f"{own[m]:.{METRICS[m].places}f}") for m in metrics_of(own)]
         players.append({"id": f"{number:03d}", "title": sample.title, "signals": signals})
-    page = TEMPLATES.get_template("page.html")
-    write_text(folder / "index.html", page.render(content, players=players, curves=_png_uri(curves.read_bytes())))
+    template, curves = TEMPLATES.get_template("page.html"), _data_uri(curves.read_bytes(), "png")
+    write_text(folder / "index.html", template.render(content, players=players, curves=curves))
 
 
 def write_webmushra(folder: Path, name: str, samples: Sequence[Sample]) -> None:
@@ -145,15 +144,15 @@ def _write_audio(folder: Path, number: str, sample: Sample) -> list[dict[str, An
 
 
 def _picture_uri(levels: np.ndarray, top: float) -> str:
-    """Return a spectrogram without axes as a data URI; every second bin and 64 colours keep the page small."""
+    """Return a spectrogram without axes as a data URI; every second bin keeps the page small, as JPEG does."""
     pixels = colormaps["magma"]((levels[::-2] - top) / DYNAMIC_RANGE + 1, bytes=True)[..., :3]
     file = io.BytesIO()
-    Image.fromarray(pixels).quantize(COLOURS).save(file, format="png")
-    return _png_uri(file.getvalue())
+    Image.fromarray(pixels).save(file, format="jpeg", quality=85)
+    return _data_uri(file.getvalue(), "jpeg")
 
 
-def _png_uri(content: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+def _data_uri(content: bytes, form: str) -> str:
+    return f"data:image/{form};base64,{base64.b64encode(content).decode()}"
 
 
 def _safe(name: str) -> str:
