@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[1]
 PUBLISHED = sorted((ROOT / "results/published").glob("*/"))
 SAMPLES = ROOT / "samples/published"
 LOSSES = ("MSE", "MSE+LMS", "MSE+PMSQE", "SI-SNR", "SI-SNR+LMS", "SI-SNR+PMSQE")
+COMPRESSED = ("GTCRN", "PC-MSE", "FastEnhancer", "MR-compressed")  # losses on compressed spectra
 by_comparison = pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
 
 
@@ -96,7 +97,7 @@ def test_all_losses_were_trained_and_tested_alike(folder):
 
 def test_the_comparisons_are_kept_and_all_that_is_published_is_small():
     assert [folder.name for folder in PUBLISHED] == ["large_dccrn", "quick", "study"]
-    assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/*.csv")) < 4e6
+    assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/*.csv*")) < 1e6
     assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/networks/*/*")) < 3e6
     assert 0 < sum(path.stat().st_size for path in SAMPLES.rglob("*")) < 10e6
 
@@ -118,22 +119,24 @@ def read_samples(name):
     """Place, such as seen_0dB_000, to signal to waveform."""
     places = defaultdict(dict)
     for path in SAMPLES.glob(f"{name}/audio/*.flac"):
-        place, signal = re.fullmatch(r"(.+_\d+)_\d+_(.+)", path.stem).groups()
+        place, signal = re.fullmatch(r"(.+dB_\d+)_\d+_(.+)", path.stem).groups()
         places[place][signal], rate = soundfile.read(path)
         assert rate == 16000
     return places
 
 
 def test_samples_have_the_right_polarity_and_level_and_do_not_clip():
-    places = read_samples("demo")
-    assert {place.rpartition("_")[0] for place in places} == {"seen_0dB", "seen_5dB", "unseen_0dB", "unseen_5dB"}
+    places = read_samples("study")
+    losses = {run["config"]["loss"].replace("*", "_") for run in read_runs(ROOT / "results/published/study")}
+    assert {place.rpartition("_")[0] for place in places} == {"seen_5dB", "unseen_5dB"}
     for place, signals in places.items():
-        assert set(signals) == {"noisy", "clean", *LOSSES}
+        assert set(signals) == {"noisy", "clean", *losses}
         clean = signals["clean"]
         for name, signal in signals.items():
             factor = (signal @ clean) / (clean @ clean)
             assert factor > 0, f"{place} {name}: inverted"
-            assert abs(20 * np.log10(factor)) < 3, f"{place} {name}: {20 * np.log10(factor):.1f} dB"
+            least = -5 if name in COMPRESSED else -3  # these remove speech
+            assert least < 20 * np.log10(factor) < 3, f"{place} {name}: {20 * np.log10(factor):.1f} dB"
             assert np.abs(signal).max() < 32767 / 32768, f"{place} {name}: clips"
 
 

@@ -170,8 +170,9 @@ def keep_runs(name: str, runs: Sequence[Run]) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=RESULTS, prefix=".") as parent:
         new = Path(parent) / name
+        new.mkdir()
         if (RESULTS / name).is_dir():
-            shutil.copytree(RESULTS / name, new)
+            shutil.copytree(RESULTS / name, new, dirs_exist_ok=True)
         scores = pd.concat([run.scores.round(PLACES).assign(run=run.folder.name) for run in runs])
         # Scores of the noisy speech, and what was drawn, are the same in all runs, and kept once.
         noisy = scores["signal"] == "noisy"
