@@ -80,6 +80,8 @@ def test(config: Config, outputs: Path | None = None) -> None:  # noqa: PT028, n
     clean_id = number_clean(grid[number][1].numpy() for number in range(len(grid)))
     texts = find_texts(config.data, grid, clean_id) if "wer" in metrics else None
     drawn = find_drawn(config.data, grid)
+    if unknown := set(config.wer_talkers) - {item["talker"] for item in drawn}:
+        raise UserError(f"wer_talkers: found {', '.join(sorted(unknown))}, expected talkers of {grid.path}")
     plotted = choose_plotted(grid, config.show)
     saved = {n for n in range(len(grid)) if grid.cell(n)[2] < config.samples}
     folder = test_folder(config.run_dir, config.data)

@@ -134,7 +134,7 @@ def test_slow_scores_may_be_limited_to_the_first_utterances_and_completed_later(
         assert (scores["estoi"].notna() == scores["utterance"].isin(scored)).all()
 
 
-def test_words_are_counted_of_the_talkers_of_english_alone(workplace, monkeypatch):
+def test_words_are_counted_of_the_talkers_of_english_alone(workplace, monkeypatch, capsys):
     monkeypatch.setitem(COMPUTED, "text", lambda _: "one two")
     counted = {"wer": 0.0, "words": 2, "reference": "the transcripts"}
     monkeypatch.setattr(test, "word_errors", lambda *_: counted)
@@ -142,6 +142,8 @@ def test_words_are_counted_of_the_talkers_of_english_alone(workplace, monkeypatc
     make_demo_corpus(Path("two"), n_train=1, n_valid=1, n_test=2, seconds=1.0)
     english = test.find_drawn("two", PackedDataset("two", "test"))[0]["talker"]
     options = ("--data", "two", "--metrics", "wer", "si_sdr", "--wer_talkers", english)
+    assert run(test, "--name", "own", *options, "nobody") == 2
+    assert "wer_talkers: found nobody, expected talkers of two/test" in capsys.readouterr().err
     assert run(test, "--name", "own", *options) == 0
     scores = pd.read_csv("runs/own/test/two/scores.csv")
     assert 0 < scores["words"].notna().sum() < len(scores)

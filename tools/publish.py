@@ -172,7 +172,7 @@ def keep_runs(name: str, runs: Sequence[Run]) -> None:
         new = Path(parent) / name
         new.mkdir()
         if (RESULTS / name).is_dir():
-            shutil.copytree(RESULTS / name, new, dirs_exist_ok=True)
+            shutil.copytree(RESULTS / name, new, ignore=shutil.ignore_patterns("scores.csv"), dirs_exist_ok=True)
         scores = pd.concat([run.scores.round(PLACES).assign(run=run.folder.name) for run in runs])
         # Scores of the noisy speech, and what was drawn, are the same in all runs, and kept once.
         noisy = scores["signal"] == "noisy"
@@ -207,10 +207,11 @@ def keep_networks(runs: Sequence[Run], folder: Path) -> None:
 
 def read_kept(folder: Path) -> list[Run]:
     """Return the runs of a published comparison, then the other systems beside them."""
-    scores, histories = read_scores(folder / SCORES), pd.read_csv(folder / "histories.csv")
+    path = next(folder.glob("scores.csv*"))  # not packed by earlier versions
+    scores, histories = read_scores(path), pd.read_csv(folder / "histories.csv")
     drawn = scores[scores["signal"] == "noisy"].set_index(UTTERANCE)[list(DRAWN)]
     scores = scores.drop(columns=list(DRAWN)).join(drawn, on=UTTERANCE)
-    names, runs = pd.read_csv(folder / SCORES, usecols=["run"])["run"], []
+    names, runs = pd.read_csv(path, usecols=["run"])["run"], []
     rows = {name: scores[(names == name) | (scores["signal"] == "noisy")] for name in names.unique()}
     for line in (folder / "runs.jsonl").read_text(encoding="utf-8").splitlines():
         kept = json.loads(line)
