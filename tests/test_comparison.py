@@ -16,7 +16,7 @@ from programs import run
 
 from tools import compare
 from tools.reports import figures
-from tools.reports.comparison import by_seed, choose_rate, read_run, read_scores
+from tools.reports.comparison import UTTERANCE, by_seed, choose_rate, per_utterance, read_run, read_scores
 from tools.scoring.scores import STANDARD
 
 
@@ -340,6 +340,14 @@ def test_word_errors_are_pooled_over_words_and_the_report_says_of_which():
     assert "| noisy | 31.2 |" in report()  # (4 + 1) of (12 + 4) words; the mean of the rates is 29.2
     assert "| SI-SNR | ▽ 18.8 (-6.2) |".replace("▽", "△") in report()
     assert "Word errors: of all 384 words in the transcripts; at most 100% of an utterance." in report()
+
+
+def test_word_errors_of_one_seed_are_pooled_over_words_that_another_seed_lacks():
+    cells = [("seen", 0.0, 0), ("seen", 0.0, 1)]
+    values = pd.DataFrame({"MSE": [10.0, 50.0]}, index=pd.MultiIndex.from_tuples(cells, names=UTTERANCE))
+    scores = pd.DataFrame(cells * 2, columns=UTTERANCE).assign(words=[np.nan, np.nan, 30, 10])
+    pooled = per_utterance(values, scores, "wer")
+    assert pooled["MSE"].mean() == pytest.approx(20)  # (3 + 5) of 40 words
 
 
 def test_a_loss_whose_own_metric_alone_rises_gets_a_plain_sentence():

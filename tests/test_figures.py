@@ -83,6 +83,8 @@ def test_differences_of_two_networks_stand_beside_each_other_with_their_interval
     more = [*rows, row | {"signal": "MSE", "metric": "dnsmos_ovrl"}]
     figure = difference_figure({"DCCRN": pd.DataFrame(rows), "GTCRN": pd.DataFrame(more)})
     assert [panel.get_xlabel() for panel in figure.axes] == ["PESQ (wide-band)", "STOI"]
+    errors = pd.DataFrame(rows[::2]).assign(metric="wer")
+    assert difference_figure({"DCCRN": errors}).axes[0].xaxis_inverted()  # right is better there too
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["MSE", "MSE+LMS"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["DCCRN", "GTCRN"]
     bars = [segment for bar in figure.axes[0].collections for segment in bar.get_segments()]

@@ -170,7 +170,8 @@ def per_utterance(values: pd.DataFrame, scores: pd.DataFrame, metric: str) -> pd
     if metric != "wer":
         return values
     index = list(values.index.names)
-    words = scores.drop_duplicates(index).set_index(index)["words"].loc[values.index]
+    known = scores.dropna(subset="words").drop_duplicates(index)  # not all seeds are scored
+    words = known.set_index(index)["words"].loc[values.index]
     rate = values.mul(words, axis=0).sum() / words.sum()
     return (values - rate).mul(words / words.mean(), axis=0) + rate
 

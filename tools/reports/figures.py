@@ -102,6 +102,8 @@ def difference_figure(comparisons: Mapping[str, pd.DataFrame]) -> Figure:
             panel.plot(own["difference"], heights, label=name, linestyle="", markersize=5, **style)
         panel.set(yticks=range(len(signals)), yticklabels=signals, ylim=(len(signals) - 0.5, -0.5))
         panel.set_xlabel(METRICS[metric].title, fontsize=9)
+        if METRICS[metric].sign < 0:
+            panel.invert_xaxis()
         panel.tick_params(labelsize=8)
         panel.grid(alpha=0.3, axis="x")
     figure.suptitle(f"difference from {first['baseline'].iloc[0]}; right is better", fontsize=10)

@@ -151,7 +151,7 @@ def about_words(scores: pd.DataFrame, index: Sequence[str] = UTTERANCE) -> list[
     """Return a sentence on how word errors are counted, if they are."""
     if "words" not in scores:
         return []
-    count = scores.drop_duplicates(index)["words"].sum()
+    count = scores.dropna(subset="words").drop_duplicates(index)["words"].sum()
     reference = scores["reference"].max()  # "" where no words are counted
     return [f"Word errors: of all {count:.0f} words in {reference}; at most 100% of an utterance."]
 
