@@ -43,7 +43,7 @@ SCORES, TUNING, NETWORKS = "scores.csv.gz", "tuning.csv", "networks"
 PLACES = 4  # decimal places of the kept scores
 # Other entries of environment.json are private details of the machine.
 PUBLIC = ("started", "python", "packages", "device", "gpu", "cpu", "cores", "threads", "commit", "changed")
-SAMPLES_DB = (0.0, 5.0)  # of a run; of a comparison, whose samples are many, the second
+SAMPLES_DB = (0.0, 5.0)
 BASELINE = "SI-SNR"
 SHOWN = ("pesq", "stoi", "estoi", "si_sdr", "dnsmos_ovrl", "distillmos", "wer")
 
@@ -183,7 +183,7 @@ def keep_runs(name: str, runs: Sequence[Run]) -> None:
         histories = pd.concat([run.history.assign(run=run.folder.name) for run in trained])
         for file, table in ((SCORES, scores.drop(columns="suspect")), ("histories.csv", histories)):
             table = table[["run", *table.columns.drop("run")]]
-            # the same bytes each time
+            # mtime: the same bytes each time
             table.to_csv(new / file, index=False, compression={"method": "infer", "mtime": 0})
         lines = [{"run": run.folder.name, "config": run.config.to_dict(), "facts": run.facts} for run in trained]
         write_text(new / "runs.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
@@ -336,7 +336,8 @@ def publish_samples(name: str, settings: PublishSettings) -> None:
     labelled = {name: runs} if is_run else comparison.label_runs(runs)
     scores = comparison.join_scores(labelled)
     samples = collect_samples(report.samples_folders(labelled), scores, (settings.utterance,))
-    samples = [sample for sample in samples if sample.cell[1] in SAMPLES_DB[0 if is_run else 1 :]]
+    levels = SAMPLES_DB if is_run else SAMPLES_DB[-1:]  # a comparison has many signals
+    samples = [sample for sample in samples if sample.cell[1] in levels]
     if not samples:
         raise UserError(f"samples: found none of {name} at 5 dB, expected a test grid with it")
     folder, baseline = SAMPLES / name, "noisy" if is_run else BASELINE
