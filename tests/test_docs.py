@@ -25,7 +25,7 @@ PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "samples/README.md"]
 }
-OWN_LOSSES = {"cube": "Cube", "telephone": "Telephone", "residue": "Residue", "GAN": "GAN"}
+OWN_LOSSES = {"cube": "Cube", "residue": "Residue", "GAN": "GAN"}
 EXAMPLES = {"losses/cube.py", "models/filter.py"}  # files that the docs tell the reader to write
 of_each_page = pytest.mark.parametrize("page", PAGES)
 
