@@ -13,7 +13,7 @@ samples/<name>/<data>/. Rerun the same command to resume after an interruption. 
 import dataclasses
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ from tools.scoring.opinions import word_errors
 from tools.scoring.scores import METRICS, computed, installed_metrics
 from tools.scoring.suspect import find_suspect
 
+Enhanced = tuple[int, np.ndarray, np.ndarray, np.ndarray]  # number, noisy, clean and estimate, [samples] each
+
 
 @dataclasses.dataclass(frozen=True)
 class TestArguments(Arguments):
@@ -74,7 +76,6 @@ class TestArguments(Arguments):
 def test(config: Config, outputs: Path | None = None) -> None:  # noqa: PT028, no test of pytest's
     """Score the run's best checkpoint, or another system's outputs, on config.data's test grid; write a report."""
     metrics = installed_metrics(config.metrics)
-    device = find_device(config.device)
     use_threads(config.threads, sharing=2)  # the processes that score need the other half of the cores
     grid = PackedDataset(config.data, "test")
     clean_id = number_clean(grid[number][1].numpy() for number in range(len(grid)))
@@ -84,47 +85,19 @@ def test(config: Config, outputs: Path | None = None) -> None:  # noqa: PT028, n
         raise UserError(f"wer_talkers: found {', '.join(sorted(unknown))}, expected talkers of {grid.path}")
     plotted = choose_plotted(grid, config.show)
     saved = {n for n in range(len(grid)) if grid.cell(n)[2] < config.samples}
+    enhanced, origin, source = find_enhanced(config, outputs, grid)
     folder = test_folder(config.run_dir, config.data)
     samples = Path("samples") / config.run_name / folder.name
     shutil.rmtree(samples, ignore_errors=True)
-    if outputs:
-        files = find_outputs(outputs, grid)
-        delay = constant_delay(files, grid)
-        origin = {"outputs": fingerprint(*files)}
-        source = f"outputs in {outputs}, delayed by {1000 * delay / SAMPLE_RATE:g} ms (compensated)"
-    else:
-        best, content = find_network(config)
-        model = rebuild_model(best, content).to(device)
-        origin = {"checkpoint": fingerprint(best)}
-        source = f"best checkpoint (epoch {content['epoch']})"
 
     # Enhance and score what is not scored yet; noisy speech is scored once for all runs.
-    names = computed(metrics)
-    slow = {"text", *(name for name, metric in METRICS.items() if metric.packages)}
-
-    def left_out(number: int) -> set[str]:
-        names = slow if 0 < config.opinions <= grid.cell(number)[2] else set()
-        if config.wer_talkers:
-            names = names - {"text"} if drawn[number]["talker"] in config.wer_talkers else names | {"text"}
-        return names
-
-    caches = {
-        "noisy": ScoreCache(Path(config.data) / NOISY, grid.path, names, left_out=left_out),
-        "enhanced": ScoreCache(folder / ENHANCED, grid.path, names, origin, left_out),
-    }
-    if "wer" in metrics:
-        caches["clean"] = ScoreCache(Path(config.data) / CLEAN, grid.path, ("text",), left_out=left_out)
+    caches = open_caches(config, metrics, grid, drawn, origin)
     missing = [n for n in range(len(grid)) for cache in caches.values() if cache.missing(n)]
     numbers = sorted({*missing, *saved, *plotted})
     spectrograms = []
 
     def items() -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        if outputs:
-            pairs = ((n, *(w.numpy() for w in grid[n][:2])) for n in numbers)
-            estimates = ((n, *pair, read_output(files[n], grid.samples, delay)) for n, *pair in pairs)
-        else:
-            estimates = enhance_all(model, build_loader(config, "test", device, numbers))
-        for number, noisy, clean, estimate in estimates:
+        for number, noisy, clean, estimate in enhanced(numbers):
             waveforms = {"clean": clean, "noisy": noisy, "enhanced": estimate}
             if number in saved:
                 for name, waveform in waveforms.items():
@@ -146,6 +119,58 @@ def test(config: Config, outputs: Path | None = None) -> None:  # noqa: PT028, n
         notes.append(clean_errors(caches["clean"], texts))
     report(folder, config.run_name, scores.assign(seed=config.seed), "noisy", metrics, heard, notes=notes)
     print(f"Samples are in {samples}")
+
+
+def find_enhanced(
+    config: Config, outputs: Path | None, grid: PackedDataset
+) -> tuple[Callable[[Sequence[int]], Iterator[Enhanced]], dict[str, str], str]:
+    """Return what is tested: a function from numbers to items, their files' fingerprints, and a note on them."""
+    if outputs:
+        files = find_outputs(outputs, grid)
+        delay = constant_delay(files, grid)
+
+        def read(numbers: Sequence[int]) -> Iterator[Enhanced]:
+            for number in numbers:
+                noisy, clean = (waveform.numpy() for waveform in grid[number][:2])
+                yield number, noisy, clean, read_output(files[number], grid.samples, delay)
+
+        note = f"outputs in {outputs}, delayed by {1000 * delay / SAMPLE_RATE:g} ms (compensated)"
+        return read, {"outputs": fingerprint(*files)}, note
+    device = find_device(config.device)
+    best, content = find_network(config)
+    model = rebuild_model(best, content).to(device)
+
+    def enhance(numbers: Sequence[int]) -> Iterator[Enhanced]:
+        return enhance_all(model, build_loader(config, "test", device, numbers))
+
+    return enhance, {"checkpoint": fingerprint(best)}, f"best checkpoint (epoch {content['epoch']})"
+
+
+def open_caches(
+    config: Config,
+    metrics: Sequence[str],
+    grid: PackedDataset,
+    drawn: Sequence[dict[str, str]],
+    origin: dict[str, Any],
+) -> dict[str, ScoreCache]:
+    """Return the scores kept so far of each signal; those of the clean speech are the words heard in it."""
+    names = computed(metrics)
+    slow = {"text", *(name for name, metric in METRICS.items() if metric.packages)}
+
+    def left_out(number: int) -> set[str]:
+        names = slow if 0 < config.opinions <= grid.cell(number)[2] else set()
+        if config.wer_talkers:
+            names = names - {"text"} if drawn[number]["talker"] in config.wer_talkers else names | {"text"}
+        return names
+
+    data, folder = Path(config.data), test_folder(config.run_dir, config.data)
+    caches = {
+        "noisy": ScoreCache(data / NOISY, grid.path, names, left_out=left_out),
+        "enhanced": ScoreCache(folder / ENHANCED, grid.path, names, origin, left_out),
+    }
+    if "wer" in metrics:
+        caches["clean"] = ScoreCache(data / CLEAN, grid.path, ("text",), left_out=left_out)
+    return caches
 
 
 def find_network(config: Config) -> tuple[Path, dict[str, Any]]:

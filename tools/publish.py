@@ -13,7 +13,9 @@ lines <!-- results of NAME --> and <!-- end of results of NAME -->.
 samples/published/<name>/ has samples at 5 dB, of a single run at 0 dB too, and a page to listen to them.
 """
 
+import contextlib
 import dataclasses
+import io
 import json
 import shutil
 import tempfile
@@ -93,31 +95,37 @@ def publish(settings: PublishSettings) -> None:
             keep_networks(runs, folder / NETWORKS)
     answers = {}
     for folder in sorted(RESULTS.glob("[!.]*/")):
-        runs = read_kept(folder)
-        trained = comparison.label_runs([run for run in runs if isinstance(run, TrainedRun)])
-        systems = comparison.label_runs([run for run in runs if not isinstance(run, TrainedRun)])
-        scores = comparison.join_scores(trained | systems)
-        known = {name: comparison.by_signal(scores, name).notna() for name in SHOWN if name in scores}
-        metrics = [name for name, values in known.items() if values.any(axis=None)]
-        if len(metrics) < len(known):
-            print(f"{folder}: without {', '.join(known.keys() - metrics)}, which not all signals have")
-        histories = {label: [run.history for run in runs] for label, runs in trained.items()}
-        figures.save_figure(figures.score_curves(scores, metrics), folder, "curves", ["png"])
-        figures.save_figure(figures.training_curves(histories), folder, "training", ["png"])
-        differences = comparison.find_differences(scores, BASELINE, metrics)
-        verdict = tables.verdict_table(scores, differences, BASELINE, metrics)
-        rates = pd.read_csv(folder / TUNING) if (folder / TUNING).is_file() else None
-        page = find_page(folder.name)
-        text = "\n\n".join([conditions(trained), results_text(scores, verdict, metrics, rates)])
-        write_block(page, f"results of {folder.name}", text)
-        if has_block(README, summary := f"summary of {folder.name}"):
-            write_block(README, summary, verdict.markdown())
-            answers[f"{trained[BASELINE][0].settings['model']} ({folder.name})"] = differences
-        print(f"{folder}: scores and figures; {page}: tables")
+        answers |= write_tables(folder)
     if answers:
         figures.save_figure(figures.difference_figure(answers), RESULTS, "differences", ["png"])
     for name in settings.samples:
         publish_samples(name, settings)
+
+
+def write_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """Write tables and figures of a kept comparison; return its differences by name if README.md shows it."""
+    runs = read_kept(folder)
+    trained = comparison.label_runs([run for run in runs if isinstance(run, TrainedRun)])
+    systems = comparison.label_runs([run for run in runs if not isinstance(run, TrainedRun)])
+    scores = comparison.join_scores(trained | systems)
+    known = {name: comparison.by_signal(scores, name).notna() for name in SHOWN if name in scores}
+    metrics = [name for name, values in known.items() if values.any(axis=None)]
+    if len(metrics) < len(known):
+        print(f"{folder}: without {', '.join(known.keys() - metrics)}, which not all signals have")
+    histories = {label: [run.history for run in runs] for label, runs in trained.items()}
+    figures.save_figure(figures.score_curves(scores, metrics), folder, "curves", ["png"])
+    figures.save_figure(figures.training_curves(histories), folder, "training", ["png"])
+    differences = comparison.find_differences(scores, BASELINE, metrics)
+    verdict = tables.verdict_table(scores, differences, BASELINE, metrics)
+    rates = pd.read_csv(folder / TUNING) if (folder / TUNING).is_file() else None
+    page = find_page(folder.name)
+    text = "\n\n".join([conditions(trained), results_text(scores, verdict, metrics, rates)])
+    write_block(page, f"results of {folder.name}", text)
+    print(f"{folder}: scores and figures; {page}: tables")
+    if not has_block(README, summary := f"summary of {folder.name}"):
+        return {}
+    write_block(README, summary, verdict.markdown())
+    return {f"{trained[BASELINE][0].settings['model']} ({folder.name})": differences}
 
 
 def find_page(name: str) -> Path:
@@ -295,9 +303,10 @@ def summary_table(scores: pd.DataFrame, metrics: Sequence[str]) -> Table:
 def pair_table(scores: pd.DataFrame, metrics: Sequence[str]) -> Table:
     """Return differences over the whole grid: of losses from the baseline, of combinations from their base."""
     labels = [label for label in scores["signal"].unique() if label != "noisy"]
+    bases = {label: label.partition("+")[0].rpartition("*")[2] for label in labels}  # without their weights
     parts = []
     for base in sorted(labels, key=lambda label: label != BASELINE):
-        others = [label for label in labels if base in (BASELINE, label.partition("+")[0]) and label != base]
+        others = [label for label in labels if base in (BASELINE, bases[label]) and label != base]
         if others:
             own = comparison.find_differences(scores[scores["signal"].isin([base, *others])], base, metrics)
             parts.append(own[own["noise_type"] == EVERYWHERE].assign(signal=own["signal"] + f" − {base}"))
@@ -345,7 +354,8 @@ def publish_samples(name: str, settings: PublishSettings) -> None:
     with tempfile.TemporaryDirectory(dir=SAMPLES, prefix=".") as parent:
         new = Path(parent) / name
         title = f"{name} on {Path(settings.samples_data).name}"
-        report.report(new, title, scores, baseline, comparison.metrics_of(scores), samples)
+        with contextlib.redirect_stdout(io.StringIO()):  # it names the temporary folder
+            report.report(new, title, scores, baseline, comparison.metrics_of(scores), samples)
         for path in new.iterdir():
             if path.name not in ("audio", "index.html"):
                 path.unlink()
