@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from msgspec import Meta
 from torch import Tensor, nn
 
-from config import SAMPLE_RATE
+from config import SAMPLE_RATE, Positive
 
 from .gru import GroupedGRU, gru
 from .layers import PReLU
@@ -31,6 +31,8 @@ class GTCRNSettings(NetworkSettings):
 
     channels: Annotated[int, Meta(ge=4, multiple_of=4)] = 16
     """Channels of every layer between the first and the last."""
+    recurrences: Positive = 2
+    """Dual-path RNNs, one after the other."""
 
 
 @register("GTCRN", GTCRNSettings)
@@ -48,7 +50,8 @@ class GTCRN(MaskNetwork):
     def __init__(self, **settings: Any) -> None:
         """Build the network with the values of GTCRNSettings that are given. Raises UserError."""
         super().__init__()
-        channels = GTCRNSettings(**settings).channels
+        sizes = GTCRNSettings(**settings)
+        channels = sizes.channels
         self.stft = CentredSTFT(torch.hann_window(FFT).sqrt(), HOP)
         self.register_buffer("bands", erb_bands(), persistent=False)  # [64, 192]
         halving = (1, 5), (1, 2), (0, 2)  # kernel, stride and padding of a layer that halves the bins
@@ -59,7 +62,7 @@ class GTCRN(MaskNetwork):
                 *(TemporalBlock(channels, dilation) for dilation in DILATIONS),
             ]
         )
-        self.recurrences = nn.ModuleList(DualPathRNN(channels) for _ in range(2))
+        self.recurrences = nn.ModuleList(DualPathRNN(channels) for _ in range(sizes.recurrences))
         self.decoder = nn.ModuleList(
             [
                 *(TemporalBlock(channels, dilation) for dilation in reversed(DILATIONS)),

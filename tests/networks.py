@@ -24,6 +24,7 @@ SMALL_NETWORKS = {
     "DCUNET": {"kernel_num": (4, 4, 4, 4, 4), "layers": 10},
     "DCUNET of Hu et al.": {"kernel_num": (4,) * 8, "norm": "complex", "layers": 16, "time_stride": 1},
     "GTCRN": {},
+    "GTCRN deep": {"channels": 8, "recurrences": 3},
 }
 STREAMING = {  # latency in samples
     "DCCRN": 1000,
@@ -32,6 +33,7 @@ STREAMING = {  # latency in samples
     "CRN direct": 1000,
     "FullSubNet cumulative": 1024,
     "GTCRN": 512,
+    "GTCRN deep": 512,
 }
 VARIANTS = {  # estimate in the reference: its weights, its settings
     "E": ("batch_norm", {}),

@@ -98,7 +98,7 @@ def test_a_name_belongs_to_one_class_which_a_notebook_may_define_again(scale_net
 
 def test_a_preset_of_another_network_gives_way_to_the_network_asked_for():
     assert parse_config("", ["--preset", "demo"]).network["kernel_num"] == (8, 16, 32, 64, 64, 64)
-    assert parse_config("", ["--preset", "demo", "--model", "GTCRN"]).network == {"channels": 16}
+    assert parse_config("", ["--preset", "demo", "--model", "GTCRN"]).network == {"channels": 16, "recurrences": 2}
 
 
 @pytest.mark.parametrize("option", [["--normalisation"], ["--level"], ["--network", "level=cumulative"]])
