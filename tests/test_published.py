@@ -100,7 +100,7 @@ def test_all_losses_were_trained_and_tested_alike(folder):
 
 def test_the_comparisons_are_kept_and_all_that_is_published_is_small():
     assert [folder.name for folder in PUBLISHED] == ["large_dccrn", "quick", "study"]
-    assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/*.csv*")) < 1e6
+    assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/*.csv*")) < 1.5e6
     assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/networks/*/*")) < 3e6
     assert 0 < sum(path.stat().st_size for path in SAMPLES.rglob("*")) < 10e6
 

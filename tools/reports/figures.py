@@ -105,6 +105,7 @@ def difference_figure(comparisons: Mapping[str, pd.DataFrame]) -> Figure:
         if METRICS[metric].sign < 0:
             panel.invert_xaxis()
         panel.tick_params(labelsize=8)
+        panel.locator_params(axis="x", nbins=5)
         panel.grid(alpha=0.3, axis="x")
     figure.suptitle(f"difference from {first['baseline'].iloc[0]}; right is better", fontsize=10)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
