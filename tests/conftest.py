@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from config import DEMO_DATA, PRESETS, Config
 from tools.demo_corpus.corpus import make_demo_corpus
@@ -27,7 +27,7 @@ def undrawn_figures(request, monkeypatch):
     """Leave figures undrawn where tests only ask for their files: drawing takes seconds."""
     if request.path.name not in DRAWN:
         monkeypatch.setattr(Figure, "get_layout_engine", lambda figure: None)
-        monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(b"a figure"))
+        monkeypatch.setattr(Figure, "savefig", lambda _, path, **__: Image.new("RGB", (1, 1)).save(path, "png"))
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
+import lzma
 import re
 import shutil
 from collections import defaultdict
@@ -42,7 +42,7 @@ def read_runs(folder):
 
 def read_scores(folder):
     """All rows of a comparison, where the signal is noisy, a loss or another system."""
-    rows = pd.read_csv(folder / "scores.csv.gz")
+    rows = pd.read_csv(folder / "scores.csv.xz")
     losses = rows["run"].map({run["run"]: run["config"]["loss"] for run in read_runs(folder)}).fillna(rows["run"])
     return rows.assign(signal=rows["signal"].where(rows["signal"] == "noisy", losses))
 
@@ -100,7 +100,7 @@ def test_all_losses_were_trained_and_tested_alike(folder):
 
 def test_the_comparisons_are_kept_and_all_that_is_published_is_small():
     assert [folder.name for folder in PUBLISHED] == ["large_dccrn", "quick", "study"]
-    assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/*.csv*")) < 1.5e6
+    assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/*.csv*")) < 1e6
     assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/networks/*/*")) < 3e6
     assert 0 < sum(path.stat().st_size for path in SAMPLES.rglob("*")) < 10e6
 
@@ -206,7 +206,7 @@ def test_a_comparison_is_published_without_what_its_files_say_about_the_machine(
         len(list(Path("samples/published/demo/audio").glob("*.flac"))) == 2 * 4  # at 5 dB
     )
     for path in Path("results/published").rglob("*.*"):
-        text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        text = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
         assert not re.search(b"myhost|/home/me", text), path
 
 
@@ -273,8 +273,8 @@ def test_other_systems_stand_beside_the_losses_and_stay_when_the_comparison_grow
     texts = {page: page.read_text() for page in PAGES}
     assert all("| RNNoise | " in text for text in texts.values())
     assert "all 4 together" in texts[TABLES]  # trainings
-    packed = Path("results/published/demo/scores.csv.gz")
-    packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))  # as earlier versions kept them
+    packed = Path("results/published/demo/scores.csv.xz")
+    packed.with_suffix("").write_bytes(lzma.decompress(packed.read_bytes()))  # as earlier versions kept them
     packed.unlink()
     assert run(publish, "demo") == 0
     assert {page: page.read_text() for page in PAGES} == texts

@@ -5,7 +5,7 @@
     python -m tools.publish            # tables and figures again, from what was published before
     python -m tools.publish --samples pretrained --utterance 7  # also a listening page, of a run or a comparison
 
-results/published/<name>/ keeps a comparison: scores.csv.gz with the scores of every utterance, runs.jsonl with the
+results/published/<name>/ keeps a comparison: scores.csv.xz with the scores of every utterance, runs.jsonl with the
 settings and the environment of each run, histories.csv, and figures; with --networks also networks/, where one run
 of each loss has its best checkpoint: copied to runs/ it can be tested again. Runs that are kept already stay, so
 that a comparison may be published as its runs finish. A page of docs/ needs a place for its tables, between the
@@ -41,7 +41,7 @@ from tools.scoring.scores import METRICS
 
 RESULTS, SAMPLES = Path("results/published"), Path("samples/published")
 DOCS, README = Path("docs"), Path("README.md")
-SCORES, TUNING, NETWORKS = "scores.csv.gz", "tuning.csv", "networks"
+SCORES, TUNING, NETWORKS = "scores.csv.xz", "tuning.csv", "networks"
 PLACES = 4  # decimal places of the kept scores
 # Other entries of environment.json are private details of the machine.
 PUBLIC = ("started", "python", "packages", "device", "gpu", "cpu", "cores", "threads", "commit", "changed")
@@ -180,7 +180,7 @@ def keep_runs(name: str, runs: Sequence[Run]) -> None:
         new = Path(parent) / name
         new.mkdir()
         if (RESULTS / name).is_dir():
-            shutil.copytree(RESULTS / name, new, ignore=shutil.ignore_patterns("scores.csv"), dirs_exist_ok=True)
+            shutil.copytree(RESULTS / name, new, ignore=shutil.ignore_patterns("scores.csv*"), dirs_exist_ok=True)
         scores = pd.concat([run.scores.round(PLACES).assign(run=run.folder.name) for run in runs])
         # Scores of the noisy speech, and what was drawn, are the same in all runs, and kept once.
         noisy = scores["signal"] == "noisy"
@@ -191,8 +191,7 @@ def keep_runs(name: str, runs: Sequence[Run]) -> None:
         histories = pd.concat([run.history.assign(run=run.folder.name) for run in trained])
         for file, table in ((SCORES, scores.drop(columns="suspect")), ("histories.csv", histories)):
             table = table[["run", *table.columns.drop("run")]]
-            # mtime: the same bytes each time
-            table.to_csv(new / file, index=False, compression={"method": "infer", "mtime": 0})
+            table.to_csv(new / file, index=False)
         lines = [{"run": run.folder.name, "config": run.config.to_dict(), "facts": run.facts} for run in trained]
         write_text(new / "runs.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         paths = RESULTS / name / TUNING, Path("results") / name / TUNING
@@ -215,7 +214,7 @@ def keep_networks(runs: Sequence[Run], folder: Path) -> None:
 
 def read_kept(folder: Path) -> list[Run]:
     """Return the runs of a published comparison, then the other systems beside them."""
-    path = next(folder.glob("scores.csv*"))  # not packed by earlier versions
+    path = next(folder.glob("scores.csv*"))  # earlier versions packed otherwise or not at all
     scores, histories = read_scores(path), pd.read_csv(folder / "histories.csv")
     drawn = scores[scores["signal"] == "noisy"].set_index(UTTERANCE)[list(DRAWN)]
     scores = scores.drop(columns=list(DRAWN)).join(drawn, on=UTTERANCE)

@@ -23,7 +23,7 @@ from tools.common.files import replacing
 from tools.inference.graph_stream import Graph, open_graph
 
 OPSET = 17
-WORTH_HALVING = 64  # values of a weight: the node that converts it takes some 50 bytes
+WORTH_HALVING = 64  # values of a weight: the node that converts it takes some 120 bytes
 TOLERANCE = 1e-4  # largest allowed difference between a graph and PyTorch
 
 
