@@ -49,7 +49,6 @@ from tools.scoring.grid import (
     constant_delay,
     find_outputs,
     find_texts,
-    number_clean,
     read_output,
     score_missing,
     write_grid,
@@ -78,9 +77,8 @@ def test(config: Config, outputs: Path | None = None) -> None:  # noqa: PT028, n
     metrics = installed_metrics(config.metrics)
     use_threads(config.threads, sharing=2)  # the processes that score need the other half of the cores
     grid = PackedDataset(config.data, "test")
-    clean_id = number_clean(grid[number][1].numpy() for number in range(len(grid)))
-    texts = find_texts(config.data, grid, clean_id) if "wer" in metrics else None
     drawn = find_drawn(config.data, grid)
+    texts = find_texts(config.data, grid, [item["clean_id"] for item in drawn]) if "wer" in metrics else None
     if unknown := set(config.wer_talkers) - {item["talker"] for item in drawn}:
         raise UserError(f"wer_talkers: found {', '.join(sorted(unknown))}, expected talkers of {grid.path}")
     plotted = choose_plotted(grid, config.show)
@@ -107,7 +105,7 @@ def test(config: Config, outputs: Path | None = None) -> None:  # noqa: PT028, n
             yield number, waveforms
 
     score_missing(caches, items(), len(missing))
-    scores = collect_scores(grid, caches, drawn, clean_id, texts)
+    scores = collect_scores(grid, caches, drawn, texts)
     write_csv(folder / "scores.csv", scores.to_dict("records"))
     note_test(folder, origin)
 
@@ -150,7 +148,7 @@ def open_caches(
     config: Config,
     metrics: Sequence[str],
     grid: PackedDataset,
-    drawn: Sequence[dict[str, str]],
+    drawn: Sequence[dict[str, Any]],
     origin: dict[str, Any],
 ) -> dict[str, ScoreCache]:
     """Return the scores kept so far of each signal; those of the clean speech are the words heard in it."""
@@ -194,25 +192,29 @@ def choose_plotted(grid: PackedDataset, utterances: Sequence[int]) -> set[int]:
     return {number for number, _, snr_db, utterance in cells if snr_db in shown and utterance in utterances}
 
 
-def find_drawn(data: str, grid: PackedDataset) -> list[dict[str, str]]:
-    """Return talker and noise recording of each item, empty if the set does not list them."""
+def find_drawn(data: str, grid: PackedDataset) -> list[dict[str, Any]]:
+    """Return number of the clean speech, talker and noise recording of each item: what some of them share.
+
+    If the set does not list its items, clean speech is numbered by utterance, and the others are empty.
+    """
     records = [record for split, record in read_records(data) if split == "test"]
     by_row = {(record.get("row", record.get("noise_type")), record["utterance"]): record for record in records}
-    drawn = []
+    drawn, numbers = [], {}
     for noise_type, _, utterance in map(grid.cell, range(len(grid))):
         record = by_row.get((noise_type, utterance), {})
         noise = record.get("noise", "")
         if isinstance(noise, list):  # stretches of several recordings
             noise = noise[0]["file"]
-        drawn.append({"talker": record.get("talker", ""), "noise": noise})
+        clean = record.get("speech", utterance), record.get("start")
+        number = numbers.setdefault(clean, len(numbers))
+        drawn.append({"clean_id": number, "talker": record.get("talker", ""), "noise": noise})
     return drawn
 
 
 def collect_scores(
     grid: PackedDataset,
     caches: dict[str, ScoreCache],
-    drawn: Sequence[dict[str, str]],
-    clean_id: Sequence[int],
+    drawn: Sequence[dict[str, Any]],
     texts: Sequence[str] | None,
 ) -> pd.DataFrame:
     """Return the rows of scores.csv, one an utterance and signal."""
@@ -224,8 +226,7 @@ def collect_scores(
             if "text" in values:
                 of_clean = caches["clean"][number].values["text"]
                 values |= word_errors(values.pop("text"), texts and texts[number], of_clean)
-            checks = {"suspect": "", "missing": reasons, "clean_id": clean_id[number]}
-            rows.append(cell | {"signal": signal} | values | checks | drawn[number])
+            rows.append(cell | {"signal": signal} | values | {"suspect": "", "missing": reasons} | drawn[number])
     scores = pd.DataFrame(rows)
     return scores.assign(suspect=find_suspect(scores))
 

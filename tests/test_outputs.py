@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import shutil
 from pathlib import Path
 
@@ -151,6 +152,20 @@ def test_words_are_counted_of_the_talkers_of_english_alone(workplace, monkeypatc
     assert 0 < scores["words"].notna().sum() < len(scores)
     assert (scores["wer"].notna() == (scores["talker"] == english)).all()
     assert scores["si_sdr"].notna().all()
+
+
+def test_items_with_the_same_clean_speech_are_numbered_alike(tmp_path):
+    np.save(tmp_path / "test.npy", np.zeros((2, 7, 3, 2, 100), np.int16))
+    grid = PackedDataset(tmp_path, "test")
+
+    def numbers():
+        return [item["clean_id"] for item in test.find_drawn(str(tmp_path), grid)]
+
+    assert numbers() == 14 * [0, 1, 2]
+    clips = [{"utterance": n, "speech": "a.wav", "start": start} for n, start in enumerate((0, 100, 0))]
+    records = [{"split": "test", "row": row} | clip for row in ("seen", "unseen") for clip in clips]
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert numbers() == 14 * [0, 1, 0]
 
 
 def test_outputs_need_a_name_of_their_own(workplace, capsys):

@@ -22,8 +22,6 @@ from tools.scoring.recordings import read_transcripts
 from tools.scoring.scores import ScorePool, Scores, scores_key
 
 NOISY, ENHANCED, CLEAN = "noisy_scores.jsonl", "enhanced_scores.jsonl", "clean_texts.jsonl"
-COMPARED = 4000  # samples of each utterance, spread evenly over it
-SAME = 0.99  # correlation above which two are the same recording; scaling and rounding to 16 bits leave more
 
 
 class ScoreCache:
@@ -123,25 +121,6 @@ def score_missing(
     finally:
         for cache in caches.values():
             cache.close()
-
-
-def number_clean(waveforms: Iterable[np.ndarray]) -> list[int]:
-    """Return a number for each clean waveform [samples], counted from 0, the same for the same recording.
-
-    Utterances of a test with the same clean speech are not independent.
-    """
-    known: list[np.ndarray] = []
-    numbers = []
-    for waveform in waveforms:
-        points = np.linspace(0, waveform.size - 1, min(COMPARED, waveform.size)).astype(int)
-        part = waveform[points].astype(np.float64)
-        part /= np.linalg.norm(part) or 1.0
-        alike = np.flatnonzero(np.array(known) @ part > SAME) if known else []
-        if not len(alike):
-            alike = [len(known)]
-            known.append(part)
-        numbers.append(int(alike[0]))
-    return numbers
 
 
 def find_texts(data: str, grid: Any, clean_id: Sequence[int]) -> list[str] | None:
