@@ -13,7 +13,10 @@ import pytest
 import soundfile
 import torch
 from networks import STREAMING, trained_like
+from programs import run
 
+from tools import enhance
+from tools.inference import enhance as enhance_waveform
 from tools.inference.graph_stream import Graph, GraphStream
 from tools.inference.onnx_graphs import export_offline, export_step, streaming_graph
 
@@ -54,6 +57,22 @@ def test_the_streaming_graph_gives_the_offline_estimate(tmp_path, model):
         estimate = np.concatenate([*map(stream.push, blocks), stream.flush()], 1)
         with torch.no_grad():
             np.testing.assert_allclose(estimate, model(noisy), rtol=0, atol=1e-5)
+
+
+def test_a_graph_enhances_files_as_its_network_does_and_other_graphs_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model = trained_like("GTCRN")
+    export_step(model, Path("step.onnx"))
+    export_offline(model, Path("whole.onnx"))
+    Path("text.onnx").write_text("no graph")
+    noisy = (0.1 * np.random.default_rng(0).standard_normal((1, 9000))).astype(np.float32)
+    soundfile.write("a.wav", noisy[0], 16000, subtype="FLOAT")
+    assert run(enhance, "step.onnx", "a.wav", "-o", "b.wav") == 0
+    estimate = enhance_waveform(noisy, 16000, model)[0]
+    np.testing.assert_allclose(soundfile.read("b.wav")[0], estimate, rtol=0, atol=1e-5)
+    for name, reason in {"whole": "a graph of whole recordings", "text": "not a graph that onnxruntime"}.items():
+        assert run(enhance, f"{name}.onnx", "a.wav", "-o", "c.wav") == 2
+        assert f"error: {name}.onnx: {reason}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "latency"), STREAMING.items())

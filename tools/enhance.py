@@ -1,7 +1,7 @@
 """Enhance recordings with a trained network: files, folders, pipes, or the microphone.
 
     python -m tools.enhance noisy.wav folder/ -o enhanced/       # with the packaged network
-    python -m tools.enhance runs/demo_SI-SNR+LMS noisy.wav       # with one of yours: a run, or a checkpoint
+    python -m tools.enhance runs/demo_SI-SNR+LMS noisy.wav       # with one of yours: a run, checkpoint, or graph
     arecord -t raw -f S16_LE -r 16000 | python -m tools.enhance - | aplay -t raw -f S16_LE -r 16000
     python -m tools.enhance --live
 
@@ -35,7 +35,7 @@ from tools.common.errors import UserError
 from tools.common.files import check_output
 from tools.common.processes import ProcessPool, cores
 from tools.common.run_folder import find_checkpoint
-from tools.inference.graph_stream import Graph, packaged_graph
+from tools.inference.graph_stream import Graph, packaged_graph, read_graph
 from tools.inference.live import enhance_microphone, enhance_pipe
 from tools.inference.signal_chain import EnhanceOptions
 from tools.inference.sound_files import enhance_file
@@ -50,12 +50,12 @@ BAR = "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio, {remaini
 @dataclasses.dataclass(frozen=True)
 class Arguments(EnhanceOptions):
     inputs: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Sound files and folders; - for raw PCM from stdin to stdout. Put a checkpoint or a run before them to use it
-    instead of the packaged network."""
+    """Sound files and folders; - for raw PCM from stdin to stdout. Put a checkpoint, a run or a streaming graph
+    (.onnx) before them to use it instead of the packaged network."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """File (for one file) or folder to write; left out: <name>_enhanced beside each input."""
     dry: Annotated[float, Meta(ge=0, le=1), tyro.conf.arg(aliases=["--mix"])] = 0.0
-    """Share of the noisy signal in the output, 0 to 1."""
+    """Share of the noisy signal in the output, 0 to 1; before a recogniser, take 0.25."""
     overwrite: bool = False
     """Replace existing outputs."""
     stream: bool = False
@@ -74,7 +74,7 @@ class Arguments(EnhanceOptions):
     """Of raw PCM: 16-bit integers or 32-bit floating point, little-endian."""
     device: Device = "auto"
     """Where to compute: auto, cpu, cuda or cuda:<number>. With auto, the packaged network computes on the CPU,
-    others on a GPU if there is one."""
+    others on a GPU if there is one; graphs always on the CPU."""
     threads: Positive = 1
     """Threads that compute on a CPU; more are slightly faster, but not on a busy machine."""
     processes: Count = 0
@@ -106,9 +106,11 @@ def enhance(arguments: Arguments) -> int:
 
 
 def open_model(checkpoint: Path | None, arguments: Arguments) -> nn.Module | Graph:
-    """Return the network of a checkpoint, or the packaged one, as its graph if it computes on the CPU."""
+    """Return the network of a checkpoint or graph, or the packaged one, as its graph if it computes on the CPU."""
     if checkpoint is None and arguments.device in ("auto", "cpu"):
         return packaged_graph(arguments.threads)
+    if checkpoint and checkpoint.suffix == ".onnx":
+        return read_graph(checkpoint, arguments.threads)
     from models import load_model, load_pretrained  # torch, which takes two seconds to load
     from models.streaming import require_streaming
     from tools.common.device import find_device, use_threads

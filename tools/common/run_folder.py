@@ -26,7 +26,7 @@ def find_run(name: str) -> Path:
 
 
 def find_checkpoint(name: str) -> Path | None:
-    """Return the checkpoint of a name: a file (.pt, .pth), best.pt of a run's folder or name, or pretrained.
+    """Return the checkpoint of a name: a .pt, .pth or .onnx file, best.pt of a run folder or name, or pretrained.
 
     None for other names. Raises UserError for a run without best.pt.
     """
@@ -39,7 +39,7 @@ def find_checkpoint(name: str) -> Path | None:
         return folder / "best.pt"
     if (folder / "config.json").is_file():
         raise UserError(f"{folder}: no best.pt in it yet, which train.py writes after the first epoch")
-    return Path(name) if Path(name).suffix in (".pt", ".pth") else None
+    return Path(name) if Path(name).suffix in (".pt", ".pth", ".onnx") else None
 
 
 def checkpoint_path(name: str) -> Path:

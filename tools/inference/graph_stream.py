@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from tools.common.errors import UserError
+
 PACKAGED = Path(__file__).parents[2] / "models" / "pretrained" / "enhancer.onnx"  # exported from enhancer.pt
 
 
@@ -23,7 +25,19 @@ class Graph:
 @functools.cache
 def packaged_graph(threads: int = 1) -> Graph:
     """Return the graph of the packaged network."""
-    return Graph(PACKAGED.read_bytes(), threads)
+    return read_graph(PACKAGED, threads)
+
+
+def read_graph(path: Path, threads: int = 1) -> Graph:
+    """Return the streaming graph in a file. Raises UserError for another file."""
+    graph = Graph(path.read_bytes(), threads)
+    try:
+        sizes = open_graph(graph).get_modelmeta().custom_metadata_map
+    except Exception as error:  # onnxruntime has a type for each reason
+        raise UserError(f"{path}: not a graph that onnxruntime reads ({error})") from None
+    if "hop" not in sizes:
+        raise UserError(f"{path}: a graph of whole recordings, expected one by tools.export --streaming")
+    return graph
 
 
 @functools.lru_cache(maxsize=4)
