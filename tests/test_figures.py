@@ -68,11 +68,11 @@ def test_curves_show_gains_over_noisy_and_their_labels_do_not_collide(scores):
     assert_nothing_overlaps(figure)
 
 
-@pytest.mark.slow
 def test_the_lines_of_more_signals_than_colours_can_be_told_apart():
     assert len({tuple(style_of(number).values()) for number in range(40)}) == 40
 
 
+@pytest.mark.slow
 def test_row_labels_of_many_spectrograms_do_not_overlap():
     waveform = np.random.default_rng(0).normal(0, 0.1, 16000)
     signals = dict.fromkeys(("clean", "noisy", "enhanced"), waveform)
