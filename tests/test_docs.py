@@ -247,9 +247,9 @@ def test_the_readme_is_short():
 
 
 def test_numbers_in_the_readmes_findings_are_significant_differences_of_the_tables():
-    part = PAGES["docs/results.md"].split("<!-- results of study:")[1].split("<!-- end of results")[0]
-    table = part.split("| difference, whole grid |")[1].split("\n\n")[0]
-    significant = [abs(float(number)) for number in re.findall(r"\*\*(\S+) \[", table)]
+    parts = [PAGES["docs/results.md"].split(f"<!-- results of {name}:")[1] for name in ("study", "long")]
+    tables = [part.split("| difference, whole grid |")[1].split("\n\n")[0] for part in parts]
+    significant = [abs(float(number)) for table in tables for number in re.findall(r"\*\*(\S+) \[", table)]
     findings = PAGES["README.md"].partition("\n1. ")[2].partition("\n5. ")[0]
     numbers = re.findall(r"\b\d\.\d+", findings)
     assert len(numbers) > 10

@@ -25,7 +25,8 @@ from tools.reports.comparison import choose_rate
 from tools.scoring.scores import METRICS
 
 ROOT = Path(__file__).parents[1]
-PUBLISHED = sorted((ROOT / "results/published").glob("*/"))
+RESULTS = ROOT / "results/published"
+PUBLISHED = sorted(RESULTS.glob("*/"))
 SAMPLES = ROOT / "samples/published"
 LOSSES = ("MSE", "MSE+LMS", "MSE+PMSQE", "SI-SNR", "SI-SNR+LMS", "SI-SNR+PMSQE")
 COMPRESSED = ("GTCRN", "PC-MSE", "FastEnhancer", "MR-compressed")  # losses on compressed spectra
@@ -89,18 +90,26 @@ def test_all_losses_were_trained_and_tested_alike(folder):
     runs = pd.DataFrame([run["config"] for run in read_runs(folder)])
     assert len({run["facts"]["steps"] for run in read_runs(folder)}) == 1
     losses = runs["loss"].str.replace(r"^[\d.]+\*(?=MSE)", "", regex=True)  # of MSE+PMSQE, whatever its weights
-    assert set(LOSSES) <= set(losses)
+    assert set(LOSSES) <= set(losses) or folder.name == "long"
     every = list(range(runs["seed"].max() + 1))
     assert all(seeds == every for seeds in runs.groupby("loss")["seed"].agg(sorted))
-    rates_vary = (folder / "tuning.csv").is_file() or folder.name == "large_dccrn"
-    varied = {"name", "loss", "seed"} | ({"learning_rate"} if rates_vary else set())
-    assert (runs.drop(columns=list(varied)).astype(str).nunique(dropna=False) == 1).all()
+    varied = ["name", "loss", "seed", "learning_rate"]
+    assert (runs.drop(columns=varied).astype(str).nunique(dropna=False) == 1).all()
+
+
+def test_the_longer_trainings_differ_from_the_studys_in_their_length_alone():
+    configs = {
+        name: {(run["config"]["loss"], run["config"]["seed"]): run["config"] for run in read_runs(RESULTS / name)}
+        for name in ("study", "long")
+    }
+    for key, config in configs["long"].items():
+        assert config == configs["study"][key] | {"name": config["name"], "epochs": 16}
 
 
 def test_the_comparisons_are_kept_and_all_that_is_published_is_small():
-    assert [folder.name for folder in PUBLISHED] == ["large_dccrn", "quick", "study"]
-    assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/*.csv*")) < 1e6
-    assert 0 < sum(path.stat().st_size for path in (ROOT / "results/published").glob("*/networks/*/*")) < 3e6
+    assert [folder.name for folder in PUBLISHED] == ["large_dccrn", "long", "quick", "study"]
+    assert 0 < sum(path.stat().st_size for path in RESULTS.glob("*/*.csv*")) < 1e6
+    assert 0 < sum(path.stat().st_size for path in RESULTS.glob("*/networks/*/*")) < 3e6
     assert 0 < sum(path.stat().st_size for path in SAMPLES.rglob("*")) < 10e6
 
 
@@ -129,7 +138,7 @@ def read_samples(name):
 
 def test_samples_have_the_right_polarity_and_level_and_do_not_clip():
     places = read_samples("study")
-    losses = {run["config"]["loss"].replace("*", "_") for run in read_runs(ROOT / "results/published/study")}
+    losses = {run["config"]["loss"].replace("*", "_") for run in read_runs(RESULTS / "study")}
     assert {place.rpartition("_")[0] for place in places} == {"seen_5dB", "unseen_5dB"}
     for place, signals in places.items():
         assert set(signals) == {"noisy", "clean", *losses}

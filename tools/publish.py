@@ -43,6 +43,7 @@ RESULTS, SAMPLES = Path("results/published"), Path("samples/published")
 DOCS, README = Path("docs"), Path("README.md")
 SCORES, TUNING, NETWORKS = "scores.csv.xz", "tuning.csv", "networks"
 PLACES = 4  # decimal places of the kept scores
+DIGITS = "%.6g"  # of all that is kept
 # Other entries of environment.json are private details of the machine.
 PUBLIC = ("started", "python", "packages", "device", "gpu", "cpu", "cores", "threads", "commit", "changed")
 SAMPLES_DB = (0.0, 5.0)
@@ -191,7 +192,7 @@ def keep_runs(name: str, runs: Sequence[Run]) -> None:
         histories = pd.concat([run.history.assign(run=run.folder.name) for run in trained])
         for file, table in ((SCORES, scores.drop(columns="suspect")), ("histories.csv", histories)):
             table = table[["run", *table.columns.drop("run")]]
-            table.to_csv(new / file, index=False)
+            table.to_csv(new / file, index=False, float_format=DIGITS)
         lines = [{"run": run.folder.name, "config": run.config.to_dict(), "facts": run.facts} for run in trained]
         write_text(new / "runs.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         paths = RESULTS / name / TUNING, Path("results") / name / TUNING
