@@ -43,7 +43,7 @@ RESULTS, SAMPLES = Path("results/published"), Path("samples/published")
 DOCS, README = Path("docs"), Path("README.md")
 SCORES, TUNING, NETWORKS = "scores.csv.xz", "tuning.csv", "networks"
 PLACES = 4  # decimal places of the kept scores
-DIGITS = "%.6g"  # of all that is kept
+DIGITS = "%.6g"  # significant digits of the kept tables: histories come with seventeen
 # Other entries of environment.json are private details of the machine.
 PUBLIC = ("started", "python", "packages", "device", "gpu", "cpu", "cores", "threads", "commit", "changed")
 SAMPLES_DB = (0.0, 5.0)
