@@ -13,6 +13,7 @@ import soxr
 from programs import run
 from speech import noise, speech_like
 
+from tools import publish
 from tools import score as command
 from tools.common.audio import find_delay
 from tools.common.errors import UserError
@@ -218,7 +219,7 @@ def test_wrong_values_that_pesq_gave_to_real_networks_are_suspect_and_few_others
     # speech at -10 and -5 dB of an early comparison, of which hardly anything was left
     wrong = pd.DataFrame([(4.2117, 1.1148, 0.2755, 0.1183), (3.8751, 1.7016, 0.2709, 0.1973)], columns=USED)
     assert (find_suspect(wrong) != "").all()
-    scores = pd.read_csv(ROOT / "results/published/large_dccrn/scores.csv.xz")
+    scores = publish.read_packed(ROOT / "results/published/large_dccrn/scores.csv.xz")
     assert len(scores) > 4000
     assert (find_suspect(scores) != "").sum() <= 2
 

@@ -5,11 +5,11 @@
     python -m tools.publish            # tables and figures again, from what was published before
     python -m tools.publish --samples pretrained --utterance 7  # also a listening page, of a run or a comparison
 
-results/published/<name>/ keeps a comparison: scores.csv.xz with the scores of every utterance, runs.jsonl with the
-settings and the environment of each run, histories.csv, and figures; with --networks also networks/, where one run
-of each loss has its best checkpoint: copied to runs/ it can be tested again. Runs that are kept already stay, so
-that a comparison may be published as its runs finish. A page of docs/ needs a place for its tables, between the
-lines <!-- results of NAME --> and <!-- end of results of NAME -->.
+results/published/<name>/ keeps a comparison: scores.csv.xz with an utterance a row and a column a score and run,
+runs.jsonl with the settings and the environment of each run, histories.csv, and figures; with --networks also
+networks/, where one run of each loss has its best checkpoint: copied to runs/ it can be tested again. Runs that
+are kept already stay, so that a comparison may be published as its runs finish. A page of docs/ needs a place for
+its tables, between the lines <!-- results of NAME --> and <!-- end of results of NAME -->.
 samples/published/<name>/ has samples at 5 dB, of a single run at 0 dB too, and a page to listen to them.
 """
 
@@ -34,7 +34,7 @@ from tools.common.errors import UserError
 from tools.common.files import has_block, put_folder, write_block, write_csv, write_text
 from tools.common.run_folder import is_tested, read_config, read_history
 from tools.reports import comparison, figures, report, tables
-from tools.reports.comparison import DRAWN, EVERYWHERE, UTTERANCE, Run, experiment, read_run, read_scores
+from tools.reports.comparison import DRAWN, EVERYWHERE, UTTERANCE, Run, experiment, read_run
 from tools.reports.page import collect_samples
 from tools.reports.tables import Table
 from tools.scoring.scores import METRICS
@@ -42,6 +42,7 @@ from tools.scoring.scores import METRICS
 RESULTS, SAMPLES = Path("results/published"), Path("samples/published")
 DOCS, README = Path("docs"), Path("README.md")
 SCORES, TUNING, NETWORKS = "scores.csv.xz", "tuning.csv", "networks"
+NOISY, ENHANCED = comparison.SIGNALS
 PLACES = 4  # decimal places of the kept scores
 DIGITS = "%.6g"  # significant digits of the kept tables: histories come with seventeen
 # Other entries of environment.json are private details of the machine.
@@ -181,18 +182,12 @@ def keep_runs(name: str, runs: Sequence[Run]) -> None:
         new = Path(parent) / name
         new.mkdir()
         if (RESULTS / name).is_dir():
-            shutil.copytree(RESULTS / name, new, ignore=shutil.ignore_patterns("scores.csv*"), dirs_exist_ok=True)
+            shutil.copytree(RESULTS / name, new, dirs_exist_ok=True)
         scores = pd.concat([run.scores.round(PLACES).assign(run=run.folder.name) for run in runs])
-        # Scores of the noisy speech, and what was drawn, are the same in all runs, and kept once.
-        noisy = scores["signal"] == "noisy"
-        scores = pd.concat([comparison.first_known(scores[noisy]), scores[~noisy]])
-        folders = scores["noise"].str.startswith("/")  # of this machine
-        scores.loc[folders, "noise"] = ["/".join(Path(n).parts[-2:]) for n in scores.loc[folders, "noise"]]
-        scores.loc[scores["signal"] != "noisy", list(DRAWN)] = ""
+        pack_scores(scores).to_csv(new / SCORES, float_format=DIGITS)
         histories = pd.concat([run.history.assign(run=run.folder.name) for run in trained])
-        for file, table in ((SCORES, scores.drop(columns="suspect")), ("histories.csv", histories)):
-            table = table[["run", *table.columns.drop("run")]]
-            table.to_csv(new / file, index=False, float_format=DIGITS)
+        histories = histories[["run", *histories.columns.drop("run")]]
+        histories.to_csv(new / "histories.csv", index=False, float_format=DIGITS)
         lines = [{"run": run.folder.name, "config": run.config.to_dict(), "facts": run.facts} for run in trained]
         write_text(new / "runs.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         paths = RESULTS / name / TUNING, Path("results") / name / TUNING
@@ -201,6 +196,29 @@ def keep_runs(name: str, runs: Sequence[Run]) -> None:
             rates = pd.concat([tuned[0][~tuned[0]["loss"].isin(again)], *tuned[1:]])
             write_csv(new / TUNING, rates.to_dict("records"))
         put_folder(new, RESULTS / name)
+
+
+def pack_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return a row an utterance and a column a score and run, in two thirds of the space of a row a run.
+
+    Scores of the noisy speech, and what was drawn, are the same in all runs, and stand in columns of their own.
+    """
+    noisy = scores["signal"] == NOISY
+    once = comparison.first_known(scores[noisy]).assign(run=NOISY)
+    folders = once["noise"].str.startswith("/")  # of this machine
+    once.loc[folders, "noise"] = ["/".join(Path(n).parts[-2:]) for n in once.loc[folders, "noise"]]
+    own = scores[~noisy].drop(columns=list(DRAWN))
+    columns = pd.concat([once, own]).drop(columns=["signal", "suspect"]).replace("", None)
+    packed = columns.pivot(index=UTTERANCE, columns="run").dropna(axis=1, how="all")
+    return packed.reindex(once.set_index(UTTERANCE).index)  # pivot sorts
+
+
+def read_packed(path: Path) -> pd.DataFrame:
+    """Return the scores that were packed, with the column run, noisy for the noisy speech."""
+    packed = pd.read_csv(path, header=[0, 1], index_col=[0, 1, 2], dtype=str, keep_default_na=False)
+    texts = packed.stack(level="run", future_stack=True).fillna("").reset_index()
+    texts["signal"] = texts["run"].where(texts["run"] == NOISY, ENHANCED)
+    return comparison.parse_scores(texts, path).assign(run=texts["run"])
 
 
 def keep_networks(runs: Sequence[Run], folder: Path) -> None:
@@ -215,12 +233,12 @@ def keep_networks(runs: Sequence[Run], folder: Path) -> None:
 
 def read_kept(folder: Path) -> list[Run]:
     """Return the runs of a published comparison, then the other systems beside them."""
-    path = next(folder.glob("scores.csv*"))  # earlier versions packed otherwise or not at all
-    scores, histories = read_scores(path), pd.read_csv(folder / "histories.csv")
-    drawn = scores[scores["signal"] == "noisy"].set_index(UTTERANCE)[list(DRAWN)]
-    scores = scores.drop(columns=list(DRAWN)).join(drawn, on=UTTERANCE)
-    names, runs = pd.read_csv(path, usecols=["run"])["run"], []
-    rows = {name: scores[(names == name) | (scores["signal"] == "noisy")] for name in names.unique()}
+    scores, histories = read_packed(folder / SCORES), pd.read_csv(folder / "histories.csv")
+    noisy, runs = scores["run"] == NOISY, []
+    drawn = scores[noisy].set_index(UTTERANCE)[list(DRAWN)]
+    names = scores["run"].where(~noisy)
+    scores = scores.drop(columns=[*DRAWN, "run"]).join(drawn, on=UTTERANCE)
+    rows = {name: scores[(names == name) | noisy] for name in names.dropna().unique()}
     for line in (folder / "runs.jsonl").read_text(encoding="utf-8").splitlines():
         kept = json.loads(line)
         config, own = read_settings(kept["config"]), histories[histories["run"] == kept["run"]]

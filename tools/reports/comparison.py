@@ -67,12 +67,17 @@ def experiment(config: Config) -> dict[str, Any]:
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """Return utterance, signal and metrics of the rows of a scores.csv, and what is known of speech and noise.
+    """Return utterance, signal and metrics of the rows of a scores.csv, and what is known of speech and noise."""
+    return parse_scores(pd.read_csv(path, dtype=str, keep_default_na=False), path)
+
+
+def parse_scores(texts: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Return what `read_scores` does, of the texts in a file.
 
     Earlier versions called clean_id clean, or lacked it: then the number of the utterance takes its place.
     """
     try:
-        texts = pd.read_csv(path, dtype=str, keep_default_na=False).rename(columns={"clean": "clean_id"})
+        texts = texts.rename(columns={"clean": "clean_id"})
         scores = texts[[*UTTERANCE, "signal"]].astype({"snr_db": float, "utterance": int})
         scores["clean_id"] = texts.get("clean_id", texts["utterance"]).astype(int)
         scores = scores.assign(**{name: texts.get(name, "") for name in (*DRAWN, "reference")})
