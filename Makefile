@@ -50,4 +50,4 @@ test-slow: .venv/.done
 gpu: .venv/.done
 	-timeout 180 $(BIN)/python -m pytest -v -m gpu
 	-timeout 240 $(BIN)/python -m tools.benchmark --against tests/upstream.py --json gpu.jsonl --data $(DATA)
-	-timeout 120 $(BIN)/python -m tools.benchmark --against tests/upstream.py --json gpu.jsonl --model GTCRN --channels 48
+	-timeout 120 $(BIN)/python -m tools.benchmark --json gpu.jsonl --model GTCRN --channels 48

@@ -1,7 +1,5 @@
 """metric-GAN: a discriminator learns to predict a score, which has no gradient, and the network raises it."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

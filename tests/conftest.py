@@ -1,7 +1,5 @@
 """Where tiny trainings run; test files whose subject needs other data have fixtures of their own."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

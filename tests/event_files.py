@@ -1,7 +1,5 @@
 """TensorBoard's files, read back without TensorBoard."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from pathlib import Path

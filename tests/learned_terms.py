@@ -1,7 +1,5 @@
 """Loss terms with weights, for tests; run as a program, train.py with these terms."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm

@@ -1,7 +1,5 @@
 """Tested runs with made-up scores, on the disk as train.py and test.py leave them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

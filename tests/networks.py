@@ -1,7 +1,5 @@
 """Networks that several test files need: small ones, and the published ones with their weights."""
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 

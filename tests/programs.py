@@ -1,7 +1,5 @@
 """Programs run as from the shell, in this process."""
 
-from __future__ import annotations
-
 import sys
 from types import ModuleType
 

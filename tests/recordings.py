@@ -1,7 +1,5 @@
 """Recordings that tests make for themselves: a buzz with the rhythm of speech, and coloured noise."""
 
-from __future__ import annotations
-
 import zlib
 from pathlib import Path
 

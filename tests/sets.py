@@ -1,7 +1,5 @@
 """What a packed set on disk says about itself."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Signals that the tests of losses compare."""
 
-from __future__ import annotations
-
 import math
 
 import torch

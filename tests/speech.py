@@ -1,7 +1,5 @@
 """Audio that tests score, made on the spot."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

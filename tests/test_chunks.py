@@ -1,7 +1,5 @@
 """Networks that hear a whole recording at once enhance long ones in chunks."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import soundfile

@@ -1,7 +1,5 @@
 """tools.compare: conclusions one can trust, and no comparison of what cannot be compared."""
 
-from __future__ import annotations
-
 import math
 import shutil
 import subprocess

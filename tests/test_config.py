@@ -1,7 +1,5 @@
 """config.py and the command line: what a user asks for is what runs, and a slip is one clear line."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import subprocess

@@ -1,7 +1,5 @@
 """tools/corpora/: audio of any kind is read right or named, and splits share nothing."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """losses/: how a loss is named and how its terms are weighted."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

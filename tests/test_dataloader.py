@@ -1,7 +1,5 @@
 """dataloader/: what is in the files arrives, and files that are wrong are named."""
 
-from __future__ import annotations
-
 import copy
 import json
 import os

@@ -1,7 +1,5 @@
 """The demo corpus and the parts it is made with: speech, noises, recordings."""
 
-from __future__ import annotations
-
 import json
 import re
 

@@ -1,7 +1,5 @@
 """README and docs are true: commands parse, links, paths and options exist, examples work, numbers agree."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import importlib

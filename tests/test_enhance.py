@@ -1,7 +1,5 @@
 """tools.enhance: recordings and pipes come out as they should, and bad ones are named."""
 
-from __future__ import annotations
-
 import io
 import os
 import sys

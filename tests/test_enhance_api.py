@@ -1,7 +1,5 @@
 """enhance() from Python, the limit of attenuation, the band above 8 kHz, and the packaged network."""
 
-from __future__ import annotations
-
 import io
 import sys
 

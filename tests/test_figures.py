@@ -1,7 +1,5 @@
 """Figures that can be read: every line told apart, every axis named, no label over another."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """What a GPU computes is what a CPU does: run by `make gpu`, skipped where there is none."""
 
-from __future__ import annotations
-
 import signal
 
 import pytest

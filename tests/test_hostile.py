@@ -3,8 +3,6 @@
 Each ends with one line and exit code 2; a traceback is a failure.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

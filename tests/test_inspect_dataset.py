@@ -1,7 +1,5 @@
 """tools.inspect_dataset: a sound set is called sound, and what is wrong with another is found."""
 
-from __future__ import annotations
-
 import json
 import shutil
 

@@ -3,8 +3,6 @@
 KILLS=50 python -m pytest tests/test_kills.py -s  # more kills than by default; about 8 s each
 """
 
-from __future__ import annotations
-
 import os
 import random
 import re

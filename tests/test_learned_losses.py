@@ -1,7 +1,5 @@
 """Losses with weights: trained by their own objective or with the network, and resumed with it."""
 
-from __future__ import annotations
-
 import os
 import signal
 

@@ -1,7 +1,5 @@
 """A listening test that webMUSHRA can run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

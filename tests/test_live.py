@@ -1,7 +1,5 @@
 """The microphone through a simulated sound card: a pause of the computer leaves no delay."""
 
-from __future__ import annotations
-
 import contextlib
 import queue
 import sys

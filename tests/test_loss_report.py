@@ -1,7 +1,5 @@
 """tools.list_losses and tools.loss_report: how a user finds and chooses a loss."""
 
-from __future__ import annotations
-
 import csv
 import math
 from pathlib import Path

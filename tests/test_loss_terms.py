@@ -1,7 +1,5 @@
 """Every registered loss term, found through the registry: a new one is held to the same properties."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from hypothesis import given, settings

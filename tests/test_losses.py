@@ -1,7 +1,5 @@
 """losses/: every term is the one in the literature: against other implementations, formulas and original code."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """tools.make_dataset: what a user gets from folders of speech and noise, and from pairs, good and bad."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """tools.make_dataset: what cannot become a set is one line that says why, and leaves nothing behind."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from programs import run

@@ -1,7 +1,5 @@
 """torchrun train.py: several processes train as one does, and end together."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

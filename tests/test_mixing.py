@@ -1,7 +1,5 @@
 """dataloader/mixing.py: mixtures have the SNR they are labelled with."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

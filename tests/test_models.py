@@ -1,7 +1,5 @@
 """models/: the network computes what was published, at any length, and starts where training can succeed."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from hypothesis import given, settings

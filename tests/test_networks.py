@@ -1,7 +1,5 @@
 """Every registered network works at any length and with every loss, and starts and learns well."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Sound files as people have them: with wrong lengths, of several recordings, of other kinds, with tags."""
 
-from __future__ import annotations
-
 import shutil
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Mixing on the fly: every epoch anew, and the same again for the same seed and epoch."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """ONNX graphs compute what PyTorch does, for any length, as a whole and as a stream, without this project."""
 
-from __future__ import annotations
-
 import itertools
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Another system's outputs, scored as a network's own."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import json

@@ -1,7 +1,5 @@
 """Networks are chosen by name, with settings of their own, and one of your own is one file."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

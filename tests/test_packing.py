@@ -1,7 +1,5 @@
 """tools/corpora/packing.py: a packed set is whole or not there, and what was there before is safe."""
 
-from __future__ import annotations
-
 import os
 import resource
 from pathlib import Path

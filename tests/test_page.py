@@ -1,7 +1,5 @@
 """The page of a comparison in a real browser, opened from the disk as a user does."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The network that comes with the package: it must help, and do no harm."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

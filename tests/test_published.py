@@ -1,7 +1,5 @@
 """What is published is true: docs/results.md and the README show the kept scores; samples sound as they should."""
 
-from __future__ import annotations
-
 import json
 import lzma
 import re

@@ -1,7 +1,5 @@
 """Networks compute what was published, with the weights of the published code."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

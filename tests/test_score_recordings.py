@@ -1,7 +1,5 @@
 """tools.score: anyone's recordings get the scores that test.py gives, and what is wrong with them is said."""
 
-from __future__ import annotations
-
 import unicodedata
 from pathlib import Path
 

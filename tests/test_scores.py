@@ -1,7 +1,5 @@
 """tools/scoring/scores.py: scores that mean what they say, and can be compared with published ones."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

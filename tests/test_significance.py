@@ -1,7 +1,5 @@
 """Intervals that hold what they promise: over utterances, over seeds, and for calling two losses equal."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """train.py and test.py, run whole: what a user types, and what then lies on the disk."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil

@@ -1,7 +1,5 @@
 """models/streaming.py: a live signal is enhanced as the whole recording would be, and no later than promised."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from hypothesis import given, settings

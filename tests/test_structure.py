@@ -1,7 +1,5 @@
 """The structure that docs/design.md promises: who imports whom, and what a file may need."""
 
-from __future__ import annotations
-
 import ast
 import os
 import re

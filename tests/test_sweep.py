@@ -1,7 +1,5 @@
 """A sweep trains, tests and tunes what is missing, on the devices that it is given."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """tools.make_dataset: a target is clean speech and its label is true, whatever the recordings are like."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Threads that share the cores with other programs, and the precision that a run finds for its machine."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import shutil

@@ -1,7 +1,5 @@
 """tools/: tables that add up, files that are whole, scoring that goes on where it stopped."""
 
-from __future__ import annotations
-
 import csv
 import os
 import signal

@@ -1,7 +1,5 @@
 """The parts of train.py: what a researcher who trusts it with a week of GPU time would lose if one failed."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

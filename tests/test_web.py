@@ -1,7 +1,5 @@
 """The page of tools.export: in a browser it gives what tools.enhance gives at 16 kHz, and names bad files."""
 
-from __future__ import annotations
-
 import functools
 import http.server
 import os

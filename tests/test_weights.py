@@ -1,7 +1,5 @@
 """Checkpoints that cannot be used, or would run code."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

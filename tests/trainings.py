@@ -1,7 +1,5 @@
 """Tiny trainings that several test files need: where, with what, and what they leave."""
 
-from __future__ import annotations
-
 import csv
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Streaming enhancement: blocks of any number of samples in, the samples that are ready out."""
 
-from __future__ import annotations
-
 import functools
 import warnings
 from collections.abc import Callable

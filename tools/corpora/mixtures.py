@@ -1,7 +1,5 @@
 """Draw and mix: the items of a set, each with its own random generator."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Monitoring of a training: TensorBoard, a progress bar, and a check that steps are finite."""
 
-from __future__ import annotations
-
 import math
 import os
 import time

@@ -1,7 +1,5 @@
 """The state of a training: all that it changes, saved in last.pt and restored whole."""
 
-from __future__ import annotations
-
 import copy
 import math
 import time
