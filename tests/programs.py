@@ -3,6 +3,8 @@
 import sys
 from types import ModuleType
 
+import pytest
+
 from tools.common.command_line import run_command
 
 
@@ -18,3 +20,12 @@ def run(program: ModuleType, *args: object) -> int:
     finally:
         sys.argv = arguments
     return code
+
+
+def refused(capsys: pytest.CaptureFixture[str], program: ModuleType, *args: object) -> str:
+    """The one line on standard error that a command ends with, exit code 2."""
+    capsys.readouterr()
+    code = run(program, *args)
+    error = capsys.readouterr().err
+    assert (code, error.count("\n"), error[:7]) == (2, 1, "error: "), error
+    return error

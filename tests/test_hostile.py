@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import torch
 from networks import SMALL, save_checkpoint, trained_like
-from programs import run
+from programs import refused, run
 from trainings import TINY
 
 import test as test_program
@@ -32,14 +32,6 @@ from tools.common.errors import UserError
 from tools.common.files import exclusive
 
 ROOT = Path(__file__).parents[1]
-
-
-def refused(capsys, program, *args):
-    """The one line that a command ends with, exit code 2."""
-    code = run(program, *args)
-    error = capsys.readouterr().err
-    assert (code, error.count("\n")) == (2, 1), error
-    return error
 
 
 @pytest.mark.parametrize(
@@ -93,7 +85,6 @@ def test_data_replaced_since_the_last_call_are_noticed(workplace, capsys):
     assert run(train, *arguments, 1) == 0
     items = (data / "items.jsonl").read_text()
     (data / "items.jsonl").write_text("".join(reversed(items.splitlines(keepends=True))))
-    capsys.readouterr()
     assert "holds other data" in refused(capsys, train, *arguments, 2)
     assert run(train, *arguments, 2, "--resume", "override") == 0
 

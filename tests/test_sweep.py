@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from made_runs import make_run
-from programs import run
+from programs import refused, run
 
 from config import Config
 from models import complete
@@ -193,11 +193,11 @@ def test_tuning_tries_rates_until_the_best_lies_between_others_and_compares_with
     assert run(sweep, *untuned, "--rates", table, "--dry_run", "--", *options) == 0
     printed = capsys.readouterr().out
     assert all(f"--loss {loss} --seed 3 --learning_rate {rate}" in printed for loss, rate in best.items())
-    assert run(sweep, "--losses", "SNR", *untuned[2:], "--rates", table, "--", *options) == 2
-    assert "has no learning rate of SNR" in capsys.readouterr().err
+    other = ("--losses", "SNR", *untuned[2:], "--rates", table, "--", *options)
+    assert "has no learning rate of SNR" in refused(capsys, sweep, *other)
     calls.clear()
     alone = ("--losses", next(iter(best)), "--seeds", "3", "--devices", "cpu", "--", *options)
     assert run(sweep, *alone) == 0
     assert [program for program, *_ in calls] == ["train.py", "test.py"]
-    assert run(sweep, *command[: -len(options) - 1], "--slurm", "--", *options) == 2
-    assert "slurm: found with --tune" in capsys.readouterr().err
+    several = (*command[: -len(options) - 1], "--slurm", "--", *options)
+    assert "slurm: found with --tune" in refused(capsys, sweep, *several)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from networks import SMALL, save_checkpoint, trained_like
-from programs import run
+from programs import refused, run
 
 from tools import export
 from tools.inference import enhance
@@ -185,9 +185,8 @@ def test_a_browser_without_simd_is_told_so(browser, address):
 def test_a_page_without_npm_or_with_another_package_is_one_line(tmp_path, monkeypatch, capsys):
     checkpoint = save_checkpoint(MODEL, tmp_path / "best.pt", **SMALL)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert run(export, checkpoint, f"{tmp_path}/page/") == 2
-    assert "install Node.js" in capsys.readouterr().err
+    assert "install Node.js" in refused(capsys, export, checkpoint, f"{tmp_path}/page/")
     Path(tmp_path / "other.tgz").write_bytes(b"other")
-    assert run(export, checkpoint, f"{tmp_path}/page/", "--runtime", tmp_path / "other.tgz") == 2
-    assert "other.tgz: not the package onnxruntime-web@" in capsys.readouterr().err
+    error = refused(capsys, export, checkpoint, f"{tmp_path}/page/", "--runtime", tmp_path / "other.tgz")
+    assert "other.tgz: not the package onnxruntime-web@" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "other.tgz"]
