@@ -1,18 +1,15 @@
-"""Every registered network works at any length and with every loss, and starts and learns well."""
+"""Every registered network works at any length, starts well and learns."""
 
 import numpy as np
 import pytest
 import torch
 from networks import ALL_SETTINGS, SMALL_NETWORKS, small
 from programs import run
-from signals import voiced
 from trainings import history_of
 
 import train
-from losses import TERMS, build_loss
-from losses.names import COMBINATIONS
+from losses import build_loss
 from models import NETWORKS, load_model
-from tools.common.errors import UserError
 from tools.demo_corpus.corpus import make_demo_corpus
 
 
@@ -78,24 +75,3 @@ def test_two_epochs_of_a_small_set_lower_the_validation_loss_and_keep_the_polari
         estimate = load_model("runs/n/best.pt")(noisy / scale)
     assert torch.nn.functional.cosine_similarity(estimate, clean / scale).min() > 0
     assert build_loss("SI-SNR")(estimate, clean / scale)[0] < build_loss("SI-SNR")(noisy / scale, clean / scale)[0]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("loss", [*TERMS, *COMBINATIONS])
-@pytest.mark.parametrize("name", SMALL_NETWORKS)
-def test_three_steps_with_each_loss_are_finite(name, loss):
-    try:
-        loss_fn = build_loss(loss)
-    except UserError as error:  # the package of an extra
-        pytest.skip(str(error))
-    torch.manual_seed(0)
-    noisy, clean = (x.float() for x in voiced(0, samples=8000, batch=2))
-    model = small(name)
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    for _ in range(3):
-        value, _ = loss_fn(model(noisy), clean, noisy)
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        assert value.isfinite()
-    assert all(weight.isfinite().all() for weight in model.parameters())
