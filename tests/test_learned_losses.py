@@ -8,7 +8,7 @@ import pytest
 import torch
 from programs import run
 from torch import nn
-from trainings import TINY, history_of
+from trainings import TINY, history_of, scalars
 
 import train
 from losses import CombinedLoss, LossTerm, build_loss
@@ -39,8 +39,13 @@ def loss_tensors(name):
     return found | {f"model/{key}": value for key, value in content["model"].items()}
 
 
-def test_a_discriminator_resumes_bit_for_bit_within_an_epoch(workplace, monkeypatch):
-    assert run(train, *OPTIONS, "--epochs", "2", "--name", "whole") == 0
+BALANCED = ("SI-SNR+LMS+tiny-GAN", "--coupling", "balanced", "--balance", "3")
+
+
+@pytest.mark.parametrize("loss", [(learned_terms.LOSS,), BALANCED], ids=["fixed", "balanced"])
+def test_a_loss_with_a_state_resumes_bit_for_bit_within_an_epoch(workplace, monkeypatch, loss):
+    options = [*OPTIONS, "--loss", *loss, "--epochs", "2", "--name"]
+    assert run(train, *options, "whole") == 0
     steps, whole_step = [], train.train_step
 
     def step(*arguments):
@@ -50,18 +55,22 @@ def test_a_discriminator_resumes_bit_for_bit_within_an_epoch(workplace, monkeypa
         return whole_step(*arguments)
 
     monkeypatch.setattr(train, "train_step", step)
-    assert run(train, *OPTIONS, "--epochs", "2", "--name", "parts") == 128 + signal.SIGTERM
+    assert run(train, *options, "parts") == 128 + signal.SIGTERM
     assert last("parts")["progress"]["batch"] == 3
-    assert run(train, *OPTIONS, "--epochs", "2", "--name", "parts") == 0
+    assert run(train, *options, "parts") == 0
     whole, parts = loss_tensors("whole"), loss_tensors("parts")
     assert any("_u" in name for name in whole)
     assert any("running_mean" in name for name in whole)
     assert any(name.startswith("tiny-GAN/") for name in whole)
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
-    assert [row["train_tiny-GAN_own"] for row in history_of("whole")] == [
-        row["train_tiny-GAN_own"] for row in history_of("parts")
-    ]
+    assert ("loss/balancer.seen" in whole) == (loss is BALANCED)
+    times = {"seconds": "", "items_per_second": ""}
+    assert [row | times for row in history_of("whole")] == [row | times for row in history_of("parts")]
+    logged, again = scalars("whole"), scalars("parts")
+    for tag in (f"step/weight_{term}" for term in ("SI-SNR", "tiny-GAN")):
+        assert [logged[tag][step] for step in (6, 12)] == [again[tag][step] for step in (6, 12)]
+        assert (logged[tag][6] != logged[tag][12]) == (loss is BALANCED)
 
 
 def test_each_side_trains_only_its_own_weights():

@@ -12,7 +12,7 @@ import pytest
 import torch
 from programs import refused, run
 from scipy.io import wavfile
-from trainings import history_of, scalars
+from trainings import history_of
 
 import test
 import train
@@ -93,25 +93,6 @@ def test_train_then_test_gives_tables_scores_and_samples(workplace, capsys):
     assert (rate, clean.size, enhanced.size) == (16000, 16000, 16000)
     assert np.corrcoef(clean, enhanced)[0, 1] > 0.3  # not the inverted solution
     np.testing.assert_array_equal(clean, np.load(workplace / "data/demo/test.npy")[1, 1, 0, 1])
-
-
-def test_a_resumed_run_equals_an_uninterrupted_one_with_balanced_weights(workplace):
-    loss = "--loss SI-SNR+LMS+PMSQE --coupling balanced --balance 3"
-    options = [*TINY, *loss.split(), "--valid_scores", "0"]
-    assert run(train, *options, "--name", "whole", "--epochs", "2") == 0
-    assert run(train, *options, "--name", "parts", "--epochs", "1") == 0
-    assert run(train, *options, "--name", "parts", "--epochs", "2") == 0
-    whole, parts = (torch.load(f"runs/{name}/last.pt", weights_only=True) for name in ("whole", "parts"))
-    assert whole["loss"].keys() == {"balancer.log_norms", "balancer.seen"}
-    for section in ("loss", "model"):
-        for name, value in whole[section].items():
-            assert torch.equal(value, parts[section][name]), name
-    times = {"seconds": "", "items_per_second": ""}
-    assert [row | times for row in history_of("whole")] == [row | times for row in history_of("parts")]
-    whole, parts = scalars("whole"), scalars("parts")
-    for tag in (f"step/weight_{term}" for term in ("SI-SNR", "LMS", "PMSQE")):
-        assert whole[tag][3] != whole[tag][6]  # 12 items in batches of 4, twice
-        assert [whole[tag][step] for step in (3, 6)] == [parts[tag][step] for step in (3, 6)]
 
 
 def test_weights_that_move_do_not_decide_which_epoch_is_best():
