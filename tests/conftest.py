@@ -1,6 +1,7 @@
 """Where tiny trainings run; test files whose subject needs other data have fixtures of their own."""
 
 import dataclasses
+import shutil
 
 import pytest
 from matplotlib.figure import Figure
@@ -26,6 +27,21 @@ def undrawn_figures(request, monkeypatch):
     if request.path.name not in DRAWN:
         monkeypatch.setattr(Figure, "get_layout_engine", lambda figure: None)
         monkeypatch.setattr(Figure, "savefig", lambda _, path, **__: Image.new("RGB", (1, 1)).save(path, "png"))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """An installed Chromium, with sound and a microphone that needs no permission."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs Chromium")
+    with sync_api.sync_playwright() as playwright:
+        devices = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", *devices]
+        browser = playwright.chromium.launch(executable_path=chromium, args=options)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,14 @@
 """The page of a comparison in a real browser, opened from the disk as a user does."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from made_runs import make_run
+from pages import watched
 
 from tools.reports.report import CompareSettings, compare
-
-sync_api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 
 @pytest.fixture(scope="module")
@@ -24,28 +20,12 @@ def folder(tmp_path_factory):
         yield compare(CompareSettings(("a", "b", "c"))).resolve()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desktop", "phone"])
 def page(request, browser, folder):
     width, height = request.param
-    page = browser.new_page(viewport={"width": width, "height": height}, accept_downloads=True)
-    problems, requests = [], []
-    page.on("console", lambda message: problems.append(message.text))
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda sent: requests.append(sent.url))
-    page.goto((folder / "index.html").as_uri())
-    yield page
-    page.close()
-    assert problems == []
-    assert all(url.startswith(("file:", "data:", "blob:")) for url in requests)
+    options = {"viewport": {"width": width, "height": height}, "accept_downloads": True}
+    with watched(browser, (folder / "index.html").as_uri(), "file:", **options) as page:
+        yield page
 
 
 def wait_for(page, condition):

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import soundfile
 from networks import SMALL, save_checkpoint, trained_like
+from pages import watched
 from programs import refused, run
 
 from tools import export
 from tools.inference import enhance
 from tools.inference.web_folder import RUNTIME
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MODEL = trained_like()
 
 
@@ -42,33 +42,13 @@ def address(tmp_path_factory):
     server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium")
-    with sync_api.sync_playwright() as playwright:
-        devices = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-        options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", *devices]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def page(browser, address):
     """The page, loaded; in the end, nothing was refused by its policy and nothing else was loaded."""
-    page = browser.new_page(viewport={"width": 1000, "height": 900})
-    problems, requests = [], []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: message.type == "error" and problems.append(message.text))
-    page.on("request", lambda sent: requests.append(sent.url))
-    page.goto(address)
-    page.locator("#status", has_text="Ready").wait_for(timeout=60_000)
-    yield page
-    page.close()
-    assert problems == []
-    assert all(url.startswith((address, "data:", "blob:")) for url in requests)
+    size = {"width": 1000, "height": 900}
+    with watched(browser, address, address, only_errors=True, viewport=size) as page:
+        page.locator("#status", has_text="Ready").wait_for(timeout=60_000)
+        yield page
 
 
 def enhanced_by(page, path):
