@@ -20,7 +20,7 @@ from models import complete
 from tools.common.audio import write_wav
 from tools.common.device import find_device
 from tools.common.errors import UserError
-from tools.common.files import fingerprint, replacing, write_csv
+from tools.common.files import replacing, write_csv
 from tools.common.processes import ProcessPool
 from tools.common.run_folder import read_config, save_checkpoint, save_config
 from tools.reports.tables import Table, left_out, score_tables, terminal
@@ -108,13 +108,6 @@ def test_scores_beside_data_that_may_not_be_written_are_kept_in_memory(tmp_path)
     cache = ScoreCache(tmp_path / "file" / "scores.jsonl", tmp_path / "file", ("pesq",))
     cache.add(0, Scores({"pesq": 1.0}))
     assert cache.missing(0) == []
-
-
-def test_a_fingerprint_changes_with_one_byte(tmp_path):
-    for name, content in (("a", b"speech"), ("b", b"speech"), ("c", b"speecH")):
-        (tmp_path / name).write_bytes(content)
-    a, b, c = (fingerprint(tmp_path / name) for name in "abc")
-    assert a == b != c
 
 
 def test_an_utterance_without_a_score_is_left_out_of_both_rows_and_counted():
