@@ -18,15 +18,20 @@ def pytest_configure():
     Config.__init__.__defaults__ = tuple(shipped.get(field.name, value) for field, value in old)
 
 
-DRAWN = {"test_figures.py", "test_page.py", "test_listening.py", "test_published.py", "test_inspect_dataset.py"}
+DRAWN = {"test_figures.py", "test_page.py", "test_published.py", "test_inspect_dataset.py"}
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave figures undrawn where tests only ask for their files: drawing takes seconds."""
+    monkeypatch.setattr(Figure, "get_layout_engine", lambda figure: None)
+    monkeypatch.setattr(Figure, "savefig", lambda _, path, **__: Image.new("RGB", (1, 1)).save(path, "png"))
 
 
 @pytest.fixture(autouse=True)
-def undrawn_figures(request, monkeypatch):
-    """Leave figures undrawn where tests only ask for their files: drawing takes seconds."""
+def undrawn_in_most_files(request):
     if request.path.name not in DRAWN:
-        monkeypatch.setattr(Figure, "get_layout_engine", lambda figure: None)
-        monkeypatch.setattr(Figure, "savefig", lambda _, path, **__: Image.new("RGB", (1, 1)).save(path, "png"))
+        request.getfixturevalue("undrawn")
 
 
 @pytest.fixture(scope="module")

@@ -72,12 +72,11 @@ def test_the_published_scores_are_the_means_of_the_kept_ones(folder):
 
 
 @pytest.mark.slow
-def test_the_kept_files_make_the_same_pages_again(tmp_path, monkeypatch):
+def test_the_kept_files_make_the_same_pages_again(tmp_path, monkeypatch, undrawn):
     for folder in (publish.DOCS, publish.RESULTS):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copy(ROOT / publish.README, tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(publish.figures, "save_figure", lambda *_, **__: None)
     assert run(publish) == 0
     for page in (publish.README, *publish.DOCS.glob("*.md")):
         assert page.read_text() == (ROOT / page).read_text(), page
@@ -217,9 +216,8 @@ def test_a_comparison_is_published_without_what_its_files_say_about_the_machine(
 
 
 def test_a_comparison_grows_by_later_runs_keeps_its_networks_and_leaves_out_those_without_a_test(
-    workplace, capsys, monkeypatch
+    workplace, capsys, undrawn
 ):
-    monkeypatch.setattr(publish.figures, "save_figure", lambda *_, **__: None)
     shutil.rmtree("runs/demo_MSE_seed0")
     assert run(publish, "demo", "--networks") == 0
     for folder in Path("runs").glob("*_seed0"):  # of another machine, for instance
@@ -260,8 +258,7 @@ def test_a_comparison_grows_by_later_runs_keeps_its_networks_and_leaves_out_thos
     assert (after[-1].scores["dnsmos_ovrl"] == 3.0)[after[-1].scores["signal"] == "enhanced"].all()
 
 
-def test_runs_on_other_data_do_not_join_what_is_published(workplace, monkeypatch, capsys):
-    monkeypatch.setattr(publish.figures, "save_figure", lambda *_, **__: None)
+def test_runs_on_other_data_do_not_join_what_is_published(workplace, undrawn, capsys):
     assert run(publish, "demo") == 0
     kept = {path: path.read_bytes() for path in Path("results/published/demo").iterdir()}
     make_sweep_run("demo_SNR_seed0", "SNR", 0, data=2)
@@ -269,8 +266,7 @@ def test_runs_on_other_data_do_not_join_what_is_published(workplace, monkeypatch
     assert {path: path.read_bytes() for path in Path("results/published/demo").iterdir()} == kept
 
 
-def test_other_systems_stand_beside_the_losses_and_stay_when_the_comparison_grows(workplace, monkeypatch, capsys):
-    monkeypatch.setattr(publish.figures, "save_figure", lambda *_, **__: None)
+def test_other_systems_stand_beside_the_losses_and_stay_when_the_comparison_grows(workplace, undrawn, capsys):
     make_sweep_run("RNNoise", "SNR", 0)
     Path("runs/RNNoise/config.json").unlink()  # as of test.py --outputs
     assert run(publish, "demo", "--systems", "RNNoise") == 0
@@ -282,8 +278,7 @@ def test_other_systems_stand_beside_the_losses_and_stay_when_the_comparison_grow
     assert "systems: found with 0 comparisons" in refused(capsys, publish, "--systems", "RNNoise")
 
 
-def test_tuned_learning_rates_are_published_with_their_table(workplace, monkeypatch):
-    monkeypatch.setattr(publish.figures, "save_figure", lambda *_, **__: None)
+def test_tuned_learning_rates_are_published_with_their_table(workplace, undrawn):
     histories = {
         rate: pd.DataFrame([{f"valid_{score}": rate * 100 for score in ("pesq", "estoi", "si_sdr")}])
         for rate in (0.001, 0.003)
