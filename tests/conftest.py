@@ -57,8 +57,14 @@ def corpus(tmp_path_factory):
 
 
 @pytest.fixture
-def workplace(corpus, tmp_path, monkeypatch):
-    """An empty working directory with the corpus in its place."""
-    (tmp_path / "data").symlink_to(corpus)
+def here(tmp_path, monkeypatch):
+    """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def workplace(corpus, here):
+    """An empty working directory with the corpus in its place."""
+    (here / "data").symlink_to(corpus)
+    return here

@@ -47,16 +47,13 @@ def test_the_largest_batch_is_the_last_that_fits(monkeypatch):
     assert bench.largest_batch("bf16") == {"utterances": 20}
 
 
-def test_each_row_is_printed_and_kept_after_one_that_fails_and_one_that_takes_too_long(
-    tmp_path, monkeypatch, capsys
-):
+def test_each_row_is_printed_and_kept_after_one_that_fails_and_one_that_takes_too_long(here, monkeypatch, capsys):
     def broken(bench, precision):
         raise RuntimeError("CUDA error: no kernel image\nsecond line")
 
     def endless(bench, precision):
         signal.raise_signal(signal.SIGALRM)  # as after ROW_SECONDS
 
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tools.benchmark, "lack_of_bf16", lambda device: "bf16 is slow here")
     monkeypatch.setattr(tools.benchmark.Benchmark, "convolution", broken)
     monkeypatch.setattr(tools.benchmark.Benchmark, "enhancement", endless)

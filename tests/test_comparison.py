@@ -19,11 +19,10 @@ from tools.scoring.scores import STANDARD
 
 
 @pytest.fixture(autouse=True)
-def workplace(tmp_path, monkeypatch):
+def workplace(here, monkeypatch):
     """An empty working directory, and no time spent on figures, which test_figures.py looks at."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(figures, "score_curves", lambda *_: Figure((1, 1)))
-    return tmp_path
+    return here
 
 
 def report(name="comparison"):

@@ -152,8 +152,7 @@ def edited_defaults(name, value):
     )
 
 
-def test_a_missing_run_lists_the_runs_there_are(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_missing_run_lists_the_runs_there_are(here):
     for name in ("b", "a"):
         save_config(Config(name=name))
     with pytest.raises(UserError, match=r"no such run; .*: there are a, b$"):

@@ -168,14 +168,13 @@ def test_existing_outputs_are_replaced_only_when_asked(tmp_path, checkpoint, spe
     assert soundfile.info(target).frames == speech.size
 
 
-def test_a_mistyped_run_is_not_replaced_by_the_packaged_network(tmp_path, checkpoint, speech, capsys, monkeypatch):
-    source = write(tmp_path / "a.wav", speech)
-    (tmp_path / "runs" / "mine").mkdir(parents=True)
-    (tmp_path / "runs" / "mine" / "best.pt").write_bytes(checkpoint.read_bytes())
-    monkeypatch.chdir(tmp_path)
+def test_a_mistyped_run_is_not_replaced_by_the_packaged_network(here, checkpoint, speech, capsys):
+    source = write(here / "a.wav", speech)
+    (here / "runs" / "mine").mkdir(parents=True)
+    (here / "runs" / "mine" / "best.pt").write_bytes(checkpoint.read_bytes())
     expected = "runs/mien: no such sound file, folder, checkpoint or run in runs/"
     assert expected in refused(capsys, enhance, "runs/mien", source)
-    assert not (tmp_path / "a_enhanced.wav").exists()
+    assert not (here / "a_enhanced.wav").exists()
     assert run(enhance, "runs/mine", source) == 0
     assert "network: runs/mine/best.pt" in capsys.readouterr().out
 

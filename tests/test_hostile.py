@@ -110,10 +110,9 @@ def test_a_folder_for_temporary_files_that_would_hang_the_loader_is_named(workpl
     assert "TMPDIR: found /xxx" in refused(capsys, train, *TINY, "--name", "a", "--workers", 2)
 
 
-def test_a_folder_is_replaced_only_by_what_it_held_before(tmp_path, monkeypatch, capsys, corpus):
-    monkeypatch.chdir(tmp_path)
+def test_a_folder_is_replaced_only_by_what_it_held_before(here, capsys, corpus):
     Path("runs/a").mkdir(parents=True)
-    checkpoint = save_checkpoint(trained_like(), tmp_path / "runs/a/best.pt", **SMALL)
+    checkpoint = save_checkpoint(trained_like(), here / "runs/a/best.pt", **SMALL)
     assert "no page" in refused(capsys, export, checkpoint, "runs/", "--overwrite")
     shutil.copytree(corpus, "data")
     Path("data/speech").mkdir()

@@ -15,8 +15,7 @@ from tools.reports.page import low_anchor
 LABELS = ("MSE", "SI-SNR", "SI-SNR+LMS")
 
 
-def test_a_webmushra_test_has_a_hidden_reference_an_anchor_and_all_its_files(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_webmushra_test_has_a_hidden_reference_an_anchor_and_all_its_files(here):
     for seed, loss in enumerate(LABELS):
         make_run(loss, loss, seed, samples=1)
     assert run(compare, *LABELS, "--listening_test", "--name", "ab") == 0

@@ -84,8 +84,7 @@ def test_the_same_command_gives_the_same_bytes_with_any_number_of_workers(made, 
 
 
 @pytest.mark.slow
-def test_train_and_test_run_on_it(made, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_train_and_test_run_on_it(made, here, capsys):
     tiny = ["--kernel_num", "4", "8", "--rnn_units", "4", "--device", "cpu", "--name", "a", "--valid_scores", "0"]
     assert run(train, "--data", made, *tiny, "--epochs", 1) == 0
     assert run(test, "--name", "a", "--samples", 0) == 0

@@ -59,10 +59,7 @@ def small_set(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL_NETWORKS)
-def test_two_epochs_of_a_small_set_lower_the_validation_loss_and_keep_the_polarity(
-    name, small_set, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
+def test_two_epochs_of_a_small_set_lower_the_validation_loss_and_keep_the_polarity(name, small_set, here):
     options = ["--data", small_set, "--name", "n", "--epochs", "2", "--batch_size", "4", "--learning_rate", "2e-3"]
     for key, value in {"model": name.split()[0], **SMALL_NETWORKS[name]}.items():
         options += [f"--{key}", *(value if isinstance(value, tuple) else [value])]

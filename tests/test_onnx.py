@@ -57,8 +57,7 @@ def test_the_streaming_graph_gives_the_offline_estimate(tmp_path, model):
             np.testing.assert_allclose(estimate, model(noisy), rtol=0, atol=1e-5)
 
 
-def test_a_graph_enhances_files_as_its_network_does_and_other_graphs_are_refused(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_graph_enhances_files_as_its_network_does_and_other_graphs_are_refused(here, capsys):
     model = trained_like("GTCRN")
     export_step(model, Path("step.onnx"))
     export_offline(model, Path("whole.onnx"))

@@ -44,10 +44,9 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture
-def workplace(finished, tmp_path, monkeypatch):
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def workplace(finished, here):
+    shutil.copytree(finished, here, dirs_exist_ok=True)
+    return here
 
 
 def enhance_files(change=lambda waveform: waveform):

@@ -72,11 +72,10 @@ def test_the_published_scores_are_the_means_of_the_kept_ones(folder):
 
 
 @pytest.mark.slow
-def test_the_kept_files_make_the_same_pages_again(tmp_path, monkeypatch, undrawn):
+def test_the_kept_files_make_the_same_pages_again(here, undrawn):
     for folder in (publish.DOCS, publish.RESULTS):
-        shutil.copytree(ROOT / folder, tmp_path / folder)
-    shutil.copy(ROOT / publish.README, tmp_path)
-    monkeypatch.chdir(tmp_path)
+        shutil.copytree(ROOT / folder, here / folder)
+    shutil.copy(ROOT / publish.README, here)
     assert run(publish) == 0
     for page in (publish.README, *publish.DOCS.glob("*.md")):
         assert page.read_text() == (ROOT / page).read_text(), page
@@ -164,8 +163,7 @@ PAGES = {TABLES: "results of demo", publish.README: "summary of demo"}
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def workplace(here):
     for loss in ("MSE", "SI-SNR"):
         for seed in (0, 1):
             make_sweep_run(f"demo_{loss}_seed{seed}", loss, seed)
@@ -174,7 +172,7 @@ def workplace(tmp_path, monkeypatch):
     Path("data/demo/dataset.json").write_text('{"samples": 48000}')
     for page, name in PAGES.items():
         page.write_text(f"before\n<!-- {name}: how -->\n<!-- end of {name} -->\nafter\n")
-    return tmp_path
+    return here
 
 
 def make_sweep_run(name, loss, seed, **settings):

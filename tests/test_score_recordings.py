@@ -23,14 +23,13 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
-def workplace(tmp_path, monkeypatch):
+def workplace(here):
     """Three utterances as clean/a.wav … and enhanced/a.flac …, and no processes to start."""
-    monkeypatch.chdir(tmp_path)
     for number, name in enumerate(("a", "b", "c")):
         clean = speech_like(number) + 0.003 * noise(2)
         write("clean", f"{name}.wav", clean)
         write("enhanced", f"{name}.flac", clean + 0.01 * noise(number))
-    return tmp_path
+    return here
 
 
 def write(folder, name, waveform, rate=16000):

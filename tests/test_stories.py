@@ -35,11 +35,10 @@ def corpus(tmp_path_factory):
 
 
 @pytest.fixture
-def workplace(corpus, tmp_path, monkeypatch):
+def workplace(corpus, here):
     """An empty working directory with the demo corpus in its place."""
-    shutil.copytree(corpus, tmp_path / "data" / "demo")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    shutil.copytree(corpus, here / "data" / "demo")
+    return here
 
 
 PAPERS_LOSSES = [f"{base}{more}" for more in ("", "+LMS", "+PMSQE") for base in ("MSE", "SDR", "SI-SNR", "SI-SDR")]
@@ -192,8 +191,7 @@ def test_bad_input_to_test_is_one_line_and_leaves_no_tables(workplace, capsys):
 
 
 @pytest.mark.slow
-def test_the_demo_corpus_makes_itself_once(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_the_demo_corpus_makes_itself_once(here, monkeypatch):
     calls = []
 
     def small(folder):

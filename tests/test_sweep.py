@@ -19,11 +19,7 @@ from tools import sweep
 from tools.common.files import fingerprint
 from tools.common.run_folder import note_test
 
-
-@pytest.fixture(autouse=True)
-def workplace(tmp_path, monkeypatch):
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def test_a_dry_run_of_the_sweep_prints_every_command(capsys):

@@ -152,14 +152,11 @@ def test_short_noises_in_one_folder_are_one_type_with_the_option_that_the_error_
     assert make(tmp_path, *sources, "--noise_type", "") == 0
 
 
-def test_scores_are_those_without_an_offset(tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_scores_are_those_without_an_offset(here, capsys):
     clean = voice("a")
-    write(tmp_path / "clean.wav", clean, subtype="FLOAT")
-    write(tmp_path / "enhanced.wav", clean + hiss("a", 0.1 * clean.std()) + 0.1, subtype="FLOAT")
-    assert (
-        run(score, tmp_path / "clean.wav", tmp_path / "enhanced.wav", "--metrics", "si_sdr", "--workers", 1) == 0
-    )
+    write(here / "clean.wav", clean, subtype="FLOAT")
+    write(here / "enhanced.wav", clean + hiss("a", 0.1 * clean.std()) + 0.1, subtype="FLOAT")
+    assert run(score, here / "clean.wav", here / "enhanced.wav", "--metrics", "si_sdr", "--workers", 1) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "SI-SDR (dB) 20.0" in printed
     assert "1 with a DC offset (removed)" in printed

@@ -168,13 +168,12 @@ def test_a_device_that_is_not_there_is_refused():
         find_device("cuda:99")
 
 
-def test_a_run_is_not_continued_with_other_settings(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_run_is_not_continued_with_other_settings(here):
     assert open_run(complete(Config(name="a", epochs=3))) == (complete(Config(name="a", epochs=3)), None, set())
     save_config(complete(Config(name="a", epochs=3)))
     longer = complete(Config(name="a", epochs=5))  # is no other run
     assert open_run(longer) == (longer, None, set())
-    save_checkpoint(tmp_path / "runs/a/last.pt", {"config": {}, "model": {}, "epoch": 2})
+    save_checkpoint(here / "runs/a/last.pt", {"config": {}, "model": {}, "epoch": 2})
     assert open_run(longer)[1]["epoch"] == 2
     other = complete(Config(name="a", epochs=5, network={"mask": "C"}, learning_rate=1e-3))
     with pytest.raises(UserError, match=r"holds a run with learning_rate 0.0005 \(now 0.001\), mask E \(now C\)"):
@@ -183,8 +182,7 @@ def test_a_run_is_not_continued_with_other_settings(tmp_path, monkeypatch):
     assert open_run(other, "new")[::2] == (other, {"network", "learning_rate"})
 
 
-def test_more_epochs_are_another_run_where_the_schedule_ends_with_them(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_more_epochs_are_another_run_where_the_schedule_ends_with_them(here):
     save_config(Config(name="a", epochs=3, schedule="cosine"))
     with pytest.raises(UserError, match=r"holds a run with epochs 3 \(now 5\)"):
         open_run(Config(name="a", epochs=5, schedule="cosine"))

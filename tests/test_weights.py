@@ -57,9 +57,8 @@ BAD_CHECKPOINTS = {
 
 
 @pytest.mark.parametrize("kind", BAD_CHECKPOINTS)
-def test_a_checkpoint_that_cannot_be_used_is_refused_and_runs_no_code(tmp_path, monkeypatch, kind):
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "bad.pt"
+def test_a_checkpoint_that_cannot_be_used_is_refused_and_runs_no_code(here, kind):
+    path = here / "bad.pt"
     write, message = BAD_CHECKPOINTS[kind]
     write(path)
     with pytest.raises(UserError, match=rf"bad\.pt: .*{message}") as caught:
