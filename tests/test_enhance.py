@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import SMALL, save_checkpoint, trained_like
 from programs import refused, run
+from recordings import write
 
 from tools import enhance
 from tools.demo_corpus.espeak import synthesise
@@ -46,12 +47,6 @@ def offline(noisy):
     lead = noisy[4800:0:-1]
     with torch.no_grad():
         return MODEL(torch.from_numpy(np.concatenate([lead, noisy]))[None])[0, len(lead) :].numpy()
-
-
-def write(path, signal, rate=16000, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, signal, rate, **options)
-    return path
 
 
 FORMATS = [
