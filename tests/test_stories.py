@@ -160,13 +160,11 @@ def with_nan(array):
 
 
 BAD_TRAINING = {
-    "missing file": (lambda: Path("data/demo/valid.npy").unlink(), [], "data/demo/valid.npy: no such file"),
     "nan, loaded by a worker": (
         lambda: damage("data/demo/train.npy", with_nan),
         ["--workers", "1"],
         "item [2] holds NaN or infinity",
     ),
-    "coupling": (lambda: None, ["--coupling", "1", "2"], "found 2 numbers for SI-SNR"),
     "device": (lambda: None, ["--device", "cuda:99"], "device: found cuda:99"),
 }
 

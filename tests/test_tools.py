@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import wavfile
@@ -18,7 +17,6 @@ from scipy.io import wavfile
 from config import Config
 from models import complete
 from tools.common.audio import write_wav
-from tools.common.device import find_device
 from tools.common.errors import UserError
 from tools.common.files import replacing, write_csv
 from tools.common.processes import ProcessPool
@@ -160,12 +158,6 @@ def test_a_wav_file_holds_the_waveform_and_clips_without_wrapping(tmp_path):
     rate, pcm = wavfile.read(tmp_path / "a" / "x.wav")
     assert rate == 16000
     assert pcm.tolist() == [0, 16384, 32767, -32768]
-
-
-def test_a_device_that_is_not_there_is_refused():
-    assert find_device("cpu") == torch.device("cpu")
-    with pytest.raises(UserError, match="device: found cuda:99"):
-        find_device("cuda:99")
 
 
 def test_a_run_is_not_continued_with_other_settings(here):
