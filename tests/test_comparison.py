@@ -53,15 +53,6 @@ def test_a_comparison_says_better_worse_or_not_distinguishable_and_warns(capsys)
     assert "SI-SNR against MSE: better in" in printed
 
 
-def test_a_comparison_names_the_scores_that_not_all_runs_have(capsys):
-    for name, loss in (("a", "MSE"), ("b", "SI-SNR")):
-        make_run(name, loss)
-    scores = pd.read_csv(path := Path("runs/b/test/demo/scores.csv"))
-    scores.drop(columns=["pesq", "stoi"]).to_csv(path, index=False)
-    assert run(compare, "a", "b", "--metrics", "pesq", "estoi", "si_sdr") == 0
-    assert "Left out, as not all runs have them: PESQ (wide-band)." in capsys.readouterr().out
-
-
 def test_the_console_shows_the_main_scores_within_80_columns_and_the_files_all(capsys):
     make_run("a", "SI-SNR+0.3*MR-STFT", learning_rate=3e-3, batch_size=8)
     make_run("b", "SI-SNR+0.3*MR-STFT", learning_rate=1e-3, batch_size=16)
@@ -178,22 +169,21 @@ def test_runs_of_one_loss_with_other_settings_are_told_apart():
     assert ("MSE (mask C)", "pesq", "all") in differences()
 
 
-def test_runs_are_compared_in_the_scores_that_they_share():
+def test_runs_are_compared_in_the_scores_that_they_share_of_those_asked_for(capsys):
     make_run("a", "MSE")
     make_run("b", "SDR")
     path = Path("runs/b/test/demo/scores.csv")
-    pd.read_csv(path)[["noise_type", "snr_db", "utterance", "signal", "pesq", "stoi"]].to_csv(path, index=False)
-    assert run(compare, "a", "b", "--utterances") == 0
-    assert {metric for _, metric, _ in differences()} == {"pesq", "stoi"}
-    assert run(compare, "a", "b", "--utterances", "--metrics", "stoi") == 0
-    assert {metric for _, metric, _ in differences()} == {"stoi"}
-
-
-def test_runs_are_compared_in_a_score_that_is_not_among_the_main_ones():
-    make_run("a", "MSE")
-    make_run("b", "SDR")
-    assert run(compare, "a", "b", "--utterances", "--metrics", "ssnr") == 0
+    pd.read_csv(path)[["noise_type", "snr_db", "utterance", "signal", "ssnr", "stoi"]].to_csv(path, index=False)
+    for asked, expected in {
+        "": {"ssnr", "stoi"},
+        "--metrics stoi": {"stoi"},
+        "--metrics ssnr": {"ssnr"},
+        "--metrics pesq stoi": {"stoi"},
+    }.items():
+        assert run(compare, "a", "b", "--utterances", *asked.split()) == 0
+        assert {metric for _, metric, _ in differences()} == expected
     assert "| SDR | " in report()
+    assert "Left out, as not all runs have them: PESQ (wide-band)." in capsys.readouterr().out
 
 
 def test_intervals_are_over_talkers_and_noise_recordings_if_they_are_known():
@@ -239,6 +229,16 @@ REFUSALS = {
         "040_noisy.wav: no such sample",
     ),
     "metric": (lambda: make_run("b", "SDR"), ["a", "b", "--metrics", "dnsmos"], "metrics: the runs share pesq,"),
+    "silent network": (
+        lambda: make_run("b", "SDR", shift=dict.fromkeys(STANDARD, math.nan)),
+        ["a", "b", "--utterances"],
+        "error: no utterance has a score of all signals",
+    ),
+    "scores of an earlier checkpoint": (
+        lambda: make_run("b", "SDR") and Path("runs/b/best.pt").write_bytes(b"a later epoch"),
+        ["a", "b", "--utterances"],
+        "runs/b: its best.pt was not tested on demo",
+    ),
     "damaged": (
         lambda: make_run("b", "SDR") and Path("runs/b/test/demo/scores.csv").write_text("a,b\n1,2\n"),
         ["a", "b"],
@@ -256,13 +256,6 @@ def test_what_cannot_be_compared_is_refused_in_one_line_and_nothing_is_written(w
     assert not (workplace / "results").exists()
 
 
-def test_a_network_that_has_no_scores_as_it_is_silent_is_one_line(capsys):
-    make_run("a")
-    make_run("b", "SDR", shift=dict.fromkeys(STANDARD, math.nan))
-    error = refused(capsys, compare, "a", "b", "--utterances")
-    assert error.startswith("error: no utterance has a score of all signals")
-
-
 def test_a_run_keeps_its_scores_on_each_set_and_is_compared_on_the_one_that_is_named(capsys):
     rows = {}
     for name, loss in (("a", "MSE"), ("b", "SDR")):
@@ -274,13 +267,6 @@ def test_a_run_keeps_its_scores_on_each_set_and_is_compared_on_the_one_that_is_n
     assert read_run("a", "set2").scores["pesq"].tolist() == [row["pesq"] for row in rows["a", 2]]
     assert "was not tested on demo (scores: set1, set2)" in refused(capsys, compare, "a", "b", "--utterances")
     assert run(compare, "a", "b", "--utterances", "--data", "set2") == 0
-
-
-def test_scores_of_an_earlier_checkpoint_are_refused(capsys):
-    make_run("a", "MSE")
-    make_run("b", "SDR")
-    Path("runs/b/best.pt").write_bytes(b"a later epoch")
-    assert "runs/b: its best.pt was not tested on demo" in refused(capsys, compare, "a", "b", "--utterances")
 
 
 def test_the_comparison_shows_the_tuned_rates():
