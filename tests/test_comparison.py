@@ -247,10 +247,9 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSALS)
-def test_what_cannot_be_compared_is_refused_in_one_line_and_nothing_is_written(workplace, capsys, case):
+@pytest.mark.parametrize(("spoil", "args", "message"), REFUSALS.values(), ids=REFUSALS)
+def test_what_cannot_be_compared_is_refused_and_nothing_is_written(workplace, capsys, spoil, args, message):
     make_run("a")
-    spoil, args, message = REFUSALS[case]
     spoil()
     assert message in refused(capsys, compare, *args)
     assert not (workplace / "results").exists()

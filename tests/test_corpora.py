@@ -121,9 +121,8 @@ BAD_AUDIO = {
 }
 
 
-@pytest.mark.parametrize("case", BAD_AUDIO)
-def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, case):
-    spoil, reason = BAD_AUDIO[case]
+@pytest.mark.parametrize(("spoil", "reason"), BAD_AUDIO.values(), ids=BAD_AUDIO)
+def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, spoil, reason):
     spoil(tmp_path / "bad.wav")
     [rejected] = check_recording(tmp_path, "bad.wav", Selection(TALKER, RATE))
     assert isinstance(rejected, str)

@@ -204,10 +204,10 @@ def cut_in_half(path):
     os.truncate(path, path.stat().st_size // 2)
 
 
-@pytest.mark.parametrize("kind", BAD_RECORDINGS)
-def test_a_recording_that_cannot_be_enhanced_is_named_in_one_line(tmp_path, checkpoint, capsys, kind):
+@pytest.mark.parametrize("spoil", BAD_RECORDINGS.values(), ids=BAD_RECORDINGS)
+def test_a_recording_that_cannot_be_enhanced_is_named_in_one_line(tmp_path, checkpoint, capsys, spoil):
     path = tmp_path / "bad.wav"
-    BAD_RECORDINGS[kind](path)
+    spoil(path)
     assert run(enhance, checkpoint, path, "-o", tmp_path / "out.wav") == 1
     error = capsys.readouterr().err.strip().splitlines()
     assert sum(line.startswith("error: ") for line in error) == 1
@@ -231,8 +231,6 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path, checkpoint, speech,
     assert run(enhance, checkpoint, source, "-o", tmp_path / "b.xyz") == 1
     assert "XYZ cannot be written; name a .wav or .flac" in capsys.readouterr().err
     assert not (tmp_path / "b.xyz").exists()
-    assert run(enhance, checkpoint, source, "-o", source, "--overwrite") == 1
-    assert soundfile.info(source).frames == speech.size
 
 
 @pytest.mark.parametrize("arguments", [[], ["a.wav", "--dry", "2"], ["a.wav", "--live"], ["-", "a.wav"]])

@@ -76,9 +76,8 @@ BAD_AUDIO = {
 }
 
 
-@pytest.mark.parametrize("case", BAD_AUDIO)
-def test_what_cannot_be_enhanced_is_named(case):
-    audio, rate, options, message = BAD_AUDIO[case]
+@pytest.mark.parametrize(("audio", "rate", "options", "message"), BAD_AUDIO.values(), ids=BAD_AUDIO)
+def test_what_cannot_be_enhanced_is_named(audio, rate, options, message):
     with pytest.raises(UserError, match=message):
         enhance(audio, rate, MODEL, **options)
 

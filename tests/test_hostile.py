@@ -31,8 +31,6 @@ from tools import (
 from tools.common.errors import UserError
 from tools.common.files import exclusive
 
-ROOT = Path(__file__).parents[1]
-
 
 @pytest.mark.parametrize(
     "compare_signals",

@@ -118,9 +118,8 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_is_found_and_the_exit_code_is_1(copy, capsys, case):
-    spoil, message = WRONG[case]
+@pytest.mark.parametrize(("spoil", "message"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_found_and_the_exit_code_is_1(copy, capsys, spoil, message):
     spoil(copy)
     assert inspect(copy, "--items", 0) == 1
     wrong = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong: ")]

@@ -52,9 +52,8 @@ def bad(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("case", BAD_COMMANDS)
-def test_what_cannot_become_a_set_is_one_line_and_leaves_nothing(bad, monkeypatch, capsys, case):
-    args, message = BAD_COMMANDS[case]
+@pytest.mark.parametrize(("args", "message"), BAD_COMMANDS.values(), ids=BAD_COMMANDS)
+def test_what_cannot_become_a_set_is_one_line_and_leaves_nothing(bad, monkeypatch, capsys, args, message):
     monkeypatch.chdir(bad)
     before = sorted(bad.iterdir())
     assert run(make_dataset, "--out", "set", *SMALL, *args.split()) == 2

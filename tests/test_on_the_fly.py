@@ -146,9 +146,8 @@ SPOILT = {
 }
 
 
-@pytest.mark.parametrize("case", SPOILT)
-def test_a_damaged_set_for_mixing_on_the_fly_is_named(tmp_path, case):
-    spoil, message = SPOILT[case]
+@pytest.mark.parametrize(("spoil", "message"), SPOILT.values(), ids=SPOILT)
+def test_a_damaged_set_for_mixing_on_the_fly_is_named(tmp_path, spoil, message):
     spoil(write_on_the_fly(tmp_path / "set"))
     with pytest.raises(UserError, match=message) as caught:
         mixtures(tmp_path / "set", 0, 1)

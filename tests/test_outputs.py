@@ -112,10 +112,9 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSALS)
-def test_outputs_of_another_grid_are_named_in_one_line(workplace, capsys, case):
+@pytest.mark.parametrize(("spoil", "message"), REFUSALS.values(), ids=REFUSALS)
+def test_outputs_of_another_grid_are_named_in_one_line(workplace, capsys, spoil, message):
     shutil.copytree("noisy", "enhanced")
-    spoil, message = REFUSALS[case]
     spoil()
     assert message in refused(capsys, test, "--outputs", "enhanced", "--name", "system", *OPTIONS)
     assert not Path("runs/system/test").exists()

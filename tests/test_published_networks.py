@@ -55,9 +55,8 @@ PUBLISHED = {  # weights; noisy; estimate; options of the import
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_imported_weights_give_the_published_estimate(tmp_path, name):
-    state, noisy, estimate, options = PUBLISHED[name]
+@pytest.mark.parametrize(("state", "noisy", "estimate", "options"), PUBLISHED.values(), ids=PUBLISHED)
+def test_imported_weights_give_the_published_estimate(tmp_path, state, noisy, estimate, options):
     torch.save(
         {"model": {f"module.{key}": weight for key, weight in state.items()}, "epoch": 3}, tmp_path / "up.pt"
     )

@@ -160,9 +160,8 @@ BAD_FILES = {
 }
 
 
-@pytest.mark.parametrize("case", BAD_FILES)
-def test_a_bad_file_among_good_ones_is_named_at_the_end_with_exit_code_1(case, capsys):
-    spoil, message = BAD_FILES[case]
+@pytest.mark.parametrize(("spoil", "message"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_bad_file_among_good_ones_is_named_at_the_end_with_exit_code_1(capsys, spoil, message):
     spoil()
     assert call("clean", "enhanced", "--metrics", "stoi") == 1
     assert message in capsys.readouterr().err
@@ -198,9 +197,8 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSALS)
-def test_what_cannot_be_scored_at_all_is_refused_in_one_line(case, capsys, workplace):
-    prepare, args, message = REFUSALS[case]
+@pytest.mark.parametrize(("prepare", "args", "message"), REFUSALS.values(), ids=REFUSALS)
+def test_what_cannot_be_scored_at_all_is_refused_in_one_line(capsys, workplace, prepare, args, message):
     prepare()
     assert message in refused(capsys, command, *args, "--processes", "1")
     assert not (workplace / "results").exists()

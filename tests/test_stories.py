@@ -169,9 +169,8 @@ BAD_TRAINING = {
 }
 
 
-@pytest.mark.parametrize("case", BAD_TRAINING)
-def test_bad_input_to_train_is_one_line_and_leaves_no_checkpoint(workplace, capsys, case):
-    spoil, args, message = BAD_TRAINING[case]
+@pytest.mark.parametrize(("spoil", "args", "message"), BAD_TRAINING.values(), ids=BAD_TRAINING)
+def test_bad_input_to_train_is_one_line_and_leaves_no_checkpoint(workplace, capsys, spoil, args, message):
     spoil()
     assert message in refused(capsys, train, *TINY, "--name", "a", "--epochs", "1", *args)
     assert not list(workplace.glob("runs/**/*.pt"))

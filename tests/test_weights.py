@@ -56,10 +56,9 @@ BAD_CHECKPOINTS = {
 }
 
 
-@pytest.mark.parametrize("kind", BAD_CHECKPOINTS)
-def test_a_checkpoint_that_cannot_be_used_is_refused_and_runs_no_code(here, kind):
+@pytest.mark.parametrize(("write", "message"), BAD_CHECKPOINTS.values(), ids=BAD_CHECKPOINTS)
+def test_a_checkpoint_that_cannot_be_used_is_refused_and_runs_no_code(here, write, message):
     path = here / "bad.pt"
-    write, message = BAD_CHECKPOINTS[kind]
     write(path)
     with pytest.raises(UserError, match=rf"bad\.pt: .*{message}") as caught:
         load_model(path)
