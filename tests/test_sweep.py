@@ -42,20 +42,7 @@ def test_a_slurm_array_has_a_task_a_run(tmp_path, capsys):
     assert "test.py --name sweep_SI-SNR_seed1" in task.stdout.splitlines()[1]
 
 
-class Finished:
-    """A program that has ended, as subprocess.Popen gives it."""
-
-    def __init__(self, code):
-        self.wait = lambda: code
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-
-FINISHED = [Finished(0), Finished(1)]
+Popen = subprocess.Popen  # itself, where a test replaces it
 
 
 @pytest.mark.slow
@@ -91,7 +78,7 @@ def test_a_sweep_compares_the_other_runs_after_a_failure_and_skips_what_is_finis
             best.write_bytes(b"")
             (Path("runs") / name / "history.csv").write_text("epoch\n1\n")
             note_test(Path("runs") / name / "test" / "demo", {"checkpoint": fingerprint(best)})
-        return FINISHED[name in broken]
+        return Popen(["false" if name in broken else "true"])
 
     monkeypatch.setattr(sweep.subprocess, "Popen", pretend)
     monkeypatch.setattr(sweep, "compare", lambda settings: calls.append(settings.runs))
@@ -126,7 +113,7 @@ def test_two_trainings_on_the_cpu_share_its_cores(monkeypatch):
     monkeypatch.setattr(
         sweep.subprocess,
         "Popen",
-        lambda command, env: threads.append(env.get("OMP_NUM_THREADS")) or FINISHED[0],
+        lambda command, env: threads.append(env.get("OMP_NUM_THREADS")) or Popen(["true"]),
     )
     job = sweep.Job(Config(), (("train.py",),))
     sweep.run_jobs([job], ("cpu",))
@@ -156,7 +143,7 @@ def test_tuning_tries_rates_until_the_best_lies_between_others_and_compares_with
         loss, name, rate = (options.get(key) for key in ("--loss", "--name", "--learning_rate"))
         calls.append((Path(command[1]).name, name, rate, options.get("--epochs")))
         if name in diverged:
-            return FINISHED[True]
+            return Popen(["false"])
         if Path(command[1]).name == "train.py":
             epochs = int(options["--epochs"])
             settings = {"data": "x", "learning_rate": float(rate), "epochs": epochs, "precision": "fp32"}
@@ -167,7 +154,7 @@ def test_tuning_tries_rates_until_the_best_lies_between_others_and_compares_with
             si_sdr, pesq = (9, 1.5) if rate == best[loss] else (8, 1.9)  # two of three scores decide
             line = f"{epochs},{pesq},{estoi},{si_sdr}\n"
             (config.run_dir / "history.csv").write_text(f"epoch,valid_pesq,valid_estoi,valid_si_sdr\n{line}")
-        return FINISHED[False]
+        return Popen(["true"])
 
     Path("x").mkdir()
     monkeypatch.setattr(sweep.subprocess, "Popen", pretend)
