@@ -1,20 +1,19 @@
 """tools.list_losses and tools.loss_report: how a user finds and chooses a loss."""
 
-import csv
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from networks import save_checkpoint
 from programs import refused, run
 
 from config import Config
 from losses import TERMS, LossTerm, register
 from models import build_model
 from tools import list_losses, loss_report
-from tools.common.run_folder import save_checkpoint
-from tools.demo_corpus.corpus import make_demo_corpus
 
 
 def test_the_table_of_losses_in_the_docs_is_that_of_the_registry():
@@ -66,23 +65,20 @@ def test_correlations_are_over_the_items_that_have_a_score():
     assert few["SI-SDR (dB)"] == "–"
 
 
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
-    """A small packed set and a run that was never trained."""
-    folder = tmp_path_factory.mktemp("report")
-    make_demo_corpus(folder / "set", n_train=2, n_valid=1, n_test=2, seconds=1.0)
-    config = Config(network={"kernel_num": (4, 8), "rnn_units": 8})
-    torch.manual_seed(0)
-    content = {"config": config.to_dict(), "epoch": 1, "model": build_model(config).state_dict()}
-    save_checkpoint(folder / "runs" / "small" / "best.pt", content)
-    return folder
+NETWORK = {"kernel_num": (4, 8), "rnn_units": 8}
 
 
-def test_a_report_has_every_table_and_figure(workplace, monkeypatch, capsys):
-    monkeypatch.chdir(workplace)
-    small = lambda config: build_model(Config(network={"kernel_num": (4, 8), "rnn_units": 8}))  # noqa: E731
+@pytest.fixture
+def untrained(workplace):
+    """A run that was never trained."""
+    (workplace / "runs/small").mkdir(parents=True)
+    save_checkpoint(build_model(Config(network=NETWORK)), workplace / "runs/small/best.pt", network=NETWORK)
+
+
+def test_a_report_has_every_table_and_figure(untrained, monkeypatch, capsys):
+    small = lambda config: build_model(Config(network=NETWORK))  # noqa: E731
     monkeypatch.setattr(loss_report, "build_model", small)
-    options = ("--data", "set", "--terms", "SI-SDR", "wSDR", "--utterances", "1", "--device", "cpu")
+    options = ("--data", "data", "--terms", "SI-SDR", "wSDR", "--utterances", "1", "--device", "cpu")
     assert run(loss_report, *options, "--runs", "small", "--name", "few") == 0
     folder = Path("results/few")
     text = (folder / "report.md").read_text()
@@ -93,11 +89,10 @@ def test_a_report_has_every_table_and_figure(workplace, monkeypatch, capsys):
         "values.csv",
         *(f"{figure}.{kind}" for figure in figures for kind in ("png", "pdf")),
     }
-    with (folder / "values.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = pd.read_csv(folder / "values.csv")
     assert len(rows) == 2 * 7 * 2  # noise types, dB, signals
-    for row in rows:  # the loss is the score, negated: items and scores are not mixed up
-        assert float(row["value_SI-SDR"]) == pytest.approx(-float(row["si_sdr"]), abs=1e-3)
+    # The loss is the score, negated: items and scores are not mixed up.
+    np.testing.assert_allclose(rows["value_SI-SDR"], -rows["si_sdr"], rtol=0, atol=1e-3, equal_nan=False)
     assert "| SI-SDR | -" in text.split("### Correlation")[1]
     assert "| -1.00 |" in text
     assert text.count("### Correlation with scores") == 2
@@ -111,8 +106,7 @@ def test_a_report_has_every_table_and_figure(workplace, monkeypatch, capsys):
         (["--runs", "none"], "runs/none/best.pt: no such checkpoint"),
     ],
 )
-def test_a_report_that_cannot_be_made_is_one_line(workplace, monkeypatch, capsys, arguments, message):
-    monkeypatch.chdir(workplace)
-    options = ("--data", "set", "--utterances", "1", "--name", "bad")
+def test_a_report_that_cannot_be_made_is_one_line(workplace, capsys, arguments, message):
+    options = ("--data", "data", "--utterances", "1", "--name", "bad")
     assert message in refused(capsys, loss_report, *options, *arguments)
     assert not Path("results/bad").exists()
