@@ -48,11 +48,19 @@ ALL_SETTINGS = [
 ]
 
 
+def weights_in(file: np.lib.npyio.NpzFile, prefix: str) -> dict[str, torch.Tensor]:
+    """With the published names."""
+    return {n.removeprefix(prefix): torch.from_numpy(file[n]) for n in file.files if n.startswith(prefix)}
+
+
 def reference_weights(variant: str) -> dict[str, torch.Tensor]:
-    """With upstream's parameter names."""
-    prefix = f"{VARIANTS[variant][0]}/"
-    names = [name for name in REFERENCE.files if name.startswith(prefix)]
-    return {name.removeprefix(prefix): torch.from_numpy(REFERENCE[name]) for name in names}
+    return weights_in(REFERENCE, f"{VARIANTS[variant][0]}/")
+
+
+@torch.no_grad()
+def offline(model: torch.nn.Module, noisy: np.ndarray) -> np.ndarray:
+    """The estimate of the whole [samples]."""
+    return model(torch.from_numpy(noisy)[None])[0].numpy()
 
 
 def small(name: str = "DCCRN", **options) -> torch.nn.Module:

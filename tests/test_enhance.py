@@ -9,10 +9,9 @@ import networks  # its `passing` is the name of a fixture here
 import numpy as np
 import pytest
 import soundfile
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import SMALL, save_checkpoint, trained_like
+from networks import SMALL, offline, save_checkpoint, trained_like
 from programs import refused, run
 from recordings import write
 
@@ -42,11 +41,9 @@ def speech():
     return spoken / np.abs(spoken).max() * 0.4 + 0.01 * np.random.default_rng(0).standard_normal(spoken.size)
 
 
-def offline(noisy):
+def warmed_up(noisy):
     """The network's estimate of the whole [samples], warmed up by the mirrored first 0.3 s."""
-    lead = noisy[4800:0:-1]
-    with torch.no_grad():
-        return MODEL(torch.from_numpy(np.concatenate([lead, noisy]))[None])[0, len(lead) :].numpy()
+    return offline(MODEL, np.concatenate([noisy[4800:0:-1], noisy]))[-len(noisy) :]
 
 
 FORMATS = [
@@ -91,7 +88,7 @@ def test_a_file_in_blocks_is_the_whole_file_at_once(tmp_path, checkpoint, speech
     for name, options in (("blocks", []), ("stream", ["--stream"])):
         assert run(enhance, checkpoint, source, "-o", tmp_path / f"{name}.wav", *options) == 0
         out = soundfile.read(tmp_path / f"{name}.wav", dtype="float32")[0]
-        np.testing.assert_allclose(out, offline(soundfile.read(source, dtype="float32")[0]), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(out, warmed_up(soundfile.read(source, dtype="float32")[0]), rtol=0, atol=1e-5)
 
 
 @settings(max_examples=15, deadline=None)
@@ -184,8 +181,7 @@ def test_a_pipe_gives_as_many_samples_as_it_takes(monkeypatch, checkpoint, encod
     assert run(enhance, checkpoint, "-", "--encoding", encoding) == 0
     monkeypatch.undo()
     out = np.frombuffer(sink.getvalue(), dtype)
-    with torch.no_grad():
-        whole = MODEL(torch.from_numpy(pcm.astype(np.float32) / scale)[None])[0].numpy()
+    whole = offline(MODEL, pcm.astype(np.float32) / scale)
     np.testing.assert_allclose(out / scale, whole, rtol=0, atol=1 / scale if scale > 1 else 1e-5)
 
 

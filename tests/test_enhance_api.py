@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from networks import SMALL, save_checkpoint, trained_like
+from networks import SMALL, offline, save_checkpoint, trained_like
 from programs import refused, run
 from recordings import speech
 
@@ -23,11 +23,6 @@ MODEL = trained_like()
 
 def noise(*shape, seed=0):
     return 0.1 * np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def offline(model, noisy):
-    with torch.no_grad():
-        return model(torch.from_numpy(noisy)[None])[0].numpy()
 
 
 @pytest.mark.parametrize("shape", [(5000,), (1, 5000), (2, 5000)])

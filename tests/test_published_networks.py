@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from networks import REFERENCE, SMALL, VARIANTS, reference_weights
+from networks import REFERENCE, SMALL, VARIANTS, reference_weights, weights_in
 from programs import refused, run
 
 from config import Config
@@ -21,11 +21,6 @@ OTHERS = np.load(Path(__file__).with_name("reference_crn_fullsubnet.npz"))
 GTCRN_REFERENCE = np.load(Path(__file__).with_name("reference_gtcrn.npz"))
 
 
-def weights(file: np.lib.npyio.NpzFile, prefix: str) -> dict[str, torch.Tensor]:
-    """Return weights with the published names."""
-    return {n.removeprefix(prefix): torch.from_numpy(file[n]) for n in file.files if n.startswith(prefix)}
-
-
 PUBLISHED = {  # weights; noisy; estimate; options of the import
     **{
         f"DCCRN {variant}": (
@@ -38,7 +33,7 @@ PUBLISHED = {  # weights; noisy; estimate; options of the import
     },
     **{
         f"{network} {value}": (
-            weights(OTHERS, f"{network}/weights/"),
+            weights_in(OTHERS, f"{network}/weights/"),
             OTHERS[f"{network}/noisy"],
             OTHERS[f"{network}/estimate/{value}"],
             [f"--{setting}", value],
@@ -50,7 +45,7 @@ PUBLISHED = {  # weights; noisy; estimate; options of the import
             ("FullSubNet", "level", "cumulative"),
         )
     },
-    "GTCRN": (weights(GTCRN_REFERENCE, "weights/"), GTCRN_REFERENCE["noisy"], GTCRN_REFERENCE["estimate"], []),
+    "GTCRN": (weights_in(GTCRN_REFERENCE, "weights/"), GTCRN_REFERENCE["noisy"], GTCRN_REFERENCE["estimate"], []),
 }
 
 
