@@ -21,11 +21,6 @@ from tools.inference.web_folder import RUNTIME
 MODEL = trained_like()
 
 
-class Silent(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """Where the exported page is served; ORT_WEB may name the .tgz of onnxruntime-web, else npm downloads it."""
@@ -35,7 +30,7 @@ def address(tmp_path_factory):
     checkpoint = save_checkpoint(MODEL, folder / "best.pt", **SMALL)
     runtime = ["--runtime", os.environ["ORT_WEB"]] if os.environ.get("ORT_WEB") else []
     assert run(export, checkpoint, f"{folder / 'page'}/", *runtime) == 0
-    handler = functools.partial(Silent, directory=str(folder / "page"))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder / "page"))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
