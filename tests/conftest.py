@@ -1,4 +1,4 @@
-"""Where tiny trainings run; test files whose subject needs other data have fixtures of their own."""
+"""Where tiny trainings run, and a browser; files whose subject needs other data have fixtures of their own."""
 
 import dataclasses
 import shutil
