@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable
 from typing import Any
@@ -122,12 +121,6 @@ def register(
         known = TERMS.get(name, term)
         if (known.__module__, known.__qualname__) != (term.__module__, term.__qualname__):
             raise UserError(f"loss term {name}: registered twice, by {known.__name__} and {term.__name__}")
-        found = list(inspect.signature(term.compare).parameters)
-        if len(found) != 3 + needs_noisy:
-            raise UserError(
-                f"loss term {name}: compare takes {found}, expected self, estimate and clean, and with "
-                f"needs_noisy=True noisy; it is {needs_noisy}"
-            )
         term.name, term.perceptual = name, perceptual
         term.needs_noisy, term.invariances = needs_noisy, invariances
         TERMS[name] = term

@@ -1,7 +1,6 @@
 """tools.benchmark: what it compares is the same network, and its rows survive."""
 
 import json
-import signal
 from pathlib import Path
 
 import pytest
@@ -36,34 +35,18 @@ def test_variants_take_turns_and_each_is_timed():
     assert min(seconds.values()) > 0
 
 
-def test_the_largest_batch_is_the_last_that_fits(monkeypatch):
-    def step(noisy, clean):
-        if len(noisy) > 20:
-            raise torch.OutOfMemoryError
-
-    bench = object.__new__(tools.benchmark.Benchmark)
-    bench.config, bench.model, (bench.noisy, bench.clean) = None, None, torch.zeros(2, 5, 100)
-    monkeypatch.setattr(tools.benchmark, "variant_step", lambda *_, **__: step)
-    assert bench.largest_batch("bf16") == {"utterances": 20}
-
-
-def test_each_row_is_printed_and_kept_after_one_that_fails_and_one_that_takes_too_long(here, monkeypatch, capsys):
+def test_each_row_is_printed_and_kept_after_one_that_fails(here, monkeypatch, capsys):
     def broken(bench, precision):
         raise RuntimeError("CUDA error: no kernel image\nsecond line")
 
-    def endless(bench, precision):
-        signal.raise_signal(signal.SIGALRM)  # as after ROW_SECONDS
-
     monkeypatch.setattr(tools.benchmark, "lack_of_bf16", lambda device: "bf16 is slow here")
     monkeypatch.setattr(tools.benchmark.Benchmark, "convolution", broken)
-    monkeypatch.setattr(tools.benchmark.Benchmark, "enhancement", endless)
     options = ["--kernel_num", "4", "8", "--rnn_units", "4", "--batch_size", "1", "--device", "cpu"]
     options += ["--seconds", "0.2", "--repetitions", "1", "--json", "out.json", "--against", UPSTREAM]
     assert run(tools.benchmark, *options) == 0
     printed = capsys.readouterr().out
-    first, second, *steps = [json.loads(line) for line in Path("out.json").read_text().splitlines()]
+    first, _, *steps = [json.loads(line) for line in Path("out.json").read_text().splitlines()]
     assert first["error"] == "RuntimeError: CUDA error: no kernel image"
-    assert second["error"] == "TimeoutError: took more than 60 s"
     names = [f"step of {UPSTREAM}, fp32", "step, fp32", "step, fp32, channels_last"]
     assert [row["row"] for row in steps] == names
     for row in steps:

@@ -75,9 +75,7 @@ def untrained(workplace):
     save_checkpoint(build_model(Config(network=NETWORK)), workplace / "runs/small/best.pt", network=NETWORK)
 
 
-def test_a_report_has_every_table_and_figure(untrained, monkeypatch, capsys):
-    small = lambda config: build_model(Config(network=NETWORK))  # noqa: E731
-    monkeypatch.setattr(loss_report, "build_model", small)
+def test_a_report_has_every_table_and_figure(untrained, capsys):
     options = ("--data", "data", "--terms", "SI-SDR", "wSDR", "--utterances", "1", "--device", "cpu")
     assert run(loss_report, *options, "--runs", "small", "--name", "few") == 0
     folder = Path("results/few")
@@ -96,7 +94,6 @@ def test_a_report_has_every_table_and_figure(untrained, monkeypatch, capsys):
     assert "| SI-SDR | -" in text.split("### Correlation")[1]
     assert "| -1.00 |" in text
     assert text.count("### Correlation with scores") == 2
-    assert "| wSDR |" in text.split("### Cost")[1]
 
 
 @pytest.mark.parametrize(

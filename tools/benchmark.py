@@ -5,14 +5,13 @@
     python -m tools.benchmark --against tests/upstream.py  # compared with the published structure
 
 A step is measured in turn with the baseline, a plain step in fp32 or that of the network to compare with: their
-ratio holds on a busy machine too. A row that fails or takes more than a minute says so, and the next one begins.
+ratio holds on a busy machine too. A row that fails says so, and the next one begins.
 """
 
 import copy
 import dataclasses
 import json
 import runpy
-import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -38,8 +37,6 @@ from tools.training.distributed import Processes
 from tools.training.precision import arrange_channels, lack_of_bf16, set_kernels
 from tools.training.state import TrainingState
 from train import autocast, train_step
-
-ROW_SECONDS = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +85,6 @@ class Benchmark:
             for precision in precisions:
                 name = ", ".join(["step", precision, *variant])
                 yield name, partial(self.step, self.model, precision, **variant)
-        for precision in precisions if on_gpu else ():
-            yield f"largest batch, {precision}", partial(self.largest_batch, precision)
 
     def convolution(self, precision: str) -> dict[str, float]:
         """Measure the rate of a convolution like the network's widest, in the memory format that suits it."""
@@ -117,16 +112,6 @@ class Benchmark:
             used = torch.cuda.max_memory_allocated(self.device) - torch.cuda.memory_allocated(self.device)
             figures["MB an utterance"] = used / len(self.noisy) / 1e6
         return figures
-
-    def largest_batch(self, precision: str) -> dict[str, float]:
-        """Double the batch until a step does not fit into the memory."""
-        step, noisy, clean = variant_step(self.config, self.model, precision=precision), self.noisy, self.clean
-        try:
-            while True:
-                step(noisy, clean)
-                noisy, clean = (torch.cat([batch, batch]) for batch in (noisy, clean))
-        except torch.OutOfMemoryError:
-            return {"utterances": len(noisy) / 2}
 
     def enhancement(self, precision: str) -> dict[str, float]:
         config, model = dataclasses.replace(self.config, precision=precision), copy.deepcopy(self.model).eval()
@@ -180,26 +165,19 @@ def capture(step: Callable[[], object]) -> Callable[[], object]:
     return graph.replay
 
 
-def interrupt(*_: object) -> None:
-    raise TimeoutError(f"took more than {ROW_SECONDS} s")
-
-
 def main() -> None:
     config, arguments = parse_with_config(BenchmarkArguments, __doc__)
     keep_freed_memory()
     threads = use_threads(config.threads)
-    signal.signal(signal.SIGALRM, interrupt)
     bench = Benchmark(config, arguments)
     where = torch.cuda.get_device_name() if bench.device.type == "cuda" else f"CPU, {threads} threads"
     about = {"model": config.model, "device": where, "torch": torch.__version__, "seconds": bench.audio}
     print(f"{about}\n\n| row | |\n|---|---|", flush=True)
     for name, row in bench.rows():
-        signal.alarm(ROW_SECONDS)
         try:
             figures = row()
         except Exception as error:  # whatever a GPU or a compiler raises
             figures = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
-        signal.alarm(0)
         texts = [value if unit == "error" else f"{value:,.4g} {unit}" for unit, value in figures.items()]
         print(f"| {name} | {', '.join(texts)} |", flush=True)
         if arguments.json:

@@ -11,7 +11,6 @@ others; it is named at the end, and the exit code is 1.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import sys
 import time
@@ -132,8 +131,9 @@ def enhance_files(model: nn.Module | Graph, arguments: Arguments, pairs: list[tu
             check_output(target, inputs, arguments.overwrite)
             if target.absolute() in jobs:
                 raise UserError(f"{source}: another input is written to {target}; enhance it separately")
+            header = read_format(source)
             jobs[target.absolute()] = source, target
-            total += audio_seconds(source)
+            total += header.frames / header.rate
         except UserError as error:
             errors.append(str(error))
     on_cpu = isinstance(model, Graph) or next(model.parameters()).device.type == "cpu"
@@ -166,14 +166,6 @@ def enhance_pair(
         return enhance_file(model, source, target, arguments, arguments.stream, progress)
     except (UserError, OSError) as error:
         return str(error)
-
-
-def audio_seconds(path: Path) -> float:
-    """Return the seconds of audio by a file's header; 0 if it cannot be read."""
-    with contextlib.suppress(UserError):
-        header = read_format(path)
-        return header.frames / header.rate
-    return 0.0
 
 
 def find_files(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:

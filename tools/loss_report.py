@@ -1,4 +1,4 @@
-"""Report on loss terms: value and gradient over SNR, correlation with scores, cost.
+"""Report on loss terms: value and gradient over SNR, correlation with scores.
 
     python -m tools.loss_report --data data/mycorpus
     python -m tools.loss_report --data data/mycorpus --runs DCCRN_SI-SNR DCCRN_MSE+LMS  # enhanced speech as well
@@ -8,7 +8,6 @@ Uses the mixtures of the test grid; writes results/<name>/report.md, values.csv 
 
 import dataclasses
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,13 +23,13 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from config import PRESETS, SAMPLE_RATE, Config, Device, FolderName, Threads
+from config import Config, Device, FolderName, Threads
 from dataloader import PackedDataset, build_loader
 from losses import TERMS, LossTerm
 from losses.registry import known_terms
-from models import build_model, enhance_all, load_model
+from models import enhance_all, load_model
 from tools.common.command_line import parse_arguments, run_command
-from tools.common.device import find_device, times_side_by_side, use_threads
+from tools.common.device import find_device, use_threads
 from tools.common.errors import UserError
 from tools.common.files import write_csv, write_text
 from tools.common.run_folder import find_run
@@ -38,8 +37,6 @@ from tools.reports.figures import save_figure
 from tools.reports.tables import Table, markdown, terminal
 from tools.scoring.scores import METRICS, ScorePool, installed_metrics
 
-SECONDS = 3  # of an utterance whose cost is measured
-REPETITIONS = 5
 COLUMNS = 4  # of panels in a figure
 
 
@@ -72,7 +69,7 @@ def report(settings: ReportSettings) -> None:
     device = find_device(settings.device)
     use_threads(settings.threads)
     metrics = installed_metrics(settings.metrics)
-    terms, missing = build_terms(settings.terms, device)
+    terms = build_terms(settings.terms, device)
     networks = {"noisy": nn.Identity()}
     networks |= {name: load_model(find_run(name) / "best.pt", device) for name in settings.runs}
     measured = [measure(signal, model, settings, terms, metrics, device) for signal, model in networks.items()]
@@ -80,13 +77,11 @@ def report(settings: ReportSettings) -> None:
     parts = [
         "# Loss terms",
         f"{settings.data}, {settings.utterances} utterances of each noise type and dB.",
-        *missing,
         "Rank correlations (Spearman): −1 is best. At one SNR: among signals of equal SNR, mean over SNRs.",
         *(
             agreement_table(f"Correlation with scores: {own['signal'].iloc[0]}", own, list(terms), metrics)
             for own in measured
         ),
-        cost_table(terms, settings.batch_size, device),
     ]
     folder = Path("results") / settings.name
     write_csv(folder / "values.csv", values.to_dict("records"))
@@ -97,19 +92,12 @@ def report(settings: ReportSettings) -> None:
     print(f"Tables, values and figures are in {folder}")
 
 
-def build_terms(names: Sequence[str], device: torch.device) -> tuple[dict[str, LossTerm], list[str]]:
-    """Return the named terms, or all whose packages are installed, and a line on each one left out."""
-    terms, missing = {}, []
-    for name in names or known_terms(perceptual=False) + known_terms(perceptual=True):
-        if name not in TERMS:
-            raise UserError(f"terms: found {name}, expected some of {', '.join(TERMS)}, without weights")
-        try:
-            terms[name] = TERMS[name]().to(device)
-        except UserError as error:
-            if names:
-                raise
-            missing.append(f"{name} is left out: {error}.")
-    return terms, missing
+def build_terms(names: Sequence[str], device: torch.device) -> dict[str, LossTerm]:
+    """Return the named terms, or all. Raises UserError for an unknown one, or if its package is not installed."""
+    names = names or known_terms(perceptual=False) + known_terms(perceptual=True)
+    if unknown := [name for name in names if name not in TERMS]:
+        raise UserError(f"terms: found {unknown[0]}, expected some of {', '.join(TERMS)}, without weights")
+    return {name: TERMS[name]().to(device) for name in names}
 
 
 def measure(
@@ -160,22 +148,6 @@ def agreement_table(title: str, values: pd.DataFrame, terms: Sequence[str], metr
     of_snrs = [own[[*columns, "pesq"]].corr("spearman", min_periods=3) for _, own in values.groupby("snr_db")]
     table["PESQ at one SNR"] = pd.concat([own.loc[columns, "pesq"] for own in of_snrs], axis=1).mean(axis=1)
     return Table(title, table.map("{:+.2f}".format).replace("+nan", "–").set_axis(terms))
-
-
-def cost_table(terms: Mapping[str, LossTerm], batch_size: int, device: torch.device) -> Table:
-    """Return the time of forward and backward of each term, compared with a step of the full network."""
-    clean, noise = torch.randn(2, batch_size, SECONDS * SAMPLE_RATE, device=device) * 0.05
-    noisy = clean + noise
-    model = build_model(Config(**PRESETS["paper"])).to(device).train()
-    steps = {"full network": lambda: model(noisy).mean().backward()}  # without a loss term
-    for name, term in terms.items():
-        steps[name] = lambda term=term: term(noisy.detach().requires_grad_(), clean, noisy).mean().backward()
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
-    took = pd.Series(times_side_by_side(steps, REPETITIONS, device, warm_up=1, clock=clock))
-    share = took / took["full network"]
-    texts = {"ms": (1000 * took).map("{:.0f}".format), "of the network's": share.map("{:.1%}".format)}
-    title = f"Cost of forward and backward, batch {batch_size} × {SECONDS} s (on a CPU, processor time)"
-    return Table(title, pd.DataFrame(texts))
 
 
 def curves_over_snr(values: pd.DataFrame, terms: Sequence[str], what: str) -> Figure:

@@ -261,13 +261,11 @@ def results_text(scores: pd.DataFrame, verdict: Table, metrics: Sequence[str], r
     words = tables.about_words(scores) if "wer" in metrics else []
     notes = [*words, *tables.left_out(scores, metrics), *tables.flagged(scores, report.SIGNAL)]
     note = "95% confidence intervals; bold where p < 0.05 after the correction for the number of comparisons."
-    parts = [verdict, tables.MARKS, summary_table(scores, metrics), *_folded("Over dB", means)]
-    parts += [pair_table(scores, metrics), note, *notes]
+    parts = [verdict, tables.MARKS, *_folded("Over dB", means), pair_table(scores, metrics), note, *notes]
     if spread := tables.spread_tables(scores[[*scores.columns.difference(METRICS), *metrics]]):
         parts += _folded("Spread over seeds (± standard deviation)", _untitled(spread))
     if rates is not None:
-        tuning = [*_untitled([tables.tuning_table(rates)]), *comparison.at_the_edge(rates)]
-        parts += _folded("Learning rates, tuned for each loss", tuning)
+        parts += _folded("Learning rates, tuned for each loss", _untitled([tables.tuning_table(rates)]))
     return tables.markdown(parts).rstrip("\n")
 
 
@@ -303,19 +301,6 @@ def describe_network(config: Config) -> str:
     changed = {name: value for name, value in config.network.items() if value != default[name]}
     listed = ", ".join(f"`{name}` {str(value).strip('()')}" for name, value in changed.items())
     return f"{config.model} with {weights:,} weights" + (f" ({listed})" if listed else "")
-
-
-def summary_table(scores: pd.DataFrame, metrics: Sequence[str]) -> Table:
-    """Return means over all dB: a row a signal, a column a noise type and metric."""
-    means = {}
-    for noise_type, own in scores.groupby("noise_type", sort=False):
-        for name in metrics:
-            values = comparison.per_utterance(comparison.by_signal(own, name), scores, name)
-            means[f"{noise_type}: {METRICS[name].title}"] = values.mean()
-    numbers = pd.DataFrame(means).rename_axis("mean over all SNRs")
-    return tables.number_table(
-        "", numbers, [METRICS[name].places for name in metrics] * (len(means) // len(metrics))
-    )
 
 
 def pair_table(scores: pd.DataFrame, metrics: Sequence[str]) -> Table:

@@ -109,13 +109,10 @@ def _start(args: Sequence[str], preset: str) -> Config:
 
     These options are read first because the defaults, and the network's options, depend on them.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name, default in (("preset", preset), ("model", ""), ("init", "")):
-        parser.add_argument(f"--{name}", default=default)
-    try:
-        first = parser.parse_known_args(args)[0]
-    except argparse.ArgumentError:  # tyro reports the missing value
-        first = parser.parse_args([])
+        parser.add_argument(f"--{name}", nargs="?", const=default, default=default)  # tyro reports a missing value
+    first = parser.parse_known_args(args)[0]
     start = Config(**PRESETS.get(first.preset, {}))
     if first.init:
         there = read_settings(read_checkpoint(checkpoint_path(first.init))["config"])

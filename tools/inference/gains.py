@@ -1,4 +1,4 @@
-"""Gains beside the network: a usual level, a limit of attenuation, and the band above its 8 kHz."""
+"""Gains beside the network: a usual level, and the band above its 8 kHz."""
 
 from typing import Literal
 
@@ -8,10 +8,8 @@ import soxr
 from config import SAMPLE_RATE
 
 HighBandWay = Literal["follow", "keep", "drop"]
-FRAME, HOP = 512, 128  # of the limiter, samples at 16 kHz: 32 and 8 ms
-WINDOW = np.sqrt(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FRAME) / FRAME))  # its squares add up to FRAME / HOP / 2
-SHORT_HOP = 80  # of the high band's gain, 5 ms
-SHORT_WINDOW = 0.5 - 0.5 * np.cos(np.pi * np.arange(2 * SHORT_HOP) / SHORT_HOP)
+HOP = 80  # of the high band's gain, 5 ms at 16 kHz
+WINDOW = 0.5 - 0.5 * np.cos(np.pi * np.arange(2 * HOP) / HOP)
 LOWEST = 4000  # Hz: the gain above 8 kHz follows the network's from here on
 TINY = 1e-15
 USUAL = 0.02, 0.1  # root of the loud frames' power at which networks work alike: -34 to -20 dBFS
@@ -31,68 +29,19 @@ class Line:
         return first
 
 
-class Limiter:
-    """Keeps the gain of each cell of the spectrum at or above `floor`.
-
-    It is applied to spectra of the output waveform: a limit on the network's frames would not hold after their
-    overlap, where different phases cancel. It delays the signal by FRAME - HOP (24 ms).
-    """
-
-    def __init__(self, floor: float, channels: int) -> None:
-        self.floor = floor
-        edge = np.zeros((FRAME - HOP, channels))
-        self.noisy, self.estimate = edge, edge  # samples that later frames need
-        self.sums = edge  # of the frames so far, for the next samples
-        self.early = FRAME - HOP  # samples of output before the signal, to drop
-        self.arrived = self.given = 0
-
-    def push(self, noisy: np.ndarray, estimate: np.ndarray, last: bool) -> np.ndarray:
-        """Return what is ready, [k, channels], after more of both, [n, channels]; the estimate may be late."""
-        self.arrived += len(estimate)
-        if last:  # whole hops, and silence beyond
-            more = ((0, -self.arrived % HOP + FRAME - HOP), (0, 0))
-            noisy, estimate = np.pad(noisy, more), np.pad(estimate, more)
-        self.noisy, self.estimate = np.concatenate([self.noisy, noisy]), np.concatenate([self.estimate, estimate])
-        count = max(0, (len(self.estimate) - FRAME) // HOP + 1)
-        starts = HOP * np.arange(count)[:, None] + np.arange(FRAME)
-        spectra = [np.fft.rfft(x[starts] * WINDOW[:, None], axis=1) for x in (self.noisy, self.estimate)]
-        frames = np.fft.irfft(hold(*spectra, self.floor), FRAME, axis=1) * WINDOW[:, None] * (2 * HOP / FRAME)
-        sums = np.pad(self.sums, ((0, count * HOP), (0, 0)))
-        for number, frame in enumerate(frames):
-            sums[number * HOP : number * HOP + FRAME] += frame
-        out, self.sums = np.split(sums, [count * HOP])
-        self.noisy, self.estimate = self.noisy[count * HOP :], self.estimate[count * HOP :]
-        drop = min(self.early, len(out))
-        self.early -= drop
-        out = out[drop:][: self.arrived - self.given]
-        self.given += len(out)
-        return out.astype(np.float32)
-
-
-def hold(noisy: np.ndarray, estimate: np.ndarray, floor: float) -> np.ndarray:
-    """Return the estimated spectra with magnitudes of at least `floor` times the noisy ones.
-
-    The more a magnitude is raised, the more its phase, then unreliable, is replaced by the noisy one.
-    """
-    size, least = np.abs(estimate), floor * np.abs(noisy)
-    share = np.minimum(size / np.maximum(least, TINY), 1)
-    direction = estimate + floor * (1 - share) * noisy
-    return direction * (np.maximum(size, least) / np.maximum(np.abs(direction), TINY))
-
-
 class HighBand:
     """Converts estimates from 16 kHz to a higher rate, with the noisy signal's band above 8 kHz.
 
     follow: the band is multiplied by the network's gain from 4 to 8 kHz, in frames of 10 ms; keep: unchanged;
-    drop: silent. floor: least gain.
+    drop: silent.
     """
 
-    def __init__(self, way: HighBandWay, rate: int, channels: int, floor: float = 0.0) -> None:
-        self.way, self.floor = way, floor
+    def __init__(self, way: HighBandWay, rate: int, channels: int) -> None:
+        self.way = way
         self.up = soxr.ResampleStream(SAMPLE_RATE, rate, channels * (1 if way == "drop" else 2))
         self.noisy = Line(channels)  # at `rate`
         self.low = Line(channels)  # at 16 kHz, whose estimate has not arrived
-        self.pair = Line(2 * channels, zeros=SHORT_HOP)  # noisy and estimate, for gains that are not known yet
+        self.pair = Line(2 * channels, zeros=HOP)  # noisy and estimate, for gains that are not known yet
 
     def push(self, noisy: np.ndarray, low: np.ndarray, estimate: np.ndarray, last: bool) -> np.ndarray:
         """Return what is ready, [k, channels] at the higher rate.
@@ -115,21 +64,21 @@ class HighBand:
         """Return noisy signal, estimate and gain, [k, channels] each, in whole hops whose gain is known."""
         pair = np.concatenate([low, estimate], 1)
         if last:  # whole hops, and silence until the resampler has passed the end
-            pair = np.pad(pair, ((0, -(len(self.pair.samples) + len(pair)) % SHORT_HOP + 4 * SHORT_HOP), (0, 0)))
+            pair = np.pad(pair, ((0, -(len(self.pair.samples) + len(pair)) % HOP + 4 * HOP), (0, 0)))
         # Frame k lies over hops k and k + 1: it gives the gain between them.
-        hops = (len(self.pair.samples) + len(pair)) // SHORT_HOP - 2
+        hops = (len(self.pair.samples) + len(pair)) // HOP - 2
         if hops <= 0:
             self.pair.exchange(pair, 0)
             return [array[:0] for array in (low, estimate, low)]
         waiting = np.concatenate([self.pair.samples, pair])
-        self.pair.exchange(pair, hops * SHORT_HOP)
-        frames = np.lib.stride_tricks.sliding_window_view(waiting, 2 * SHORT_HOP, axis=0)[::SHORT_HOP][: hops + 1]
-        spectra = np.fft.rfft(frames * SHORT_WINDOW)[..., LOWEST * 2 * SHORT_HOP // SAMPLE_RATE :]
+        self.pair.exchange(pair, hops * HOP)
+        frames = np.lib.stride_tricks.sliding_window_view(waiting, 2 * HOP, axis=0)[::HOP][: hops + 1]
+        spectra = np.fft.rfft(frames * WINDOW)[..., LOWEST * 2 * HOP // SAMPLE_RATE :]
         of_noisy, of_estimate = np.split(np.square(np.abs(spectra)).sum(2), 2, 1)
-        gains = np.sqrt(of_estimate / np.maximum(of_noisy, 1e-12)).clip(self.floor, 1)  # [hops + 1, channels]
-        way = np.arange(SHORT_HOP)[:, None] / SHORT_HOP
-        between = gains[:-1, None] * (1 - way) + gains[1:, None] * way  # [hops, SHORT_HOP, channels]
-        ready = waiting[SHORT_HOP : (hops + 1) * SHORT_HOP]
+        gains = np.sqrt(of_estimate / np.maximum(of_noisy, 1e-12)).clip(0, 1)  # [hops + 1, channels]
+        way = np.arange(HOP)[:, None] / HOP
+        between = gains[:-1, None] * (1 - way) + gains[1:, None] * way  # [hops, HOP, channels]
+        ready = waiting[HOP : (hops + 1) * HOP]
         return [*np.split(ready, 2, 1), between.reshape(len(ready), -1)]
 
 

@@ -18,7 +18,6 @@ from tools.inference.gains import (
     TINY,
     HighBand,
     HighBandWay,
-    Limiter,
     Line,
     SlowGain,
     usual_gain,
@@ -43,7 +42,7 @@ class EnhanceOptions:
     dry: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """Share of the noisy signal in the output, 0 to 1."""
     limit_db: PositiveFloat | None = None
-    """Largest attenuation of any part of the spectrum, such as 12; left out: no limit."""
+    """Largest attenuation: 12 keeps at least a quarter of the noisy signal, as --dry 0.25 does."""
     highband: HighBandWay = "follow"
     """Band above 8 kHz, which the network does not process: follow its gain from 4 to 8 kHz, keep, or drop."""
 
@@ -118,15 +117,13 @@ class SignalChain:
         seconds = math.inf if recording is None else (recording.frames + len(recording.lead)) / rate
         self.network, warms_up = open_network(model, channels, seconds, stream)
         self.linked = options.stereo == "linked" and channels == 2
-        self.limiter = self.down = self.up = None
-        floor = 0.0 if options.limit_db is None else 10 ** (-options.limit_db / 20)
-        if floor > 0:
-            self.limiter = Limiter(floor, channels)
+        self.down = self.up = None
         if rate != SAMPLE_RATE:
             self.down = soxr.ResampleStream(rate, SAMPLE_RATE, channels)
             way = options.highband if rate > SAMPLE_RATE else "drop"
-            self.up = HighBand(way, rate, channels, floor)
-        self.dry = np.float32(options.dry)
+            self.up = HighBand(way, rate, channels)
+        floor = 0.0 if options.limit_db is None else 10 ** (-options.limit_db / 20)
+        self.dry = np.float32(max(options.dry, floor))
         self.noisy, self.levels = Line(channels), Line(channels)  # whose estimate is not out yet, and its gains
         self.gain = SlowGain(rate, channels).push if recording is None else lambda _: recording.gain
         self.taken = self.given = 0  # samples
@@ -156,8 +153,6 @@ class SignalChain:
             estimate = np.concatenate([estimate, self.network.flush().T])
         if self.linked:
             estimate = sum_and_difference(estimate)
-        if self.limiter:
-            estimate = self.limiter.push(low, estimate, last)
         if self.up:
             estimate = self.up.push(noisy, low, estimate, last)
         left = self.taken - self.given

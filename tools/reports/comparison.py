@@ -297,18 +297,6 @@ def choose_rate(loss: str, histories: Mapping[float, pd.DataFrame]) -> pd.DataFr
     return rates.assign(chosen=ranks.index == ranks.idxmin())
 
 
-def at_the_edge(rates: pd.DataFrame) -> list[str]:
-    """Return a sentence on the losses whose chosen rate is the lowest or highest one tried, if there are any."""
-    tried = rates.groupby("loss")["learning_rate"].agg(["min", "max"])
-    chosen = rates[rates["chosen"]].set_index("loss")["learning_rate"]
-    edges = [f"{loss} ({rate:g})" for loss, rate in chosen.items() if rate in tried.loc[loss].to_numpy()]
-    if not edges:
-        return []
-    return [
-        f"Attention: the best rate may lie beyond those tried for {', '.join(edges)}; give more as --tune_rates."
-    ]
-
-
 def _upper(matrix: np.ndarray) -> np.ndarray:
     """Return the values above the diagonal of a matrix."""
     return matrix[np.triu_indices(len(matrix), 1)]

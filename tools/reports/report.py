@@ -110,10 +110,7 @@ def compare(settings: CompareSettings) -> Path:
     if not metrics:
         raise UserError(f"metrics: the runs share {', '.join(shared) or 'none'}; test them again, or choose these")
     samples = page.collect_samples(samples_folders(labelled), scores, settings.utterances)
-    further, notes = [], []
-    if settings.tuning:
-        rates = pd.read_csv(settings.tuning)
-        further, notes = [tables.tuning_table(rates)], comparison.at_the_edge(rates)
+    further, notes = [tables.tuning_table(pd.read_csv(settings.tuning))] if settings.tuning else [], []
     if not samples:
         notes.append("There are no samples to listen to; `test.py --samples 1` writes some.")
     if settings.suspect == "leave-out":

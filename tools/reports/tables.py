@@ -113,13 +113,12 @@ def terminal(parts: Sequence[str | Table], width: int = 80) -> str:
     return "\n\n".join(texts) + "\n"
 
 
-def number_table(title: str, numbers: pd.DataFrame, places: Sequence[int], sign: int = 1) -> Table:
-    """Return a table of numbers with the decimal places of each column; the best printed values are bold.
+def number_table(title: str, numbers: pd.DataFrame, places: int, sign: int) -> Table:
+    """Return a table of numbers with so many decimal places; the best printed values of a column are bold.
 
     A column whose values all print alike has no bold one. sign: -1 if lower is better.
     """
-    columns = [numbers.iloc[:, n].map(f"{{:.{digits}f}}".format) for n, digits in enumerate(places)]
-    texts = pd.concat(columns, axis=1)
+    texts = numbers.map(f"{{:.{places}f}}".format)
     printed = sign * texts.astype(float)
     return Table(title, texts.replace("nan", "–"), printed.eq(printed.max()) & (printed.nunique() > 1))
 
@@ -132,8 +131,7 @@ def score_tables(scores: pd.DataFrame, name: str) -> list[Table]:
         cells = {f"{snr_db:g} dB": cell for snr_db, cell in own.groupby(level="snr_db")} | {"average": own}
         means = pd.DataFrame({cell: per_utterance(part, scores, name).mean() for cell, part in cells.items()})
         means = means.rename_axis(index=noise_type)
-        places = [metric.places] * len(means.columns)
-        tables.append(number_table(f"{metric.title}, {noise_type}", means, places, metric.sign))
+        tables.append(number_table(f"{metric.title}, {noise_type}", means, metric.places, metric.sign))
     return tables
 
 
