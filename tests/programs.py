@@ -1,7 +1,10 @@
-"""Programs run as from the shell, in this process."""
+"""Programs run as from the shell, in this process, and pages opened in a browser."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -29,3 +32,18 @@ def refused(capsys: pytest.CaptureFixture[str], program: ModuleType, *args: obje
     error = capsys.readouterr().err
     assert (code, error.count("\n"), error[:7]) == (2, 1, "error: "), error
     return error
+
+
+@contextlib.contextmanager
+def watched(browser: Any, address: str, origin: str, only_errors: bool = False, **options: Any) -> Iterator[Any]:
+    """A page, loaded; in the end, nothing (or no error) is in its console, and nothing came from elsewhere."""
+    page = browser.new_page(**options)
+    problems, requests = [], []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda said: (said.type == "error" or not only_errors) and problems.append(said.text))
+    page.on("request", lambda sent: requests.append(sent.url))
+    page.goto(address)
+    yield page
+    page.close()
+    assert problems == []
+    assert all(url.startswith((origin, "data:", "blob:")) for url in requests)

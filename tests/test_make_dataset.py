@@ -49,7 +49,13 @@ def made(folders):
 # -- Mixtures of speech and noise --
 
 
-def test_items_have_the_snrs_of_their_labels_and_no_talker_and_no_noise_is_in_two_splits(made):
+def test_every_item_has_the_snr_of_its_label_where_there_is_speech(made):
+    for noisy, clean, item in items_of(made):
+        assert snr_db(noisy, clean, item) == pytest.approx(item["snr_db"], abs=0.01)
+        assert max(np.abs(noisy).max(), np.abs(clean).max()) <= 0.99 * 32768 + 1
+
+
+def test_no_talker_and_no_noise_is_in_two_splits(made):
     assert run(inspect_dataset, made, "--items", 0, "--workers", 1) == 0
     items = describe(made)["items"]
     assert {i["noise_type"] for i in items["test"] if i["row"] == "unseen types"} == {"wind"}

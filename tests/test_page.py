@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 from made_runs import make_run
-from pages import watched
+from programs import watched
 
 from tools.reports.report import CompareSettings, compare
 

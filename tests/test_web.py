@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from networks import SMALL, save_checkpoint, trained_like
-from pages import watched
-from programs import refused, run
+from programs import refused, run, watched
 
 from tools import export
 from tools.inference import enhance
