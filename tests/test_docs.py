@@ -245,7 +245,7 @@ def test_the_readme_is_short():
 
 
 def test_numbers_in_the_readmes_findings_are_significant_differences_of_the_tables():
-    parts = [PAGES["docs/results.md"].split(f"<!-- results of {name}:")[1] for name in ("study", "long")]
+    parts = [PAGES["docs/results.md"].split(f"<!-- results of {name}:")[1] for name in ("study", "long", "dccrn")]
     tables = [part.split("| difference, whole grid |")[1].split("\n\n")[0] for part in parts]
     significant = [abs(float(number)) for table in tables for number in re.findall(r"\*\*(\S+) \[", table)]
     findings = PAGES["README.md"].partition("\n1. ")[2].partition("\n5. ")[0]

@@ -86,24 +86,31 @@ def test_all_losses_were_trained_and_tested_alike(folder):
     runs = pd.DataFrame([run["config"] for run in read_runs(folder)])
     assert len({run["facts"]["steps"] for run in read_runs(folder)}) == 1
     losses = runs["loss"].str.replace(r"^[\d.]+\*(?=MSE)", "", regex=True)  # of MSE+PMSQE, whatever its weights
-    assert set(LOSSES) <= set(losses) or folder.name == "long"
+    assert set(LOSSES) <= set(losses) or folder.name in ("dccrn", "long")
     every = list(range(runs["seed"].max() + 1))
     assert all(seeds == every for seeds in runs.groupby("loss")["seed"].agg(sorted))
     varied = ["name", "loss", "seed", "learning_rate"]
     assert (runs.drop(columns=varied).astype(str).nunique(dropna=False) == 1).all()
 
 
-def test_the_longer_trainings_differ_from_the_studys_in_their_length_alone():
-    configs = {
-        name: {(run["config"]["loss"], run["config"]["seed"]): run["config"] for run in read_runs(RESULTS / name)}
-        for name in ("study", "long")
-    }
-    for key, config in configs["long"].items():
-        assert config == configs["study"][key] | {"name": config["name"], "epochs": 16}
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("long", {"epochs", "learning_rate"}),
+        ("dccrn", {"epochs", "learning_rate", "model", "network", "precision"}),
+    ],
+)
+def test_longer_trainings_and_another_network_differ_from_the_study_in_nothing_else(name, changed):
+    study, other = (
+        {(run["config"]["loss"], run["config"]["seed"]): run["config"] for run in read_runs(RESULTS / name)}
+        for name in ("study", name)
+    )
+    for key, config in other.items():
+        assert {field for field in config if config[field] != study[key][field]} <= changed | {"name"}
 
 
 def test_the_comparisons_are_kept_and_all_that_is_published_is_small():
-    assert [folder.name for folder in PUBLISHED] == ["large_dccrn", "long", "quick", "study"]
+    assert [folder.name for folder in PUBLISHED] == ["dccrn", "large_dccrn", "long", "quick", "study"]
     assert 0 < sum(path.stat().st_size for path in RESULTS.glob("*/*.csv*")) < 1e6
     assert 0 < sum(path.stat().st_size for path in RESULTS.glob("*/networks/*/*")) < 3e6
     assert 0 < sum(path.stat().st_size for path in SAMPLES.rglob("*")) < 10e6
