@@ -109,6 +109,10 @@ def test_longer_trainings_and_another_network_differ_from_the_study_in_nothing_e
         assert {field for field in config if config[field] != study[key][field]} <= changed | {"name"}
 
 
+def test_the_longer_trainings_have_one_learning_rate():  # one that was tuned for short trainings misled
+    assert {run["config"]["learning_rate"] for run in read_runs(RESULTS / "long")} == {0.0045}
+
+
 def test_the_comparisons_are_kept_and_all_that_is_published_is_small():
     assert [folder.name for folder in PUBLISHED] == ["dccrn", "large_dccrn", "long", "quick", "study"]
     assert 0 < sum(path.stat().st_size for path in RESULTS.glob("*/*.csv*")) < 1e6

@@ -2,7 +2,7 @@
 
     python -m tools.benchmark --batch_size 4                  # the full network, on a GPU if there is one
     python -m tools.benchmark --preset demo --json rows.jsonl
-    python -m tools.benchmark --against tests/upstream.py  # compared with the published structure
+    python -m tools.benchmark --against tests/upstream.py     # compared with the published structure
 
 A step is measured in turn with the baseline, a plain step in fp32 or that of the network to compare with: their
 ratio holds on a busy machine too. A row that fails says so, and the next one begins.
