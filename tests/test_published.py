@@ -24,7 +24,7 @@ from tools.scoring.scores import METRICS
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results/published"
-PUBLISHED = sorted(RESULTS.glob("*/"))
+PUBLISHED = sorted(path.parent for path in RESULTS.glob("*/runs.jsonl"))
 SAMPLES = ROOT / "samples/published"
 LOSSES = ("MSE", "MSE+LMS", "MSE+PMSQE", "SI-SNR", "SI-SNR+LMS", "SI-SNR+PMSQE")
 COMPRESSED = ("GTCRN", "PC-MSE", "FastEnhancer", "MR-compressed")  # losses on compressed spectra

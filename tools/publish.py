@@ -96,7 +96,7 @@ def publish(settings: PublishSettings) -> None:
         if settings.networks:
             keep_networks(runs, folder / NETWORKS)
     answers = {}
-    for folder in sorted(RESULTS.glob("[!.]*/")):
+    for folder in sorted(path.parent for path in RESULTS.glob("[!.]*/runs.jsonl")):
         answers |= write_tables(folder)
     if answers:
         figures.save_figure(figures.difference_figure(answers), RESULTS, "differences", ["png"])
