@@ -69,7 +69,7 @@ def report(settings: ReportSettings) -> None:
     device = find_device(settings.device)
     use_threads(settings.threads)
     metrics = installed_metrics(settings.metrics)
-    terms = build_terms(settings.terms, device)
+    terms, missing = build_terms(settings.terms, device)
     networks = {"noisy": nn.Identity()}
     networks |= {name: load_model(find_run(name) / "best.pt", device) for name in settings.runs}
     measured = [measure(signal, model, settings, terms, metrics, device) for signal, model in networks.items()]
@@ -77,6 +77,7 @@ def report(settings: ReportSettings) -> None:
     parts = [
         "# Loss terms",
         f"{settings.data}, {settings.utterances} utterances of each noise type and dB.",
+        *missing,
         "Rank correlations (Spearman): −1 is best. At one SNR: among signals of equal SNR, mean over SNRs.",
         *(
             agreement_table(f"Correlation with scores: {own['signal'].iloc[0]}", own, list(terms), metrics)
@@ -92,12 +93,19 @@ def report(settings: ReportSettings) -> None:
     print(f"Tables, values and figures are in {folder}")
 
 
-def build_terms(names: Sequence[str], device: torch.device) -> dict[str, LossTerm]:
-    """Return the named terms, or all. Raises UserError for an unknown one, or if its package is not installed."""
-    names = names or known_terms(perceptual=False) + known_terms(perceptual=True)
-    if unknown := [name for name in names if name not in TERMS]:
-        raise UserError(f"terms: found {unknown[0]}, expected some of {', '.join(TERMS)}, without weights")
-    return {name: TERMS[name]().to(device) for name in names}
+def build_terms(names: Sequence[str], device: torch.device) -> tuple[dict[str, LossTerm], list[str]]:
+    """Return the named terms, or all whose packages are installed, and a line on each one left out."""
+    terms, missing = {}, []
+    for name in names or known_terms(perceptual=False) + known_terms(perceptual=True):
+        if name not in TERMS:
+            raise UserError(f"terms: found {name}, expected some of {', '.join(TERMS)}, without weights")
+        try:
+            terms[name] = TERMS[name]().to(device)
+        except UserError as error:
+            if names:
+                raise
+            missing.append(f"{name} is left out: {error}.")
+    return terms, missing
 
 
 def measure(

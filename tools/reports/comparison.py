@@ -262,7 +262,7 @@ def rank_stability(
     agreements = []
     for way, fixed in (("network", ["metric"]), ("seed", ["metric", "network"]), ("metric", [])):
         table = values.pivot_table("value", ["loss", *fixed], way).dropna()
-        groups = [part for _, part in table.groupby(level=fixed)] if fixed else [table]
+        groups = [part for _, part in table.groupby(fixed)] if fixed else [table]
         taus = [tau for part in groups if len(part) > 2 for tau in _upper(part.corr("kendall").to_numpy())]
         if taus:
             agreements.append(f"{np.nanmean(taus):.2f} between {way}s")
