@@ -150,7 +150,7 @@ def about_words(scores: pd.DataFrame, index: Sequence[str] = UTTERANCE) -> list[
     if "words" not in scores:
         return []
     count = scores.dropna(subset="words").drop_duplicates(index)["words"].sum()
-    reference = scores["reference"].max()  # "" where no words are counted
+    reference = scores["reference"].fillna("").max()  # "" where no words are counted
     return [f"Word errors: of all {count:.0f} words in {reference}; at most 100% of an utterance."]
 
 
