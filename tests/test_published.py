@@ -86,7 +86,7 @@ def test_all_losses_were_trained_and_tested_alike(folder):
     runs = pd.DataFrame([run["config"] for run in read_runs(folder)])
     assert len({run["facts"]["steps"] for run in read_runs(folder)}) == 1
     losses = runs["loss"].str.replace(r"^[\d.]+\*(?=MSE)", "", regex=True)  # of MSE+PMSQE, whatever its weights
-    assert set(LOSSES) <= set(losses) or folder.name in ("dccrn", "long")
+    assert set(LOSSES) <= set(losses) or folder.name == "long"
     every = list(range(runs["seed"].max() + 1))
     assert all(seeds == every for seeds in runs.groupby("loss")["seed"].agg(sorted))
     varied = ["name", "loss", "seed", "learning_rate"]
